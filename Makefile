@@ -1,0 +1,59 @@
+# Every target makes its own environment; nothing needs to be installed by hand but Python and Rust.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
+ENVIRONMENT := $(VENV)/.environment
+BUILT := $(VENV)/.built
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: toolchain
+toolchain:
+	@command -v cargo >/dev/null || { echo "snapdelta: a Rust toolchain is needed (cargo was not found on PATH); install it with rustup, then run make again" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "snapdelta: Python >= 3.11 is needed ($(PYTHON) was not found on PATH)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "snapdelta: Python >= 3.11 is needed; $(PYTHON) is older (set PYTHON=...)" >&2; exit 1; }
+
+$(ENVIRONMENT): pyproject.toml | toolchain
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group build --group lint --group test
+	@touch $@
+
+$(BUILT): $(ENVIRONMENT) $(RUST_SOURCES) | toolchain
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+.PHONY: build
+build: $(BUILT) ## Build the package into .venv
+
+.PHONY: test
+test: $(BUILT) ## Run the tests
+	$(BIN)/python -m pytest -m 'not long'
+
+.PHONY: test-long
+test-long: $(BUILT) ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+.PHONY: test-rust
+test-rust: | toolchain ## Run the Rust tests, without Python
+	cargo test --quiet
+
+.PHONY: lint
+lint: $(BUILT) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest snapdelta._native
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --features python -- -D warnings
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target dist

@@ -1,0 +1,46 @@
+"""snapdelta: compact, checked, lossless binary deltas of dicts of records.
+
+A table of contents. The parts that need an extra are imported when they are first asked for, so that
+`import snapdelta` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from snapdelta.errors import (
+    BaseMismatchError,
+    CorruptDeltaError,
+    EncoderBusyError,
+    LimitExceededError,
+    SnapdeltaError,
+    UnknownZoneError,
+    UnsupportedTypeError,
+    UnsupportedVersionError,
+)
+
+# name -> the module that holds it, loaded on first use
+_LAZY: dict[str, str] = {}
+
+__all__ = [
+    "BaseMismatchError",
+    "CorruptDeltaError",
+    "EncoderBusyError",
+    "LimitExceededError",
+    "SnapdeltaError",
+    "UnknownZoneError",
+    "UnsupportedTypeError",
+    "UnsupportedVersionError",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
