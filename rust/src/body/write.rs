@@ -1,0 +1,369 @@
+//! Change set -> body.
+
+use crate::columns::view::{Inserts, Side, View};
+use crate::columns::write::{self as cells, Column};
+use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::section;
+use crate::format::value::write_plain;
+use crate::format::writer::Writer;
+use crate::order;
+use crate::sets::SetWriter;
+use crate::table::changes::{ChangeSet, Record, Updates};
+use crate::table::names::{Names, PathId, ROOT, ShapeId};
+use crate::table::{Cells, Table};
+
+/// Columns with at most this many cells go row by row.
+const LOOSE: usize = 4;
+
+/// The nodes of one frame, in the order in which they are first needed.
+struct Nodes<'a> {
+    names: &'a Names,
+    /// By path: its node, 0 for none (and for the root).
+    by_path: Vec<u32>,
+    paths: Vec<PathId>,
+}
+
+impl<'a> Nodes<'a> {
+    fn new(names: &'a Names) -> Self {
+        Nodes { names, by_path: vec![0; names.paths.len()], paths: vec![ROOT] }
+    }
+
+    fn of(&mut self, path: PathId) -> u64 {
+        if path != ROOT && self.by_path[path as usize] == 0 {
+            self.of(self.names.paths[path as usize].parent);
+            self.by_path[path as usize] = self.paths.len() as u32;
+            self.paths.push(path);
+        }
+        u64::from(self.by_path[path as usize])
+    }
+
+    fn write(&self, w: &mut Writer) {
+        let nodes = || self.paths[1..].iter().map(|path| &self.names.paths[*path as usize]);
+        if self.paths.len() == 1 {
+            return;
+        }
+        let mut number = vec![u32::MAX; self.names.keys.len()];
+        let mut keys: Vec<&[u8]> = Vec::new();
+        for node in nodes() {
+            if number[node.key as usize] == u32::MAX {
+                number[node.key as usize] = keys.len() as u32;
+                keys.push(&self.names.keys[node.key as usize]);
+            }
+        }
+        w.size(keys.len());
+        w.strings(keys.iter().copied());
+        w.size(self.paths.len() - 1);
+        let (mut last_parent, mut last_key) = (0, -1);
+        for node in nodes() {
+            let parent = i64::from(self.by_path[node.parent as usize]);
+            let key = i64::from(number[node.key as usize]);
+            w.sv(parent - last_parent);
+            w.sv(key - last_key - 1);
+            (last_parent, last_key) = (parent, key);
+        }
+    }
+}
+
+/// The records that bring inserted cells: reshaped, then added ones.
+fn records<'a>(
+    table: &'a Table,
+    changes: &'a ChangeSet,
+) -> impl Iterator<Item = (Option<ShapeId>, Record)> + 'a {
+    let reshaped = changes.reshaped.iter();
+    let reshaped = reshaped.map(|(row, record)| (Some(table.rows[*row as usize].shape), *record));
+    reshaped.chain(changes.added.iter().map(|added| (None, added.record)))
+}
+
+fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
+    let mut inserts: Vec<Inserts> = Vec::new();
+    inserts.resize_with(table.names.paths.len(), Inserts::default);
+    let expected = if changes.added.len() > 64 { changes.added.len() } else { 0 };
+    for (number, (old_shape, record)) in (0..).zip(records(table, changes)) {
+        let shape = &table.names.shapes[record.shape as usize];
+        for (position, path) in shape.paths.iter().enumerate() {
+            if old_shape.is_some_and(|old| table.names.shapes[old as usize].position(*path).is_some()) {
+                continue;
+            }
+            let column = &mut inserts[*path as usize];
+            if column.rows.is_empty() && shape.rows as usize + expected > 64 {
+                column.rows.reserve(expected);
+                column.cells.tags.reserve(expected);
+                column.cells.words.reserve(expected);
+            }
+            column.rows.push(number);
+            column.cells.push(changes.cells.get(record.start + position));
+        }
+    }
+    inserts
+}
+
+/// Which of a column's cells are listed in COLUMNS.
+struct Listed {
+    path: PathId,
+    updates: bool,
+    inserts: bool,
+}
+
+struct Body<'a> {
+    table: &'a Table,
+    changes: &'a ChangeSet,
+    base_rows: usize,
+    inserts: Vec<Inserts>,
+    nodes: Nodes<'a>,
+}
+
+/// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
+pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize) -> Vec<u8> {
+    let mut body = Body {
+        table,
+        changes,
+        base_rows,
+        inserts: collect_inserts(table, changes),
+        nodes: Nodes::new(&table.names),
+    };
+    let rows = body.rows();
+    let shapes = body.shapes();
+    let listed = body.list();
+    let loose = body.loose(&listed);
+    let (sets, columns) = body.columns(&listed);
+    let mut order = Writer::default();
+    let mut node = |path| body.nodes.of(path);
+    order::write(&mut order, table, changes, base_rows, &mut node);
+    let mut paths = Writer::default();
+    body.nodes.write(&mut paths);
+
+    let mut w = Writer::default();
+    for (id, contents) in [
+        (section::ROWS, rows),
+        (section::PATHS, paths),
+        (section::SHAPES, shapes),
+        (section::SETS, sets),
+        (section::LOOSE, loose),
+        (section::COLUMNS, columns),
+        (section::ORDER, order),
+    ] {
+        w.section(id, &contents.bytes);
+    }
+    w.bytes
+}
+
+impl Body<'_> {
+    fn rows(&self) -> Writer {
+        let mut w = Writer::default();
+        w.size(self.base_rows);
+        w.counted_gaps(&self.changes.removed);
+        w.size(self.changes.added.len());
+        w.strings(self.changes.added.iter().map(|added| &*added.symbol));
+        w
+    }
+
+    fn shapes(&mut self) -> Writer {
+        let mut w = Writer::default();
+        let changes = self.changes;
+        if changes.reshaped.is_empty() && changes.added.is_empty() {
+            return w;
+        }
+        let mut numbers = vec![u64::MAX; self.table.names.shapes.len()];
+        let mut shapes: Vec<ShapeId> = Vec::new();
+        for (_, record) in records(self.table, changes) {
+            let number = &mut numbers[record.shape as usize];
+            if *number == u64::MAX {
+                *number = shapes.len() as u64;
+                shapes.push(record.shape);
+            }
+        }
+        w.size(shapes.len());
+        for shape in shapes {
+            let paths = &self.table.names.shapes[shape as usize].paths;
+            w.size(paths.len());
+            let mut last = -1;
+            for path in paths {
+                let node = self.nodes.of(*path) as i64;
+                w.sv(node - last - 1);
+                last = node;
+            }
+        }
+        w.size(changes.reshaped.len());
+        w.gaps(changes.reshaped.iter().map(|(row, _)| *row));
+        for (_, record) in &changes.reshaped {
+            w.uv(numbers[record.shape as usize]);
+        }
+        for run in changes.added.chunk_by(|a, b| a.record.shape == b.record.shape) {
+            w.uv(numbers[run[0].record.shape as usize]);
+            w.size(run.len());
+        }
+        w
+    }
+
+    fn updates(&self, path: PathId) -> Option<&Updates> {
+        self.changes.updates.get(path as usize).filter(|column| !column.rows.is_empty())
+    }
+
+    /// The columns with more than a few cells, in the order of their paths.
+    fn list(&self) -> Vec<Listed> {
+        let paths = 0..self.table.names.paths.len() as PathId;
+        paths
+            .map(|path| Listed {
+                path,
+                updates: self.updates(path).is_some_and(|column| column.rows.len() > LOOSE),
+                inserts: self.inserts[path as usize].rows.len() > LOOSE,
+            })
+            .filter(|listed| listed.updates || listed.inserts)
+            .collect()
+    }
+
+    fn loose(&mut self, listed: &[Listed]) -> Writer {
+        let mut w = Writer::default();
+        let mut in_columns = vec![(false, false); self.table.names.paths.len()];
+        for column in listed {
+            in_columns[column.path as usize] = (column.updates, column.inserts);
+        }
+        let mut updates = Vec::new();
+        for (path, column) in (0..).zip(&self.changes.updates) {
+            if !in_columns[path as usize].0 {
+                let node = if column.rows.is_empty() { 0 } else { self.nodes.of(path) };
+                let cells = column.rows.iter().zip(column.new.iter());
+                updates.extend(cells.map(|(row, cell)| (*row, node, cell)));
+            }
+        }
+        updates.sort_unstable_by_key(|(row, node, _)| (*row, *node));
+        let inserted = self.loose_inserts(&in_columns);
+        if updates.is_empty() && inserted.is_empty() {
+            return w;
+        }
+        w.size(updates.len());
+        let mut last = 0;
+        for (row, _, _) in &updates {
+            w.uv(u64::from(row - last));
+            last = *row;
+        }
+        for (_, node, _) in &updates {
+            w.uv(*node);
+        }
+        let cells = updates.iter().map(|(_, _, cell)| *cell);
+        for cell in cells.chain(inserted.iter()) {
+            write_plain(&mut w, cell.tag, self.table.payload(cell));
+        }
+        w
+    }
+
+    fn loose_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
+        let mut cells = Cells::default();
+        let has_loose = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
+        if !has_loose {
+            return cells;
+        }
+        for (old_shape, record) in records(self.table, self.changes) {
+            let shapes = &self.table.names.shapes;
+            for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
+                let stays = old_shape.is_some_and(|old| shapes[old as usize].position(*path).is_some());
+                if !stays && !in_columns[*path as usize].1 {
+                    cells.push(self.changes.cells.get(record.start + position));
+                }
+            }
+        }
+        cells
+    }
+
+    fn columns(&mut self, listed: &[Listed]) -> (Writer, Writer) {
+        let (mut sets, mut w) = (Writer::default(), Writer::default());
+        if listed.is_empty() {
+            return (sets, w);
+        }
+        let mut set_writer = SetWriter::default();
+        let handles: Vec<usize> = listed
+            .iter()
+            .map(|column| match self.updates(column.path) {
+                Some(updates) if column.updates => set_writer.add(&updates.rows),
+                _ => 0,
+            })
+            .collect();
+        let numbers = set_writer.write(&mut sets, self.base_rows);
+        for column in listed {
+            self.nodes.of(column.path);
+        }
+        w.size(listed.len());
+        let mut last = -1;
+        let mut coder = Coder::new(self, listed);
+        for (column, handle) in listed.iter().zip(handles) {
+            let node = i64::from(self.nodes.by_path[column.path as usize]);
+            w.sv(node - last - 1);
+            last = node;
+            w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
+            if column.updates {
+                w.uv(numbers[handle]);
+            }
+            let contents = coder.column(self, column);
+            w.text(&contents.bytes);
+        }
+        (sets, w)
+    }
+}
+
+/// Which columns the reader already has, while one after the other is written.
+struct Coder {
+    updates_done: Vec<bool>,
+    inserts_done: Vec<bool>,
+    update_candidates: Vec<PathId>,
+    insert_candidates: Vec<PathId>,
+}
+
+impl Coder {
+    fn new(body: &Body<'_>, listed: &[Listed]) -> Coder {
+        // what is loose is there from the start
+        let mut updates_done = vec![true; body.table.names.paths.len()];
+        let mut inserts_done = updates_done.clone();
+        for column in listed {
+            updates_done[column.path as usize] = !column.updates;
+            inserts_done[column.path as usize] = !column.inserts;
+        }
+        Coder { updates_done, inserts_done, update_candidates: Vec::new(), insert_candidates: Vec::new() }
+    }
+
+    fn column(&mut self, body: &Body<'_>, listed: &Listed) -> Writer {
+        let mut w = Writer::default();
+        let node = |path: PathId| u64::from(body.nodes.by_path[path as usize]);
+        let path = listed.path as usize;
+        if listed.updates {
+            let updates = &body.changes.updates[path];
+            cells::write(
+                &mut w,
+                &Column {
+                    cells: &updates.new,
+                    old: Some(&updates.old),
+                    rows: &updates.rows,
+                    view: View {
+                        table: body.table,
+                        side: Side::Updates(&body.changes.updates),
+                        done: &self.updates_done,
+                    },
+                    candidates: &self.update_candidates,
+                    node: &node,
+                },
+            );
+            self.updates_done[path] = true;
+            self.update_candidates.push(listed.path);
+        }
+        if listed.inserts {
+            let inserts = &body.inserts[path];
+            cells::write(
+                &mut w,
+                &Column {
+                    cells: &inserts.cells,
+                    old: None,
+                    rows: &inserts.rows,
+                    view: View {
+                        table: body.table,
+                        side: Side::Inserts(&body.inserts),
+                        done: &self.inserts_done,
+                    },
+                    candidates: &self.insert_candidates,
+                    node: &node,
+                },
+            );
+            self.inserts_done[path] = true;
+            self.insert_candidates.push(listed.path);
+        }
+        w
+    }
+}

@@ -1,0 +1,40 @@
+//! What a reader may hold, charged before it is made: FORMAT.md section 10.
+
+use crate::error::{Error, ErrorKind, Result, grouped};
+
+pub const DEFAULT_MAX_BYTES: u64 = 256 << 20;
+
+pub const CELL: u64 = 64;
+pub const ROW: u64 = 256;
+pub const NODE: u64 = 128;
+pub const MEMBER: u64 = 16;
+
+#[derive(Debug, Clone)]
+pub struct Budget {
+    limit: u64,
+    left: u64,
+}
+
+impl Budget {
+    pub fn new(limit: u64) -> Self {
+        Budget { limit, left: limit }
+    }
+
+    /// Takes `count` things of `each` bytes out of the budget.
+    pub fn charge(&mut self, count: u64, each: u64, what: &str) -> Result<()> {
+        match count.checked_mul(each) {
+            Some(bytes) if bytes <= self.left => {
+                self.left -= bytes;
+                Ok(())
+            }
+            _ => Err(Error::new(
+                ErrorKind::Limit,
+                format!(
+                    "{} {what} exceed the limit of {} bytes; pass larger limits if the frame is trusted",
+                    grouped(count as usize),
+                    grouped(self.limit as usize)
+                ),
+            )),
+        }
+    }
+}

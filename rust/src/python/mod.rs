@@ -1,0 +1,2 @@
+#[pyo3::pymodule(gil_used = true, name = "_native")]
+mod native {}
