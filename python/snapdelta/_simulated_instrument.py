@@ -38,7 +38,7 @@ _DOLLAR = 10_000
 
 
 class Instrument:
-    """The state of one symbol; `rank` is 0 for the most traded, below FULL_MARKET; `rate` is trades a second."""
+    """The state of one symbol; `rank` is 0 for the most traded, `rate` its trades a second at pace 1."""
 
     __slots__ = (
         "ask",
