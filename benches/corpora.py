@@ -8,12 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from snapdelta.simulate import Feed, read_recording
+from snapdelta.simulate import Feed, Kind, read_recording
 
 Snapshot = dict[str, Any]
 
 # One minute of the feed and the delta that begins it, so that a rolling minute is among them.
 FEED_FRAMES = 13
+FEEDS: tuple[Kind, ...] = ("nested", "enriched", "ranked")
 
 
 def recordings() -> dict[str, Path]:
@@ -23,11 +24,12 @@ def recordings() -> dict[str, Path]:
 
 
 def names() -> list[str]:
-    return ["nested", "enriched", "ranked", *recordings()]
+    return [*FEEDS, *recordings()]
 
 
 def frames(name: str) -> Iterator[Snapshot]:
     """All frames of a corpus, in order."""
-    if name == "nested" or name == "enriched" or name == "ranked":
-        return islice(Feed(name), FEED_FRAMES)
+    for kind in FEEDS:
+        if name == kind:
+            return islice(Feed(kind), FEED_FRAMES)
     return (frame.snapshot for frame in read_recording(recordings()[name]))

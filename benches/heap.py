@@ -1,7 +1,7 @@
 """The same snapshot on a fresh heap and on a fragmented one.
 
-A snapshot just parsed lies in memory in the order in which it is walked. A service that has run for hours holds
-objects that were made in another order, so that every value read is a cache miss. Benchmarks run on both.
+A snapshot just parsed lies in memory in the order in which it is walked. A service that has run for hours
+holds objects that were made in another order, and every value read is a cache miss. Benchmarks run on both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def fresh(snapshot: dict[str, Any]) -> dict[str, Any]:
 
 
 def fragmented(snapshot: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """An equal snapshot whose values are made anew in a shuffled order, and then the dicts; keys are interned."""
+    """An equal snapshot whose values are made anew in a shuffled order, then the dicts; keys are interned."""
     leaves: list[Any] = list(_leaves(snapshot))
     order = list(range(len(leaves)))
     Random(seed).shuffle(order)

@@ -61,7 +61,7 @@ def apply_field_diff(prev: Snapshot, delta: bytes) -> Snapshot:
 
 
 def zstd_prefix(prev_packed: bytes, curr_packed: bytes, level: int) -> bytes:
-    """zstd with the previous frame as prefix, both as msgpack; at level 19 the size of `zstd --patch-from`."""
+    """zstd with the previous frame as prefix, both as msgpack; at 19 it equals `zstd -19 --patch-from`."""
     base = zstandard.ZstdCompressionDict(prev_packed, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     # The window reaches over both, or matches at the far end of the base would be lost.
     window = max(10, (len(prev_packed) + len(curr_packed)).bit_length())

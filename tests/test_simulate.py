@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from snapdelta import SnapdeltaError
 from snapdelta.errors import FeedSettingError
-from snapdelta.simulate import Feed, Snapshot
+from snapdelta.simulate import Feed, Kind, Snapshot
 
-Kind = Literal["nested", "enriched", "ranked"]
 KINDS: tuple[Kind, ...] = ("nested", "enriched", "ranked")
 
 HOUR_MS = 3_600_000

@@ -36,8 +36,9 @@ from snapdelta._simulated_instrument import FULL_MARKET, Instrument, poisson
 from snapdelta.errors import FeedSettingError
 from snapdelta.recordings import Frame, read_recording
 
-__all__ = ["Feed", "Frame", "Snapshot", "read_recording"]
+__all__ = ["Feed", "Frame", "Kind", "Snapshot", "read_recording"]
 
+Kind: TypeAlias = Literal["nested", "enriched", "ranked"]
 Snapshot: TypeAlias = dict[str, dict[str, Any]]
 
 _RECORDS = {"nested": records.nested, "enriched": records.enriched, "ranked": records.ranked}
@@ -75,7 +76,7 @@ class Feed(Iterator[Snapshot]):
 
     def __init__(
         self,
-        kind: Literal["nested", "enriched", "ranked"] = "enriched",
+        kind: Kind = "enriched",
         symbols: int = FULL_MARKET,
         seed: int = 0,
         interval: float = 5.0,
