@@ -224,30 +224,21 @@ def test_a_changed_frame_does_not_change_the_next(share: bool) -> None:
 
 def test_sessions_and_days_follow_the_clock() -> None:
     feed = Feed("enriched", 60, seed=2, interval=1_800.0, start_ms=MIDNIGHT_MS + 9 * HOUR_MS)
-    sessions = {}
-    for frame in islice(feed, 48):
-        hour = (feed.time_ms - MIDNIGHT_MS) / HOUR_MS % 24
-        sessions[hour] = {record["session"] for record in frame.values()}
-        last, at = frame, hour
-        if at == 3.5:
-            evening = last
-        if at == 4.0:
-            morning = last
-    expected = {
-        hour / 2: "closed"
-        if not 8 <= hour < 40
-        else "pre"
-        if hour < 19
-        else "regular"
-        if hour < 32
-        else "post"
-        for hour in range(48)
-    }
-    assert sessions == {hour: {name} for hour, name in expected.items()}
-    for symbol in evening.keys() & morning.keys():
-        if evening[symbol]["day"]["v"]:
-            assert morning[symbol]["prevDay"] == evening[symbol]["day"]
-        assert morning[symbol]["day"]["v"] < max(1, evening[symbol]["day"]["v"])
+    frames = dict(zip((9 + half / 2 for half in range(48)), feed, strict=False))
+    for hour, frame in frames.items():
+        of_day = hour % 24
+        session = "pre" if of_day < 9.5 else "regular" if of_day < 16 else "post"
+        expected = session if 4 <= of_day < 20 else "closed"
+        assert {record["session"] for record in frame.values()} == {expected}
+    # Nothing trades at night; the new day begins with the pre-market and makes the old one the previous day.
+    evening, night, morning = frames[20.0], frames[27.5], frames[28.0]
+    still_there = evening.keys() & night.keys() & morning.keys()
+    assert len(still_there) > 40
+    for symbol in still_there:
+        assert night[symbol]["lastTrade"] == evening[symbol]["lastTrade"]
+        assert morning[symbol]["day"]["v"] < max(1, night[symbol]["day"]["v"])
+        if night[symbol]["day"]["v"]:
+            assert morning[symbol]["prevDay"] == night[symbol]["day"]
 
 
 def test_the_clock_moves_by_the_interval() -> None:

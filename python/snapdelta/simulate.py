@@ -50,6 +50,7 @@ _NEW_YORK_MS = -5 * 3_600_000
 _DAY_MS = 86_400_000
 _PRE_MARKET_MS, _OPEN_MS, _CLOSE_MS, _END_MS = (int(h * 3_600_000) for h in (4.0, 9.5, 16.0, 20.0))
 
+_SESSION_PACES = {"closed": 0.0, "pre": 0.1, "regular": 1.0, "post": 0.1}
 _QUOTES_PER_TRADE = 0.8
 _COMING_A_MINUTE = 3.0
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -64,8 +65,9 @@ class Feed(Iterator[Snapshot]):
         seed: of everything that is random.
         interval: seconds of market time between two frames (nothing sleeps).
         start_ms: market time of the first frame, ms since 1970.
-        pace: how busy the market is. 1 is a busy morning, the default of `enriched` and `ranked`: 35 % of the
-            symbols change in 5 s. The default of `nested` is a quieter market.
+        pace: how busy the regular session is. 1 is a busy morning, the default of `enriched` and `ranked`:
+            35 % of the symbols change in 5 s. The default of `nested` is a quieter market. Before and after
+            the session there is a tenth of it, at night nothing.
         share_unchanged: if true, records that did not change share their leaf objects (lists among them) with
             the frame before. By default equal values are made anew, as a service that parses its input does.
             Either way every dict is fresh, and what is done to it cannot be seen in a later frame.
@@ -139,6 +141,7 @@ class Feed(Iterator[Snapshot]):
         if session != self._session:
             self._session = session
             self._records.clear()
+            self._chances = {name: self._chances_of(i) for name, i in self._live.items()}
         self._come_and_go()
         self._trade(before_ms * 1_000_000, self.time_ms * 1_000_000)
         if len(self._records) < len(self._live):
@@ -189,11 +192,16 @@ class Feed(Iterator[Snapshot]):
 
     def _list(self, instrument: Instrument) -> None:
         name = instrument.symbol
-        trades = instrument.rate * self._pace * self._interval_ms / 1000
-        quotes = trades * _QUOTES_PER_TRADE
         self._live[name] = instrument
-        self._chances[name] = (trades, exp(-trades), quotes, exp(-quotes))
+        self._chances[name] = self._chances_of(instrument)
         self._records[name] = self._make_record(instrument, self._session)
+
+    def _chances_of(self, instrument: Instrument) -> tuple[float, float, float, float]:
+        """Mean number of trades in a frame, the chance of none, and the same of quotes."""
+        pace = self._pace * _SESSION_PACES[self._session]
+        trades = instrument.rate * pace * self._interval_ms / 1000
+        quotes = trades * _QUOTES_PER_TRADE
+        return trades, exp(-trades), quotes, exp(-quotes)
 
     def _copy(self) -> Snapshot:
         if self.share_unchanged:
