@@ -94,12 +94,9 @@ impl State {
     pub fn apply_body(&mut self, header: &Header, contents: &[u8], budget: &mut Budget) -> Result<Touched> {
         let changes = body::read::read(contents, &mut self.table, budget)?;
         let outcome = changes.outcome(&self.table);
-        if outcome.digest != header.target_digest {
+        if let Err(error) = check_target(header, outcome.digest) {
             changes.abandon(&mut self.table);
-            return Err(Error::corrupt_at(
-                32,
-                "the result has not the digest that the frame names: the frame is damaged",
-            ));
+            return Err(error);
         }
         let touched = Touched::of(&self.table, &changes);
         self.epoch = header.epoch;
@@ -285,4 +282,12 @@ pub fn check_base(header: &Header, digest: u64) -> Result<()> {
         "the delta was made from a snapshot with digest {:016x}, this one has {digest:016x}; continue from a full frame",
         header.base_digest
     )))
+}
+
+/// A frame must lead to the state that it names.
+pub fn check_target(header: &Header, digest: u64) -> Result<()> {
+    if header.target_digest == digest {
+        return Ok(());
+    }
+    Err(Error::corrupt_at(32, "the result has not the digest that the frame names: the frame is damaged"))
 }

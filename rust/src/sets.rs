@@ -131,7 +131,7 @@ fn read_set(r: &mut Reader<'_>, parent: &[u32], budget: &mut Budget) -> Result<V
         }
         BITMAP => {
             let bytes = r.raw(of.div_ceil(8))?;
-            if of % 8 != 0 && bytes.last().is_some_and(|last| last >> (of % 8) != 0) {
+            if !of.is_multiple_of(8) && bytes.last().is_some_and(|last| last >> (of % 8) != 0) {
                 return Err(r.corrupt("an unused bit is set"));
             }
             let is_set = |i: &usize| bytes[i / 8] >> (i % 8) & 1 == 1;

@@ -14,6 +14,10 @@ pub struct Contents {
     pub reshaped: usize,
     /// Base rows with at least one updated cell or another shape.
     pub changed: usize,
+    /// By base row, as far as it goes: which these are.
+    pub touched: Vec<bool>,
+    /// The order is predicted from a column, which takes every row's cell.
+    pub sorted: bool,
     pub moved: usize,
     pub columns: Vec<ColumnInfo>,
     pub loose_updates: usize,
@@ -85,15 +89,23 @@ pub fn inspect(body: &[u8]) -> Result<Contents> {
         }
     }
     contents.changed = changed.iter().filter(|changed| **changed).count();
+    contents.touched = changed;
     let mut r = part(section::ORDER);
     if !r.is_empty() {
-        if r.u8()? != 0 {
+        contents.sorted = r.u8()? != 0;
+        if contents.sorted {
             r.uv()?;
             r.u8()?;
         }
         contents.moved = r.count("moves")?;
     }
     Ok(contents)
+}
+
+/// The base rows that must be known to read the body; None if all must.
+pub fn touched_rows(body: &[u8]) -> Result<Option<Vec<bool>>> {
+    let contents = inspect(body)?;
+    Ok((!contents.sorted).then_some(contents.touched))
 }
 
 fn read_paths(mut r: Reader<'_>) -> Result<Vec<Vec<Vec<u8>>>> {
@@ -213,7 +225,7 @@ fn predictor_of(r: &mut Reader<'_>, paths: &[Vec<Vec<u8>>]) -> Result<String> {
         predictor::OLD => "the old value".into(),
         predictor::BEFORE => "the value before".into(),
         predictor::REFERENCE => "a reference".into(),
-        predictor::OTHER => format!("{}", other(paths, r.uv()?)),
+        predictor::OTHER => other(paths, r.uv()?),
         predictor::OTHER_CHANGE => format!("the change of {}", other(paths, r.uv()?)),
         code => return Err(r.reserved("predictor", code)),
     })

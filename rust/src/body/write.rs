@@ -85,7 +85,7 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
                 continue;
             }
             let column = &mut inserts[*path as usize];
-            if column.rows.is_empty() && shape.rows as usize + expected > 64 {
+            if column.rows.is_empty() && expected > 0 && shape.len() < 1024 {
                 column.rows.reserve(expected);
                 column.cells.tags.reserve(expected);
                 column.cells.words.reserve(expected);

@@ -85,6 +85,9 @@ impl Header {
         if hash_joined(&head[..CHECKED], coded) != r.u64()? {
             return Err(Error::corrupt_at(48, "the checksum does not match: the frame was damaged"));
         }
+        if version == 0 {
+            return Err(Error::corrupt_at(4, "there is no format 0"));
+        }
         if version != VERSION {
             return Err(Error::version(format!(
                 "written by format {version}, this build reads up to {VERSION}; upgrade snapdelta-rs"

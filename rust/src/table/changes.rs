@@ -46,6 +46,8 @@ pub struct ChangeSet {
     pub order: Option<Vec<u32>>,
     /// Blobs that the new cells hold.
     owned: Vec<u64>,
+    /// Owned blobs that turned out not to be needed: let go at the commit.
+    surplus: Vec<u64>,
 }
 
 /// What a change set leads to, worked out before anything is changed.
@@ -61,6 +63,13 @@ impl ChangeSet {
     pub fn own(&mut self, cell: Cell) {
         if is_blob(cell.tag) {
             self.owned.push(cell.word);
+        }
+    }
+
+    /// An owned cell that is the old one: it changes nothing.
+    pub fn spare(&mut self, cell: Cell) {
+        if is_blob(cell.tag) {
+            self.surplus.push(cell.word);
         }
     }
 
@@ -199,6 +208,7 @@ impl ChangeSet {
     /// Brings the table to the new state.
     pub fn commit(mut self, table: &mut Table, outcome: &Outcome) {
         self.owned.clear();
+        self.surplus.iter().for_each(|id| table.pool.release(*id));
         self.commit_updates(table);
         let reshaped = std::mem::take(&mut self.reshaped);
         for (row, record) in reshaped {
@@ -264,7 +274,7 @@ impl ChangeSet {
 
     fn new_row(&self, table: &mut Table, symbol: Box<[u8]>, record: Record) -> Row {
         let (tags, words) = self.record(table, record);
-        table.names.shapes[record.shape as usize].rows += 1;
+        table.names.rows[record.shape as usize] += 1;
         Row {
             symbol_hash: symbol_hash(&symbol),
             symbol,
@@ -277,7 +287,7 @@ impl ChangeSet {
 }
 
 fn drop_row(table: &mut Table, row: &Row) {
-    table.names.shapes[row.shape as usize].rows -= 1;
+    table.names.rows[row.shape as usize] -= 1;
     for (&tag, &word) in row.tags.iter().zip(&row.words) {
         if is_blob(tag) {
             table.pool.release(word);

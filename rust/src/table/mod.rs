@@ -163,6 +163,30 @@ impl Table {
         found.map(|&at| at as usize)
     }
 
+    /// Starts names anew once most of them are no longer used. True if it did: all numbers of keys, paths and shapes
+    /// are others then.
+    pub fn refresh_names(&mut self) -> bool {
+        if !self.names.is_stale() {
+            return false;
+        }
+        let old = std::mem::take(&mut self.names);
+        let mut numbers: Vec<Option<ShapeId>> = vec![None; old.shapes.len()];
+        for row in &mut self.rows {
+            let number = &mut numbers[row.shape as usize];
+            let shape = match *number {
+                Some(shape) => shape,
+                None => {
+                    let shape = copy_shape(&old, &mut self.names, row.shape);
+                    *number = Some(shape);
+                    shape
+                }
+            };
+            self.names.rows[shape as usize] += 1;
+            row.shape = shape;
+        }
+        true
+    }
+
     fn forget_positions(&mut self) {
         self.index.positions = None;
     }
@@ -178,6 +202,20 @@ impl Table {
         let shapes: usize = self.names.shapes.iter().map(|s| size_of_val(s) + 40 * s.len()).sum();
         rows + positions + blobs * (48 + ALLOCATION) + bytes + names + shapes
     }
+}
+
+fn copy_shape(old: &Names, names: &mut Names, shape: ShapeId) -> ShapeId {
+    let mut paths = Vec::new();
+    for path in &old.shapes[shape as usize].paths {
+        let mut copy = names::ROOT;
+        for key in old.keys_of(*path) {
+            let key = names.key(key);
+            copy = names.path(copy, key);
+        }
+        paths.push(copy);
+    }
+    // a shape that was one stays one
+    names.shape(&paths).unwrap_or_default()
 }
 
 /// The digest of rows given as (hash of the symbol, hash of the record), in order.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::format::hash::{Chain, hash_bytes};
 
@@ -33,6 +34,9 @@ pub struct Entry {
     pub child: Child,
 }
 
+/// The entries of all dicts one after another, and the range of each dict.
+type Tree = (Box<[Entry]>, Box<[Range<u32>]>);
+
 pub struct Shape {
     pub paths: Box<[PathId]>,
     /// Hash of each path, in step with `paths`.
@@ -43,8 +47,6 @@ pub struct Shape {
     dicts: Box<[Range<u32>]>,
     /// Paths in ascending order with their positions.
     sorted: Box<[(PathId, u32)]>,
-    /// How many rows have it.
-    pub rows: u32,
 }
 
 impl Shape {
@@ -85,7 +87,9 @@ pub struct Names {
     key_index: HashMap<Box<[u8]>, KeyId>,
     pub paths: Vec<Path>,
     path_index: HashMap<(PathId, KeyId), PathId>,
-    pub shapes: Vec<Shape>,
+    pub shapes: Vec<Arc<Shape>>,
+    /// By shape: how many rows have it.
+    pub rows: Vec<u32>,
     shape_index: HashMap<Box<[PathId]>, ShapeId>,
 }
 
@@ -99,6 +103,7 @@ impl Default for Names {
             paths: vec![Path { parent: ROOT, key: 0, depth: 0, hash: chain.finish(0), chain }],
             path_index: HashMap::new(),
             shapes: Vec::new(),
+            rows: Vec::new(),
             shape_index: HashMap::new(),
         }
     }
@@ -164,21 +169,21 @@ impl Names {
         let mut sorted: Box<[_]> = paths.iter().copied().zip(0..).collect();
         sorted.sort_unstable();
         let id = self.shapes.len() as ShapeId;
-        self.shapes.push(Shape {
+        self.shapes.push(Arc::new(Shape {
             paths: paths.into(),
             hash: chain.finish(paths.len()),
             path_hashes,
             entries,
             dicts,
             sorted,
-            rows: 0,
-        });
+        }));
+        self.rows.push(0);
         self.shape_index.insert(paths.into(), id);
         Some(id)
     }
 
     /// The dicts of a record with these paths.
-    fn tree(&self, paths: &[PathId]) -> Option<(Box<[Entry]>, Box<[Range<u32>]>)> {
+    fn tree(&self, paths: &[PathId]) -> Option<Tree> {
         if paths == [ROOT] {
             return Some((Box::default(), Box::default()));
         }
@@ -226,8 +231,8 @@ impl Names {
 
     /// True if most of what is kept here is no longer used: time to start anew.
     pub fn is_stale(&self) -> bool {
-        let live = self.shapes.iter().filter(|shape| shape.rows > 0);
-        let (shapes, paths) = live.fold((0, 0), |(n, paths), s| (n + 1, paths + s.len()));
+        let live = self.shapes.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);
+        let (shapes, paths) = live.fold((0, 0), |(n, paths), (s, _)| (n + 1, paths + s.len()));
         self.shapes.len() > 256 + 2 * shapes || self.paths.len() > 4096 + 4 * paths
     }
 }
