@@ -1,4 +1,4 @@
-"""Hypothesis strategies over all that a snapshot may hold, and over what happens to it from frame to frame."""
+"""Hypothesis strategies over all that a snapshot may hold, and what happens to it from frame to frame."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, computed_field, field_serializer
 
 Snapshot = dict[str, Any]
 Strategy = st.SearchStrategy[Any]
+Draw = Callable[[Strategy], Any]
 
 
 # --- leaves
@@ -226,13 +227,16 @@ def dicts(values: Strategy) -> Strategy:
     )
 
 
-SEQUENCES = st.recursive(
-    st.one_of(SCALARS, SCALARS, MODELS),
-    lambda items: st.one_of(
-        st.lists(items, max_size=4), st.lists(items, max_size=3).map(tuple), dicts(items)
-    ),
-    max_leaves=6,
-)
+def items(depth: int) -> Strategy:
+    """What stands in a list, with lists, tuples and dicts up to so many deep (st.recursive is too slow)."""
+    ends = st.one_of(SCALARS, SCALARS, MODELS)
+    if depth == 0:
+        return ends
+    inner = items(depth - 1)
+    return st.one_of(ends, st.lists(inner, max_size=3), st.lists(inner, max_size=2).map(tuple), dicts(inner))
+
+
+SEQUENCES = st.one_of(st.lists(items(2), max_size=4), st.lists(items(2), max_size=3).map(tuple))
 LEAVES = st.one_of(SCALARS, SCALARS, SCALARS, SEQUENCES)
 
 
@@ -274,7 +278,7 @@ def tables(draw: st.DrawFn, max_rows: int = 30) -> Snapshot:
     return rows
 
 
-def successor(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
+def successor(draw: Draw, snapshot: Snapshot) -> Snapshot:
     """What may come after a snapshot: a few of the things that happen to one, in a new dict."""
     rows = dict(snapshot)
     for step in draw(st.lists(st.sampled_from(list(STEPS)), max_size=4)):
@@ -291,11 +295,11 @@ def sequences(draw: st.DrawFn, max_frames: int = 4) -> list[Snapshot]:
     return frames
 
 
-def _some(draw: st.DrawFn, rows: Snapshot) -> list[str]:
+def _some(draw: Draw, rows: Snapshot) -> list[str]:
     return draw(st.lists(st.sampled_from(list(rows)), max_size=5, unique=True)) if rows else []
 
 
-def _update(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _update(draw: Draw, rows: Snapshot) -> Snapshot:
     """Other leaves of whatever type, at paths that are there."""
     out = dict(rows)
     for symbol in _some(draw, rows):
@@ -303,7 +307,7 @@ def _update(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
     return out
 
 
-def _drift(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _drift(draw: Draw, rows: Snapshot) -> Snapshot:
     """Every number at the top of a record moves by the same step; times and digit strings too."""
     step = draw(st.integers(-3, 50))
 
@@ -324,42 +328,42 @@ def _drift(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
     return {symbol: record(value) for symbol, value in rows.items()}
 
 
-def _with_leaf(draw: st.DrawFn, record: Any, leaf: Any) -> Any:
+def _with_leaf(draw: Draw, record: Any, leaf: Any) -> Any:
     if type(record) is not dict or not record:
         return leaf
     key = draw(st.sampled_from(list(record)))
     return {**record, key: _with_leaf(draw, record[key], leaf)}
 
 
-def _add(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _add(draw: Draw, rows: Snapshot) -> Snapshot:
     """A new row: of a kind of its own, or like one that is there; at the end or in front."""
     record = draw(st.one_of(RECORDS, st.sampled_from(list(rows.values())) if rows else RECORDS))
     new = {draw(SYMBOLS): record}
     return {**rows, **new} if draw(st.booleans()) else {**new, **rows}
 
 
-def _remove(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _remove(draw: Draw, rows: Snapshot) -> Snapshot:
     gone = set(_some(draw, rows))
     return {symbol: record for symbol, record in rows.items() if symbol not in gone}
 
 
-def _rename(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _rename(draw: Draw, rows: Snapshot) -> Snapshot:
     """A symbol goes and its record stays under another name."""
     gone = set(_some(draw, rows)[:1])
     return {symbol + "'" if symbol in gone else symbol: record for symbol, record in rows.items()}
 
 
-def _shuffle(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _shuffle(draw: Draw, rows: Snapshot) -> Snapshot:
     return {symbol: rows[symbol] for symbol in draw(st.permutations(list(rows)))}
 
 
-def _move(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _move(draw: Draw, rows: Snapshot) -> Snapshot:
     """One row goes to the front."""
     first = _some(draw, rows)[:1]
     return {symbol: rows[symbol] for symbol in dict.fromkeys([*first, *rows])}
 
 
-def _sort(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _sort(draw: Draw, rows: Snapshot) -> Snapshot:
     """A ranking by some field, either way."""
     fields = [record for record in rows.values() if type(record) is dict and record]
     if not fields:
@@ -374,7 +378,7 @@ def _sort(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
     return {symbol: rows[symbol] for symbol in sorted(rows, key=key, reverse=draw(st.booleans()))}
 
 
-def _reshape(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _reshape(draw: Draw, rows: Snapshot) -> Snapshot:
     """Fields of a record come, go, change places, or become dicts."""
     out = dict(rows)
     for symbol in _some(draw, rows):
@@ -398,15 +402,15 @@ def _reshape(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
     return out
 
 
-def _replace(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _replace(draw: Draw, rows: Snapshot) -> Snapshot:
     return draw(SNAPSHOTS)
 
 
-def _same(draw: st.DrawFn, rows: Snapshot) -> Snapshot:
+def _same(draw: Draw, rows: Snapshot) -> Snapshot:
     return dict(rows)
 
 
-STEPS: dict[str, Callable[[st.DrawFn, Snapshot], Snapshot]] = {
+STEPS: dict[str, Callable[[Draw, Snapshot], Snapshot]] = {
     "update": _update,
     "drift": _drift,
     "add": _add,
