@@ -227,6 +227,11 @@ fn predictor_of(r: &mut Reader<'_>, paths: &[Vec<Vec<u8>>]) -> Result<String> {
         predictor::REFERENCE => "a reference".into(),
         predictor::OTHER => other(paths, r.uv()?),
         predictor::OTHER_CHANGE => format!("the change of {}", other(paths, r.uv()?)),
+        predictor::FORMULA => {
+            let operation = r.u8()?;
+            format!("operation {operation} on {} and {}", other(paths, r.uv()?), other(paths, r.uv()?))
+        }
+        predictor::LARGER => format!("the larger of {} and {}", other(paths, r.uv()?), other(paths, r.uv()?)),
         code => return Err(r.reserved("predictor", code)),
     })
 }

@@ -1,6 +1,9 @@
 //! Change set -> body.
 
+use std::cell::RefCell;
+
 use crate::columns::view::{Inserts, Side, View};
+use crate::columns::words::Predictor;
 use crate::columns::write::{self as cells, Column};
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;
@@ -109,17 +112,18 @@ struct Body<'a> {
     changes: &'a ChangeSet,
     base_rows: usize,
     inserts: Vec<Inserts>,
-    nodes: Nodes<'a>,
+    /// Nodes are numbered as they turn out to be needed.
+    nodes: RefCell<Nodes<'a>>,
 }
 
 /// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
 pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize) -> Vec<u8> {
-    let mut body = Body {
+    let body = Body {
         table,
         changes,
         base_rows,
         inserts: collect_inserts(table, changes),
-        nodes: Nodes::new(&table.names),
+        nodes: RefCell::new(Nodes::new(&table.names)),
     };
     let rows = body.rows();
     let shapes = body.shapes();
@@ -127,10 +131,10 @@ pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize) -> Vec<u8> {
     let loose = body.loose(&listed);
     let (sets, columns) = body.columns(&listed);
     let mut order = Writer::default();
-    let mut node = |path| body.nodes.of(path);
+    let mut node = |path| body.node(path);
     order::write(&mut order, table, changes, base_rows, &mut node);
     let mut paths = Writer::default();
-    body.nodes.write(&mut paths);
+    body.nodes.borrow().write(&mut paths);
 
     let mut w = Writer::default();
     for (id, contents) in [
@@ -148,6 +152,10 @@ pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize) -> Vec<u8> {
 }
 
 impl Body<'_> {
+    fn node(&self, path: PathId) -> u64 {
+        self.nodes.borrow_mut().of(path)
+    }
+
     fn rows(&self) -> Writer {
         let mut w = Writer::default();
         w.size(self.base_rows);
@@ -157,7 +165,7 @@ impl Body<'_> {
         w
     }
 
-    fn shapes(&mut self) -> Writer {
+    fn shapes(&self) -> Writer {
         let mut w = Writer::default();
         let changes = self.changes;
         if changes.reshaped.is_empty() && changes.added.is_empty() {
@@ -178,7 +186,7 @@ impl Body<'_> {
             w.size(paths.len());
             let mut last = -1;
             for path in paths {
-                let node = self.nodes.of(*path) as i64;
+                let node = self.node(*path) as i64;
                 w.sv(node - last - 1);
                 last = node;
             }
@@ -212,7 +220,7 @@ impl Body<'_> {
             .collect()
     }
 
-    fn loose(&mut self, listed: &[Listed]) -> Writer {
+    fn loose(&self, listed: &[Listed]) -> Writer {
         let mut w = Writer::default();
         let mut in_columns = vec![(false, false); self.table.names.paths.len()];
         for column in listed {
@@ -221,7 +229,7 @@ impl Body<'_> {
         let mut updates = Vec::new();
         for (path, column) in (0..).zip(&self.changes.updates) {
             if !in_columns[path as usize].0 {
-                let node = if column.rows.is_empty() { 0 } else { self.nodes.of(path) };
+                let node = if column.rows.is_empty() { 0 } else { self.node(path) };
                 let cells = column.rows.iter().zip(column.new.iter());
                 updates.extend(cells.map(|(row, cell)| (*row, node, cell)));
             }
@@ -265,7 +273,7 @@ impl Body<'_> {
         cells
     }
 
-    fn columns(&mut self, listed: &[Listed]) -> (Writer, Writer) {
+    fn columns(&self, listed: &[Listed]) -> (Writer, Writer) {
         let (mut sets, mut w) = (Writer::default(), Writer::default());
         if listed.is_empty() {
             return (sets, w);
@@ -279,24 +287,50 @@ impl Body<'_> {
             })
             .collect();
         let numbers = set_writer.write(&mut sets, self.base_rows);
-        for column in listed {
-            self.nodes.of(column.path);
-        }
         w.size(listed.len());
         let mut last = -1;
         let mut coder = Coder::new(self, listed);
-        for (column, handle) in listed.iter().zip(handles) {
-            let node = i64::from(self.nodes.by_path[column.path as usize]);
+        let mut left: Vec<(usize, Option<Predictor>)> = Vec::new();
+        let mut put = |w: &mut Writer, coder: &mut Coder, at: usize, formula: Option<Predictor>| {
+            let column = &listed[at];
+            let node = self.node(column.path) as i64;
             w.sv(node - last - 1);
             last = node;
             w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
             if column.updates {
-                w.uv(numbers[handle]);
+                w.uv(numbers[handles[at]]);
             }
-            let contents = coder.column(self, column);
-            w.text(&contents.bytes);
+            w.text(&coder.column(self, column, formula).bytes);
+        };
+        // what is costly by itself waits for the columns that it may be worked out from
+        for (at, column) in listed.iter().enumerate() {
+            if coder.is_costly(self, column) {
+                left.push((at, None));
+            } else {
+                put(&mut w, &mut coder, at, None);
+            }
+        }
+        left.sort_by_key(|(at, _)| self.cells_of(&listed[*at]));
+        while !left.is_empty() {
+            for entry in &mut left {
+                entry.1 = coder.find_formula(self, &listed[entry.0]);
+            }
+            let found = left.iter().any(|(_, formula)| formula.is_some());
+            let mut first = true;
+            left.retain(|(at, formula)| {
+                let take = if found { formula.is_some() } else { std::mem::take(&mut first) };
+                if take {
+                    put(&mut w, &mut coder, *at, *formula);
+                }
+                !take
+            });
         }
         (sets, w)
+    }
+
+    fn cells_of(&self, listed: &Listed) -> usize {
+        let updates = self.updates(listed.path).map_or(0, |column| column.rows.len());
+        updates + self.inserts[listed.path as usize].rows.len()
     }
 }
 
@@ -320,50 +354,74 @@ impl Coder {
         Coder { updates_done, inserts_done, update_candidates: Vec::new(), insert_candidates: Vec::new() }
     }
 
-    fn column(&mut self, body: &Body<'_>, listed: &Listed) -> Writer {
+    fn column(&mut self, body: &Body<'_>, listed: &Listed, formula: Option<Predictor>) -> Writer {
         let mut w = Writer::default();
-        let node = |path: PathId| u64::from(body.nodes.by_path[path as usize]);
         let path = listed.path as usize;
         if listed.updates {
-            let updates = &body.changes.updates[path];
-            cells::write(
-                &mut w,
-                &Column {
-                    cells: &updates.new,
-                    old: Some(&updates.old),
-                    rows: &updates.rows,
-                    view: View {
-                        table: body.table,
-                        side: Side::Updates(&body.changes.updates),
-                        done: &self.updates_done,
-                    },
-                    candidates: &self.update_candidates,
-                    node: &node,
-                },
-            );
+            self.with(body, listed, Part::Updates, formula, |column| cells::write(&mut w, column));
             self.updates_done[path] = true;
             self.update_candidates.push(listed.path);
         }
         if listed.inserts {
-            let inserts = &body.inserts[path];
-            cells::write(
-                &mut w,
-                &Column {
-                    cells: &inserts.cells,
-                    old: None,
-                    rows: &inserts.rows,
-                    view: View {
-                        table: body.table,
-                        side: Side::Inserts(&body.inserts),
-                        done: &self.inserts_done,
-                    },
-                    candidates: &self.insert_candidates,
-                    node: &node,
-                },
-            );
+            self.with(body, listed, Part::Inserts, formula, |column| cells::write(&mut w, column));
             self.inserts_done[path] = true;
             self.insert_candidates.push(listed.path);
         }
         w
     }
+
+    /// The column's updates or inserts as they are coded now.
+    fn with<T>(
+        &self,
+        body: &Body<'_>,
+        listed: &Listed,
+        part: Part,
+        formula: Option<Predictor>,
+        then: impl FnOnce(&Column<'_>) -> T,
+    ) -> T {
+        let node = |path: PathId| body.node(path);
+        let (table, path) = (body.table, listed.path as usize);
+        match part {
+            Part::Updates => {
+                let Updates { rows, old, new } = &body.changes.updates[path];
+                let view =
+                    View { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
+                let candidates = &self.update_candidates;
+                then(&Column { cells: new, old: Some(old), rows, view, candidates, formula, node: &node })
+            }
+            Part::Inserts => {
+                let Inserts { rows, cells } = &body.inserts[path];
+                let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
+                let candidates = &self.insert_candidates;
+                then(&Column { cells, old: None, rows, view, candidates, formula, node: &node })
+            }
+        }
+    }
+
+    fn main_part(listed: &Listed) -> Part {
+        if listed.updates { Part::Updates } else { Part::Inserts }
+    }
+
+    fn is_costly(&self, body: &Body<'_>, listed: &Listed) -> bool {
+        self.with(body, listed, Self::main_part(listed), None, cells::is_costly)
+    }
+
+    fn find_formula(&self, body: &Body<'_>, listed: &Listed) -> Option<Predictor> {
+        let part = Self::main_part(listed);
+        let operands: Vec<PathId> = match part {
+            Part::Inserts => self.insert_candidates.clone(),
+            Part::Updates => {
+                let row = *body.changes.updates[listed.path as usize].rows.first()?;
+                let shape = body.table.rows[row as usize].shape;
+                let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
+                paths.filter(|path| *path != listed.path && self.updates_done[*path as usize]).collect()
+            }
+        };
+        self.with(body, listed, part, None, |column| cells::find_formula(column, &operands))
+    }
+}
+
+enum Part {
+    Updates,
+    Inserts,
 }

@@ -2,8 +2,9 @@
 
 pub mod blobs;
 mod decimals;
+pub mod formulas;
 mod plan;
 pub mod read;
 pub mod view;
-mod words;
+pub mod words;
 pub mod write;

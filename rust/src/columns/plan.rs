@@ -142,8 +142,13 @@ impl<'a> Probe<'a> {
     }
 }
 
-/// The cheapest plan for a stream; `candidates` are columns that it may be predicted from.
-pub fn choose(stream: &Stream<'_>, candidates: &[PathId], view: &View<'_>) -> Choice {
+/// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `formula` one that was found.
+pub fn choose(
+    stream: &Stream<'_>,
+    candidates: &[PathId],
+    formula: Option<Predictor>,
+    view: &View<'_>,
+) -> Choice {
     let words = stream.words;
     if words.iter().all(|word| *word == words[0]) {
         return Choice { plan: Plan::Constant, bits: 64.0 / words.len() as f64 };
@@ -168,6 +173,14 @@ pub fn choose(stream: &Stream<'_>, candidates: &[PathId], view: &View<'_>) -> Ch
         && bits < best.bits
     {
         best = Choice { plan: Plan::Dictionary, bits };
+    }
+    if let Some(formula) = formula {
+        let bits = probe.other(formula, Scale(None), view);
+        if bits < best.bits {
+            best = Choice { plan: Plan::Residuals(formula), bits };
+            scale = Scale(None);
+            missed = 0.0;
+        }
     }
     consider_others(&probe, candidates, scale, missed, view, &mut best);
     fix_reference(stream, &mut best);
@@ -218,4 +231,9 @@ fn fix_reference(stream: &Stream<'_>, best: &mut Choice) {
         }
         _ => {}
     }
+}
+
+/// What a stream costs, in bits a cell, without any other column.
+pub fn own_cost(stream: &Stream<'_>, view: &View<'_>) -> f64 {
+    choose(stream, &[], None, view).bits
 }

@@ -1,6 +1,7 @@
 //! Word streams: FORMAT.md section 8.2. Writing follows a plan; reading obeys the bytes.
 
 use super::decimals;
+use super::formulas::{self, Formula, Operation};
 use super::view::View;
 use crate::error::Result;
 use crate::format::predictor;
@@ -20,6 +21,8 @@ pub enum Predictor {
     Reference(u64),
     Other(PathId),
     OtherChange(PathId),
+    Formula(Formula),
+    Larger(PathId, PathId),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,7 @@ impl Predictor {
         view: &View<'_>,
     ) -> Vec<u64> {
         let n = rows.len();
+        let words_of_old = old;
         let old = || match old {
             Some(old) => scale.operands(old),
             None => vec![0; n],
@@ -98,6 +102,17 @@ impl Predictor {
                     })
                     .collect()
             }
+            Predictor::Formula(formula) => formulas::predictions(formula, words_of_old, rows, view),
+            Predictor::Larger(a, b) => {
+                let (a, b) = (view.present(a, rows), view.present(b, rows));
+                same_tag(&a, tag)
+                    .zip(same_tag(&b, tag))
+                    .map(|pair| match pair {
+                        (Some(a), Some(b)) => (a as i64).max(b as i64) as u64,
+                        _ => 0,
+                    })
+                    .collect()
+            }
         }
     }
 
@@ -118,6 +133,17 @@ impl Predictor {
                 w.u8(predictor::OTHER_CHANGE);
                 w.uv(node(path));
             }
+            Predictor::Formula(Formula { operation, a, b }) => {
+                w.u8(predictor::FORMULA);
+                w.u8(operation.code());
+                w.uv(node(a));
+                w.uv(node(b));
+            }
+            Predictor::Larger(a, b) => {
+                w.u8(predictor::LARGER);
+                w.uv(node(a));
+                w.uv(node(b));
+            }
         }
     }
 
@@ -133,6 +159,12 @@ impl Predictor {
             predictor::REFERENCE => Predictor::Reference(r.u64()?),
             predictor::OTHER => Predictor::Other(path(r)?),
             predictor::OTHER_CHANGE => Predictor::OtherChange(path(r)?),
+            predictor::FORMULA => {
+                let code = r.u8()?;
+                let operation = Operation::of(code).ok_or_else(|| r.reserved("operation", code))?;
+                Predictor::Formula(Formula { operation, a: path(r)?, b: path(r)? })
+            }
+            predictor::LARGER => Predictor::Larger(path(r)?, path(r)?),
             code => return Err(r.reserved("predictor", code)),
         })
     }
@@ -278,6 +310,18 @@ fn read_decimals(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> 
 
 fn read_residuals(r: &mut Reader<'_>, context: &Context<'_>, scale: Scale) -> Result<Vec<u64>> {
     let predictor = Predictor::read(r, context.paths)?;
+    match predictor {
+        Predictor::Formula(_) | Predictor::Larger(..) if scale.0.is_some() => {
+            return Err(r.corrupt("decimals are not predicted that way"));
+        }
+        Predictor::Formula(formula) if context.tag != tag::FLOAT => {
+            return Err(r.corrupt(format!("{formula:?} predicts floats only")));
+        }
+        Predictor::Formula(formula) if formula.operation.needs_old() && context.old.is_none() => {
+            return Err(r.corrupt("an inserted cell has no old one"));
+        }
+        _ => {}
+    }
     let step = r.uv()?;
     if step == 0 {
         return Err(r.corrupt("a scale is 0"));

@@ -1,11 +1,12 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
 use super::blobs;
-use super::plan::{Choice, choose, sample_of};
+use super::formulas;
+use super::plan::{Choice, choose, own_cost, sample_of};
 use super::view::{MISSING, View};
-use super::words::{self, Stream};
+use super::words::{self, Predictor, Stream};
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
-use crate::format::value::{Form, Tag, form_of};
+use crate::format::value::{Form, Tag, form_of, tag};
 use crate::format::writer::Writer;
 use crate::table::Cells;
 use crate::table::names::PathId;
@@ -18,6 +19,8 @@ pub struct Column<'a> {
     pub view: View<'a>,
     /// Columns that the reader has before this one.
     pub candidates: &'a [PathId],
+    /// How most of it can be worked out from others.
+    pub formula: Option<Predictor>,
     /// The node of a path in this frame.
     pub node: &'a dyn Fn(PathId) -> u64,
 }
@@ -57,7 +60,44 @@ fn plan_uniform(column: &Column<'_>) -> Option<Choice> {
     }
     let old = old_words(column, tag);
     let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
-    Some(choose(&stream, column.candidates, &column.view))
+    Some(choose(&stream, column.candidates, formula_for(column, tag), &column.view))
+}
+
+fn formula_for(column: &Column<'_>, tag: Tag) -> Option<Predictor> {
+    column.formula.filter(|predictor| match predictor {
+        Predictor::Formula(_) => tag == tag::FLOAT,
+        _ => tag == tag::INT,
+    })
+}
+
+/// From this many bits a cell on, it is worth looking for a formula.
+const COSTLY: f64 = 14.0;
+
+/// True if the column's numbers cost much when coded by themselves.
+pub fn is_costly(column: &Column<'_>) -> bool {
+    with_numbers(column, |stream, view| own_cost(stream, view) > COSTLY).unwrap_or(false)
+}
+
+/// How most of the column's numbers can be worked out from other columns.
+pub fn find_formula(column: &Column<'_>, operands: &[PathId]) -> Option<Predictor> {
+    with_numbers(column, |stream, view| formulas::find(stream, operands, view)).flatten()
+}
+
+/// The floats of a column, or its ints, whichever are more.
+fn with_numbers<T>(column: &Column<'_>, then: impl FnOnce(&Stream<'_>, &View<'_>) -> T) -> Option<T> {
+    let count = |wanted: Tag| column.cells.tags.iter().filter(|tag| **tag == wanted).count();
+    let tag = if count(tag::FLOAT) >= count(tag::INT) { tag::FLOAT } else { tag::INT };
+    let part: Vec<usize> = (0..column.cells.len()).filter(|i| column.cells.tags[*i] == tag).collect();
+    if part.is_empty() {
+        return None;
+    }
+    let mut result = None;
+    with_part(column, &part, |column| {
+        let old = old_words(column, tag);
+        let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
+        result = Some(then(&stream, &column.view));
+    });
+    result
 }
 
 fn old_words(column: &Column<'_>, tag: Tag) -> Option<Vec<u64>> {
@@ -72,7 +112,9 @@ fn write_tag(w: &mut Writer, column: &Column<'_>, tag: Tag, choice: Option<Choic
         Form::Word => {
             let old = old_words(column, tag);
             let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
-            let choice = choice.unwrap_or_else(|| choose(&stream, column.candidates, &column.view));
+            let choice = choice.unwrap_or_else(|| {
+                choose(&stream, column.candidates, formula_for(column, tag), &column.view)
+            });
             words::write(w, &stream, choice.plan, &column.view, column.node);
         }
     }
@@ -126,6 +168,10 @@ fn find_copy(column: &Column<'_>, bits: f64) -> Option<PathId> {
         }
         let missed = 1.0 - matches(path, &sample) as f64 / sample.len() as f64;
         let cost = overhead + missed * bits + (8.0 * missed).min(1.5);
+        // a column that is repeated outright needs nothing at all
+        if missed == 0.0 {
+            return Some(path);
+        }
         if cost < best.0 * 0.98 {
             best = (cost, Some(path));
         }

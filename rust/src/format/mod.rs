@@ -64,6 +64,8 @@ pub mod predictor {
     pub const REFERENCE: u8 = 3;
     pub const OTHER: u8 = 4;
     pub const OTHER_CHANGE: u8 = 5;
+    pub const FORMULA: u8 = 6;
+    pub const LARGER: u8 = 7;
 }
 
 /// Codings of a blob stream, FORMAT.md section 8.3.

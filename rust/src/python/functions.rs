@@ -80,7 +80,7 @@ fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
 /// changed. A full frame is taken as it is.
 ///
 /// With `verify` (the default) the digest of `prev` is checked before, and that of the result; without, only the
-/// number of rows and the symbols that the delta names. `default` is the one that `prev` was encoded with.
+/// number of rows and the symbols that the delta names, and records that it does not touch are handed on as they are. `default` is the one that `prev` was encoded with.
 /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnsupportedTypeError.
 #[pyfunction]
 #[pyo3(signature = (prev, frame, /, *, verify = true, default = None, limits = None))]

@@ -73,9 +73,12 @@ impl<'py> Patcher<'_, 'py> {
             let (tags, words) = self.changes.record(self.table, new);
             return self.builder.record(new.shape, tags, words);
         }
+        if plain && updates.is_empty() {
+            return Ok(record);
+        }
         match record.cast_exact::<PyDict>() {
-            Ok(_) if plain && updates.is_empty() => Ok(record),
-            Ok(dict) if plain => self.copy_with(dict, updates),
+            // `{}` is a leaf
+            Ok(dict) if plain && !dict.is_empty() => self.copy_with(dict, updates),
             _ => self.rebuild(at, updates),
         }
     }

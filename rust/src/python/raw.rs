@@ -171,10 +171,7 @@ impl<'w> Obj<'w> {
         } else if kind == types.bytes {
             // SAFETY: exactly bytes: immutable, and alive for 'w
             View::Bytes(unsafe {
-                std::slice::from_raw_parts(
-                    ffi::PyBytes_AS_STRING(at).cast(),
-                    ffi::PyBytes_Size(at) as usize,
-                )
+                std::slice::from_raw_parts(ffi::PyBytes_AS_STRING(at).cast(), ffi::PyBytes_Size(at) as usize)
             })
         } else {
             self.moment(kind, types)
