@@ -8,9 +8,10 @@ only `zstandard`, for bodies that are zstd frames (RFC 8878).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import copysign, inf, nan
 from typing import Any, NamedTuple
 
 import zstandard
@@ -144,6 +145,8 @@ class Place:
     old: dict[Path, Cell] = field(default_factory=dict)
     now: dict[Path, Cell] = field(default_factory=dict)
 
+
+Predict = Callable[[Place, int], int]
 
 SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order"}
 EMPTY = {2: b"\0\0", 3: b"\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
@@ -350,12 +353,17 @@ class Body:
                     raise Corrupt(f"listed and loose updates at {path}")
                 if not 1 <= head.row_set < len(self.row_sets):
                     raise Corrupt(f"row set {head.row_set} of {len(self.row_sets)}")
-                self.stream(rest, path, [self.updatable(n, path) for n in self.row_sets[head.row_set]])
+                self.stream(
+                    rest, path, [self.updatable(n, path) for n in self.row_sets[head.row_set]], updates=True
+                )
             if head.flags & 2:
-                self.stream(rest, path, [place for place, paths in self.inserts if path in paths])
+                self.stream(
+                    rest, path, [place for place, paths in self.inserts if path in paths], updates=False
+                )
             rest.end()
 
-    def stream(self, reader: Reader, path: Path, places: list[Place]) -> None:
+    def stream(self, reader: Reader, path: Path, places: list[Place], *, updates: bool) -> None:
+        self.in_updates = updates  # some predictors are for updates only
         if not places:
             raise Corrupt("a stream of no cells")
         for place, cell in zip(places, self.cells(reader, path, places), strict=True):
@@ -440,6 +448,18 @@ class Body:
         self, reader: Reader, tag: int, path: Path, places: list[Place], exponent: int | None
     ) -> list[int]:
         """The words, or with an exponent the numbers m of decimals."""
+        predict = self.predictor(reader, tag, path, exponent)
+        scale = reader.uv()
+        if scale < 1:
+            raise Corrupt("a scale of 0")
+        words: list[int] = []
+        for place, z in zip(places, reader.planes(len(places)), strict=True):
+            prediction = predict(place, words[-1] if words else 0)
+            words.append((prediction + scale * unzigzag(z)) & MASK)
+        return words
+
+    def predictor(self, reader: Reader, tag: int, path: Path, exponent: int | None) -> Predict:
+        """From the place of a cell and the word before it in the stream to the prediction of its word."""
 
         def word(cells: dict[Path, Cell], at: Path) -> int | None:
             cell = cells.get(at)
@@ -448,23 +468,63 @@ class Body:
             assert isinstance(cell[1], int)
             return cell[1] if exponent is None else decimal_number(cell[1], exponent)
 
-        predictor = reader.u8()
-        if predictor > 5:
-            raise Unsupported(f"predictor {predictor}")
-        argument = reader.u64() if predictor == 3 else 0
-        source = self.other(reader.uv(), path) if predictor >= 4 else ()
-        scale = reader.uv()
-        if scale < 1:
-            raise Corrupt("a scale of 0")
-        words: list[int] = []
-        for place, z in zip(places, reader.planes(len(places)), strict=True):
-            old = word(place.old, path) or 0
-            now, then = word(place.now, source), word(place.old, source)
-            moved = 0 if now is None or then is None else now - then
-            before = words[-1] if words else 0
-            prediction = (0, old, before, argument, now or 0, old + moved)[predictor]
-            words.append((prediction + scale * unzigzag(z)) & MASK)
-        return words
+        code = reader.u8()
+        if code == 0:
+            return lambda place, before: 0
+        if code == 1:
+            return lambda place, before: word(place.old, path) or 0
+        if code == 2:
+            return lambda place, before: before
+        if code == 3:
+            argument = reader.u64()
+            return lambda place, before: argument
+        if code > 7:
+            raise Unsupported(f"predictor {code}")
+        if code > 5 and exponent is not None:
+            raise Corrupt("a formula or the larger of two among decimals")
+        if code == 6:
+            return self.formula(reader, tag, path)
+        a = self.other(reader.uv(), path)
+        if code == 4:
+            return lambda place, before: word(place.now, a) or 0
+        if code == 5:
+
+            def moved(place: Place, before: int) -> int:
+                old, now, then = word(place.old, path) or 0, word(place.now, a), word(place.old, a)
+                return old if now is None or then is None else old + now - then
+
+            return moved
+        b = self.other(reader.uv(), path)
+
+        def larger(place: Place, before: int) -> int:
+            one, two = word(place.now, a), word(place.now, b)
+            return 0 if one is None or two is None else max(one, two, key=signed)
+
+        return larger
+
+    def formula(self, reader: Reader, tag: int, path: Path) -> Predict:
+        operation = reader.u8()
+        if operation > 10:
+            raise Unsupported(f"operation {operation}")
+        if tag != 5:
+            raise Corrupt("a formula of no floats")
+        a, node = self.other(reader.uv(), path), reader.uv()
+        ratio = operation in (8, 9)  # of the old word and of column a
+        if ratio and (node or not self.in_updates):
+            raise Corrupt("a ratio to the old value among inserts, or of two columns")
+        b = a if ratio else self.other(node, path)
+
+        def predict(place: Place, before: int) -> int:
+            x, y = number(place.now.get(a)), number(place.old.get(a) if ratio else place.now.get(b))
+            if x is None or y is None:
+                return 0
+            old = place.old.get(path)
+            o = number(old) if old is not None and old[0] == 5 else 0.0
+            assert o is not None
+            value = operate(operation, x, y, o)
+            return 0 if value != value else float_word(value)
+
+        return predict
 
     # --- 9. ORDER
 
@@ -556,21 +616,61 @@ def entry(entries: Sequence[Any], index: int) -> Any:
     return entries[index]
 
 
+def float_word(value: float) -> int:
+    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
+
+
+def word_float(word: int) -> float:
+    return float(struct.unpack("<d", struct.pack("<Q", word))[0])
+
+
 def decimal_word(m: int, exponent: int) -> int:
     number = signed(m)
     if abs(number) > 2**51:
         raise Corrupt(f"{number} is too large for a decimal")
-    return int(struct.unpack("<Q", struct.pack("<d", float(number) / 10.0**exponent))[0])
+    return float_word(float(number) / 10.0**exponent)
 
 
 def decimal_number(word: int, exponent: int) -> int:
     """m of a word, 0 if it is not exactly such a decimal."""
-    value = struct.unpack("<d", struct.pack("<Q", word))[0]
-    scaled = value * 10.0**exponent
+    scaled = word_float(word) * 10.0**exponent
     if not abs(scaled) <= 2**51:
         return 0
     m = round(scaled)  # half to even
     return m if decimal_word(m & MASK, exponent) == word else 0
+
+
+def number(cell: Cell | None) -> float | None:
+    """An operand: the double of a cell of tag 5, the nearest to one of tag 4."""
+    if cell is None or cell[0] not in (4, 5):
+        return None
+    assert isinstance(cell[1], int)
+    return word_float(cell[1]) if cell[0] == 5 else float(signed(cell[1]))
+
+
+def divide(a: float, b: float) -> float:
+    """a / b as IEEE 754 has it, where Python raises."""
+    if b or a != a or b != b:
+        return a / b
+    return copysign(inf, a) * copysign(1.0, b) if a else nan
+
+
+def operate(operation: int, a: float, b: float, o: float) -> float:
+    """Of operations 8 and 9, b is a' and o the old value."""
+    steps: tuple[Callable[[], float], ...] = (
+        lambda: a - b,
+        lambda: a + b,
+        lambda: a * b,
+        lambda: divide(a, b),
+        lambda: (a + b) / 2,
+        lambda: divide(a, b) * 100,
+        lambda: divide(a - b, b) * 100,
+        lambda: abs(a) * b,
+        lambda: divide(o * a, b),
+        lambda: divide(o * b, a),
+        lambda: (divide(a, b) - 1) * 100,
+    )
+    return steps[operation]()
 
 
 # --- 8.3 Blob streams
@@ -593,8 +693,7 @@ def order_key(cell: Cell | None) -> int:
     tag, payload = cell or (0, 0)
     if tag not in (4, 5) or isinstance(payload, bytes):
         return 0
-    value = float(signed(payload)) if tag == 4 else 0.0
-    bits = int(struct.unpack("<Q", struct.pack("<d", value))[0]) if tag == 4 else payload
+    bits = float_word(float(signed(payload))) if tag == 4 else payload
     return bits ^ MASK if bits >> 63 else bits | 1 << 63
 
 

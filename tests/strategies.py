@@ -403,7 +403,8 @@ def _reshape(draw: Draw, rows: Snapshot) -> Snapshot:
 
 
 def _replace(draw: Draw, rows: Snapshot) -> Snapshot:
-    return draw(SNAPSHOTS)
+    new: Snapshot = draw(SNAPSHOTS)
+    return new
 
 
 def _same(draw: Draw, rows: Snapshot) -> Snapshot:
