@@ -100,7 +100,7 @@ def run(recording: Path | None = None, frames: int | None = None, console: Conso
     except SnapdeltaError as error:
         console.print(f"{type(error).__name__}: {error}", style="bold red", markup=False, highlight=False)
         return 1
-    console.print(_summary(title, played, full_size))
+    console.print(_summary(played, full_size))
     return 0
 
 
@@ -135,12 +135,12 @@ def _progress(title: str, latest: Iterable[Played]) -> Table:
     return table
 
 
-def _summary(title: str, played: list[Played], full_size: int) -> Table:
+def _summary(played: list[Played], full_size: int) -> Table:
     """The first frame is a full one; the figures of deltas are of all others."""
     deltas = played[1:]
     sizes = [one.sent_size for one in deltas]
     json_size = median(one.json_size for one in played)
-    table = Table(title=f"{title}: {len(played)} frames, all exact")
+    table = Table(title=f"{len(played)} frames, all exact")
     for heading in ("", "median", "p95", "max"):
         table.add_column(heading, justify="right" if heading else "left")
     table.add_row("JSON", f"{json_size:,.0f} B", "", f"{max(one.json_size for one in played):,} B")
