@@ -33,3 +33,15 @@ def frames(name: str) -> Iterator[Snapshot]:
         if name == kind:
             return islice(Feed(kind), FEED_FRAMES)
     return (frame.snapshot for frame in read_recording(recordings()[name]))
+
+
+def reranked() -> tuple[Snapshot, Snapshot, Snapshot]:
+    """A ranking by score, the next frame in the same order, and the next frame ranked anew."""
+    prev, curr = (dict(sorted(f.items(), key=_score, reverse=True)) for f in islice(Feed("enriched"), 2))
+    still = {symbol: curr[symbol] for symbol in dict.fromkeys([*prev, *curr]) if symbol in curr}
+    return prev, still, curr
+
+
+def _score(item: tuple[str, dict[str, Any]]) -> float:
+    score: float = item[1]["score"]
+    return score

@@ -1,7 +1,7 @@
 """The results of a run: what was measured, as ratios where it can be, kept as JSON and printed as tables.
 
 python -m benches.results show FILE            the tables of README
-python -m benches.results compare SAVED NEW    exit 1 if a ratio of NEW is a tenth worse than in SAVED
+python -m benches.results compare SAVED NEW…     exit 1 if a ratio is a tenth worse than in SAVED, in each NEW
 """
 
 from __future__ import annotations
@@ -85,16 +85,18 @@ def _row(result: Result) -> str:
     return f"| {result.name} | {ours} | {peer} | {result.peer_name} | {result.ratio:.3f} | {aim} |"
 
 
-def worse(saved: list[Result], new: list[Result]) -> list[str]:
-    """What is a tenth worse than it was, or was measured and is no longer."""
-    now = {result.key: result for result in new}
+def worse(saved: list[Result], *runs: list[Result]) -> list[str]:
+    """What is a tenth worse than it was in every run that measured it, or is no longer measured."""
+    best: dict[str, float] = {}
+    for result in (result for run in runs for result in run):
+        best[result.key] = min(result.ratio, best.get(result.key, result.ratio))
     found = []
     for before in saved:
-        after = now.get(before.key)
-        if after is None:
+        ratio = best.get(before.key)
+        if ratio is None:
             found.append(f"{before.key}: no longer measured")
-        elif after.ratio > before.ratio * _WORSE:
-            found.append(f"{before.key}: {after.ratio:.3f}, was {before.ratio:.3f}")
+        elif ratio > before.ratio * _WORSE:
+            found.append(f"{before.key}: {ratio:.3f}, was {before.ratio:.3f}")
     return found
 
 
@@ -103,8 +105,8 @@ def main(arguments: list[str]) -> int:
         case ["show", file]:
             print(tables(Path(file)))
             return 0
-        case ["compare", saved, new]:
-            found = worse(load(Path(saved)), load(Path(new)))
+        case ["compare", saved, *runs] if runs:
+            found = worse(load(Path(saved)), *(load(Path(run)) for run in runs))
             print("\n".join(found) or "no ratio is a tenth worse than in the saved run")
             return 1 if found else 0
     print(__doc__, file=sys.stderr)

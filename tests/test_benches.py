@@ -87,6 +87,15 @@ def test_a_result_that_is_gone_fails(tmp_path: Path) -> None:
     assert results.main(["compare", str(saved), str(new)]) == 1
 
 
+def test_a_ratio_that_was_worse_once_is_noise(tmp_path: Path) -> None:
+    saved, new, again = (tmp_path / name for name in ("saved.json", "new.json", "again.json"))
+    results.save([RESULT, replace(RESULT, name="diff")], saved)
+    results.save([replace(RESULT, ratio=0.9), replace(RESULT, name="diff")], new)
+    results.save([replace(RESULT, ratio=0.52)], again)
+    assert results.main(["compare", str(saved), str(new)]) == 1
+    assert results.main(["compare", str(saved), str(new), str(again)]) == 0
+
+
 def test_a_wrong_call_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert results.main(["print"]) == 2
-    assert "compare SAVED NEW" in capsys.readouterr().err
+    assert "compare SAVED NEW…" in capsys.readouterr().err

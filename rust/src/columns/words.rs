@@ -66,6 +66,15 @@ fn same_tag(cells: &Cells, tag: Tag) -> impl Iterator<Item = Option<u64>> + '_ {
 }
 
 impl Predictor {
+    /// It works from the cell's old value, which an inserted cell has not.
+    pub fn needs_old(self) -> bool {
+        match self {
+            Predictor::Old | Predictor::OtherChange(_) => true,
+            Predictor::Formula(formula) => formula.operation.needs_old(),
+            _ => false,
+        }
+    }
+
     /// What is predicted for each word, but for `Before`, which needs the words themselves.
     pub fn predictions(
         self,
