@@ -37,10 +37,10 @@ from reference_values import (
     record_of,
     rows_of,
     signed,
-    size_of,
     text,
     unzigzag,
     value_of,
+    weight_of,
     within,
 )
 
@@ -185,7 +185,7 @@ class Body:
             last = number
             contents = reader.take(reader.uv())
             if number in SECTIONS:
-                found[number] = contents
+                found[number] = contents or EMPTY.get(number, b"")
             elif number < 128:
                 raise Unsupported(f"section {number}")
         return found
@@ -207,6 +207,7 @@ class Body:
 
     def paths(self, reader: Reader) -> None:
         keys = [text(key) for key in reader.strings(reader.uv())]
+        self.budget.charge(128 * len(keys))
         if len(set(keys)) != len(keys):
             raise Corrupt("a key twice")
         count = reader.uv()
@@ -253,7 +254,9 @@ class Body:
                 raise Corrupt(f"a run of {run} rows")
             self.added_shapes += [shape] * run
         shapes_kept = [self.reshaped.get(n, self.base[n].cells) for n in self.survivors]
-        self.budget.charge(64 * sum(map(len, [*shapes_kept, *self.added_shapes])))
+        for kept in [*shapes_kept, *self.added_shapes]:
+            inner = {path[:length] for path in kept for length in range(1, len(path))}
+            self.budget.charge(128 * len(kept) + 256 * len(inner))
         self.place_rows()
 
     def shape(self, reader: Reader) -> list[Path]:
@@ -340,7 +343,7 @@ class Body:
     def weigh(self, cell: Cell) -> None:
         """Charges what a blob makes of itself, once for each cell that holds it."""
         if isinstance(cell[1], bytes):
-            self.budget.charge(len(cell[1]) + 64 * size_of(value_of(cell)))
+            self.budget.charge(64 + 2 * len(cell[1]) + weight_of(value_of(cell)))
 
     # --- 8. COLUMNS
 

@@ -448,12 +448,12 @@ def depth_of(value: Any) -> int:
     return 0
 
 
-def size_of(value: Any) -> int:
-    """How many values stand in a list, tuple or dict, at any depth."""
+def weight_of(value: Any) -> int:
+    """What a blob's value is charged for the items in it (section 10)."""
     if type(value) is dict:
-        value = list(value.values())
+        return 256 + sum(128 + weight_of(item) for item in value.values()) if value else 0
     if type(value) in (list, tuple):
-        return len(value) + sum(map(size_of, value))
+        return sum(128 + weight_of(item) for item in value)
     return 0
 
 
