@@ -34,8 +34,8 @@ pub struct Pending<'a> {
 
 struct Blob<'a> {
     bytes: &'a [u8],
-    /// How many items it has in its lists, tuples and dicts.
-    items: u64,
+    /// What its items are charged with.
+    weight: u64,
     /// Its number, once it is in the pool.
     number: Option<u64>,
 }
@@ -57,12 +57,13 @@ impl Pending<'_> {
             }
             let known = if word & COPIED == 0 {
                 let blob = &self.blobs[word as usize];
-                budget.charge_blob(blob.bytes.len(), blob.items)?;
+                budget.charge_blob(blob.bytes.len(), blob.weight)?;
                 blob.number
             } else {
                 let bytes = table.pool.get(word & !COPIED);
+                // the length first: so much is walked through at the most
                 budget.charge_blob(bytes.len(), 0)?;
-                budget.charge_blob(0, check_blob(tag, bytes, 0)?)?;
+                budget.charge(1, check_blob(tag, bytes, 0)?, "bytes of lists in a cell")?;
                 Some(word & !COPIED)
             };
             let cell = match known {
@@ -175,8 +176,8 @@ fn read_tag<'a>(
             let (entries, indices) = blobs::read(r, places.len())?;
             let first = pending.blobs.len() as u64;
             for bytes in entries {
-                let items = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
-                pending.blobs.push(Blob { bytes, items, number: None });
+                let weight = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
+                pending.blobs.push(Blob { bytes, weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {
                 let word = first + i;
