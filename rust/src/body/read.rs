@@ -8,10 +8,10 @@ use crate::columns::view::{Inserts, MISSING, Side, View};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::column_flag::{INSERTS, UPDATES};
-use crate::format::limits::{Budget, CELL, MEMBER, NODE, ROW};
+use crate::format::limits::{Budget, CELL, DICT, MEMBER, NAME};
 use crate::format::reader::Reader;
 use crate::format::section;
-use crate::format::value::{is_blob, is_text, read_plain};
+use crate::format::value::{Payload, is_blob, is_text, read_plain};
 use crate::order;
 use crate::sets;
 use crate::table::changes::{Added, ChangeSet, Record};
@@ -94,7 +94,8 @@ impl Reading<'_> {
         }
         self.changes.removed = r.counted_gaps(here)?;
         let n = r.count("rows")?;
-        self.budget.charge((here + n) as u64, ROW, "rows")?;
+        let target = here - self.changes.removed.len() + n;
+        self.budget.charge((here + target) as u64, DICT, "rows")?;
         let symbols = r.strings(n)?;
         r.finish()?;
         let mut seen = HashSet::with_capacity(n);
@@ -121,7 +122,7 @@ impl Reading<'_> {
             return Ok(());
         }
         let n = r.count("keys")?;
-        self.budget.charge(n as u64, NODE, "keys")?;
+        self.budget.charge(n as u64, NAME, "keys")?;
         let keys = r.strings(n)?;
         if !keys.iter().all(|key| is_text(key)) {
             return Err(r.corrupt("a key is not UTF-8"));
@@ -131,7 +132,7 @@ impl Reading<'_> {
             return Err(r.corrupt("a key stands twice"));
         }
         let n = r.count("paths")?;
-        self.budget.charge(n as u64, NODE, "paths")?;
+        self.budget.charge(n as u64, NAME, "paths")?;
         let (mut parent, mut key) = (0i64, -1i64);
         let mut met = HashSet::with_capacity(n);
         for _ in 0..n {
@@ -187,7 +188,7 @@ impl Reading<'_> {
     }
 
     fn shape_list(&mut self, r: &mut Reader<'_>, n: usize) -> Result<Vec<ShapeId>> {
-        self.budget.charge(n as u64, NODE, "shapes")?;
+        self.budget.charge(n as u64, NAME, "shapes")?;
         let mut shapes = Vec::with_capacity(n);
         for _ in 0..n {
             let leaves = r.count("paths in a shape")?;
@@ -209,10 +210,7 @@ impl Reading<'_> {
 
     /// Makes room for the cells of reshaped and added records, and lists which columns have inserts.
     fn make_records(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<()> {
-        let shapes = &self.table.names.shapes;
-        let cells: u64 = records.iter().map(|(_, shape)| shapes[*shape as usize].len() as u64).sum();
-        let base = self.table.cell_count() as u64;
-        self.budget.charge(base + cells, CELL, "cells")?;
+        let cells = self.charge_target(records)?;
         self.inserts.resize_with(self.table.names.paths.len(), Inserts::default);
         self.changes.cells.tags.resize(cells as usize, MISSING);
         self.changes.cells.words.resize(cells as usize, 0);
@@ -239,6 +237,26 @@ impl Reading<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Charges the records of the target. Returns the number of cells of the new ones.
+    fn charge_target(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<u64> {
+        let shapes = &self.table.names.shapes;
+        let size = |shape: ShapeId| {
+            let shape = &shapes[shape as usize];
+            (shape.len() as u64, shape.inner_dicts() as u64)
+        };
+        let sum = |all: &mut dyn Iterator<Item = ShapeId>| {
+            all.map(size).fold((0, 0), |sum, (cells, dicts)| (sum.0 + cells, sum.1 + dicts))
+        };
+        let new = sum(&mut records.iter().map(|(_, shape)| *shape));
+        let reshaped = records.iter().filter_map(|(row, _)| *row);
+        let mut replaced = reshaped.chain(self.changes.removed.iter().copied());
+        let gone = sum(&mut replaced.by_ref().map(|row| self.table.rows[row as usize].shape));
+        let base = sum(&mut self.table.rows.iter().map(|row| row.shape));
+        self.budget.charge(base.0 - gone.0 + new.0, CELL, "cells")?;
+        self.budget.charge(base.1 - gone.1 + new.1, DICT, "dicts")?;
+        Ok(new.0)
     }
 
     fn sets(&mut self, mut r: Reader<'_>) -> Result<Vec<Vec<u32>>> {
@@ -351,7 +369,10 @@ impl Reading<'_> {
 
     fn plain(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
         let depth = self.table.names.paths[path as usize].depth;
-        let (tag, payload) = read_plain(r, depth)?;
+        let (tag, payload, weight) = read_plain(r, depth)?;
+        if let Payload::Blob(bytes) = payload {
+            self.budget.charge_blob(bytes.len(), weight)?;
+        }
         let cell = self.table.acquire(tag, payload);
         self.changes.own(cell);
         Ok(cell)
@@ -432,10 +453,11 @@ impl Reading<'_> {
                     done: updates_done,
                 },
                 paths: &self.paths,
+                path,
                 depth,
             };
             let pending = cells::read(&mut contents, &column)?;
-            let new = pending.settle(self.table, &mut self.changes);
+            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
             if !self.changes.reshaped.is_empty() {
                 for (row, cell) in rows.iter().zip(new.iter()) {
                     self.update_record(path, *row, cell);
@@ -457,10 +479,11 @@ impl Reading<'_> {
                 rows: &rows,
                 view: View { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
                 paths: &self.paths,
+                path,
                 depth,
             };
             let pending = cells::read(&mut contents, &column)?;
-            let new = pending.settle(self.table, &mut self.changes);
+            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
             for (number, cell) in rows.iter().zip(new.iter()) {
                 let at = self.place(*number, path);
                 self.changes.cells.set(at, cell);

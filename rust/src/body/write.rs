@@ -94,8 +94,7 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
             let column = &mut inserts[*path as usize];
             if column.rows.is_empty() && expected > 0 && shape.len() < 1024 {
                 column.rows.reserve(expected);
-                column.cells.tags.reserve(expected);
-                column.cells.words.reserve(expected);
+                column.cells.reserve(expected);
             }
             column.rows.push(number);
             column.cells.push(changes.cells.get(record.start + position));

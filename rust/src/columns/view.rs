@@ -55,10 +55,12 @@ impl View<'_> {
 
     /// The present cells of another column in these rows.
     pub fn present(&self, path: PathId, rows: &[u32]) -> Cells {
-        let mut cells = match self.side {
-            Side::Updates(_) => self.base(path, rows),
-            Side::Inserts(_) => missing(rows.len()),
-        };
+        self.present_over(&self.base(path, rows), path, rows)
+    }
+
+    /// The same, where the base's cells are known.
+    pub fn present_over(&self, base: &Cells, path: PathId, rows: &[u32]) -> Cells {
+        let mut cells = base.clone();
         if !self.is_done(path) {
             return cells;
         }

@@ -419,6 +419,15 @@ impl<'w> Sequence<'w> {
     }
 }
 
+/// Brings a slice into the cache.
+#[inline(always)]
+pub fn prefetch_slice<T>(slice: &[T]) {
+    let start = slice.as_ptr().cast::<u8>();
+    for line in 0..size_of_val(slice).div_ceil(64) {
+        prefetch(start.wrapping_add(64 * line));
+    }
+}
+
 #[inline(always)]
 fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]

@@ -107,10 +107,13 @@ pub enum Kind {
     Unknown,
 }
 
+/// A class, its kind, and the reader of its objects if it is a kind of record.
+type Known = (Py<PyAny>, Kind, Option<Py<PyAny>>);
+
 /// What was learned of classes. Each is held, so that its address stays its own.
 #[derive(Default)]
 pub struct Classes {
-    known: HashMap<usize, (Py<PyAny>, Kind, Option<Py<PyAny>>)>,
+    known: HashMap<usize, Known>,
 }
 
 /// Classes made on the fly must not pile up.

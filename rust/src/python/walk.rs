@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::foreign::Foreign;
 use super::memory::Memory;
-use super::raw::{Dict, Obj, Pair, Str, View, Walk};
+use super::raw::{Dict, Obj, Pair, Str, View, Walk, prefetch_slice};
 use super::sequence;
 use super::trouble::{Outcome, Trouble};
 use super::types::Types;
@@ -130,6 +130,10 @@ impl<'a> Capture<'a> {
         let mut symbol = Vec::new();
         for (start, block) in records.chunks(BLOCK).enumerate() {
             let wanted = |i: usize| only.is_none_or(|only| only.get(start * BLOCK + i) == Some(&true));
+            for row in self.table.rows.iter().skip(start * BLOCK).take(BLOCK) {
+                prefetch_slice(&row.tags);
+                prefetch_slice(&row.words);
+            }
             fetch(block, &wanted, &walk);
             for (i, Pair { key, value }) in block.iter().enumerate() {
                 let Some(text) = Str::of(*key, walk.types) else {

@@ -53,6 +53,11 @@ impl Cells {
         self.words[i] = cell.word;
     }
 
+    pub fn reserve(&mut self, more: usize) {
+        self.tags.reserve(more);
+        self.words.reserve(more);
+    }
+
     pub fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);
@@ -140,10 +145,6 @@ impl Table {
 
     pub fn digest(&self) -> u64 {
         digest(self.rows.iter().map(|row| (row.symbol_hash, row.hash)))
-    }
-
-    pub fn cell_count(&self) -> usize {
-        self.rows.iter().map(|row| row.tags.len()).sum()
     }
 
     /// The position of a symbol.
