@@ -1,6 +1,20 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, final
 
+__all__ = [
+    "CapturedFrame",
+    "ColumnInfo",
+    "Decoder",
+    "Encoder",
+    "FrameInfo",
+    "Limits",
+    "apply",
+    "diff",
+    "dumps",
+    "inspect",
+    "loads",
+]
+
 _Default = Callable[[Any], Any] | None
 
 @final

@@ -96,7 +96,7 @@ def _dump(model: Any) -> dict[str, Any]:
 
 
 def _is_plain_model(cls: Any) -> bool:
-    """True if `__dict__` holds what `model_dump()` gives: no serializers, nothing computed, excluded or extra."""
+    """True if `__dict__` holds what `model_dump()` gives: nothing serialized, computed, excluded or extra."""
     decorators = cls.__pydantic_decorators__
     config = cls.model_config
     return (

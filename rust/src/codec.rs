@@ -1,6 +1,7 @@
 //! Writer's and reader's state: a table, its place in the stream, and what may follow.
 
 use crate::body;
+use crate::body::write::Hints;
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::header::{Coding, Header, Kind};
 use crate::format::limits::Budget;
@@ -15,6 +16,7 @@ pub struct State {
     pub epoch: u64,
     pub sequence: u64,
     pub digest: u64,
+    hints: Hints,
 }
 
 impl State {
@@ -55,7 +57,7 @@ impl State {
     }
 
     fn coded(
-        &self,
+        &mut self,
         changes: &ChangeSet,
         kind: Kind,
         sequence: u64,
@@ -71,9 +73,18 @@ impl State {
                 (&whole, 0, digest(std::iter::empty()))
             }
         };
-        let contents = body::write::write(&self.table, changes, base_rows);
+        let contents = body::write::write(&self.table, changes, base_rows, &mut self.hints);
         let header = self.header(kind, sequence, base_digest, outcome.digest);
         Ok((sealer.seal(header, &contents)?, outcome))
+    }
+
+    /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.
+    pub fn refresh_names(&mut self) -> bool {
+        let refreshed = self.table.refresh_names();
+        if refreshed {
+            self.hints.clear();
+        }
+        refreshed
     }
 
     fn advance(&mut self, changes: ChangeSet, outcome: &Outcome, sequence: u64) {
@@ -83,9 +94,9 @@ impl State {
     }
 
     /// The state as a full frame, under the sequence number that it has.
-    pub fn full(&self, sealer: &mut Sealer) -> Result<Vec<u8>> {
+    pub fn full(&mut self, sealer: &mut Sealer) -> Result<Vec<u8>> {
         let whole = target_as_added(&self.table, &ChangeSet::default());
-        let contents = body::write::write(&self.table, &whole, 0);
+        let contents = body::write::write(&self.table, &whole, 0, &mut Hints::new());
         let empty = digest(std::iter::empty());
         sealer.seal(self.header(Kind::Full, self.sequence, empty, self.digest), &contents)
     }

@@ -11,7 +11,7 @@ use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::limits::{Budget, CELL, MEMBER, NODE, ROW};
 use crate::format::reader::Reader;
 use crate::format::section;
-use crate::format::value::{is_blob, is_text, read_plain};
+use crate::format::value::{Payload, is_blob, is_text, read_plain};
 use crate::order;
 use crate::sets;
 use crate::table::changes::{Added, ChangeSet, Record};
@@ -351,7 +351,10 @@ impl Reading<'_> {
 
     fn plain(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
         let depth = self.table.names.paths[path as usize].depth;
-        let (tag, payload) = read_plain(r, depth)?;
+        let (tag, payload, items) = read_plain(r, depth)?;
+        if let Payload::Blob(bytes) = payload {
+            self.budget.charge_blob(bytes.len(), items)?;
+        }
         let cell = self.table.acquire(tag, payload);
         self.changes.own(cell);
         Ok(cell)
@@ -432,10 +435,11 @@ impl Reading<'_> {
                     done: updates_done,
                 },
                 paths: &self.paths,
+                path,
                 depth,
             };
             let pending = cells::read(&mut contents, &column)?;
-            let new = pending.settle(self.table, &mut self.changes);
+            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
             if !self.changes.reshaped.is_empty() {
                 for (row, cell) in rows.iter().zip(new.iter()) {
                     self.update_record(path, *row, cell);
@@ -457,10 +461,11 @@ impl Reading<'_> {
                 rows: &rows,
                 view: View { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
                 paths: &self.paths,
+                path,
                 depth,
             };
             let pending = cells::read(&mut contents, &column)?;
-            let new = pending.settle(self.table, &mut self.changes);
+            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
             for (number, cell) in rows.iter().zip(new.iter()) {
                 let at = self.place(*number, path);
                 self.changes.cells.set(at, cell);

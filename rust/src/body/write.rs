@@ -1,6 +1,7 @@
 //! Change set -> body.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use crate::columns::view::{Inserts, Side, View};
 use crate::columns::words::Predictor;
@@ -17,6 +18,9 @@ use crate::table::{Cells, Table};
 
 /// Columns with at most this many cells go row by row.
 const LOOSE: usize = 4;
+
+/// Formulas found in earlier frames, by path: tried first, so that the search is not made for every frame.
+pub type Hints = HashMap<PathId, Predictor>;
 
 /// The nodes of one frame, in the order in which they are first needed.
 struct Nodes<'a> {
@@ -90,8 +94,7 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
             let column = &mut inserts[*path as usize];
             if column.rows.is_empty() && expected > 0 && shape.len() < 1024 {
                 column.rows.reserve(expected);
-                column.cells.tags.reserve(expected);
-                column.cells.words.reserve(expected);
+                column.cells.reserve(expected);
             }
             column.rows.push(number);
             column.cells.push(changes.cells.get(record.start + position));
@@ -117,7 +120,7 @@ struct Body<'a> {
 }
 
 /// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
-pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize) -> Vec<u8> {
+pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize, hints: &mut Hints) -> Vec<u8> {
     let body = Body {
         table,
         changes,
@@ -129,7 +132,7 @@ pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize) -> Vec<u8> {
     let shapes = body.shapes();
     let listed = body.list();
     let loose = body.loose(&listed);
-    let (sets, columns) = body.columns(&listed);
+    let (sets, columns) = body.columns(&listed, hints);
     let mut order = Writer::default();
     let mut node = |path| body.node(path);
     order::write(&mut order, table, changes, base_rows, &mut node);
@@ -273,7 +276,7 @@ impl Body<'_> {
         cells
     }
 
-    fn columns(&self, listed: &[Listed]) -> (Writer, Writer) {
+    fn columns(&self, listed: &[Listed], hints: &mut Hints) -> (Writer, Writer) {
         let (mut sets, mut w) = (Writer::default(), Writer::default());
         if listed.is_empty() {
             return (sets, w);
@@ -313,7 +316,12 @@ impl Body<'_> {
         left.sort_by_key(|(at, _)| self.cells_of(&listed[*at]));
         while !left.is_empty() {
             for entry in &mut left {
-                entry.1 = coder.find_formula(self, &listed[entry.0]);
+                let column = &listed[entry.0];
+                let known = hints.get(&column.path).copied();
+                entry.1 = coder.find_formula(self, column, known);
+                if let Some(formula) = entry.1 {
+                    hints.insert(column.path, formula);
+                }
             }
             let found = left.iter().any(|(_, formula)| formula.is_some());
             let mut first = true;
@@ -393,6 +401,7 @@ impl Coder {
                 let Inserts { rows, cells } = &body.inserts[path];
                 let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
                 let candidates = &self.insert_candidates;
+                let formula = formula.filter(|predictor| !predictor.needs_old());
                 then(&Column { cells, old: None, rows, view, candidates, formula, node: &node })
             }
         }
@@ -406,7 +415,7 @@ impl Coder {
         self.with(body, listed, Self::main_part(listed), None, cells::is_costly)
     }
 
-    fn find_formula(&self, body: &Body<'_>, listed: &Listed) -> Option<Predictor> {
+    fn find_formula(&self, body: &Body<'_>, listed: &Listed, known: Option<Predictor>) -> Option<Predictor> {
         let part = Self::main_part(listed);
         let operands: Vec<PathId> = match part {
             Part::Inserts => self.insert_candidates.clone(),
@@ -417,7 +426,7 @@ impl Coder {
                 paths.filter(|path| *path != listed.path && self.updates_done[*path as usize]).collect()
             }
         };
-        self.with(body, listed, part, None, |column| cells::find_formula(column, &operands))
+        self.with(body, listed, part, None, |column| cells::find_formula(column, &operands, known))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::plan::sample_of;
 use super::view::View;
-use super::words::{Predictor, Stream};
+use super::words::{Predictor, Scale, Stream};
 use crate::format::value::tag;
 use crate::format::writer::zigzag;
 use crate::table::names::PathId;
@@ -126,7 +126,7 @@ pub fn predictions(formula: Formula, old: Option<&[u64]>, rows: &[u32], view: &V
     now.iter().zip(other).map(|(a, b)| word(operation.apply(*a, b))).collect()
 }
 
-const SAMPLE: usize = 24;
+const SAMPLE: usize = 16;
 /// Candidates must be this close, in units in the last place, on the first cells they are tried on.
 const CLOSE: u64 = 8;
 const FIRST_TRIES: usize = 3;
@@ -144,6 +144,13 @@ struct Search {
     /// Present and base numbers of each operand at the sample.
     now: Vec<Vec<f64>>,
     before: Vec<Vec<f64>>,
+}
+
+impl Formula {
+    pub fn operands(self) -> impl Iterator<Item = PathId> {
+        let b = (!self.operation.needs_old()).then_some(self.b);
+        std::iter::once(self.a).chain(b)
+    }
 }
 
 impl Search {
@@ -181,12 +188,37 @@ pub fn find(stream: &Stream<'_>, operands: &[PathId], view: &View<'_>) -> Option
         wanted,
         old: stream.old.map(|old| sample.iter().map(|i| f64::from_bits(old[*i])).collect()),
         now: operands.iter().map(|path| numbers(&view.present(*path, &rows))).collect(),
-        before: operands.iter().map(|path| numbers(&view.base(*path, &rows))).collect(),
+        before: Vec::new(),
     };
-    find_formula(&search, operands).map(Predictor::Formula)
+    let found = find_pair(&search, operands).or_else(|| {
+        let before = operands.iter().map(|path| numbers(&view.base(*path, &rows)));
+        find_ratio(&Search { before: before.collect(), ..search }, operands)
+    });
+    found.map(Predictor::Formula)
 }
 
-fn find_formula(search: &Search, operands: &[PathId]) -> Option<Formula> {
+/// True if a predictor that was found before still serves.
+pub fn serves(predictor: Predictor, stream: &Stream<'_>, operands: &[PathId], view: &View<'_>) -> bool {
+    let known = |path: PathId| operands.contains(&path);
+    let ready = match predictor {
+        Predictor::Formula(formula) => stream.tag == tag::FLOAT && formula.operands().all(known),
+        Predictor::Larger(a, b) => stream.tag == tag::INT && known(a) && known(b),
+        _ => false,
+    };
+    if !ready || predictor.needs_old() && stream.old.is_none() {
+        return false;
+    }
+    let sample = sample_of(stream.words.len(), SAMPLE);
+    let rows: Vec<u32> = sample.iter().map(|i| stream.rows[*i]).collect();
+    let old: Option<Vec<u64>> = stream.old.map(|old| sample.iter().map(|i| old[*i]).collect());
+    let predictions = predictor.predictions(old.as_deref(), &rows, stream.tag, Scale(None), view);
+    let close =
+        |(i, prediction): (&usize, u64)| zigzag(stream.words[*i].wrapping_sub(prediction)) <= 2 * CLOSE;
+    let hits = sample.iter().zip(predictions).filter(|(i, prediction)| close((i, *prediction))).count();
+    hits as f64 >= SHARE * sample.len() as f64
+}
+
+fn find_pair(search: &Search, operands: &[PathId]) -> Option<Formula> {
     for (&a, now) in operands.iter().zip(&search.now) {
         for (&b, other) in operands.iter().zip(&search.now) {
             for operation in OPERATIONS {
@@ -196,6 +228,10 @@ fn find_formula(search: &Search, operands: &[PathId]) -> Option<Formula> {
             }
         }
     }
+    None
+}
+
+fn find_ratio(search: &Search, operands: &[PathId]) -> Option<Formula> {
     let old = search.old.as_ref()?;
     for ((&a, now), before) in operands.iter().zip(&search.now).zip(&search.before) {
         for operation in [OldTimesRatio, OldOverRatio] {

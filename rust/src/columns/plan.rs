@@ -3,9 +3,10 @@
 use super::decimals;
 use super::view::View;
 use super::words::{Plan, Predictor, Scale, Stream};
-use crate::format::value::tag;
+use crate::format::value::{Tag, tag};
 use crate::format::words::{MAX_DICTIONARY, MAX_EXPONENT};
 use crate::format::writer::zigzag;
+use crate::table::Cell;
 use crate::table::names::PathId;
 
 const SAMPLE: usize = 64;
@@ -196,14 +197,13 @@ fn consider_others(
     best: &mut Choice,
 ) {
     // nothing to gain where a cell costs next to nothing
-    if best.bits < 2.0 {
+    if best.bits < 3.0 {
         return;
     }
-    let first = Probe::new(probe.stream, &sample_of(probe.stream.words.len(), FIRST_LOOK));
+    let glance = Glance::new(probe.stream, scale);
     for &path in candidates {
-        let changes = probe.old.is_some().then_some(Predictor::OtherChange(path));
-        for predictor in [Some(Predictor::Other(path)), changes].into_iter().flatten() {
-            if first.other(predictor, scale, view) + missed > best.bits * 0.9 {
+        for (predictor, bits) in glance.at(path, view) {
+            if bits + missed > best.bits * 0.9 {
                 continue;
             }
             let bits = probe.other(predictor, scale, view) + missed;
@@ -215,6 +215,50 @@ fn consider_others(
                 };
             }
         }
+    }
+}
+
+/// A first look at other columns, on a few cells.
+struct Glance {
+    tag: Tag,
+    scale: Scale,
+    rows: Vec<u32>,
+    integers: Vec<u64>,
+    old: Option<Vec<u64>>,
+}
+
+impl Glance {
+    fn new(stream: &Stream<'_>, scale: Scale) -> Self {
+        let sample = sample_of(stream.words.len(), FIRST_LOOK);
+        let operands = |words: &[u64]| sample.iter().map(|i| scale.operand(words[*i])).collect();
+        Glance {
+            tag: stream.tag,
+            scale,
+            rows: pick(stream.rows, &sample),
+            integers: operands(stream.words),
+            old: stream.old.map(operands),
+        }
+    }
+
+    /// The predictors that the column offers, with what they would cost.
+    fn at(&self, path: PathId, view: &View<'_>) -> impl Iterator<Item = (Predictor, f64)> {
+        let base = view.base(path, &self.rows);
+        let now = view.present_over(&base, path, &self.rows);
+        let number = |cell: Cell| if cell.tag == self.tag { self.scale.operand(cell.word) } else { 0 };
+        let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
+        let direct = useful.then(|| {
+            let predictions: Vec<u64> = now.iter().map(number).collect();
+            (Predictor::Other(path), residual_bits(&self.integers, &predictions))
+        });
+        let old = self.old.as_ref().filter(|_| useful);
+        let change = old.map(|old| {
+            let changes =
+                now.iter().zip(base.iter()).map(|(now, base)| number(now).wrapping_sub(number(base)));
+            let predictions: Vec<u64> =
+                old.iter().zip(changes).map(|(old, change)| old.wrapping_add(change)).collect();
+            (Predictor::OtherChange(path), residual_bits(&self.integers, &predictions))
+        });
+        direct.into_iter().chain(change)
     }
 }
 

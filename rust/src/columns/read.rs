@@ -5,6 +5,7 @@ use super::view::{MISSING, View};
 use super::words::{self, Context};
 use crate::error::Result;
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
+use crate::format::limits::Budget;
 use crate::format::reader::Reader;
 use crate::format::value::{Form, Payload, Tag, check_blob, form_of, is_blob, is_word, tag};
 use crate::table::changes::ChangeSet;
@@ -18,7 +19,9 @@ pub struct Column<'a> {
     pub view: View<'a>,
     /// The path of each node of the frame.
     pub paths: &'a [PathId],
-    /// Keys that lead to the column.
+    /// The column's own path.
+    pub path: PathId,
+    /// Keys that lead to it.
     pub depth: usize,
 }
 
@@ -26,36 +29,58 @@ pub struct Column<'a> {
 #[derive(Default)]
 pub struct Pending<'a> {
     cells: Cells,
-    blobs: Vec<&'a [u8]>,
+    blobs: Vec<Blob<'a>>,
+}
+
+struct Blob<'a> {
+    bytes: &'a [u8],
+    /// How many items it has in its lists, tuples and dicts.
+    items: u64,
+    /// Its number, once it is in the pool.
+    number: Option<u64>,
 }
 
 const COPIED: u64 = 1 << 63;
 
 impl Pending<'_> {
-    /// Puts the blobs into the pool; the change set owns them.
-    pub fn settle(mut self, table: &mut Table, changes: &mut ChangeSet) -> Cells {
-        let mut held: Vec<Option<u64>> = vec![None; self.blobs.len()];
+    /// Puts the blobs into the pool; the change set owns them. Every cell is charged for its blob.
+    pub fn settle(
+        mut self,
+        table: &mut Table,
+        changes: &mut ChangeSet,
+        budget: &mut Budget,
+    ) -> Result<Cells> {
         for i in 0..self.cells.len() {
             let Cell { tag, word } = self.cells.get(i);
             if !is_blob(tag) {
                 continue;
             }
-            let known = if word & COPIED == 0 { held[word as usize] } else { Some(word & !COPIED) };
+            let known = if word & COPIED == 0 {
+                let blob = &self.blobs[word as usize];
+                budget.charge_blob(blob.bytes.len(), blob.items)?;
+                blob.number
+            } else {
+                let bytes = table.pool.get(word & !COPIED);
+                budget.charge_blob(bytes.len(), 0)?;
+                budget.charge_blob(0, check_blob(tag, bytes, 0)?)?;
+                Some(word & !COPIED)
+            };
             let cell = match known {
                 Some(word) => {
                     table.pool.hold(word);
                     Cell { tag, word }
                 }
                 None => {
-                    let cell = table.acquire(tag, Payload::Blob(self.blobs[word as usize]));
-                    held[word as usize] = Some(cell.word);
+                    let blob = &mut self.blobs[word as usize];
+                    let cell = table.acquire(tag, Payload::Blob(blob.bytes));
+                    blob.number = Some(cell.word);
                     cell
                 }
             };
             changes.own(cell);
             self.cells.set(i, cell);
         }
-        self.cells
+        Ok(self.cells)
     }
 
     fn put(&mut self, at: usize, cell: Cell) {
@@ -84,6 +109,9 @@ fn read_level<'a>(
     match r.u8()? {
         COPY if copies < MAX_COPIES => {
             let node = r.up_to(column.paths.len() - 1, "node")?;
+            if column.paths[node] == column.path {
+                return Err(r.corrupt("a column copies itself"));
+            }
             let exceptions = r.counted_gaps(places.len())?;
             let rows: Vec<u32> = places.iter().map(|at| column.rows[*at as usize]).collect();
             let present = column.view.present(column.paths[node], &rows);
@@ -145,11 +173,11 @@ fn read_tag<'a>(
         }
         Form::Blob => {
             let (entries, indices) = blobs::read(r, places.len())?;
-            for blob in &entries {
-                check_blob(tag, blob, column.depth).map_err(|e| e.at(r.offset()))?;
-            }
             let first = pending.blobs.len() as u64;
-            pending.blobs.extend(entries);
+            for bytes in entries {
+                let items = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
+                pending.blobs.push(Blob { bytes, items, number: None });
+            }
             for (i, at) in indices.into_iter().zip(places) {
                 let word = first + i;
                 pending.put(at as usize, Cell { tag, word });
@@ -167,7 +195,14 @@ fn read_tag<'a>(
                 let cells = places.iter().map(|at| old.get(*at as usize));
                 cells.map(|cell| if cell.tag == tag { cell.word } else { 0 }).collect()
             });
-            let context = Context { tag, old: old.as_deref(), rows, view: column.view, paths: column.paths };
+            let context = Context {
+                tag,
+                old: old.as_deref(),
+                rows,
+                view: column.view,
+                paths: column.paths,
+                path: column.path,
+            };
             let words = words::read(r, &context)?;
             if !words.iter().all(|word| is_word(tag, *word)) {
                 return Err(r.corrupt("a value is not in its canonical form"));

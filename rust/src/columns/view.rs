@@ -2,12 +2,11 @@
 
 use crate::format::value::Tag;
 use crate::table::changes::Updates;
-use crate::table::names::PathId;
-use crate::table::{Cell, Cells, Table};
+use crate::table::names::{PathId, ShapeId};
+use crate::table::{Cells, Table};
 
 /// The tag of a cell that is not there.
 pub const MISSING: Tag = 255;
-const NO_CELL: Cell = Cell { tag: MISSING, word: 0 };
 
 /// The inserted cells of one column; `rows` are numbers of reshaped, then added records.
 #[derive(Default)]
@@ -56,10 +55,12 @@ impl View<'_> {
 
     /// The present cells of another column in these rows.
     pub fn present(&self, path: PathId, rows: &[u32]) -> Cells {
-        let mut cells = match self.side {
-            Side::Updates(_) => self.base(path, rows),
-            Side::Inserts(_) => missing(rows.len()),
-        };
+        self.present_over(&self.base(path, rows), path, rows)
+    }
+
+    /// The same, where the base's cells are known.
+    pub fn present_over(&self, base: &Cells, path: PathId, rows: &[u32]) -> Cells {
+        let mut cells = base.clone();
         if !self.is_done(path) {
             return cells;
         }
@@ -90,11 +91,18 @@ impl View<'_> {
         match self.side {
             Side::Inserts(_) => missing(rows.len()),
             Side::Updates(_) => {
-                let mut cells = Cells::default();
-                cells.tags.reserve_exact(rows.len());
-                cells.words.reserve_exact(rows.len());
-                for row in rows {
-                    cells.push(self.table.cell(*row as usize, path).unwrap_or(NO_CELL));
+                let (rows_of, shapes) = (&self.table.rows, &self.table.names.shapes);
+                let mut cells = missing(rows.len());
+                // rows mostly share their shape
+                let mut last = (ShapeId::MAX, None);
+                for (i, row) in rows.iter().enumerate() {
+                    let row = &rows_of[*row as usize];
+                    if row.shape != last.0 {
+                        last = (row.shape, shapes[row.shape as usize].position(path));
+                    }
+                    if let Some(position) = last.1 {
+                        cells.set(i, row.cell(position));
+                    }
                 }
                 cells
             }

@@ -10,7 +10,7 @@ use crate::format::value::{Tag, tag};
 use crate::format::words::{CONSTANT, DECIMALS, DICTIONARY, MAX_DICTIONARY, MAX_EXPONENT, RESIDUALS};
 use crate::format::writer::{Writer, zigzag};
 use crate::table::Cells;
-use crate::table::names::PathId;
+use crate::table::names::{PathId, ROOT};
 
 /// How integers are predicted from what the reader already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,15 @@ fn same_tag(cells: &Cells, tag: Tag) -> impl Iterator<Item = Option<u64>> + '_ {
 }
 
 impl Predictor {
+    /// It works from the cell's old value, which an inserted cell has not.
+    pub fn needs_old(self) -> bool {
+        match self {
+            Predictor::Old | Predictor::OtherChange(_) => true,
+            Predictor::Formula(formula) => formula.operation.needs_old(),
+            _ => false,
+        }
+    }
+
     /// What is predicted for each word, but for `Before`, which needs the words themselves.
     pub fn predictions(
         self,
@@ -147,10 +156,13 @@ impl Predictor {
         }
     }
 
-    fn read(r: &mut Reader<'_>, paths: &[PathId]) -> Result<Predictor> {
+    fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Predictor> {
         let path = |r: &mut Reader<'_>| {
-            let node = r.up_to(paths.len() - 1, "node")?;
-            Ok(paths[node])
+            let node = r.up_to(context.paths.len() - 1, "node")?;
+            match context.paths[node] {
+                path if path == context.path => Err(r.corrupt("a column is predicted from itself")),
+                path => Ok(path),
+            }
         };
         Ok(match r.u8()? {
             predictor::ZERO => Predictor::Zero,
@@ -162,7 +174,9 @@ impl Predictor {
             predictor::FORMULA => {
                 let code = r.u8()?;
                 let operation = Operation::of(code).ok_or_else(|| r.reserved("operation", code))?;
-                Predictor::Formula(Formula { operation, a: path(r)?, b: path(r)? })
+                let a = path(r)?;
+                let b = if operation.needs_old() { r.up_to(0, "node").map(|_| ROOT)? } else { path(r)? };
+                Predictor::Formula(Formula { operation, a, b })
             }
             predictor::LARGER => Predictor::Larger(path(r)?, path(r)?),
             code => return Err(r.reserved("predictor", code)),
@@ -261,6 +275,8 @@ pub struct Context<'a> {
     pub view: View<'a>,
     /// The path of each node of the frame.
     pub paths: &'a [PathId],
+    /// The column's own path.
+    pub path: PathId,
 }
 
 pub fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> {
@@ -309,7 +325,7 @@ fn read_decimals(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> 
 }
 
 fn read_residuals(r: &mut Reader<'_>, context: &Context<'_>, scale: Scale) -> Result<Vec<u64>> {
-    let predictor = Predictor::read(r, context.paths)?;
+    let predictor = Predictor::read(r, context)?;
     match predictor {
         Predictor::Formula(_) | Predictor::Larger(..) if scale.0.is_some() => {
             return Err(r.corrupt("decimals are not predicted that way"));

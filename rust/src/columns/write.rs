@@ -78,26 +78,34 @@ pub fn is_costly(column: &Column<'_>) -> bool {
     with_numbers(column, |stream, view| own_cost(stream, view) > COSTLY).unwrap_or(false)
 }
 
-/// How most of the column's numbers can be worked out from other columns.
-pub fn find_formula(column: &Column<'_>, operands: &[PathId]) -> Option<Predictor> {
-    with_numbers(column, |stream, view| formulas::find(stream, operands, view)).flatten()
+/// How most of the column's numbers can be worked out from other columns; `known` served before.
+pub fn find_formula(column: &Column<'_>, operands: &[PathId], known: Option<Predictor>) -> Option<Predictor> {
+    let find = |stream: &Stream<'_>, view: &View<'_>| match known {
+        Some(known) if formulas::serves(known, stream, operands, view) => Some(known),
+        _ => formulas::find(stream, operands, view),
+    };
+    with_numbers(column, find).flatten()
 }
 
 /// The floats of a column, or its ints, whichever are more.
 fn with_numbers<T>(column: &Column<'_>, then: impl FnOnce(&Stream<'_>, &View<'_>) -> T) -> Option<T> {
-    let count = |wanted: Tag| column.cells.tags.iter().filter(|tag| **tag == wanted).count();
-    let tag = if count(tag::FLOAT) >= count(tag::INT) { tag::FLOAT } else { tag::INT };
-    let part: Vec<usize> = (0..column.cells.len()).filter(|i| column.cells.tags[*i] == tag).collect();
-    if part.is_empty() {
-        return None;
-    }
-    let mut result = None;
-    with_part(column, &part, |column| {
+    let tags = &column.cells.tags;
+    let count = |wanted: Tag| tags.iter().filter(|tag| **tag == wanted).count();
+    let (floats, ints) = (count(tag::FLOAT), count(tag::INT));
+    let tag = if floats >= ints { tag::FLOAT } else { tag::INT };
+    let of_tag = |column: &Column<'_>| {
         let old = old_words(column, tag);
-        let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
-        result = Some(then(&stream, &column.view));
-    });
-    result
+        let words = &column.cells.words;
+        then(&Stream { tag, words, old: old.as_deref(), rows: column.rows }, &column.view)
+    };
+    match floats.max(ints) {
+        0 => None,
+        all if all == tags.len() => Some(of_tag(column)),
+        _ => {
+            let part: Vec<usize> = (0..tags.len()).filter(|i| tags[*i] == tag).collect();
+            Some(with_part(column, &part, of_tag))
+        }
+    }
 }
 
 fn old_words(column: &Column<'_>, tag: Tag) -> Option<Vec<u64>> {
@@ -136,7 +144,7 @@ fn write_mixed(w: &mut Writer, column: &Column<'_>) {
 }
 
 /// A column of some of the cells.
-fn with_part(column: &Column<'_>, part: &[usize], then: impl FnOnce(&Column<'_>)) {
+fn with_part<T>(column: &Column<'_>, part: &[usize], then: impl FnOnce(&Column<'_>) -> T) -> T {
     let pick = |cells: &Cells| {
         let mut picked = Cells::default();
         part.iter().for_each(|i| picked.push(cells.get(*i)));
@@ -145,7 +153,7 @@ fn with_part(column: &Column<'_>, part: &[usize], then: impl FnOnce(&Column<'_>)
     let cells = pick(column.cells);
     let old = column.old.map(pick);
     let rows: Vec<u32> = part.iter().map(|i| column.rows[*i]).collect();
-    then(&Column { cells: &cells, old: old.as_ref(), rows: &rows, ..*column });
+    then(&Column { cells: &cells, old: old.as_ref(), rows: &rows, ..*column })
 }
 
 /// The column that most cells repeat, if that is cheaper than `bits` a cell.

@@ -8,6 +8,7 @@ pub const CELL: u64 = 64;
 pub const ROW: u64 = 256;
 pub const NODE: u64 = 128;
 pub const MEMBER: u64 = 16;
+pub const ITEM: u64 = 64;
 
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -36,5 +37,11 @@ impl Budget {
                 ),
             )),
         }
+    }
+
+    /// A cell that is a blob, with so many items in it.
+    pub fn charge_blob(&mut self, length: usize, items: u64) -> Result<()> {
+        self.charge(length as u64, 1, "bytes in cells")?;
+        self.charge(items, ITEM, "items in lists")
     }
 }

@@ -145,15 +145,17 @@ pub fn is_word(tag: Tag, word: u64) -> bool {
     }
 }
 
-/// Checks that a blob is the canonical one of a value; `depth` is the nesting around it.
-pub fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<()> {
+/// Checks that a blob is the canonical one of a value; `depth` is the nesting around it. Returns how many items it has
+/// in its lists, tuples and dicts, at any depth.
+pub fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<u64> {
     let mut r = Reader::new(blob);
     match tag {
         tag::LIST | tag::TUPLE | tag::DICT => {
-            read_container(&mut r, tag, depth + 1)?;
-            r.finish()
+            let items = read_container(&mut r, tag, depth + 1)?;
+            r.finish()?;
+            Ok(items)
         }
-        _ if leaf_blob_is_canonical(tag, blob) => Ok(()),
+        _ if leaf_blob_is_canonical(tag, blob) => Ok(0),
         _ => Err(Error::corrupt("a value is not in its canonical form")),
     }
 }
@@ -178,7 +180,8 @@ fn leaf_blob_is_canonical(tag: Tag, blob: &[u8]) -> bool {
     }
 }
 
-fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<()> {
+/// Returns the number of items at any depth.
+fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<u64> {
     if depth > MAX_DEPTH {
         return Err(r.corrupt("nested too deep"));
     }
@@ -187,6 +190,7 @@ fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<()> 
         return Err(r.corrupt("an empty dict has a tag of its own"));
     }
     let mut keys: Vec<&'a [u8]> = Vec::new();
+    let mut items = n as u64;
     for _ in 0..n {
         if tag == tag::DICT {
             let key = r.text()?;
@@ -195,18 +199,20 @@ fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<()> 
             }
             keys.push(key);
         }
-        read_any(r, depth)?;
+        items += read_any(r, depth)?.2;
     }
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(r.corrupt("a key stands twice"));
     }
-    Ok(())
+    Ok(items)
 }
 
-fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>)> {
+/// A value, and how many items it has.
+fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let start = r.offset();
     let tag = r.u8()?;
+    let mut items = 0;
     let payload = match tag {
         tag::NONE | tag::FALSE | tag::TRUE | tag::EMPTY => Payload::Word(0),
         tag::INT => Payload::Word(r.sv()? as u64),
@@ -218,7 +224,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>)> 
         }
         tag::LIST | tag::TUPLE | tag::DICT => {
             let mut probe = r.clone();
-            read_container(&mut probe, tag, depth + 1)?;
+            items = read_container(&mut probe, tag, depth + 1)?;
             Payload::Blob(r.raw(probe.offset() - r.offset())?)
         }
         _ => {
@@ -234,21 +240,22 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>)> 
     {
         return Err(Error::corrupt_at(start, "a value is not in its canonical form"));
     }
-    Ok((tag, payload))
+    Ok((tag, payload, items))
 }
 
-/// Reads a cell in plain form; `depth` is the nesting around it.
-pub fn read_plain<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>)> {
-    let (tag, payload) = read_any(r, depth)?;
+/// Reads a cell in plain form; `depth` is the nesting around it. The last number counts the items in it.
+pub fn read_plain<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
+    let (tag, payload, items) = read_any(r, depth)?;
     if tag >= tag::CELL_TAGS {
         return Err(r.corrupt("a dict is no cell"));
     }
-    Ok((tag, payload))
+    Ok((tag, payload, items))
 }
 
 /// Reads a value inside a list, tuple or dict whose bytes were checked before.
 pub fn read_item<'a>(r: &mut Reader<'a>) -> Result<(Tag, Payload<'a>)> {
-    read_any(r, 0)
+    let (tag, payload, _) = read_any(r, 0)?;
+    Ok((tag, payload))
 }
 
 pub fn write_plain(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
@@ -326,7 +333,7 @@ mod tests {
             let mut w = Writer::default();
             write_plain(&mut w, tag, payload);
             let mut r = Reader::new(&w.bytes);
-            assert_eq!(read_plain(&mut r, 0), Ok((tag, payload)));
+            assert!(matches!(read_plain(&mut r, 0), Ok(read) if (read.0, read.1) == (tag, payload)));
             assert!(r.is_empty());
         }
     }

@@ -64,7 +64,7 @@ impl Decoder {
         let mut inner = self.lock(py)?;
         let Inner { core, kept, shared } = &mut *inner;
         let kind = py.detach(|| core.apply(frame)).map_err(|e| errors::core(py, &e))?;
-        if kind == Kind::Full || core.state.table.refresh_names() {
+        if kind == Kind::Full || core.state.refresh_names() {
             kept.forget_names();
         }
         let touched = &core.touched;

@@ -101,7 +101,7 @@ impl Inner {
     }
 
     fn settle(&mut self) {
-        if self.state.table.refresh_names() {
+        if self.state.refresh_names() {
             self.memory.forget_names();
         }
     }

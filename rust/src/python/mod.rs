@@ -12,6 +12,7 @@ mod limits;
 mod memory;
 mod patch;
 mod raw;
+mod raw_dict;
 mod sequence;
 mod trouble;
 mod types;

@@ -1,4 +1,4 @@
-//! The only `unsafe` of the package: reading Python objects in place during a walk.
+//! Reading Python objects in place during a walk. `unsafe` stands here and in `raw_dict`, and nowhere else.
 //!
 //! What makes it sound: a `Walk` is held with the GIL, by code that runs no Python code, drops no reference and starts
 //! no garbage collection while it lives (collection is switched off, nothing here is collectable). So no dict, list or
@@ -16,6 +16,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::raw_dict::{self, Entry};
 use super::types::Types;
 use crate::format::time::{Clock, Date, Delta};
 
@@ -61,6 +62,7 @@ impl<'py> Walk<'py> {
 
 /// A borrowed object.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub struct Obj<'w> {
     pointer: *mut ffi::PyObject,
     walk: PhantomData<&'w ()>,
@@ -339,15 +341,39 @@ impl<'w> Dict<'w> {
         Items { dict: self.0, position: 0 }
     }
 
+    /// Keys and values side by side, if the dict has them so and its layout is known.
+    #[inline(always)]
+    pub fn entries(self, types: &Types) -> Option<&'w [Pair<'w>]> {
+        if !types.dicts_in_place {
+            return None;
+        }
+        // SAFETY: exactly a dict, unchanged during the walk; `dicts_in_place` is what `check` has returned. A Pair is
+        // two borrowed pointers, like an Entry
+        unsafe {
+            raw_dict::entries(self.0.pointer)
+                .map(|entries| &*(entries as *const [Entry] as *const [Pair<'w>]))
+        }
+    }
+
     /// Brings the table of keys and values into the cache; the dict's own head should be there.
     #[inline(always)]
     pub fn prefetch_table(self) {
-        // SAFETY: exactly a dict; its `ma_keys` is only used as an address to prefetch
-        let keys = unsafe { (*self.0.pointer.cast::<ffi::PyDictObject>()).ma_keys };
-        for line in 0..8 {
-            prefetch(keys.cast::<u8>().wrapping_add(64 * line));
+        // SAFETY: exactly a dict
+        let table = unsafe { raw_dict::key_table(self.0.pointer) };
+        // 30 keys: 32 bytes of head, 64 of hash table, 480 of entries
+        let lines = if self.len() > 10 { 9 } else { 4 };
+        for line in 0..lines {
+            prefetch(table.wrapping_add(64 * line));
         }
     }
+}
+
+/// A key and its value.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Pair<'w> {
+    pub key: Obj<'w>,
+    pub value: Obj<'w>,
 }
 
 /// Keys and values in insertion order.
@@ -357,7 +383,7 @@ pub struct Items<'w> {
 }
 
 impl<'w> Iterator for Items<'w> {
-    type Item = (Obj<'w>, Obj<'w>);
+    type Item = Pair<'w>;
 
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
@@ -365,7 +391,10 @@ impl<'w> Iterator for Items<'w> {
         // SAFETY: exactly a dict, which cannot change during the walk
         let more =
             unsafe { ffi::PyDict_Next(self.dict.pointer, &mut self.position, &mut key, &mut value) != 0 };
-        more.then_some((Obj { pointer: key, walk: PhantomData }, Obj { pointer: value, walk: PhantomData }))
+        more.then_some(Pair {
+            key: Obj { pointer: key, walk: PhantomData },
+            value: Obj { pointer: value, walk: PhantomData },
+        })
     }
 }
 
@@ -387,6 +416,15 @@ impl<'w> Sequence<'w> {
                 unsafe { if self.list { ffi::PyList_GET_ITEM(at, i) } else { ffi::PyTuple_GET_ITEM(at, i) } };
             Obj { pointer, walk: PhantomData }
         })
+    }
+}
+
+/// Brings a slice into the cache.
+#[inline(always)]
+pub fn prefetch_slice<T>(slice: &[T]) {
+    let start = slice.as_ptr().cast::<u8>();
+    for line in 0..size_of_val(slice).div_ceil(64) {
+        prefetch(start.wrapping_add(64 * line));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::foreign::{Foreign, Inner};
 use super::memory::Memory;
-use super::raw::{Dict, Obj, Sequence, Str, View, Walk, Zone};
+use super::raw::{Dict, Obj, Pair, Sequence, Str, View, Walk, Zone};
 use super::trouble::{Outcome, Step, Trouble};
 use crate::format::MAX_DEPTH;
 use crate::format::time::{self, Clock};
@@ -64,7 +64,7 @@ impl Writing<'_, '_> {
             return Err(Trouble::too_deep());
         }
         self.w.size(dict.len());
-        for (key, value) in dict.items() {
+        for Pair { key, value } in dict.items() {
             let Some(text) = Str::of(key, self.walk.types) else {
                 return Err(Trouble::unsupported(format!("keys are str, not {}", key.type_name(self.walk))));
             };

@@ -23,6 +23,8 @@ pub struct Types {
     pub timedelta: usize,
     /// The object `timezone.utc`.
     pub utc: usize,
+    /// Entries of dicts may be read where they stand.
+    pub dicts_in_place: bool,
     pub decimal: usize,
     pub uuid: usize,
     pub timezone_type: Py<PyAny>,
@@ -73,6 +75,7 @@ impl Types {
             time: time_type.as_ptr() as usize,
             timedelta: timedelta_type.as_ptr() as usize,
             utc: utc_object.as_ptr() as usize,
+            dicts_in_place: super::raw_dict::check(py)?,
             decimal: decimal_type.as_ptr() as usize,
             uuid: uuid_type.as_ptr() as usize,
             date_type: date_type.unbind(),
@@ -104,10 +107,13 @@ pub enum Kind {
     Unknown,
 }
 
+/// A class, its kind, and the reader of its objects if it is a kind of record.
+type Known = (Py<PyAny>, Kind, Option<Py<PyAny>>);
+
 /// What was learned of classes. Each is held, so that its address stays its own.
 #[derive(Default)]
 pub struct Classes {
-    known: HashMap<usize, (Py<PyAny>, Kind, Option<Py<PyAny>>)>,
+    known: HashMap<usize, Known>,
 }
 
 /// Classes made on the fly must not pile up.

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::foreign::Foreign;
 use super::memory::Memory;
-use super::raw::{Dict, Obj, Str, View, Walk};
+use super::raw::{Dict, Obj, Pair, Str, View, Walk, prefetch_slice};
 use super::sequence;
 use super::trouble::{Outcome, Trouble};
 use super::types::Types;
@@ -15,14 +15,14 @@ use crate::format::MAX_DEPTH;
 use crate::format::value::{Payload, Tag, is_blob, tag, text_cell};
 use crate::format::writer::Writer;
 use crate::table::changes::{Added, ChangeSet, Record, Source};
-use crate::table::names::{Child, PathId, ROOT, Shape, ShapeId};
+use crate::table::names::{Child, Entry, PathId, ROOT, Shape, ShapeId};
 use crate::table::{Cell, Table};
 
 /// The tag of a cell that is resolved after the walk.
 const HOLE: Cell = Cell { tag: 254, word: 0 };
 
-/// Records whose heads, and then tables, are fetched ahead of their turn.
-const AHEAD: usize = 16;
+/// Records that are brought into the cache together, before the first of them is read.
+const BLOCK: usize = 16;
 
 /// What a leaf is found to be.
 pub enum Found<'w> {
@@ -84,6 +84,13 @@ pub struct Capture<'a> {
     writer: Writer,
 }
 
+/// What a record is read against: the shape that it had, or that the record before has; where its cells begin.
+struct Expected<'s> {
+    shape: &'s Shape,
+    owner: Owner,
+    start: usize,
+}
+
 enum Lockstep {
     Same,
     /// Other keys, or a dict where there was none.
@@ -117,26 +124,26 @@ impl<'a> Capture<'a> {
         let Some(dict) = Dict::of(walk.root(snapshot.as_any()), walk.types) else {
             return Err(Trouble::unsupported("a snapshot is a dict"));
         };
-        let records: Vec<(Obj<'_>, Obj<'_>)> = dict.items().collect();
+        let records: Vec<Pair<'_>> = dict.items().collect();
         self.target.reserve(records.len());
         self.plain.reserve(records.len());
         let mut symbol = Vec::new();
-        for (i, (key, record)) in records.iter().enumerate() {
-            if let Some((_, ahead)) = records.get(i + 2 * AHEAD) {
-                ahead.prefetch();
+        for (start, block) in records.chunks(BLOCK).enumerate() {
+            let wanted = |i: usize| only.is_none_or(|only| only.get(start * BLOCK + i) == Some(&true));
+            for row in self.table.rows.iter().skip(start * BLOCK).take(BLOCK) {
+                prefetch_slice(&row.tags);
+                prefetch_slice(&row.words);
             }
-            if let Some((_, ahead)) = records.get(i + AHEAD)
-                && let Some(dict) = Dict::of(*ahead, walk.types)
-            {
-                dict.prefetch_table();
+            fetch(block, &wanted, &walk);
+            for (i, Pair { key, value }) in block.iter().enumerate() {
+                let Some(text) = Str::of(*key, walk.types) else {
+                    let name = key.type_name(&walk);
+                    return Err(Trouble::unsupported(format!("a symbol is a str, not {name}")));
+                };
+                let text = text.text(&mut symbol);
+                let record = wanted(i).then_some(*value);
+                self.row(&walk, text, record).map_err(|trouble| trouble.below_key(text))?;
             }
-            let Some(text) = Str::of(*key, walk.types) else {
-                return Err(Trouble::unsupported(format!("a symbol is a str, not {}", key.type_name(&walk))));
-            };
-            let text = text.text(&mut symbol);
-            let wanted = only.is_none_or(|only| only.get(i) == Some(&true));
-            let record = wanted.then_some(*record);
-            self.row(&walk, text, record).map_err(|trouble| trouble.below_key(text))?;
         }
         Ok(())
     }
@@ -178,8 +185,9 @@ impl<'a> Capture<'a> {
             let shape = Arc::clone(&self.table.names.shapes[shape_id as usize]);
             let start = self.changes.cells.len();
             let (owned, holes) = (self.changes.owned_mark(), self.holes.len());
+            let expected = Expected { shape: &shape, owner, start };
             if !shape.is_leaf()
-                && let Lockstep::Same = self.lockstep(walk, dict, &shape, 0, owner, start)?
+                && let Lockstep::Same = self.lockstep(walk, dict, 0, &expected)?
             {
                 self.take_cells(owner, &shape, shape_id, start);
                 return Ok(());
@@ -202,28 +210,40 @@ impl<'a> Capture<'a> {
         self.put_together(owner, vec![item])
     }
 
-    /// Reads a dict against a shape and appends its cells. Dicts and shape go side by side; the first difference ends it.
+    /// Reads a dict against a shape and appends its cells. Dict and shape go side by side; the first difference ends it.
     fn lockstep(
         &mut self,
         walk: &Walk<'_>,
         dict: Dict<'_>,
-        shape: &Shape,
         number: u32,
-        owner: Owner,
-        start: usize,
+        expected: &Expected<'_>,
     ) -> Outcome<Lockstep> {
-        let entries = shape.dict(number);
+        let entries = expected.shape.dict(number);
         if dict.len() != entries.len() {
             return Ok(Lockstep::Other);
         }
-        for ((key, value), entry) in dict.items().zip(entries) {
+        match dict.entries(walk.types) {
+            Some(pairs) => self.side_by_side(walk, pairs.iter().copied(), entries, expected),
+            None => self.side_by_side(walk, dict.items(), entries, expected),
+        }
+    }
+
+    #[inline(always)]
+    fn side_by_side<'w>(
+        &mut self,
+        walk: &Walk<'_>,
+        pairs: impl Iterator<Item = Pair<'w>>,
+        entries: &[Entry],
+        expected: &Expected<'_>,
+    ) -> Outcome<Lockstep> {
+        for (Pair { key, value }, entry) in pairs.zip(entries) {
             if !self.memory.keys.matches(walk, &self.table.names, key, entry.key) {
                 return Ok(Lockstep::Other);
             }
             if let Child::Dict(below) = entry.child {
                 match Dict::of(value, walk.types) {
                     Some(dict) if dict.len() > 0 => {
-                        if let Lockstep::Other = self.lockstep(walk, dict, shape, below, owner, start)? {
+                        if let Lockstep::Other = self.lockstep(walk, dict, below, expected)? {
                             return Ok(Lockstep::Other);
                         }
                     }
@@ -231,35 +251,42 @@ impl<'a> Capture<'a> {
                 }
                 continue;
             }
-            let position = self.changes.cells.len() - start;
-            let old = match owner {
-                Owner::Base(row) => Some(self.table.rows[row as usize].cell(position)),
-                Owner::Added(_) => None,
-            };
-            let depth = || self.table.names.paths[shape.paths[position] as usize].depth;
             match fast_leaf(value, walk.types) {
                 Some(cell) => self.changes.cells.push(cell),
                 None => {
-                    let depth = depth();
-                    let found = self.leaf(walk, value, old, depth);
-                    let path = shape.paths[position];
-                    match found.map_err(|trouble| trouble.below_keys(&self.table.names.keys_of(path)))? {
-                        Found::Cell(cell) => self.changes.cells.push(cell),
-                        Found::Hole(foreign) if foreign.is_leaf() => {
-                            let place = match owner {
-                                Owner::Base(row) => Place::Row(row, position),
-                                Owner::Added(_) => Place::New(start + position),
-                            };
-                            let row = self.target.len() - 1;
-                            self.holes.push(Hole { row, place, path, foreign });
-                            self.changes.cells.push(HOLE);
-                        }
-                        Found::Dict(_) | Found::Hole(_) => return Ok(Lockstep::Other),
+                    if !self.expected_leaf(walk, value, expected)? {
+                        return Ok(Lockstep::Other);
                     }
                 }
             }
         }
         Ok(Lockstep::Same)
+    }
+
+    /// A leaf that takes more than a look. False if it is none, or may turn out to be none.
+    #[inline(never)]
+    fn expected_leaf(&mut self, walk: &Walk<'_>, value: Obj<'_>, expected: &Expected<'_>) -> Outcome<bool> {
+        let Expected { shape, owner, start } = *expected;
+        let position = self.changes.cells.len() - start;
+        let path = shape.paths[position];
+        let depth = self.table.names.paths[path as usize].depth;
+        let (old, place) = match owner {
+            Owner::Base(row) => {
+                (Some(self.table.rows[row as usize].cell(position)), Place::Row(row, position))
+            }
+            Owner::Added(_) => (None, Place::New(start + position)),
+        };
+        let found = self.leaf(walk, value, old, depth);
+        match found.map_err(|trouble| trouble.below_keys(&self.table.names.keys_of(path)))? {
+            Found::Cell(cell) => self.changes.cells.push(cell),
+            Found::Hole(foreign) if foreign.is_leaf() => {
+                let row = self.target.len() - 1;
+                self.holes.push(Hole { row, place, path, foreign });
+                self.changes.cells.push(HOLE);
+            }
+            Found::Dict(_) | Found::Hole(_) => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// The cells of a record in a shape that it had before, or that is known for a new one.
@@ -296,7 +323,7 @@ impl<'a> Capture<'a> {
         if depth > MAX_DEPTH {
             return Err(Trouble::too_deep());
         }
-        for (key, value) in dict.items() {
+        for Pair { key, value } in dict.items() {
             let Some(text) = Str::of(key, walk.types) else {
                 return Err(Trouble::unsupported(format!("keys are str, not {}", key.type_name(walk))));
             };
@@ -475,6 +502,26 @@ impl<'a> Capture<'a> {
             *plain = false;
         }
     }
+}
+
+/// Brings a block of records into the cache, level by level, so that many misses are under way at a time. On a heap
+/// in which objects lie in the order in which they are read it costs a little; on a fragmented one it halves the walk.
+fn fetch<'w>(block: &[Pair<'w>], wanted: &impl Fn(usize) -> bool, walk: &Walk<'_>) {
+    let mut dicts: [Option<Dict<'w>>; BLOCK] = [None; BLOCK];
+    for Pair { key, value } in block {
+        key.prefetch();
+        value.prefetch();
+    }
+    for (i, Pair { value, .. }) in block.iter().enumerate() {
+        dicts[i] = Dict::of(*value, walk.types).filter(|_| wanted(i));
+        dicts[i].into_iter().for_each(Dict::prefetch_table);
+    }
+    let dicts = || dicts.iter().flatten().copied();
+    let values = |dict: Dict<'w>| dict.entries(walk.types).unwrap_or_default();
+    dicts().for_each(|dict| values(dict).iter().for_each(|pair| pair.value.prefetch()));
+    let inner = || dicts().flat_map(values).filter_map(|pair| Dict::of(pair.value, walk.types));
+    inner().for_each(Dict::prefetch_table);
+    inner().for_each(|dict| values(dict).iter().for_each(|pair| pair.value.prefetch()));
 }
 
 /// Leaves whose cell needs nothing but the object.

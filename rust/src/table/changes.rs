@@ -12,6 +12,19 @@ pub struct Updates {
     pub new: Cells,
 }
 
+impl Updates {
+    /// Most columns that change at all change in many rows.
+    #[cold]
+    fn grow(&mut self) {
+        let more = (3 * self.rows.len()).max(FIRST_ROOM);
+        self.rows.reserve_exact(more);
+        self.old.reserve(more);
+        self.new.reserve(more);
+    }
+}
+
+const FIRST_ROOM: usize = 256;
+
 /// A record with all its cells, which stand in `ChangeSet::cells`.
 #[derive(Debug, Clone, Copy)]
 pub struct Record {
@@ -100,6 +113,9 @@ impl ChangeSet {
     #[inline]
     pub fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
         let column = self.column(path);
+        if column.rows.len() == column.rows.capacity() {
+            column.grow();
+        }
         column.rows.push(row);
         column.old.push(old);
         column.new.push(new);

@@ -53,6 +53,11 @@ impl Cells {
         self.words[i] = cell.word;
     }
 
+    pub fn reserve(&mut self, more: usize) {
+        self.tags.reserve(more);
+        self.words.reserve(more);
+    }
+
     pub fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);

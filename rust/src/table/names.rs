@@ -10,6 +10,8 @@ pub type KeyId = u32;
 pub type PathId = u32;
 pub type ShapeId = u32;
 
+const NOWHERE: u32 = u32::MAX;
+
 /// The path `()`.
 pub const ROOT: PathId = 0;
 
@@ -45,6 +47,9 @@ pub struct Shape {
     /// The entries of all dicts of the record; dict 0 is the record itself. Empty if the record is one leaf.
     entries: Box<[Entry]>,
     dicts: Box<[Range<u32>]>,
+    /// The least path, and for each path from there on its position; empty if they lie too far apart.
+    first_path: PathId,
+    dense: Box<[u32]>,
     /// Paths in ascending order with their positions.
     sorted: Box<[(PathId, u32)]>,
 }
@@ -70,11 +75,9 @@ impl Shape {
 
     #[inline]
     pub fn position(&self, path: PathId) -> Option<usize> {
-        // columns are mostly met in the order of their paths
-        if let Some(&(first, at)) = self.sorted.get(path as usize)
-            && first == path
-        {
-            return Some(at as usize);
+        if !self.dense.is_empty() {
+            let at = self.dense.get(path.wrapping_sub(self.first_path) as usize)?;
+            return (*at != NOWHERE).then_some(*at as usize);
         }
         let found = self.sorted.binary_search_by_key(&path, |entry| entry.0);
         found.ok().map(|i| self.sorted[i].1 as usize)
@@ -162,6 +165,7 @@ impl Names {
         if let Some(&id) = self.shape_index.get(paths) {
             return Some(id);
         }
+        // none without a path, so `sorted` has a first one
         let (entries, dicts) = self.tree(paths)?;
         let path_hashes: Box<[u64]> = paths.iter().map(|p| self.paths[*p as usize].hash).collect();
         let mut chain = Chain::default();
@@ -175,6 +179,8 @@ impl Names {
             path_hashes,
             entries,
             dicts,
+            first_path: sorted[0].0,
+            dense: dense_positions(&sorted),
             sorted,
         }));
         self.rows.push(0);
@@ -235,6 +241,20 @@ impl Names {
         let (shapes, paths) = live.fold((0, 0), |(n, paths), (s, _)| (n + 1, paths + s.len()));
         self.shapes.len() > 256 + 2 * shapes || self.paths.len() > 4096 + 4 * paths
     }
+}
+
+/// The positions by path, if the paths lie close together.
+fn dense_positions(sorted: &[(PathId, u32)]) -> Box<[u32]> {
+    let (first, last) = (sorted[0].0, sorted[sorted.len() - 1].0);
+    let span = (last - first) as usize + 1;
+    if span > 4 * sorted.len() + 8 {
+        return Box::default();
+    }
+    let mut dense = vec![NOWHERE; span];
+    for (path, at) in sorted {
+        dense[(path - first) as usize] = *at;
+    }
+    dense.into()
 }
 
 #[cfg(test)]
