@@ -111,7 +111,8 @@ pub fn read(
             0 => &all,
             number => &sets[number - 1],
         };
-        let set = read_set(r, parent, budget)?;
+        let set = read_set(r, parent)?;
+        budget.charge(set.len() as u64, MEMBER, "members of row sets")?;
         if set.iter().any(|row| gone.contains(*row)) {
             return Err(r.corrupt("a row set holds a removed row"));
         }
@@ -120,9 +121,8 @@ pub fn read(
     Ok(sets)
 }
 
-fn read_set(r: &mut Reader<'_>, parent: &[u32], budget: &mut Budget) -> Result<Vec<u32>> {
-    // a set is as long as its parent at the most: charged before it is made
-    budget.charge(parent.len() as u64, MEMBER, "members of row sets")?;
+/// At most as long as its parent, which was charged.
+fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
     let of = parent.len();
     Ok(match r.u8()? {
         MEMBERS => {

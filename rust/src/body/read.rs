@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::split;
 use crate::columns::read::{self as cells, Column};
-use crate::columns::view::{Inserts, MISSING, Side, View};
+use crate::columns::view::{Gather, Inserts, MISSING, Side, View};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::column_flag::{INSERTS, UPDATES};
-use crate::format::limits::{Budget, CELL, MEMBER, NODE, ROW};
+use crate::format::limits::{Budget, CELL, DICT, MEMBER, NAME};
 use crate::format::reader::Reader;
 use crate::format::section;
 use crate::format::value::{Payload, is_blob, is_text, read_plain};
@@ -94,7 +94,8 @@ impl Reading<'_> {
         }
         self.changes.removed = r.counted_gaps(here)?;
         let n = r.count("rows")?;
-        self.budget.charge((here + n) as u64, ROW, "rows")?;
+        let target = here - self.changes.removed.len() + n;
+        self.budget.charge((here + target) as u64, DICT, "rows")?;
         let symbols = r.strings(n)?;
         r.finish()?;
         let mut seen = HashSet::with_capacity(n);
@@ -121,7 +122,7 @@ impl Reading<'_> {
             return Ok(());
         }
         let n = r.count("keys")?;
-        self.budget.charge(n as u64, NODE, "keys")?;
+        self.budget.charge(n as u64, NAME, "keys")?;
         let keys = r.strings(n)?;
         if !keys.iter().all(|key| is_text(key)) {
             return Err(r.corrupt("a key is not UTF-8"));
@@ -131,7 +132,7 @@ impl Reading<'_> {
             return Err(r.corrupt("a key stands twice"));
         }
         let n = r.count("paths")?;
-        self.budget.charge(n as u64, NODE, "paths")?;
+        self.budget.charge(n as u64, NAME, "paths")?;
         let (mut parent, mut key) = (0i64, -1i64);
         let mut met = HashSet::with_capacity(n);
         for _ in 0..n {
@@ -187,7 +188,7 @@ impl Reading<'_> {
     }
 
     fn shape_list(&mut self, r: &mut Reader<'_>, n: usize) -> Result<Vec<ShapeId>> {
-        self.budget.charge(n as u64, NODE, "shapes")?;
+        self.budget.charge(n as u64, NAME, "shapes")?;
         let mut shapes = Vec::with_capacity(n);
         for _ in 0..n {
             let leaves = r.count("paths in a shape")?;
@@ -209,10 +210,7 @@ impl Reading<'_> {
 
     /// Makes room for the cells of reshaped and added records, and lists which columns have inserts.
     fn make_records(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<()> {
-        let shapes = &self.table.names.shapes;
-        let cells: u64 = records.iter().map(|(_, shape)| shapes[*shape as usize].len() as u64).sum();
-        let base = self.table.cell_count() as u64;
-        self.budget.charge(base + cells, CELL, "cells")?;
+        let cells = self.charge_target(records)?;
         self.inserts.resize_with(self.table.names.paths.len(), Inserts::default);
         self.changes.cells.tags.resize(cells as usize, MISSING);
         self.changes.cells.words.resize(cells as usize, 0);
@@ -239,6 +237,26 @@ impl Reading<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Charges the records of the target. Returns the number of cells of the new ones.
+    fn charge_target(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<u64> {
+        let shapes = &self.table.names.shapes;
+        let size = |shape: ShapeId| {
+            let shape = &shapes[shape as usize];
+            (shape.len() as u64, shape.inner_dicts() as u64)
+        };
+        let sum = |all: &mut dyn Iterator<Item = ShapeId>| {
+            all.map(size).fold((0, 0), |sum, (cells, dicts)| (sum.0 + cells, sum.1 + dicts))
+        };
+        let new = sum(&mut records.iter().map(|(_, shape)| *shape));
+        let reshaped = records.iter().filter_map(|(row, _)| *row);
+        let mut replaced = reshaped.chain(self.changes.removed.iter().copied());
+        let gone = sum(&mut replaced.by_ref().map(|row| self.table.rows[row as usize].shape));
+        let base = sum(&mut self.table.rows.iter().map(|row| row.shape));
+        self.budget.charge(base.0 - gone.0 + new.0, CELL, "cells")?;
+        self.budget.charge(base.1 - gone.1 + new.1, DICT, "dicts")?;
+        Ok(new.0)
     }
 
     fn sets(&mut self, mut r: Reader<'_>) -> Result<Vec<Vec<u32>>> {
@@ -316,7 +334,8 @@ impl Reading<'_> {
         }
         for (row, node) in places {
             let path = self.paths[node];
-            let old = self.check_update(row, path).map_err(|e| e.at(r.offset()))?;
+            let base = self.table.cell(row as usize, path);
+            let old = self.check_update(row, path, base).map_err(|e| e.at(r.offset()))?;
             if !updates_loose[path as usize] {
                 return Err(r.corrupt("a column has both listed and loose updates"));
             }
@@ -351,9 +370,9 @@ impl Reading<'_> {
 
     fn plain(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
         let depth = self.table.names.paths[path as usize].depth;
-        let (tag, payload, items) = read_plain(r, depth)?;
+        let (tag, payload, weight) = read_plain(r, depth)?;
         if let Payload::Blob(bytes) = payload {
-            self.budget.charge_blob(bytes.len(), items)?;
+            self.budget.charge_blob(bytes.len(), weight)?;
         }
         let cell = self.table.acquire(tag, payload);
         self.changes.own(cell);
@@ -361,9 +380,9 @@ impl Reading<'_> {
     }
 
     /// The base's cell that is to be updated.
-    fn check_update(&self, row: u32, path: PathId) -> Result<Cell> {
+    fn check_update(&self, row: u32, path: PathId, base: Option<Cell>) -> Result<Cell> {
         let bad = |message| Err(Error::corrupt(message));
-        let Some(old) = self.table.cell(row as usize, path) else {
+        let Some(old) = base else {
             return bad("an updated cell is not there");
         };
         if self.changes.removed.binary_search(&row).is_ok() {
@@ -423,8 +442,11 @@ impl Reading<'_> {
                 return Err(contents.corrupt("a column is listed for no cells"));
             }
             let mut old = crate::table::Cells::default();
+            old.reserve(rows.len());
+            let mut gather = Gather::new(self.table, path);
             for row in rows {
-                old.push(self.check_update(*row, path).map_err(|e| e.at(contents.offset()))?);
+                let checked = self.check_update(*row, path, gather.cell(*row));
+                old.push(checked.map_err(|e| e.at(contents.offset()))?);
             }
             let column = Column {
                 old: Some(&old),

@@ -28,14 +28,16 @@ pub struct Column<'a> {
 /// Cells whose blobs are not yet in the pool: the word is an index into `blobs`, or a number in the pool with `COPIED`.
 #[derive(Default)]
 pub struct Pending<'a> {
+    /// Keys that lead to the column.
+    depth: usize,
     cells: Cells,
     blobs: Vec<Blob<'a>>,
 }
 
 struct Blob<'a> {
     bytes: &'a [u8],
-    /// How many items it has in its lists, tuples and dicts.
-    items: u64,
+    /// What its items are charged with.
+    weight: u64,
     /// Its number, once it is in the pool.
     number: Option<u64>,
 }
@@ -57,12 +59,13 @@ impl Pending<'_> {
             }
             let known = if word & COPIED == 0 {
                 let blob = &self.blobs[word as usize];
-                budget.charge_blob(blob.bytes.len(), blob.items)?;
+                budget.charge_blob(blob.bytes.len(), blob.weight)?;
                 blob.number
             } else {
                 let bytes = table.pool.get(word & !COPIED);
+                // the length first: so much is walked through at the most
                 budget.charge_blob(bytes.len(), 0)?;
-                budget.charge_blob(0, check_blob(tag, bytes, 0)?)?;
+                budget.charge(1, check_blob(tag, bytes, self.depth)?, "bytes of lists in a cell")?;
                 Some(word & !COPIED)
             };
             let cell = match known {
@@ -91,8 +94,11 @@ impl Pending<'_> {
 /// The caller has checked that `column.rows` is within the budget.
 pub fn read<'a>(r: &mut Reader<'a>, column: &Column<'_>) -> Result<Pending<'a>> {
     let n = column.rows.len();
-    let mut pending =
-        Pending { cells: Cells { tags: vec![tag::NONE; n], words: vec![0; n] }, blobs: Vec::new() };
+    let mut pending = Pending {
+        depth: column.depth,
+        cells: Cells { tags: vec![tag::NONE; n], words: vec![0; n] },
+        blobs: Vec::new(),
+    };
     let places: Vec<u32> = (0..n as u32).collect();
     read_level(r, column, places, &mut pending, 0)?;
     Ok(pending)
@@ -175,8 +181,8 @@ fn read_tag<'a>(
             let (entries, indices) = blobs::read(r, places.len())?;
             let first = pending.blobs.len() as u64;
             for bytes in entries {
-                let items = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
-                pending.blobs.push(Blob { bytes, items, number: None });
+                let weight = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
+                pending.blobs.push(Blob { bytes, weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {
                 let word = first + i;

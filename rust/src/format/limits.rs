@@ -4,11 +4,16 @@ use crate::error::{Error, ErrorKind, Result, grouped};
 
 pub const DEFAULT_MAX_BYTES: u64 = 256 << 20;
 
-pub const CELL: u64 = 64;
-pub const ROW: u64 = 256;
-pub const NODE: u64 = 128;
+pub const CELL: u64 = 128;
+/// A row, and each dict in a record.
+pub const DICT: u64 = 256;
+/// A key, a node, a shape.
+pub const NAME: u64 = 128;
+/// A path in a shape, a member of a row set.
 pub const MEMBER: u64 = 16;
-pub const ITEM: u64 = 64;
+/// An item of a list, tuple or dict inside a cell.
+pub const ITEM: u64 = 128;
+const BLOB: u64 = 64;
 
 #[derive(Debug, Clone)]
 pub struct Budget {
@@ -39,9 +44,9 @@ impl Budget {
         }
     }
 
-    /// A cell that is a blob, with so many items in it.
-    pub fn charge_blob(&mut self, length: usize, items: u64) -> Result<()> {
-        self.charge(length as u64, 1, "bytes in cells")?;
-        self.charge(items, ITEM, "items in lists")
+    /// A cell that is a blob; `weight` is that of the items in it.
+    pub fn charge_blob(&mut self, length: usize, weight: u64) -> Result<()> {
+        self.charge(length as u64, 2, "bytes in cells")?;
+        self.charge(1, BLOB.saturating_add(weight), "bytes of lists in a cell")
     }
 }

@@ -2,6 +2,7 @@
 
 use super::MAX_DEPTH;
 use super::decimal;
+use super::limits::{DICT, ITEM};
 use super::reader::Reader;
 use super::time;
 use super::writer::Writer;
@@ -76,7 +77,7 @@ const SHORT_LENGTH: usize = 7;
 #[inline]
 fn digits_word(text: &[u8]) -> Option<u64> {
     let (&first, rest) = text.split_first()?;
-    if text.len() > 19 || !first.is_ascii_digit() || (first == b'0' && !rest.is_empty()) {
+    if !first.is_ascii_digit() || text.len() > 19 || (first == b'0' && !rest.is_empty()) {
         return None;
     }
     let mut word = 0u64;
@@ -91,10 +92,8 @@ fn digits_word(text: &[u8]) -> Option<u64> {
 }
 
 fn short_word(text: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..text.len()].copy_from_slice(text);
-    bytes[7] = text.len() as u8;
-    u64::from_le_bytes(bytes)
+    let bytes = text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    bytes | (text.len() as u64) << 56
 }
 
 /// The canonical cell of a string; a long one keeps its bytes.
@@ -145,15 +144,15 @@ pub fn is_word(tag: Tag, word: u64) -> bool {
     }
 }
 
-/// Checks that a blob is the canonical one of a value; `depth` is the nesting around it. Returns how many items it has
-/// in its lists, tuples and dicts, at any depth.
+/// Checks that a blob is the canonical one of a value; `depth` is the nesting around it. Returns what the
+/// items in it are charged with, at any depth (FORMAT.md section 10).
 pub fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<u64> {
     let mut r = Reader::new(blob);
     match tag {
         tag::LIST | tag::TUPLE | tag::DICT => {
-            let items = read_container(&mut r, tag, depth + 1)?;
+            let weight = read_container(&mut r, tag, depth + 1)?;
             r.finish()?;
-            Ok(items)
+            Ok(weight)
         }
         _ if leaf_blob_is_canonical(tag, blob) => Ok(0),
         _ => Err(Error::corrupt("a value is not in its canonical form")),
@@ -180,7 +179,7 @@ fn leaf_blob_is_canonical(tag: Tag, blob: &[u8]) -> bool {
     }
 }
 
-/// Returns the number of items at any depth.
+/// Returns the weight of its items.
 fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<u64> {
     if depth > MAX_DEPTH {
         return Err(r.corrupt("nested too deep"));
@@ -190,7 +189,7 @@ fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<u64>
         return Err(r.corrupt("an empty dict has a tag of its own"));
     }
     let mut keys: Vec<&'a [u8]> = Vec::new();
-    let mut items = n as u64;
+    let mut weight = n as u64 * ITEM + if tag == tag::DICT { DICT } else { 0 };
     for _ in 0..n {
         if tag == tag::DICT {
             let key = r.text()?;
@@ -199,20 +198,20 @@ fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<u64>
             }
             keys.push(key);
         }
-        items += read_any(r, depth)?.2;
+        weight += read_any(r, depth)?.2;
     }
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(r.corrupt("a key stands twice"));
     }
-    Ok(items)
+    Ok(weight)
 }
 
-/// A value, and how many items it has.
+/// A value, and the weight of its items.
 fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let start = r.offset();
     let tag = r.u8()?;
-    let mut items = 0;
+    let mut weight = 0;
     let payload = match tag {
         tag::NONE | tag::FALSE | tag::TRUE | tag::EMPTY => Payload::Word(0),
         tag::INT => Payload::Word(r.sv()? as u64),
@@ -224,7 +223,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
         }
         tag::LIST | tag::TUPLE | tag::DICT => {
             let mut probe = r.clone();
-            items = read_container(&mut probe, tag, depth + 1)?;
+            weight = read_container(&mut probe, tag, depth + 1)?;
             Payload::Blob(r.raw(probe.offset() - r.offset())?)
         }
         _ => {
@@ -240,16 +239,16 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
     {
         return Err(Error::corrupt_at(start, "a value is not in its canonical form"));
     }
-    Ok((tag, payload, items))
+    Ok((tag, payload, weight))
 }
 
-/// Reads a cell in plain form; `depth` is the nesting around it. The last number counts the items in it.
+/// Reads a cell in plain form; `depth` is the nesting around it. The last number is the weight of its items.
 pub fn read_plain<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
-    let (tag, payload, items) = read_any(r, depth)?;
+    let (tag, payload, weight) = read_any(r, depth)?;
     if tag >= tag::CELL_TAGS {
         return Err(r.corrupt("a dict is no cell"));
     }
-    Ok((tag, payload, items))
+    Ok((tag, payload, weight))
 }
 
 /// Reads a value inside a list, tuple or dict whose bytes were checked before.

@@ -147,10 +147,6 @@ impl Table {
         digest(self.rows.iter().map(|row| (row.symbol_hash, row.hash)))
     }
 
-    pub fn cell_count(&self) -> usize {
-        self.rows.iter().map(|row| row.tags.len()).sum()
-    }
-
     /// The position of a symbol.
     pub fn position(&mut self, symbol: &[u8]) -> Option<usize> {
         let Index { positions, hasher } = &mut self.index;

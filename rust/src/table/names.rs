@@ -67,6 +67,11 @@ impl Shape {
         *self.paths == [ROOT]
     }
 
+    /// Dicts below the record itself.
+    pub fn inner_dicts(&self) -> usize {
+        self.dicts.len().saturating_sub(1)
+    }
+
     #[inline]
     pub fn dict(&self, number: u32) -> &[Entry] {
         let range = &self.dicts[number as usize];
