@@ -28,7 +28,9 @@ def deployments() -> Iterator[Callable[[str], Deployment]]:
 
 
 @pytest.fixture(params=DEPLOYMENTS)
-def deployment(request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]) -> Iterator[Deployment]:
+def deployment(
+    request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]
+) -> Iterator[Deployment]:
     """Each kind of server, alone and as a cluster, without keys; changed settings are put back."""
     found = deployments(request.param)
     found.reset()
@@ -48,7 +50,7 @@ def server(request: pytest.FixtureRequest, deployments: Callable[[str], Deployme
 
 @pytest.fixture
 def fresh_server() -> Iterator[Callable[..., Server]]:
-    """Starts a server for one test to maltreat: `fresh_server("valkey-9.1", persist=True, maxmemory="20mb")`."""
+    """Starts a server for one test to maltreat: `fresh_server("redis-6.2", persist=True)`."""
     started: list[Server] = []
 
     def start(kind: str = "valkey-9.1", **options: bool | str | int) -> Server:

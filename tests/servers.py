@@ -70,7 +70,7 @@ class Server(EmbeddedServer):
     def config_set(self, name: str, value: str | int) -> None:
         """CONFIG SET; `reset()` puts the old value back."""
         with self.admin() as client:
-            self._changed.setdefault(name, client.config_get(name)[name])
+            self._changed.setdefault(name, str(client.config_get(name)[name]))
             client.config_set(name, value)
 
     def reset(self) -> None:

@@ -20,7 +20,14 @@ from snapdelta.errors import (
 )
 
 # name -> the module that holds it, loaded on first use
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "EmbeddedServer": "snapdelta.embedded",
+    "RedisStreamManager": "snapdelta.redis_stream_manager",
+    "StreamPolicy": "snapdelta.redis_stream_manager",
+    "decode_fields": "snapdelta.redis_stream_manager",
+    "get_stream_manager": "snapdelta.redis_stream_manager",
+    "initialize_stream_manager": "snapdelta.redis_stream_manager",
+}
 
 __all__ = [
     "BaseMismatchError",

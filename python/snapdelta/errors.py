@@ -60,7 +60,7 @@ class UnlistedStreamError(StreamError, LookupError):
 
 
 class ProtectedStreamError(StreamError, ValueError):
-    """A stream under a protected prefix, such as a snapshot chain: writing or trimming here would break it."""
+    """A stream under a protected prefix, such as a snapshot chain, which a write or trim would break."""
 
 
 class StreamAccessError(StreamError):
@@ -75,7 +75,9 @@ class StreamAccessError(StreamError):
 
 
 class StreamUnavailableError(StreamAccessError, ConnectionError):
-    """The server could not be reached or did not answer in time; a write may or may not have been carried out."""
+    """The server could not be reached or did not answer in time; a write may or may not have been carried
+    out.
+    """
 
 
 class StreamTypeError(StreamAccessError, TypeError):
@@ -90,7 +92,7 @@ class StreamMemoryError(StreamAccessError):
 
 
 class EmbeddedServerError(SnapdeltaError, RuntimeError):
-    """The server of the extra `embedded` is not installed or did not start; the message has its last words."""
+    """The embedded server is not installed or did not start; the message has its last words."""
 
 
 # --- snapshots through Redis

@@ -1,0 +1,51 @@
+"""Redis's own glob patterns, matched on this side: `*`, `?`, `[abc]`, `[a-c]`, `[^a]` and `\\` before any of
+them.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_SPECIAL = re.compile(r"[*?\[\\]")
+_TOKEN = re.compile(
+    r"\\(?P<escaped>.)|(?P<star>\*)|(?P<any>\?)|\[(?P<no>\^?)(?P<set>(?:\\.|[^\]\\])*)\]|(?P<plain>.)", re.S
+)
+
+
+def is_glob(name: str) -> bool:
+    """Whether the name has a character that Redis would take as part of a pattern."""
+    return _SPECIAL.search(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern as a regular expression; use `fullmatch`."""
+    parts: list[str] = []
+    for token in _TOKEN.finditer(pattern):
+        if token["star"]:
+            parts.append(".*")
+        elif token["any"]:
+            parts.append(".")
+        elif token["set"] is not None:
+            parts.append(_character_class(token["set"], negated=bool(token["no"])))
+        else:
+            parts.append(re.escape(token["escaped"] or token["plain"]))
+    return re.compile("".join(parts), re.S)
+
+
+def specificity(pattern: str) -> tuple[int, int]:
+    """A key that sorts the more specific pattern higher: more literal characters, then fewer stars."""
+    literals = stars = 0
+    for token in _TOKEN.finditer(pattern):
+        literals += bool(token["escaped"] or token["plain"])
+        stars += bool(token["star"])
+    return literals, -stars
+
+
+def _character_class(body: str, *, negated: bool) -> str:
+    if not body:
+        # As in Redis: an empty class matches nothing, its negation anything.
+        return "." if negated else "(?!)"
+    escaped = re.sub(r"\\(.)|([\[\]^&~|])", lambda found: "\\" + (found[1] or found[2]), body, flags=re.S)
+    return f"[{'^' if negated else ''}{escaped}]"
