@@ -241,7 +241,7 @@ class EmbeddedServer:
         return False
 
     def _answers(self) -> bool:
-        """Whether it answers PING; while it loads its data it answers with an error."""
+        """Whether it is this process that answers, and no longer loads its data."""
         family, address = (
             (socket.AF_UNIX, str(self.socket_path))
             if self._unix_socket
@@ -251,12 +251,18 @@ class EmbeddedServer:
             with socket.socket(family) as connection:
                 connection.settimeout(1)
                 connection.connect(address)
-                connection.sendall(b"PING\r\n")
-                answer = connection.recv(64)
+                connection.sendall(b"INFO server\r\nPING\r\n")
+                answer = b""
+                # PING's own answer comes last; an error is a line with a minus.
+                while not answer.endswith(b"PONG\r\n") and b"\r\n-" not in b"\r\n" + answer:
+                    received = connection.recv(65536)
+                    if not received:
+                        return False
+                    answer += received
         except OSError:
             return False
-        # A server with a password answers NOAUTH, and is up.
-        return answer.startswith((b"+PONG", b"-NOAUTH"))
+        # A server with a password answers NOAUTH, and is up. Another one on our port has another number.
+        return f"process_id:{self.pid}\r\n".encode() in answer or (b"-NOAUTH" in answer and self.running)
 
     def _log_tail(self) -> str:
         text = (self.directory / "server.log").read_text(errors="replace")

@@ -95,6 +95,8 @@ class PolicyBook:
         self.strict = strict
         self.names = {name: policy for name, policy in policies.items() if not is_glob(name)}
         globs = [(name, policy) for name, policy in policies.items() if is_glob(name)]
+        for pattern, _ in globs:
+            compiled(pattern)
         globs.sort(key=lambda item: specificity(item[0]), reverse=True)
         self.patterns = dict(globs)
 
