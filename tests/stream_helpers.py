@@ -37,6 +37,11 @@ async def read(
     return ids
 
 
+async def ids_of(redis: AsyncClient, stream: str, count: int | None = None) -> list[Any]:
+    """The ids of the oldest `count` entries, or of all."""
+    return [row[0] for row in await redis.xrange(stream, count=count) or []]
+
+
 async def until(condition: Callable[[], Awaitable[bool] | bool], limit: float = 30.0) -> None:
     """Wait until the condition holds; the limit only ends a test that has failed anyhow."""
     async with asyncio.timeout(limit):

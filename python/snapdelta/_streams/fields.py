@@ -4,7 +4,8 @@ str, bytes, int and float go as Redis has them, as text or bytes. Every other va
 in which what JSON lacks is an object with one key: {"$datetime": ISO 8601}, {"$date": ..}, {"$time": ..},
 {"$timedelta": [days, seconds, microseconds]}, {"$decimal": ".."}, {"$uuid": ".."}, {"$bytes": base64},
 {"$tuple": [..]}, {"$float": "nan" | "inf" | "-inf"}. A dict's own key that begins with `$` gets one more.
-Text and bytes that begin with `json:` by themselves are encoded too, so that decoding is never a guess. A datetime keeps its
+Text and bytes that begin with `json:` by themselves are encoded too, so that decoding is never a guess. A
+datetime keeps its
 offset, not the name of its zone.
 """
 

@@ -63,7 +63,8 @@ return {id, dropped, lost}
 
 # Remove the oldest entries that every group has acknowledged, while the length stays at or above the target.
 # KEYS[1] stream; ARGV[1] target, ARGV[2] most entries to remove, ARGV[3] milliseconds this may take
-# -> {entries removed, length now, position of the slowest group or '', 1 if it stopped before it was done}
+# -> {entries removed, length now, position of the slowest group or '', 1 if the entry there is unread,
+#     1 if it stopped before it was done}
 RELEASE_READ = (
     _POSITION
     + """
@@ -73,7 +74,7 @@ local function milliseconds()
   return now[1] * 1000 + now[2] / 1000
 end
 local length, removed, started = redis.call('XLEN', key), 0, milliseconds()
-if length == 0 then return {0, 0, '', 0} end
+if length == 0 then return {0, 0, '', 0, 0} end
 local floor, at = position(key)
 local more = 0
 while length > target do
@@ -85,6 +86,6 @@ while length > target do
   redis.call('XTRIM', key, 'MAXLEN', '=', length - read)
   length, removed = length - read, removed + read
 end
-return {removed, length, floor or '', more}
+return {removed, length, floor or '', at and 1 or 0, more}
 """
 )

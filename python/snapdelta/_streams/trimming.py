@@ -23,7 +23,7 @@ _LONGEST_ACKED_WALK = 20_000
 _MEMORY_SAMPLES = 1000
 # At most a quarter of the entries goes before the memory is measured again.
 _BYTES_ROUND = 0.75
-_SAMPLED_ENTRIES = 10
+_SAMPLES = 16
 
 _LARGE_NODES = (
     "approximate trimming cannot reach the bound: the stream has nodes larger than stream-node-max-* allows "
@@ -33,6 +33,10 @@ _ONE_NODE = (
     "stream-node-max-entries and stream-node-max-bytes are both 0, so approximate trimming does nothing; "
     "trimmed exactly, but no memory will be freed and every trim gets slower; set one of them "
     "(CONFIG SET stream-node-max-entries 100): new entries then go to new nodes"
+)
+_MEMORY_STAYS = (
+    "max_bytes is kept by a sample of the entries: removing entries does not free this stream's memory "
+    "(both stream-node-max-* at 0, or consumer groups hold it in their pending lists)"
 )
 
 
@@ -167,7 +171,7 @@ class _Look:
 
     def _note_fallback(self, frees: bool) -> None:
         self._fell_back = True
-        self.report.notes.append(_LARGE_NODES if frees else _ONE_NODE)
+        self._note(_LARGE_NODES if frees else _ONE_NODE)
 
     # --- unread entries
 
@@ -178,10 +182,11 @@ class _Look:
             answer = await self._run(
                 "EVAL", RELEASE_READ, 1, self._stream.key, target, STEP, _SCRIPT_MILLISECONDS
             )
-            removed, length, floor, more = int(answer[0]), int(answer[1]), answer[2], int(answer[3])
-            self._removed(removed)
-            self.report.length = length
-            self._floor = floor or None
+            removed, length, floor, unread, more = answer
+            self._removed(int(removed))
+            self.report.length = int(length)
+            # The first id that may be unread: the floor itself, or what follows it.
+            self._floor = _entry_id(_number(floor) + (not unread)) if floor else None
             if not more:
                 break
             if await self._out_of_time():
@@ -212,11 +217,11 @@ class _Look:
     async def _drop_older(self, max_age: float) -> None:
         now = await self._commands.time_ms(self._stream.name)
         if not await self._ids_are_times(now):
-            self.report.notes.append("max_age does nothing here: the ids of this stream are not times")
+            self._note("max_age does nothing here: the ids of this stream are not times")
             return
         oldest = f"{max(0, now - int(max_age * 1000))}-0".encode()
         if self._floor is not None:
-            oldest = min(oldest, self._floor, key=_id_order)
+            oldest = min(oldest, self._floor, key=_number)
         while True:
             removed, _ = await self._xtrim("MINID", "~", oldest)
             if removed == 0:
@@ -246,50 +251,51 @@ class _Look:
     # --- bytes
 
     async def _fit_bytes(self, max_bytes: int) -> None:
-        """Within the byte budget, by what the server says the stream takes, a part at a time."""
-        report = self.report
+        """Within the byte budget, a part at a time, as the memory that a part frees is not known before."""
+        stream, report = self._stream, self.report
+        before: int | None = None
         while True:
-            used = int(await self._run("MEMORY", "USAGE", self._stream.key, "SAMPLES", _MEMORY_SAMPLES) or 0)
-            report.bytes = used
+            report.bytes = used = await self._memory()
             if used <= max_bytes or report.length <= 1:
-                self._stream.memory_stuck = False
+                stream.memory_stuck = False
                 return
-            limits = await self._commands.node_limits(self._stream.name)
-            if self._stream.memory_stuck or not limits.frees:
-                await self._fit_sampled(max_bytes)
-                return
+            if before is not None:
+                # A tenth of the entries went and no memory with them: removed entries or groups hold it, or
+                # the entries were small. Which it is, a sample of those that are left tells.
+                stream.memory_stuck = used > before * 0.98
+            measured = used
+            if stream.memory_stuck or not (await self._commands.node_limits(stream.name)).frees:
+                report.bytes = used = await self._sampled_bytes()
+                if used <= max_bytes:
+                    self._note(_MEMORY_STAYS)
+                    return
             length, removed = report.length, report.removed
             await self._cut_to(max(1, int(length * max(max_bytes / used, _BYTES_ROUND))))
             removed = report.removed - removed
-            if removed == 0:
-                # Unread: nothing that may go.
+            if removed == 0 or await self._out_of_time():
+                # Nothing that may go: it is unread.
                 return
-            left = int(await self._run("MEMORY", "USAGE", self._stream.key, "SAMPLES", _MEMORY_SAMPLES) or 0)
-            # A tenth of the entries gone and no memory with them: it is held by removed entries or by groups.
-            self._stream.memory_stuck = left > used * 0.98 and removed > length * 0.1
-            if await self._out_of_time():
-                return
+            before = measured if removed > length * 0.1 else None
 
-    async def _fit_sampled(self, max_bytes: int) -> None:
-        """The budget by the size of a few entries, where the server's figure says nothing about the
-        living.
-        """
-        half = _SAMPLED_ENTRIES // 2
-        oldest, newest = await self._commands.run_all(
-            self._stream.name,
-            ("XRANGE", self._stream.key, "-", "+", "COUNT", half),
-            ("XREVRANGE", self._stream.key, "+", "-", "COUNT", half),
+    async def _memory(self) -> int:
+        """Bytes of the stream by the server's account; 0 when it does not exist."""
+        return int(await self._run("MEMORY", "USAGE", self._stream.key, "SAMPLES", _MEMORY_SAMPLES) or 0)
+
+    async def _sampled_bytes(self) -> int:
+        """Bytes of the living entries, by some at points of equal distance between the first and last id."""
+        name, key = self._stream.name, self._stream.key
+        ends = await self._commands.run_all(
+            name, ("XRANGE", key, "-", "+", "COUNT", 1), ("XREVRANGE", key, "+", "-", "COUNT", 1)
         )
-        sizes = [_entry_size(entry) for entry in [*oldest, *newest]]
-        if not sizes:
-            return
-        mean = max(1.0, sum(sizes) / len(sizes))
-        self.report.bytes = int(mean * self.report.length)
-        self.report.notes.append(
-            "max_bytes is kept by sampled entries: removing entries frees no memory of this stream "
-            "(both stream-node-max-* at 0, or its memory is held by consumer groups)"
+        if not ends[0]:
+            return 0
+        first, last = (_number(end[0][0]) for end in ends)
+        points = [_entry_id(first + (last - first) * part // _SAMPLES) for part in range(_SAMPLES + 1)]
+        found = await self._commands.run_all(
+            name, *(("XRANGE", key, point, "+", "COUNT", 1) for point in points)
         )
-        await self._cut_to(max(1, int(max_bytes / mean)))
+        sizes = [_entry_size(entry) for entries in found for entry in entries]
+        return self.report.length * sum(sizes) // max(1, len(sizes))
 
     async def _cut_to(self, target: int) -> None:
         if target >= self.report.length:
@@ -315,6 +321,10 @@ class _Look:
         self.report.length = int(length)
         return int(removed), int(length)
 
+    def _note(self, text: str) -> None:
+        if text not in self.report.notes:
+            self.report.notes.append(text)
+
     def _removed(self, count: int) -> None:
         self.report.removed += count
         self._counters.entries_trimmed += count
@@ -331,9 +341,14 @@ class _Look:
         return False
 
 
-def _id_order(entry_id: bytes) -> tuple[int, int]:
+def _number(entry_id: bytes) -> int:
+    """An id as one number, for comparing and for points in between."""
     milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds), int(sequence or 0)
+    return int(milliseconds) << 64 | int(sequence or 0)
+
+
+def _entry_id(number: int) -> bytes:
+    return b"%d-%d" % (number >> 64, number & (1 << 64) - 1)
 
 
 def _entry_size(entry: Any) -> int:
