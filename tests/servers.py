@@ -103,6 +103,8 @@ class Server(EmbeddedServer):
         if master is None:
             self.execute("REPLICAOF", "NO", "ONE")
             return
+        # The master would wait 5 s for other replicas.
+        master.config_set("repl-diskless-sync-delay", 0)
         self.execute("REPLICAOF", "127.0.0.1", master.port)
         wait_until(lambda: self._info("replication")["master_link_status"] == "up", what="the replica's link")
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from snapdelta._streams.commands import REDIS_ERRORS, AsyncRedis, StreamCommands, access_error
+from snapdelta._streams.commands import (
+    REDIS_ERRORS,
+    AsyncRedis,
+    StreamCommands,
+    access_error,
+    cancellations,
+    end_if_cancelled,
+)
 from snapdelta._streams.fields import decode_fields, encode_fields
 from snapdelta._streams.policy import PolicyBook, StreamPolicy
 from snapdelta._streams.report import GroupInfo, StreamInfo, describe
@@ -166,12 +173,15 @@ class RedisStreamManager:
         tracked = self._streams.get(stream) or self._track(stream)
         flat = encode_fields(stream, fields)
         trim = await self._trim_options(tracked, maxlen)
+        before = cancellations()
         try:
             answer = await self._redis.execute_command(*_write_command(tracked, trim, id, flat))
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
             raise access_error(stream, error) from error
-        return self._written(tracked, answer, flat)
+        entry_id = self._written(tracked, answer, flat)
+        end_if_cancelled(before)
+        return entry_id
 
     async def xadd_many(self, stream: str, rows: Iterable[Fields], maxlen: int | None = None) -> list[Any]:
         """Append the rows in order, in one pipeline; returns their ids.
@@ -188,6 +198,7 @@ class RedisStreamManager:
         pipeline = self._redis.pipeline(transaction=False)
         for flat in flats:
             pipeline.execute_command(*_write_command(tracked, trim, "*", flat))
+        before = cancellations()
         try:
             answers = await pipeline.execute(raise_on_error=False)
         except REDIS_ERRORS as error:
@@ -198,6 +209,7 @@ class RedisStreamManager:
             None if isinstance(answer, Exception) else self._written(tracked, answer, flat)
             for answer, flat in zip(answers, flats, strict=True)
         ]
+        end_if_cancelled(before)
         if failed is not None:
             self._counters.write_errors += 1
             raise access_error(stream, failed, ids) from failed

@@ -18,6 +18,7 @@ try:
         BusyLoadingError,
         ClusterDownError,
         MasterDownError,
+        OutOfMemoryError,
         RedisClusterException,
         RedisError,
         TryAgainError,
@@ -82,7 +83,8 @@ def access_error(
             f"stream {stream!r}: the key holds another type; delete or rename that key, or use another name",
             ids,
         )
-    if "OOM" in text:
+    # redis-py takes the OOM off an error that is not one of a script.
+    if isinstance(error, OutOfMemoryError) or "OOM" in text:
         return StreamMemoryError(
             f"stream {stream!r}: the server has reached maxmemory and refuses writes; "
             "raise maxmemory or lower the bounds of its streams",
@@ -94,6 +96,22 @@ def access_error(
 def is_time(milliseconds: int, now: int) -> bool:
     """Whether the first half of an id can be the time at which it was added."""
     return FIRST_TIME <= milliseconds <= now + CLOCK_TOLERANCE
+
+
+def cancellations() -> int:
+    """How often the current task has been asked to end and has not done so."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def end_if_cancelled(before: int) -> None:
+    """Raise CancelledError if the task was cancelled since `cancellations()` was `before`.
+
+    Until Python 3.12 asyncio.wait_for, through which redis-py sends, returns normally when what it waits for
+    ends in the moment of the cancellation, and the task would go on as if nobody had asked it to end.
+    """
+    if cancellations() > before:
+        raise asyncio.CancelledError
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +151,27 @@ class StreamCommands:
     async def run(self, stream: str, *command: Any, **options: Any) -> Any:
         """One command; answers are bytes, whatever the client decodes."""
         options[NEVER_DECODE] = True
+        before = cancellations()
         try:
             async with asyncio.timeout(self.time_limit):
-                return await self.redis.execute_command(*command, **options)
+                answer = await self.redis.execute_command(*command, **options)
         except REDIS_ERRORS as error:
             raise self._typed(stream, error) from error
+        end_if_cancelled(before)
+        return answer
 
     async def run_all(self, stream: str, *commands: tuple[Any, ...]) -> list[Any]:
         """Several commands on one stream in one round trip; the first error among the answers is raised."""
         pipeline = self.redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command, **{NEVER_DECODE: True})
+        before = cancellations()
         try:
             async with asyncio.timeout(self.time_limit):
                 answers = await pipeline.execute(raise_on_error=False)
         except REDIS_ERRORS as error:
             raise self._typed(stream, error) from error
+        end_if_cancelled(before)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise self._typed(stream, answer) from answer
