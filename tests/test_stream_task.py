@@ -169,7 +169,7 @@ async def test_stop_during_a_trim(server: Server) -> None:
         counters, left = streams.stats().counters, await redis.xlen("s")
         assert 0 < left < 1_000_000
         # What was removed until then was counted: a script that was under way may have removed one step more.
-        assert 0 <= 1_000_000 - left - counters.entries_trimmed <= 10_016
+        assert 0 <= 1_000_000 - left - counters.entries_trimmed <= 10_000
         assert await redis.ping()
 
 
@@ -251,11 +251,10 @@ async def test_the_server_goes_and_comes_back(
             before = streams.health()
             assert (before.ok, before.last_error, before.failing) == (True, None, {})
             server.kill()
-            await until(lambda: not streams.health().ok)
+            await until(lambda: "the server" in streams.health().failing)
             await asyncio.sleep(outage)
             down = streams.health()
             assert down.running
-            assert "the server" in down.failing
             assert down.last_error is not None
             assert down.last_error_at is not None
             assert down.next_run is not None

@@ -178,7 +178,7 @@ class RedisStreamManager:
             answer = await self._redis.execute_command(*_write_command(tracked, trim, id, flat))
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
-            raise access_error(stream, error) from error
+            raise access_error(stream, error, write=True) from error
         entry_id = self._written(tracked, answer, flat)
         end_if_cancelled(before)
         return entry_id
@@ -203,7 +203,7 @@ class RedisStreamManager:
             answers = await pipeline.execute(raise_on_error=False)
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
-            raise access_error(stream, error, [None] * len(flats)) from error
+            raise access_error(stream, error, [None] * len(flats), write=True) from error
         failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
         ids = [
             None if isinstance(answer, Exception) else self._written(tracked, answer, flat)
@@ -212,7 +212,7 @@ class RedisStreamManager:
         end_if_cancelled(before)
         if failed is not None:
             self._counters.write_errors += 1
-            raise access_error(stream, failed, ids) from failed
+            raise access_error(stream, failed, ids, write=True) from failed
         return ids
 
     async def _trim_options(self, tracked: TrackedStream, maxlen: int | None) -> tuple[Any, ...]:

@@ -67,14 +67,14 @@ def name_of(key: bytes) -> str:
 
 
 def access_error(
-    stream: str, error: BaseException, ids: Sequence[bytes | str | None] = ()
+    stream: str, error: BaseException, ids: Sequence[bytes | str | None] = (), *, write: bool = False
 ) -> StreamAccessError:
-    """The typed error for what redis-py raised about a stream."""
+    """The typed error for what redis-py raised about a stream; `write` when entries were on their way."""
     text = str(error) or type(error).__name__
     if isinstance(error, _UNAVAILABLE):
         return StreamUnavailableError(
-            f"stream {stream!r}: the server cannot be reached or is not ready ({text}); "
-            "a write may or may not have been carried out",
+            f"stream {stream!r}: the server cannot be reached or is not ready ({text})"
+            + ("; the write may or may not have been carried out" if write else ""),
             ids,
         )
     # Not at the start of the text of an error inside a script.
@@ -229,26 +229,25 @@ class StreamCommands:
 
     # --- the key space
 
-    async def scan_streams(self) -> AsyncIterator[list[str]]:
-        """The names of all streams, a batch a round trip, from every master; a name may come twice."""
-        for options in await self._everywhere():
-            cursor: int | str = 0
-            while True:
-                answer = await self.run(
-                    "*", "SCAN", cursor, "COUNT", _SCAN_COUNT, "TYPE", "stream", **options
-                )
-                cursor, keys = answer
-                # A cluster client answers with a cursor for each server asked: here one.
-                cursor = next(iter(cursor.values())) if isinstance(cursor, dict) else int(cursor)
-                yield [name_of(key) for key in keys]
-                if cursor == 0:
-                    break
-
-    async def _everywhere(self) -> list[dict[str, Any]]:
+    async def masters(self) -> dict[str, dict[str, Any]]:
+        """Every server that has keys of its own: its name, and what sends a command there."""
         if not isinstance(self.redis, RedisCluster):
-            return [{}]
+            return {"": {}}
         await self._initialize("*")
-        return [{"target_nodes": node} for node in self.redis.get_primaries()]
+        return {str(node.name): {"target_nodes": node} for node in self.redis.get_primaries()}
+
+    async def scan_streams(self, master: dict[str, Any]) -> AsyncIterator[list[str]]:
+        """The names of all streams of a master, a batch a round trip; a name may come twice."""
+        cursor: Any = 0
+        while True:
+            cursor, keys = await self.run(
+                "*", "SCAN", cursor, "COUNT", _SCAN_COUNT, "TYPE", "stream", **master
+            )
+            # A cluster client answers with a cursor for each server asked: here one.
+            cursor = next(iter(cursor.values())) if isinstance(cursor, dict) else int(cursor)
+            yield [name_of(key) for key in keys]
+            if cursor == 0:
+                return
 
     async def _target(self, stream: str) -> dict[str, Any]:
         if not isinstance(self.redis, RedisCluster):

@@ -30,6 +30,8 @@ _SHORTEST_BACKOFF = 0.5
 _GRACE = 0.5
 # An unfinished backlog goes on after this pause, so that other streams have their turn.
 _BACKLOG_PAUSE = 0.01
+# Between two batches of a scan, in seconds.
+_SCAN_PAUSE = 0.001
 
 
 class Troubles:
@@ -255,18 +257,24 @@ class TrimTask:
             self._troubles.succeeded("the callback on_trim")
 
     async def _discover(self) -> None:
-        """Find the streams that match a pattern; the scan shares the loop and the server with everyone."""
+        """Find the streams that match a pattern, on every master that answers."""
+        failed: StreamAccessError | None = None
         try:
-            async for names in self._commands.scan_streams():
-                for name in names:
-                    if any(pattern.fullmatch(name) for pattern in self._patterns) and self._adopt(name):
-                        self._counters.streams_discovered += 1
-                if self._stopping:
-                    return
-                # As long a pause as the batch may have taken, for those who work with the server.
-                await asyncio.sleep(0.001)
+            masters = await self._commands.masters()
         except StreamAccessError as error:
-            self._troubles.failed("the search for streams", error)
+            masters, failed = {}, error
+        for master in masters.values():
+            try:
+                async for names in self._commands.scan_streams(master):
+                    self._adopt_matching(names)
+                    if self._stopping:
+                        return
+                    # The scan shares the server with everyone.
+                    await asyncio.sleep(_SCAN_PAUSE)
+            except StreamAccessError as error:
+                failed = error
+        if failed is not None:
+            self._troubles.failed("the search for streams", failed)
             self._discover_pause = min(self._discover_interval, _LONGEST_BACKOFF, 2 * self._discover_pause)
             self._discover_at = time.monotonic() + self._discover_pause
             return
@@ -274,6 +282,11 @@ class TrimTask:
         self._troubles.succeeded("the search for streams")
         self._discover_pause = _SHORTEST_BACKOFF
         self._discover_at = time.monotonic() + self._discover_interval * random.uniform(0.8, 1.0)
+
+    def _adopt_matching(self, names: list[str]) -> None:
+        for name in names:
+            if any(pattern.fullmatch(name) for pattern in self._patterns) and self._adopt(name):
+                self._counters.streams_discovered += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The task has ended; without stop() only a cancellation from outside can do that, and it is said."""

@@ -15,8 +15,10 @@ from snapdelta._streams.stats import Counters
 # Entries that one exact step removes; with `~` the server's own limit is as much (100 x
 # stream-node-max-entries).
 STEP = 10_000
-# A script that walks acknowledged entries ends after this many milliseconds, wherever it is.
-_SCRIPT_MILLISECONDS = 5
+# Entries that a script removes one by one, to begin with: fewer where that takes long. (A script cannot look at
+# the clock itself: since Redis 7 it stands still in there.)
+_WALK = 512
+_LONGEST_WALK = 0.01
 # XTRIM = ACKED walks every entry that is not acknowledged; beyond this many it would hold the server up.
 _LONGEST_ACKED_WALK = 20_000
 # MEMORY USAGE looks at this many nodes.
@@ -178,10 +180,12 @@ class _Look:
     async def _release_read(self, maxlen: int | None) -> None:
         """Down to `maxlen`, but only what every group has acknowledged."""
         target = maxlen if maxlen is not None else 2**53
+        walk = _WALK
         while True:
-            answer = await self._run(
-                "EVAL", RELEASE_READ, 1, self._stream.key, target, STEP, _SCRIPT_MILLISECONDS
-            )
+            started = time.monotonic()
+            answer = await self._run("EVAL", RELEASE_READ, 1, self._stream.key, target, STEP, walk)
+            if time.monotonic() - started > _LONGEST_WALK:
+                walk = max(1, walk // 2)
             removed, length, floor, unread, more = answer
             self._removed(int(removed))
             self.report.length = int(length)
