@@ -147,9 +147,7 @@ async def adoption(kind: str, entries: int) -> None:
 
 
 async def main() -> None:
-    print(
-        "| server | xadd / redis-py's xadd | xadd_many of 1,000 / 1,000 xadd | 200 idle streams, of one core |"
-    )
+    print("| server | xadd / redis-py's xadd | xadd_many of 1,000 / 1,000 xadd | 200 idle streams |")
     print("|---|---|---|---|")
     for kind in KINDS:
         with Server(kind) as server:

@@ -316,6 +316,33 @@ async def test_a_stream_replaced_by_another_type(
         assert _said(caplog, "stream 's': well again") == 1
 
 
+async def test_a_found_stream_replaced_by_another_type_is_forgotten(redis: AsyncClient) -> None:
+    looks = Looks()
+    await fill(redis, "found:a", 5)
+    async with manager(redis, {"found:*": quick()}, on_trim=looks) as streams:
+        await looks.more("found:a")
+        await redis.delete("found:a")
+        await redis.set("found:a", "text")
+        await until(lambda: streams.stats().streams == 0)
+        assert streams.health().failing == {}
+    assert await redis.get("found:a") == b"text"
+
+
+async def test_whatever_goes_wrong_is_logged_once_and_outlived(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with server.client() as redis:
+        looks = Looks()
+        async with manager(redis, {"bad": quick(), "good": quick()}, on_trim=looks) as streams:
+            # A fault that nothing foresees: no key to send.
+            streams._streams["bad"].key = None  # type: ignore[assignment]
+            await looks.more("good", 5)
+            assert list(streams.health().failing) == ["stream 'bad'"]
+            assert _said(caplog, "stream 'bad': ") == 1
+            streams._streams["bad"].key = b"bad"
+            await until(lambda: streams.health().ok)
+
+
 async def test_a_wrong_type_under_keep_unread(redis: AsyncClient) -> None:
     await redis.set("s", "text")
     streams = RedisStreamManager(redis, {"s": StreamPolicy(keep_unread=True)})

@@ -234,6 +234,24 @@ async def test_age_and_bytes_wait_for_the_slowest_group_as_well(redis: AsyncClie
     assert report.length == 200
 
 
+async def test_what_was_dropped_while_pending_waits_for_nobody(redis: AsyncClient) -> None:
+    await fill(redis, "s", 300)
+    await redis.xgroup_create("s", "g", id="0")
+    await read(redis, "s", "g", 150, acknowledge=False)
+    manager = RedisStreamManager(redis, {"s": StreamPolicy(maxlen=10, keep_unread=True, hard_maxlen=150)})
+    assert (await manager.trim("s")).unread_dropped == 150
+    # The group's pending list still names the dropped ones; the rest is read and acknowledged.
+    await read(redis, "s", "g", 1000)
+    pending = await redis.xpending("s", "g")
+    assert pending["pending"] == 150
+    report = await manager.trim("s")
+    assert (report.length, report.unread_dropped, report.held_back) == (10, 0, 0)
+    await manager.xadd_many("s", [{"n": n} for n in range(140)])
+    await read(redis, "s", "g", 1000)
+    await manager.xadd_many("s", [{"n": n} for n in range(50)])
+    assert manager.stats().counters.unread_dropped == 150
+
+
 async def test_a_stuck_entry_does_not_hold_back_what_is_read_behind_it(server: Server) -> None:
     async with server.client() as redis:
         await fill(redis, "s", 3000)

@@ -8,6 +8,7 @@ await stream_manager.stop()
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -246,7 +247,7 @@ class RedisStreamManager:
         if length <= maxlen + STEP:
             tracked.settled = maxlen == tracked.policy.maxlen
             return maxlen
-        self._task.soon(tracked)
+        self._look_soon(tracked)
         return length - STEP
 
     def _written(self, tracked: TrackedStream, answer: Any, flat: list[Any]) -> Any:
@@ -257,15 +258,20 @@ class RedisStreamManager:
             )
             if tracked.bytes_since_look > tracked.policy.max_bytes * _EARLY_LOOK:
                 tracked.bytes_since_look = 0
-                self._task.soon(tracked)
+                self._look_soon(tracked)
         if tracked.policy.keep_unread:
             answer, dropped, unread = answer
             self._counters.entries_trimmed += dropped
             self._counters.unread_dropped += unread
             if dropped:
                 # What has been read may go, before more that has not must.
-                self._task.soon(tracked)
+                self._look_soon(tracked)
         return answer
+
+    def _look_soon(self, tracked: TrackedStream) -> None:
+        # Unless it was forgotten during the write.
+        if self._streams.get(tracked.name) is tracked:
+            self._task.soon(tracked)
 
     # --- trimming and looking
 
@@ -332,7 +338,7 @@ class RedisStreamManager:
             self._unlisted += 1
         self._streams[stream] = tracked
         # Soon, and not all at once.
-        self._task.schedule(tracked, min(1.0, tracked.policy.trim_interval) * len(self._streams) % 97 / 97)
+        self._task.schedule(tracked, random.uniform(0, min(1.0, tracked.policy.trim_interval)))
         return tracked
 
     def _make_room(self) -> None:

@@ -198,10 +198,12 @@ class StreamCommands:
         """Whether the stream's server has XTRIM ... ACKED: Redis 8.2 and later, no Valkey so far."""
         return bool(await self._fact(stream, "acked", self._ask_acked))
 
-    async def _ask_limits(self, stream: str) -> tuple[int, int]:
+    async def _ask_limits(self, stream: str) -> tuple[()] | tuple[int, int]:
         answer = await self.run(stream, "CONFIG", "GET", "stream-node-max-*", **await self._target(stream))
         limits = pairs(answer)
-        return int(limits[b"stream-node-max-entries"]), int(limits[b"stream-node-max-bytes"])
+        entries, size = limits.get(b"stream-node-max-entries"), limits.get(b"stream-node-max-bytes")
+        # A managed server may answer with nothing.
+        return (int(entries), int(size)) if entries is not None and size is not None else ()
 
     async def _ask_acked(self, stream: str) -> tuple[()] | tuple[bool]:
         answer = await self.run(stream, "INFO", "server", **await self._target(stream))

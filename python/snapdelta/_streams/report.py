@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +58,8 @@ async def describe(commands: StreamCommands, stream: str, policy: StreamPolicy) 
     )
     if used is None:
         return StreamInfo(stream, policy)
-    now, groups = await asyncio.gather(commands.time_ms(stream), _groups(commands, stream, key))
+    now = await commands.time_ms(stream)
+    groups = await _groups(commands, stream, key)
     oldest_id, newest_id = _first_id(oldest), _first_id(newest)
     oldest_age = _age(oldest_id, now)
     shares = [

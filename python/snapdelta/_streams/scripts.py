@@ -18,12 +18,16 @@ local function compare(a, b)
 end
 local function position(key)
   local floor, at = false, false
+  local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
+  -- What is pending before the first entry was trimmed away and waits for nobody.
+  local first = oldest and oldest[1] or '+'
   for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
     local facts = {}
     for i = 1, #group, 2 do facts[group[i]] = group[i + 1] end
     local id, pending = facts['last-delivered-id'], false
     if facts['pending'] > 0 then
-      id, pending = redis.call('XPENDING', key, facts['name'])[2], true
+      local waiting = redis.call('XPENDING', key, facts['name'], first, '+', 1)[1]
+      if waiting then id, pending = waiting[1], true end
     end
     local order = floor and compare(id, floor) or -1
     if order < 0 then floor, at = id, pending elseif order == 0 then at = at or pending end

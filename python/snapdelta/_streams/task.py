@@ -15,7 +15,7 @@ from snapdelta._streams.commands import StreamCommands
 from snapdelta._streams.glob import compiled
 from snapdelta._streams.stats import Counters, Health
 from snapdelta._streams.trimming import TrackedStream, Trimmer, TrimReport
-from snapdelta.errors import StreamAccessError, StreamUnavailableError
+from snapdelta.errors import StreamAccessError, StreamTypeError, StreamUnavailableError
 
 log = logging.getLogger("snapdelta.streams")
 
@@ -26,10 +26,13 @@ _TOGETHER = 0.05
 # A server that does not answer is tried again after 0.5 s, 1 s, 2 s, .. but at least this often, in seconds.
 _LONGEST_BACKOFF = 5.0
 _SHORTEST_BACKOFF = 0.5
+_GONE = 60.0
 # How long stop() lets the step under way end by itself, in seconds.
 _GRACE = 0.5
 # An unfinished backlog goes on after this pause, so that other streams have their turn.
 _BACKLOG_PAUSE = 0.01
+# Void entries are swept out of a queue that has outgrown this and the double of what is in it.
+_SMALL_QUEUE = 1024
 # Between two batches of a scan, in seconds.
 _SCAN_PAUSE = 0.001
 
@@ -90,6 +93,7 @@ class TrimTask:
         # (due, number, stream); an entry whose time is no longer the stream's `due` is void.
         self._queue: list[tuple[float, int, TrackedStream]] = []
         self._number = 0
+        self._compact_at = _SMALL_QUEUE
         self._backoff: dict[str, tuple[float, float]] = {}  # server -> (not before, pause)
         self._discover_at: float | None = None
         self._discover_pause = _SHORTEST_BACKOFF
@@ -155,6 +159,10 @@ class TrimTask:
         stream.due = time.monotonic() + delay
         self._number += 1
         heapq.heappush(self._queue, (stream.due, self._number, stream))
+        if len(self._queue) > self._compact_at:
+            self._queue = [entry for entry in self._queue if entry[2].due == entry[0]]
+            heapq.heapify(self._queue)
+            self._compact_at = 2 * len(self._queue) + _SMALL_QUEUE
         if self._queue[0][2] is stream:
             self._wake.set()
 
@@ -219,12 +227,18 @@ class TrimTask:
             report = await self._trimmer.trim(stream, self._budget)
         except StreamUnavailableError as error:
             delay = min(delay, self._back_off(server or "", error))
+        except StreamTypeError as error:
+            # One that a scan found is no stream any more; one that is listed by name ought to be.
+            known = not self._release(stream)
+            if known:
+                self._troubles.failed(place, error)
         except StreamAccessError as error:
             self._troubles.failed(place, error)
+        except Exception as error:  # noqa: BLE001 - one stream's trouble, whatever it is, is not the others'
+            self._troubles.failed(place, error, trace=True)
         else:
-            self._backoff.pop(server, None)
-            self._troubles.succeeded(_server_place(server))
             self._troubles.succeeded(place)
+            self._server_answers(server)
             if not report.finished:
                 delay = min(delay, _BACKLOG_PAUSE)
             await self._tell(report)
@@ -233,6 +247,14 @@ class TrimTask:
         finally:
             if known and stream.due is None:
                 self.schedule(stream, delay)
+
+    def _server_answers(self, server: str) -> None:
+        self._backoff.pop(server, None)
+        self._troubles.succeeded(_server_place(server))
+        # A server that nothing was asked of for so long has left the cluster.
+        for gone in [name for name, (until, _) in self._backoff.items() if time.monotonic() - until > _GONE]:
+            del self._backoff[gone]
+            self._troubles.forget(_server_place(gone))
 
     def _back_off(self, server: str, error: StreamUnavailableError) -> float:
         """The pause before the server is tried again; the other streams on it wait as well."""

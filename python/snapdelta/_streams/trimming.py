@@ -11,6 +11,7 @@ from snapdelta._streams.commands import CLOCK_TOLERANCE, FIRST_TIME, StreamComma
 from snapdelta._streams.policy import StreamPolicy
 from snapdelta._streams.scripts import RELEASE_READ
 from snapdelta._streams.stats import Counters
+from snapdelta.errors import StreamAccessError
 
 # Entries that one exact step removes; with `~` the server's own limit is as much (100 x
 # stream-node-max-entries).
@@ -100,7 +101,7 @@ class Trimmer:
         )
         try:
             await look.run()
-        except BaseException:
+        except StreamAccessError:
             self._counters.trim_errors += 1
             raise
         self._counters.trims += 1
@@ -167,8 +168,9 @@ class _Look:
                 return
             self._note_fallback(limits.frees)
         while self.report.length > target:
-            await self._xtrim("MAXLEN", "=", max(target, self.report.length - STEP))
-            if self.report.length > target and await self._out_of_time():
+            removed, length = await self._xtrim("MAXLEN", "=", max(target, self.report.length - STEP))
+            if length <= target or removed == 0 or await self._out_of_time():
+                # Nothing removed although it is too long: the length came from a replica that is behind.
                 return
 
     def _note_fallback(self, frees: bool) -> None:
@@ -209,11 +211,11 @@ class _Look:
         ceiling = self._policy.ceiling
         assert ceiling is not None
         while self.report.length > ceiling:
-            removed, _ = await self._xtrim("MAXLEN", "=", max(ceiling, self.report.length - STEP))
+            removed, length = await self._xtrim("MAXLEN", "=", max(ceiling, self.report.length - STEP))
             if self._floor is not None:
                 self.report.unread_dropped += removed
                 self._counters.unread_dropped += removed
-            if self.report.length > ceiling and await self._out_of_time():
+            if length <= ceiling or removed == 0 or await self._out_of_time():
                 return
 
     # --- age
