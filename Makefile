@@ -54,6 +54,27 @@ lint: $(BUILT) ## Check style and types
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --features python -- -D warnings
 
+.PHONY: demo
+demo: $(BUILT) ## Play a feed through the codec and check every frame (RECORDING=file plays a recording)
+	$(BIN)/python -m snapdelta.demo $(if $(RECORDING),--recording '$(RECORDING)')
+
+# Benchmarks also run on recordings where there are any; the ratios of the saved run are part of the repository.
+RECORDINGS ?= $(wildcard ../shared/data)
+BENCH := RECORDINGS='$(RECORDINGS)' $(BIN)/python -m pytest -o python_files='bench_*.py' -q
+
+.PHONY: bench
+bench: $(BUILT) ## Run the benchmarks and save the run
+	$(BENCH) benches --results benches/saved.json
+	$(BIN)/python -m benches.results show benches/saved.json
+
+.PHONY: bench-compare
+bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth worse than in the saved run
+	$(BENCH) benches --results .benchmarks/new.json
+	$(BIN)/python -m benches.results compare benches/saved.json .benchmarks/new.json || { \
+	  echo 'measuring the speed once more: noise does not repeat itself'; \
+	  $(BENCH) benches/bench_speed.py --results .benchmarks/again.json; \
+	  $(BIN)/python -m benches.results compare benches/saved.json .benchmarks/new.json .benchmarks/again.json; }
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist

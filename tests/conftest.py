@@ -1,12 +1,23 @@
-"""Fixtures shared by all tests: real servers, started when a test first asks for one."""
+"""What every test has: hypothesis without a time limit for one example, and real servers on demand."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servers import KINDS, AsyncClient, Cluster, Deployment, Server
+
+# The machine may be busy: no time limit for one example.
+settings.register_profile(
+    "snapdelta",
+    deadline=None,
+    print_blob=True,
+    # whole snapshots are large and slow to draw; that is not what is tested
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+settings.load_profile("snapdelta")
 
 DEPLOYMENTS = [*KINDS, *(f"cluster-{kind}" for kind in KINDS)]
 

@@ -157,7 +157,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(value=st.one_of(_VALUES))
 def test_any_value_comes_back(value: Any) -> None:
     # In a list, so that numbers and text are encoded as well.
@@ -166,7 +166,7 @@ def test_any_value_comes_back(value: Any) -> None:
     assert repr(decoded) == repr([value])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(value=st.one_of(st.text(), st.binary()))
 def test_any_text_or_bytes_come_back_as_the_server_returns_them(value: str | bytes) -> None:
     encoded = encode_fields("s", {"f": value})[1]

@@ -40,7 +40,7 @@ def valkey(deployments: Callable[[str], Deployment]) -> Server:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(atoms=st.lists(st.sampled_from(_ATOMS), min_size=1, max_size=5), names=st.sets(_NAMES, min_size=1))
 def test_matches_what_the_server_matches(valkey: Server, atoms: list[str], names: set[str]) -> None:
     pattern = "".join(atoms)

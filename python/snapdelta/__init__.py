@@ -9,6 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from snapdelta._native import (
+    CapturedFrame,
+    ColumnInfo,
+    Decoder,
+    Encoder,
+    FrameInfo,
+    Limits,
+    apply,
+    diff,
+    dumps,
+    inspect,
+    loads,
+)
 from snapdelta.errors import (
     BaseMismatchError,
     CorruptDeltaError,
@@ -40,13 +53,24 @@ _LAZY: dict[str, str] = {
 
 __all__ = [
     "BaseMismatchError",
+    "CapturedFrame",
+    "ColumnInfo",
     "CorruptDeltaError",
+    "Decoder",
+    "Encoder",
     "EncoderBusyError",
+    "FrameInfo",
     "LimitExceededError",
+    "Limits",
     "SnapdeltaError",
     "UnknownZoneError",
     "UnsupportedTypeError",
     "UnsupportedVersionError",
+    "apply",
+    "diff",
+    "dumps",
+    "inspect",
+    "loads",
 ]
 
 

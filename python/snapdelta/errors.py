@@ -40,6 +40,21 @@ class EncoderBusyError(SnapdeltaError, RuntimeError):
     """Another call on the same Encoder or Decoder has not ended yet."""
 
 
+# --- the simulated feed and recordings
+
+
+class FeedSettingError(SnapdeltaError, ValueError):
+    """An argument of the simulated feed makes no sense; the message names it."""
+
+
+class RecordingError(SnapdeltaError, ValueError):
+    """A recording cannot be read; the message names the file and the line."""
+
+
+class MissingExtraError(SnapdeltaError, ImportError):
+    """An optional part was used without its extra; the message names the extra to install."""
+
+
 # --- streams
 
 

@@ -1,0 +1,228 @@
+"""Speed on the enriched feed, as ratios to peers in the same run, on a fresh and on a fragmented heap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+import snapdelta
+from benches import peers
+from benches.heap import HEAPS
+from benches.pairs import time_pairs
+from benches.results import Result
+from snapdelta.simulate import Feed
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    HandIn = Callable[[Result], None]
+
+BOTH = pytest.mark.parametrize("heap", HEAPS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two frames of the feed, five seconds apart, and what the benchmarks make of them."""
+
+    prev: dict[str, Any]
+    curr: dict[str, Any]
+    delta: bytes
+    json: bytes
+
+
+@cache
+def case(heap: str) -> Case:
+    *_, prev, curr = islice(Feed("enriched"), 7)
+    prev, curr = HEAPS[heap](prev), HEAPS[heap](curr)
+    return Case(prev, curr, snapdelta.diff(prev, curr), orjson.dumps(curr))
+
+
+def measure(
+    benchmark: BenchmarkFixture,
+    hand_in: HandIn,
+    name: str,
+    case: Case,
+    ours: Callable[[], Any],
+    peer: Callable[[], Any],
+    peer_name: str,
+    aim: float | None,
+    prepare: Callable[[], Any] | None = None,
+) -> None:
+    timing = time_pairs(benchmark, ours, peer, clear=lambda: orjson.dumps(case.prev), prepare=prepare)
+    hand_in(
+        Result(
+            "speed, enriched feed, 11,905 symbols",
+            name,
+            median(timing.ours) * 1e3,
+            median(timing.peer) * 1e3,
+            "ms",
+            timing.ratio,
+            aim,
+            peer_name,
+        )
+    )
+
+
+def exactly(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Equal with types and order, as far as JSON goes."""
+    return orjson.dumps(a) == orjson.dumps(b)
+
+
+@BOTH
+def test_encode(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
+    """Encoder.encode of the next frame; before each round the encoder is put back to the frame before."""
+    c = case(heap)
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    for snapshot in (c.prev, c.curr):
+        decoder.apply(encoder.encode(snapshot))
+        assert exactly(decoder.snapshot(), snapshot)
+    measure(
+        benchmark,
+        hand_in,
+        f"Encoder.encode, {heap} heap",
+        c,
+        lambda: encoder.encode(c.curr),
+        lambda: orjson.dumps(c.curr),
+        "orjson.dumps",
+        {"fresh": 0.75, "fragmented": 0.30}[heap],
+        prepare=lambda: encoder.encode(c.prev),
+    )
+
+
+@BOTH
+def test_capture(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
+    """The half of encode that holds up an event loop: reading the snapshot."""
+    c = case(heap)
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    captured: list[snapdelta.CapturedFrame] = []
+
+    def prepare() -> None:
+        if captured:
+            captured.pop().finish()
+        encoder.encode(c.prev)
+
+    decoder.apply(encoder.encode(c.prev))
+    decoder.apply(encoder.capture(c.curr).finish())
+    assert exactly(decoder.snapshot(), c.curr)
+    measure(
+        benchmark,
+        hand_in,
+        f"Encoder.capture, {heap} heap",
+        c,
+        lambda: captured.append(encoder.capture(c.curr)),
+        lambda: orjson.dumps(c.curr),
+        "orjson.dumps",
+        None,
+        prepare=prepare,
+    )
+
+
+@BOTH
+def test_diff(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
+    c = case(heap)
+    assert exactly(snapdelta.apply(c.prev, c.delta), c.curr)
+    measure(
+        benchmark,
+        hand_in,
+        f"diff, {heap} heap",
+        c,
+        lambda: snapdelta.diff(c.prev, c.curr),
+        lambda: orjson.dumps(c.curr),
+        "orjson.dumps",
+        {"fresh": 1.2, "fragmented": 0.55}[heap],
+    )
+
+
+@BOTH
+def test_dumps(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
+    c = case(heap)
+    assert exactly(snapdelta.loads(snapdelta.dumps(c.curr)), c.curr)
+    measure(
+        benchmark,
+        hand_in,
+        f"dumps, {heap} heap",
+        c,
+        lambda: snapdelta.dumps(c.curr),
+        lambda: peers.msgpack_zstd3(c.curr),
+        "msgspec + zstd-3",
+        {"fresh": 0.8, "fragmented": 0.5}[heap],
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("verify", [True, False])
+def test_apply(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str, verify: bool) -> None:
+    c = case(heap)
+    assert exactly(snapdelta.apply(c.prev, c.delta, verify=verify), c.curr)
+    aims = {
+        (True, "fresh"): 0.45,
+        (True, "fragmented"): 0.65,
+        (False, "fresh"): 0.3,
+        (False, "fragmented"): 0.4,
+    }
+    measure(
+        benchmark,
+        hand_in,
+        f"apply{'' if verify else ', verify=False'}, {heap} heap",
+        c,
+        lambda: snapdelta.apply(c.prev, c.delta, verify=verify),
+        lambda: orjson.loads(c.json),
+        "orjson.loads",
+        aims[verify, heap],
+    )
+
+
+def test_decoder_apply(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    c = case("fresh")
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    first = encoder.encode(c.prev)
+    delta = encoder.encode(c.curr)
+    decoder.apply(first)
+    decoder.apply(delta)
+    assert exactly(decoder.snapshot(), c.curr)
+    measure(
+        benchmark,
+        hand_in,
+        "Decoder.apply",
+        c,
+        lambda: decoder.apply(delta),
+        lambda: orjson.loads(c.json),
+        "orjson.loads",
+        0.08,
+        prepare=lambda: decoder.apply(first),
+    )
+
+
+@pytest.mark.parametrize(("shared", "aim"), [(False, 0.8), (True, 0.3)])
+def test_snapshot(benchmark: BenchmarkFixture, hand_in: HandIn, shared: bool, aim: float) -> None:
+    """The whole snapshot as dicts, of a decoder that has just applied a delta."""
+    c = case("fresh")
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    first = encoder.encode(c.prev)
+    delta = encoder.encode(c.curr)
+
+    def prepare() -> None:
+        decoder.apply(first)
+        decoder.snapshot(shared=shared)
+        decoder.apply(delta)
+
+    prepare()
+    assert exactly(decoder.snapshot(shared=shared), c.curr)
+    measure(
+        benchmark,
+        hand_in,
+        f"Decoder.snapshot({'shared=True' if shared else ''})",
+        c,
+        lambda: decoder.snapshot(shared=shared),
+        lambda: orjson.loads(c.json),
+        "orjson.loads",
+        aim,
+        prepare=prepare,
+    )

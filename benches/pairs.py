@@ -1,0 +1,85 @@
+"""Timing in pairs: ours and the peer in turn, and the median of the ratios of the pairs.
+
+Times of a shared machine wander by tens of percent within a minute; the ratio of two runs that stand side by
+side does not.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+ROUNDS = 15
+_WARM_UP = 2
+
+
+@dataclass
+class Timing:
+    """Seconds of each round; `ratio` is the median of ours / peer."""
+
+    ours: list[float] = field(default_factory=list)
+    peer: list[float] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        return median(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """No garbage collection within a time: whoever allocates the object that starts it would be charged."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def time_pairs(
+    benchmark: BenchmarkFixture,
+    ours: Callable[[], Any],
+    peer: Callable[[], Any],
+    *,
+    clear: Callable[[], Any],
+    prepare: Callable[[], Any] | None = None,
+    rounds: int = ROUNDS,
+) -> Timing:
+    """Time `ours` and `peer` in turn.
+
+    `clear` runs before each of the two and walks over other data, so that neither finds the other's in the
+    caches. `prepare` runs before ours instead, where ours needs a state; it must walk as much. Results are
+    freed outside the times.
+    """
+    timing = Timing()
+    held: list[Any] = []
+
+    def set_up() -> None:
+        held.clear()
+        clear()
+        start = perf_counter()
+        held.append(peer())
+        timing.peer.append(perf_counter() - start)
+        held.clear()
+        (prepare or clear)()
+
+    with _quiet_collector():
+        benchmark.pedantic(lambda: held.append(ours()), setup=set_up, rounds=rounds, warmup_rounds=_WARM_UP)
+    held.clear()
+    assert benchmark.stats is not None
+    timing.ours = list(benchmark.stats.stats.data)
+    # The warm-up rounds have a peer's time but none of ours.
+    timing.peer = timing.peer[-len(timing.ours) :]
+    return timing

@@ -1,0 +1,447 @@
+//! Change set -> body.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::columns::view::{Inserts, Side, View};
+use crate::columns::words::Predictor;
+use crate::columns::write::{self as cells, Column};
+use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::section;
+use crate::format::value::write_plain;
+use crate::format::writer::Writer;
+use crate::order;
+use crate::sets::SetWriter;
+use crate::table::changes::{ChangeSet, Record, Updates};
+use crate::table::names::{Names, PathId, ROOT, ShapeId};
+use crate::table::{Cells, Table};
+
+/// Columns with at most this many cells go row by row.
+const LOOSE: usize = 4;
+
+/// Formulas found in earlier frames, by path: tried first, so that the search is not made for every frame.
+pub type Hints = HashMap<PathId, Predictor>;
+
+/// The nodes of one frame, in the order in which they are first needed.
+struct Nodes<'a> {
+    names: &'a Names,
+    /// By path: its node, 0 for none (and for the root).
+    by_path: Vec<u32>,
+    paths: Vec<PathId>,
+}
+
+impl<'a> Nodes<'a> {
+    fn new(names: &'a Names) -> Self {
+        Nodes { names, by_path: vec![0; names.paths.len()], paths: vec![ROOT] }
+    }
+
+    fn of(&mut self, path: PathId) -> u64 {
+        if path != ROOT && self.by_path[path as usize] == 0 {
+            self.of(self.names.paths[path as usize].parent);
+            self.by_path[path as usize] = self.paths.len() as u32;
+            self.paths.push(path);
+        }
+        u64::from(self.by_path[path as usize])
+    }
+
+    fn write(&self, w: &mut Writer) {
+        let nodes = || self.paths[1..].iter().map(|path| &self.names.paths[*path as usize]);
+        if self.paths.len() == 1 {
+            return;
+        }
+        let mut number = vec![u32::MAX; self.names.keys.len()];
+        let mut keys: Vec<&[u8]> = Vec::new();
+        for node in nodes() {
+            if number[node.key as usize] == u32::MAX {
+                number[node.key as usize] = keys.len() as u32;
+                keys.push(&self.names.keys[node.key as usize]);
+            }
+        }
+        w.size(keys.len());
+        w.strings(keys.iter().copied());
+        w.size(self.paths.len() - 1);
+        let (mut last_parent, mut last_key) = (0, -1);
+        for node in nodes() {
+            let parent = i64::from(self.by_path[node.parent as usize]);
+            let key = i64::from(number[node.key as usize]);
+            w.sv(parent - last_parent);
+            w.sv(key - last_key - 1);
+            (last_parent, last_key) = (parent, key);
+        }
+    }
+}
+
+/// The records that bring inserted cells: reshaped, then added ones.
+fn records<'a>(
+    table: &'a Table,
+    changes: &'a ChangeSet,
+) -> impl Iterator<Item = (Option<ShapeId>, Record)> + 'a {
+    let reshaped = changes.reshaped.iter();
+    let reshaped = reshaped.map(|(row, record)| (Some(table.rows[*row as usize].shape), *record));
+    reshaped.chain(changes.added.iter().map(|added| (None, added.record)))
+}
+
+fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
+    let mut inserts: Vec<Inserts> = Vec::new();
+    inserts.resize_with(table.names.paths.len(), Inserts::default);
+    let expected = if changes.added.len() > 64 { changes.added.len() } else { 0 };
+    for (number, (old_shape, record)) in (0..).zip(records(table, changes)) {
+        let shape = &table.names.shapes[record.shape as usize];
+        for (position, path) in shape.paths.iter().enumerate() {
+            if old_shape.is_some_and(|old| table.names.shapes[old as usize].position(*path).is_some()) {
+                continue;
+            }
+            let column = &mut inserts[*path as usize];
+            if column.rows.is_empty() && expected > 0 && shape.len() < 1024 {
+                column.rows.reserve(expected);
+                column.cells.reserve(expected);
+            }
+            column.rows.push(number);
+            column.cells.push(changes.cells.get(record.start + position));
+        }
+    }
+    inserts
+}
+
+/// Which of a column's cells are listed in COLUMNS.
+struct Listed {
+    path: PathId,
+    updates: bool,
+    inserts: bool,
+}
+
+struct Body<'a> {
+    table: &'a Table,
+    changes: &'a ChangeSet,
+    base_rows: usize,
+    inserts: Vec<Inserts>,
+    /// Nodes are numbered as they turn out to be needed.
+    nodes: RefCell<Nodes<'a>>,
+}
+
+/// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
+pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize, hints: &mut Hints) -> Vec<u8> {
+    let body = Body {
+        table,
+        changes,
+        base_rows,
+        inserts: collect_inserts(table, changes),
+        nodes: RefCell::new(Nodes::new(&table.names)),
+    };
+    let rows = body.rows();
+    let shapes = body.shapes();
+    let listed = body.list();
+    let loose = body.loose(&listed);
+    let (sets, columns) = body.columns(&listed, hints);
+    let mut order = Writer::default();
+    let mut node = |path| body.node(path);
+    order::write(&mut order, table, changes, base_rows, &mut node);
+    let mut paths = Writer::default();
+    body.nodes.borrow().write(&mut paths);
+
+    let mut w = Writer::default();
+    for (id, contents) in [
+        (section::ROWS, rows),
+        (section::PATHS, paths),
+        (section::SHAPES, shapes),
+        (section::SETS, sets),
+        (section::LOOSE, loose),
+        (section::COLUMNS, columns),
+        (section::ORDER, order),
+    ] {
+        w.section(id, &contents.bytes);
+    }
+    w.bytes
+}
+
+impl Body<'_> {
+    fn node(&self, path: PathId) -> u64 {
+        self.nodes.borrow_mut().of(path)
+    }
+
+    fn rows(&self) -> Writer {
+        let mut w = Writer::default();
+        w.size(self.base_rows);
+        w.counted_gaps(&self.changes.removed);
+        w.size(self.changes.added.len());
+        w.strings(self.changes.added.iter().map(|added| &*added.symbol));
+        w
+    }
+
+    fn shapes(&self) -> Writer {
+        let mut w = Writer::default();
+        let changes = self.changes;
+        if changes.reshaped.is_empty() && changes.added.is_empty() {
+            return w;
+        }
+        let mut numbers = vec![u64::MAX; self.table.names.shapes.len()];
+        let mut shapes: Vec<ShapeId> = Vec::new();
+        for (_, record) in records(self.table, changes) {
+            let number = &mut numbers[record.shape as usize];
+            if *number == u64::MAX {
+                *number = shapes.len() as u64;
+                shapes.push(record.shape);
+            }
+        }
+        w.size(shapes.len());
+        for shape in shapes {
+            let paths = &self.table.names.shapes[shape as usize].paths;
+            w.size(paths.len());
+            let mut last = -1;
+            for path in paths {
+                let node = self.node(*path) as i64;
+                w.sv(node - last - 1);
+                last = node;
+            }
+        }
+        w.size(changes.reshaped.len());
+        w.gaps(changes.reshaped.iter().map(|(row, _)| *row));
+        for (_, record) in &changes.reshaped {
+            w.uv(numbers[record.shape as usize]);
+        }
+        for run in changes.added.chunk_by(|a, b| a.record.shape == b.record.shape) {
+            w.uv(numbers[run[0].record.shape as usize]);
+            w.size(run.len());
+        }
+        w
+    }
+
+    fn updates(&self, path: PathId) -> Option<&Updates> {
+        self.changes.updates.get(path as usize).filter(|column| !column.rows.is_empty())
+    }
+
+    /// The columns with more than a few cells, in the order of their paths.
+    fn list(&self) -> Vec<Listed> {
+        let paths = 0..self.table.names.paths.len() as PathId;
+        paths
+            .map(|path| Listed {
+                path,
+                updates: self.updates(path).is_some_and(|column| column.rows.len() > LOOSE),
+                inserts: self.inserts[path as usize].rows.len() > LOOSE,
+            })
+            .filter(|listed| listed.updates || listed.inserts)
+            .collect()
+    }
+
+    fn loose(&self, listed: &[Listed]) -> Writer {
+        let mut w = Writer::default();
+        let mut in_columns = vec![(false, false); self.table.names.paths.len()];
+        for column in listed {
+            in_columns[column.path as usize] = (column.updates, column.inserts);
+        }
+        let mut updates = Vec::new();
+        for (path, column) in (0..).zip(&self.changes.updates) {
+            if !in_columns[path as usize].0 {
+                let node = if column.rows.is_empty() { 0 } else { self.node(path) };
+                let cells = column.rows.iter().zip(column.new.iter());
+                updates.extend(cells.map(|(row, cell)| (*row, node, cell)));
+            }
+        }
+        updates.sort_unstable_by_key(|(row, node, _)| (*row, *node));
+        let inserted = self.loose_inserts(&in_columns);
+        if updates.is_empty() && inserted.is_empty() {
+            return w;
+        }
+        w.size(updates.len());
+        let mut last = 0;
+        for (row, _, _) in &updates {
+            w.uv(u64::from(row - last));
+            last = *row;
+        }
+        for (_, node, _) in &updates {
+            w.uv(*node);
+        }
+        let cells = updates.iter().map(|(_, _, cell)| *cell);
+        for cell in cells.chain(inserted.iter()) {
+            write_plain(&mut w, cell.tag, self.table.payload(cell));
+        }
+        w
+    }
+
+    fn loose_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
+        let mut cells = Cells::default();
+        let has_loose = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
+        if !has_loose {
+            return cells;
+        }
+        for (old_shape, record) in records(self.table, self.changes) {
+            let shapes = &self.table.names.shapes;
+            for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
+                let stays = old_shape.is_some_and(|old| shapes[old as usize].position(*path).is_some());
+                if !stays && !in_columns[*path as usize].1 {
+                    cells.push(self.changes.cells.get(record.start + position));
+                }
+            }
+        }
+        cells
+    }
+
+    fn columns(&self, listed: &[Listed], hints: &mut Hints) -> (Writer, Writer) {
+        let (mut sets, mut w) = (Writer::default(), Writer::default());
+        if listed.is_empty() {
+            return (sets, w);
+        }
+        let mut set_writer = SetWriter::default();
+        let handles: Vec<usize> = listed
+            .iter()
+            .map(|column| match self.updates(column.path) {
+                Some(updates) if column.updates => set_writer.add(&updates.rows),
+                _ => 0,
+            })
+            .collect();
+        let numbers = set_writer.write(&mut sets, self.base_rows);
+        w.size(listed.len());
+        let mut last = -1;
+        let mut coder = Coder::new(self, listed);
+        let mut left: Vec<(usize, Option<Predictor>)> = Vec::new();
+        let mut put = |w: &mut Writer, coder: &mut Coder, at: usize, formula: Option<Predictor>| {
+            let column = &listed[at];
+            let node = self.node(column.path) as i64;
+            w.sv(node - last - 1);
+            last = node;
+            w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
+            if column.updates {
+                w.uv(numbers[handles[at]]);
+            }
+            w.text(&coder.column(self, column, formula).bytes);
+        };
+        // what is costly by itself waits for the columns that it may be worked out from
+        for (at, column) in listed.iter().enumerate() {
+            if coder.is_costly(self, column) {
+                left.push((at, None));
+            } else {
+                put(&mut w, &mut coder, at, None);
+            }
+        }
+        left.sort_by_key(|(at, _)| self.cells_of(&listed[*at]));
+        while !left.is_empty() {
+            for entry in &mut left {
+                let column = &listed[entry.0];
+                let known = hints.get(&column.path).copied();
+                entry.1 = coder.find_formula(self, column, known);
+                if let Some(formula) = entry.1 {
+                    hints.insert(column.path, formula);
+                }
+            }
+            let found = left.iter().any(|(_, formula)| formula.is_some());
+            let mut first = true;
+            left.retain(|(at, formula)| {
+                let take = if found { formula.is_some() } else { std::mem::take(&mut first) };
+                if take {
+                    put(&mut w, &mut coder, *at, *formula);
+                }
+                !take
+            });
+        }
+        (sets, w)
+    }
+
+    fn cells_of(&self, listed: &Listed) -> usize {
+        let updates = self.updates(listed.path).map_or(0, |column| column.rows.len());
+        updates + self.inserts[listed.path as usize].rows.len()
+    }
+}
+
+/// Which columns the reader already has, while one after the other is written.
+struct Coder {
+    updates_done: Vec<bool>,
+    inserts_done: Vec<bool>,
+    update_candidates: Vec<PathId>,
+    insert_candidates: Vec<PathId>,
+}
+
+impl Coder {
+    fn new(body: &Body<'_>, listed: &[Listed]) -> Coder {
+        // what is loose is there from the start
+        let mut updates_done = vec![true; body.table.names.paths.len()];
+        let mut inserts_done = updates_done.clone();
+        for column in listed {
+            updates_done[column.path as usize] = !column.updates;
+            inserts_done[column.path as usize] = !column.inserts;
+        }
+        Coder { updates_done, inserts_done, update_candidates: Vec::new(), insert_candidates: Vec::new() }
+    }
+
+    fn column(&mut self, body: &Body<'_>, listed: &Listed, formula: Option<Predictor>) -> Writer {
+        let mut w = Writer::default();
+        let path = listed.path as usize;
+        if listed.updates {
+            self.with(body, listed, Part::Updates, formula, |column| cells::write(&mut w, column));
+            self.updates_done[path] = true;
+            self.update_candidates.push(listed.path);
+        }
+        if listed.inserts {
+            self.with(body, listed, Part::Inserts, formula, |column| cells::write(&mut w, column));
+            self.inserts_done[path] = true;
+            self.insert_candidates.push(listed.path);
+        }
+        w
+    }
+
+    /// The column's updates or inserts as they are coded now.
+    fn with<T>(
+        &self,
+        body: &Body<'_>,
+        listed: &Listed,
+        part: Part,
+        formula: Option<Predictor>,
+        then: impl FnOnce(&Column<'_>) -> T,
+    ) -> T {
+        let node = |path: PathId| body.node(path);
+        let (table, path) = (body.table, listed.path as usize);
+        match part {
+            Part::Updates => {
+                let Updates { rows, old, new } = &body.changes.updates[path];
+                let view =
+                    View { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
+                // a column of other values tells nothing
+                let alike = |path: &&PathId| body.changes.updates[**path as usize].new.tags[0] == new.tags[0];
+                let candidates: Vec<PathId> = self.update_candidates.iter().filter(alike).copied().collect();
+                then(&Column {
+                    cells: new,
+                    old: Some(old),
+                    rows,
+                    view,
+                    candidates: &candidates,
+                    formula,
+                    node: &node,
+                })
+            }
+            Part::Inserts => {
+                let Inserts { rows, cells } = &body.inserts[path];
+                let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
+                let alike = |path: &&PathId| body.inserts[**path as usize].cells.tags[0] == cells.tags[0];
+                let candidates: Vec<PathId> = self.insert_candidates.iter().filter(alike).copied().collect();
+                let formula = formula.filter(|predictor| !predictor.needs_old());
+                then(&Column { cells, old: None, rows, view, candidates: &candidates, formula, node: &node })
+            }
+        }
+    }
+
+    fn main_part(listed: &Listed) -> Part {
+        if listed.updates { Part::Updates } else { Part::Inserts }
+    }
+
+    fn is_costly(&self, body: &Body<'_>, listed: &Listed) -> bool {
+        self.with(body, listed, Self::main_part(listed), None, cells::is_costly)
+    }
+
+    fn find_formula(&self, body: &Body<'_>, listed: &Listed, known: Option<Predictor>) -> Option<Predictor> {
+        let part = Self::main_part(listed);
+        let operands: Vec<PathId> = match part {
+            Part::Inserts => self.insert_candidates.clone(),
+            Part::Updates => {
+                let row = *body.changes.updates[listed.path as usize].rows.first()?;
+                let shape = body.table.rows[row as usize].shape;
+                let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
+                paths.filter(|path| *path != listed.path && self.updates_done[*path as usize]).collect()
+            }
+        };
+        self.with(body, listed, part, None, |column| cells::find_formula(column, &operands, known))
+    }
+}
+
+enum Part {
+    Updates,
+    Inserts,
+}

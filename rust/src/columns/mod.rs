@@ -1,0 +1,10 @@
+//! Cell streams (FORMAT.md section 8): one file a kind of column, and the choice between codings.
+
+pub mod blobs;
+mod decimals;
+pub mod formulas;
+mod plan;
+pub mod read;
+pub mod view;
+pub mod words;
+pub mod write;

@@ -1,0 +1,86 @@
+//! Hashes, checksum and digests: FORMAT.md section 1.2.
+
+use super::value::Tag;
+
+const K0: u64 = 0x9E37_79B9_7F4A_7C15;
+const K1: u64 = 0xA076_1D64_78BD_642F;
+const K2: u64 = 0xE703_7ED1_A0B4_28DB;
+const K3: u64 = 0x8EBC_6AF0_9C88_C6E3;
+
+#[inline(always)]
+fn mum(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+/// H(words; n), fed word by word.
+#[derive(Clone, Copy)]
+pub struct Chain(u64);
+
+impl Default for Chain {
+    fn default() -> Self {
+        Chain(K0)
+    }
+}
+
+impl Chain {
+    #[inline(always)]
+    pub fn feed(&mut self, word: u64) {
+        self.0 = mum(self.0 ^ word, K1);
+    }
+
+    #[inline(always)]
+    pub fn finish(self, n: usize) -> u64 {
+        mum(self.0 ^ n as u64, K2)
+    }
+
+    fn feed_bytes(&mut self, bytes: &[u8]) {
+        let (words, tail) = bytes.as_chunks::<8>();
+        for word in words {
+            self.feed(u64::from_le_bytes(*word));
+        }
+        if !tail.is_empty() {
+            let mut last = [0; 8];
+            last[..tail.len()].copy_from_slice(tail);
+            self.feed(u64::from_le_bytes(last));
+        }
+    }
+}
+
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut chain = Chain::default();
+    chain.feed_bytes(bytes);
+    chain.finish(bytes.len())
+}
+
+/// The hash of two pieces as if they were one; the first is a multiple of 8 bytes.
+pub fn hash_joined(head: &[u8], rest: &[u8]) -> u64 {
+    debug_assert!(head.len().is_multiple_of(8));
+    let mut chain = Chain::default();
+    chain.feed_bytes(head);
+    chain.feed_bytes(rest);
+    chain.finish(head.len() + rest.len())
+}
+
+/// A cell's share in its record's hash; `x` is the word, the hash of the blob, or 0.
+#[inline(always)]
+pub fn hash_cell(path: u64, tag: Tag, x: u64) -> u64 {
+    mum(mum(x ^ path, K2) ^ (u64::from(tag) + 1), K3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_equals_whole() {
+        let bytes: Vec<u8> = (0..100).collect();
+        assert_eq!(hash_joined(&bytes[..48], &bytes[48..]), hash_bytes(&bytes));
+    }
+
+    #[test]
+    fn length_and_tag_count() {
+        assert_ne!(hash_bytes(b"a"), hash_bytes(b"a\0"));
+        assert_ne!(hash_cell(1, 1, 0), hash_cell(1, 2, 0));
+    }
+}

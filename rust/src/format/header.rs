@@ -1,0 +1,150 @@
+//! The fixed head of a frame: FORMAT.md section 2.
+
+use super::VERSION;
+use super::hash::hash_joined;
+use super::reader::Reader;
+use super::writer::Writer;
+use crate::error::{Error, Result};
+
+pub const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
+pub const HEADER_LENGTH: usize = 56;
+const CHECKED: usize = 48;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Full,
+    Delta,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    Stored,
+    Zstd,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Header {
+    pub kind: Kind,
+    pub coding: Coding,
+    pub epoch: u64,
+    pub sequence: u64,
+    pub base_digest: u64,
+    pub target_digest: u64,
+    pub body_length: u32,
+}
+
+impl Header {
+    /// The whole frame around a coded body.
+    pub fn seal(&self, coded: &[u8]) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.bytes.reserve_exact(HEADER_LENGTH + coded.len());
+        w.raw(&MAGIC);
+        w.u8(VERSION);
+        w.u8(match self.kind {
+            Kind::Full => 0,
+            Kind::Delta => 1,
+        });
+        w.u8(match self.coding {
+            Coding::Stored => 0,
+            Coding::Zstd => 1,
+        });
+        w.u8(0);
+        w.u64(self.epoch);
+        w.u64(self.sequence);
+        w.u64(self.base_digest);
+        w.u64(self.target_digest);
+        w.raw(&self.body_length.to_le_bytes());
+        w.raw(&(coded.len() as u32).to_le_bytes());
+        let checksum = hash_joined(&w.bytes, coded);
+        w.u64(checksum);
+        w.raw(coded);
+        w.bytes
+    }
+
+    /// Checks a frame and takes it apart into header and coded body.
+    pub fn open(frame: &[u8]) -> Result<(Header, &[u8])> {
+        if !frame.starts_with(&MAGIC) {
+            return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));
+        }
+        if frame.len() < HEADER_LENGTH {
+            return Err(Error::corrupt_at(frame.len(), "the frame ends within its header"));
+        }
+        let (head, coded) = frame.split_at(HEADER_LENGTH);
+        let mut r = Reader::new(head);
+        r.raw(4)?;
+        let [version, kind, coding, zero] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?];
+        let [epoch, sequence] = [r.u64()?, r.u64()?];
+        let [base_digest, target_digest] = [r.u64()?, r.u64()?];
+        let [body_length, coded_length] = [r.u32()?, r.u32()?];
+        if coded.len() != coded_length as usize {
+            return Err(Error::corrupt_at(
+                44,
+                format!("the frame declares {coded_length} bytes of body and has {}", coded.len()),
+            ));
+        }
+        if hash_joined(&head[..CHECKED], coded) != r.u64()? {
+            return Err(Error::corrupt_at(48, "the checksum does not match: the frame was damaged"));
+        }
+        if version == 0 {
+            return Err(Error::corrupt_at(4, "there is no format 0"));
+        }
+        if version != VERSION {
+            return Err(Error::version(format!(
+                "written by format {version}, this build reads up to {VERSION}; upgrade snapdelta-rs"
+            ))
+            .at(4));
+        }
+        let kind = match kind {
+            0 => Kind::Full,
+            1 => Kind::Delta,
+            _ => return Err(Error::corrupt_at(5, "unknown kind of frame")),
+        };
+        let coding = match coding {
+            0 => Coding::Stored,
+            1 => Coding::Zstd,
+            _ => return Err(Error::corrupt_at(6, "unknown coding of the body")),
+        };
+        if zero != 0 {
+            return Err(Error::corrupt_at(7, "a reserved byte is not 0"));
+        }
+        let header = Header { kind, coding, epoch, sequence, base_digest, target_digest, body_length };
+        Ok((header, coded))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const HEADER: Header = Header {
+        kind: Kind::Delta,
+        coding: Coding::Stored,
+        epoch: 1,
+        sequence: 2,
+        base_digest: 3,
+        target_digest: 4,
+        body_length: 3,
+    };
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let frame = HEADER.seal(b"abc");
+        assert!(Header::open(&frame).is_ok());
+        for bit in 0..frame.len() * 8 {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::open(&bad).map(|_| ()).map_err(|e| e.kind), Err(ErrorKind::Corrupt));
+        }
+    }
+
+    #[test]
+    fn a_newer_version_says_so() {
+        let mut frame = HEADER.seal(b"abc");
+        frame[4] = 2;
+        let checksum = hash_joined(&frame[..48], b"abc");
+        frame[48..56].copy_from_slice(&checksum.to_le_bytes());
+        let error = Header::open(&frame).map(|_| ()).map_err(|e| e.kind);
+        assert_eq!(error, Err(ErrorKind::Version));
+    }
+}

@@ -1,0 +1,82 @@
+//! The bytes of FORMAT.md. Nothing outside this folder knows a byte's meaning.
+
+pub mod decimal;
+pub mod hash;
+pub mod header;
+pub mod limits;
+pub mod reader;
+pub mod time;
+pub mod value;
+pub mod writer;
+
+pub const VERSION: u8 = 1;
+
+/// Dicts, lists and tuples nest at most this deep.
+pub const MAX_DEPTH: usize = 64;
+
+/// Section ids, FORMAT.md sections 3 to 9.
+pub mod section {
+    pub const ROWS: u8 = 1;
+    pub const PATHS: u8 = 2;
+    pub const SHAPES: u8 = 3;
+    pub const SETS: u8 = 4;
+    pub const LOOSE: u8 = 5;
+    pub const COLUMNS: u8 = 6;
+    pub const ORDER: u8 = 7;
+    pub const FIRST_OPTIONAL: u8 = 128;
+}
+
+/// Kinds of row sets, FORMAT.md section 6.
+pub mod set_kind {
+    pub const MEMBERS: u8 = 0;
+    pub const BITMAP: u8 = 1;
+    pub const WITHOUT: u8 = 2;
+}
+
+/// Flags of a column, FORMAT.md section 8.
+pub mod column_flag {
+    pub const UPDATES: u8 = 1;
+    pub const INSERTS: u8 = 2;
+}
+
+/// First byte of a cell stream where it is no tag, FORMAT.md section 8.1.
+pub mod cells {
+    pub const COPY: u8 = 254;
+    pub const MAX_COPIES: usize = 8;
+    pub const MIXED: u8 = 255;
+}
+
+/// Codings of a word stream, FORMAT.md section 8.2.
+pub mod words {
+    pub const CONSTANT: u8 = 0;
+    pub const DICTIONARY: u8 = 1;
+    pub const RESIDUALS: u8 = 2;
+    pub const DECIMALS: u8 = 3;
+    pub const MAX_EXPONENT: u8 = 22;
+    pub const MAX_DICTIONARY: usize = 65_536;
+}
+
+/// Predictors of residuals, FORMAT.md section 8.2.
+pub mod predictor {
+    pub const ZERO: u8 = 0;
+    pub const OLD: u8 = 1;
+    pub const BEFORE: u8 = 2;
+    pub const REFERENCE: u8 = 3;
+    pub const OTHER: u8 = 4;
+    pub const OTHER_CHANGE: u8 = 5;
+    pub const FORMULA: u8 = 6;
+    pub const LARGER: u8 = 7;
+}
+
+/// Codings of a blob stream, FORMAT.md section 8.3.
+pub mod blobs {
+    pub const DIRECT: u8 = 0;
+    pub const DICTIONARY: u8 = 1;
+}
+
+/// Modes of ORDER, FORMAT.md section 9.
+pub mod order {
+    pub const MOVES: u8 = 0;
+    pub const SORTED: u8 = 1;
+    pub const DESCENDING: u8 = 1;
+}

@@ -1,0 +1,237 @@
+//! Reads the shared forms of FORMAT.md section 2, never past the end.
+
+use crate::error::{Error, Result};
+
+#[derive(Clone)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Where `bytes` begins in the body, for messages.
+    origin: usize,
+}
+
+#[inline(always)]
+pub fn unzigzag(value: u64) -> u64 {
+    (value >> 1) ^ (value & 1).wrapping_neg()
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, at: 0, origin: 0 }
+    }
+
+    pub fn offset(&self) -> usize {
+        self.origin + self.at
+    }
+
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.left() == 0
+    }
+
+    pub fn corrupt(&self, message: impl Into<String>) -> Error {
+        Error::corrupt_at(self.offset(), message)
+    }
+
+    pub fn reserved(&self, what: &str, code: u8) -> Error {
+        Error::version(format!("{what} {code} belongs to a newer format; upgrade snapdelta-rs"))
+            .at(self.offset())
+    }
+
+    #[inline]
+    pub fn raw(&mut self, n: usize) -> Result<&'a [u8]> {
+        if n > self.left() {
+            return Err(self.corrupt("the bytes end too early"));
+        }
+        let piece = &self.bytes[self.at..self.at + n];
+        self.at += n;
+        Ok(piece)
+    }
+
+    /// A reader of the next `n` bytes.
+    pub fn part(&mut self, n: usize) -> Result<Reader<'a>> {
+        let origin = self.offset();
+        let bytes = self.raw(n)?;
+        Ok(Reader { bytes, at: 0, origin })
+    }
+
+    /// Ends a section.
+    pub fn finish(&self) -> Result<()> {
+        if self.is_empty() { Ok(()) } else { Err(self.corrupt("bytes are left over")) }
+    }
+
+    #[inline]
+    pub fn u8(&mut self) -> Result<u8> {
+        match self.bytes.get(self.at) {
+            Some(&byte) => {
+                self.at += 1;
+                Ok(byte)
+            }
+            None => Err(self.corrupt("the bytes end too early")),
+        }
+    }
+
+    pub fn u32(&mut self) -> Result<u32> {
+        let mut buffer = [0; 4];
+        buffer.copy_from_slice(self.raw(4)?);
+        Ok(u32::from_le_bytes(buffer))
+    }
+
+    pub fn u64(&mut self) -> Result<u64> {
+        let mut buffer = [0; 8];
+        buffer.copy_from_slice(self.raw(8)?);
+        Ok(u64::from_le_bytes(buffer))
+    }
+
+    #[inline]
+    pub fn uv(&mut self) -> Result<u64> {
+        let first = self.u8()?;
+        if first < 0x80 {
+            return Ok(u64::from(first));
+        }
+        let mut value = u64::from(first & 0x7f);
+        let mut shift = 7;
+        loop {
+            let byte = self.u8()?;
+            if shift == 63 && byte > 1 {
+                return Err(self.corrupt("a number is longer than 64 bits"));
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                if byte == 0 {
+                    return Err(self.corrupt("a number is not in its shortest form"));
+                }
+                return Ok(value);
+            }
+            shift += 7;
+        }
+    }
+
+    pub fn sv(&mut self) -> Result<i64> {
+        Ok(unzigzag(self.uv()?) as i64)
+    }
+
+    /// A number below or at `limit`.
+    pub fn up_to(&mut self, limit: usize, what: &str) -> Result<usize> {
+        let value = self.uv()?;
+        match usize::try_from(value) {
+            Ok(value) if value <= limit => Ok(value),
+            _ => Err(self.corrupt(format!("{what} {value} is out of range (at most {limit})"))),
+        }
+    }
+
+    /// A count of things that each take at least one byte of what is left.
+    pub fn count(&mut self, what: &str) -> Result<usize> {
+        let value = self.uv()?;
+        match usize::try_from(value) {
+            Ok(value) if value <= self.left() => Ok(value),
+            _ => Err(self.corrupt(format!("{value} {what} do not fit into the bytes left"))),
+        }
+    }
+
+    pub fn text(&mut self) -> Result<&'a [u8]> {
+        let n = self.count("bytes")?;
+        self.raw(n)
+    }
+
+    pub fn strings(&mut self, n: usize) -> Result<Vec<&'a [u8]>> {
+        if n > self.left() {
+            return Err(self.corrupt("the bytes end too early"));
+        }
+        let mut lengths = Vec::with_capacity(n);
+        for _ in 0..n {
+            lengths.push(self.count("bytes")?);
+        }
+        lengths.into_iter().map(|length| self.raw(length)).collect()
+    }
+
+    /// Ascending distinct numbers below `limit`.
+    pub fn gaps(&mut self, n: usize, limit: usize) -> Result<Vec<u32>> {
+        if n > self.left() || n > limit {
+            return Err(self.corrupt("more numbers than fit"));
+        }
+        let mut numbers = Vec::with_capacity(n);
+        let mut next = 0u64;
+        for _ in 0..n {
+            let number = next.saturating_add(self.uv()?);
+            if number >= limit as u64 {
+                return Err(self.corrupt(format!("number {number} is out of range (below {limit})")));
+            }
+            numbers.push(number as u32);
+            next = number + 1;
+        }
+        Ok(numbers)
+    }
+
+    pub fn counted_gaps(&mut self, limit: usize) -> Result<Vec<u32>> {
+        let n = self.count("numbers")?;
+        self.gaps(n, limit)
+    }
+
+    /// The caller has charged the budget for `n` words.
+    pub fn planes(&mut self, n: usize) -> Result<Vec<u64>> {
+        let width = self.u8()?;
+        if width > 8 {
+            return Err(self.corrupt("planes are wider than 8 bytes"));
+        }
+        let bytes = match n.checked_mul(usize::from(width)) {
+            Some(total) => self.raw(total)?,
+            None => return Err(self.corrupt("the bytes end too early")),
+        };
+        let mut words = vec![0u64; n];
+        if n > 0 {
+            for (plane, bytes) in bytes.chunks_exact(n).enumerate() {
+                let shift = 8 * plane;
+                for (word, byte) in words.iter_mut().zip(bytes) {
+                    *word |= u64::from(*byte) << shift;
+                }
+            }
+        }
+        Ok(words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::writer::{Writer, zigzag};
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip() {
+        for value in [0, 1, 127, 128, 300, u64::MAX - 1, u64::MAX, 1 << 63] {
+            let mut w = Writer::default();
+            w.uv(value);
+            let mut r = Reader::new(&w.bytes);
+            assert_eq!(r.uv(), Ok(value));
+            assert!(r.is_empty());
+            assert_eq!(unzigzag(zigzag(value)), value);
+        }
+    }
+
+    #[test]
+    fn long_forms_are_corrupt() {
+        assert!(Reader::new(&[0x80, 0]).uv().is_err());
+        assert!(Reader::new(&[0xff; 10]).uv().is_err());
+        assert!(Reader::new(&[0x80]).uv().is_err());
+    }
+
+    #[test]
+    fn planes_round_trip() {
+        for words in [vec![], vec![0, 0], vec![1, 256, 3], vec![u64::MAX, 0]] {
+            let mut w = Writer::default();
+            w.planes(&words);
+            assert_eq!(Reader::new(&w.bytes).planes(words.len()), Ok(words));
+        }
+    }
+
+    #[test]
+    fn gaps_round_trip_and_stay_below_their_limit() {
+        let mut w = Writer::default();
+        w.counted_gaps(&[0, 1, 5, 9]);
+        assert_eq!(Reader::new(&w.bytes).counted_gaps(10), Ok(vec![0, 1, 5, 9]));
+        assert!(Reader::new(&w.bytes).counted_gaps(9).is_err());
+    }
+}

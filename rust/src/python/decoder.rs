@@ -1,0 +1,160 @@
+//! Decoder: frames in, dicts out.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use super::build::{Builder, Kept, text};
+use super::errors;
+use super::limits::max_bytes;
+use super::raw::{GcPause, set_item};
+use crate::codec::Decoder as Core;
+use crate::format::header::Kind;
+
+struct Inner {
+    core: Core,
+    kept: Kept,
+    /// Records handed out by `snapshot(shared=True)` that have not changed since, by symbol.
+    shared: HashMap<Box<[u8]>, Py<PyAny>>,
+}
+
+/// Follows a stream of frames: full frames at any time, deltas only of the same epoch, the next sequence and the right base.
+///
+/// `limits` bounds the memory that a frame may take (Limits, 256 MiB by default).
+#[pyclass(frozen, module = "snapdelta")]
+pub struct Decoder {
+    inner: Mutex<Inner>,
+}
+
+impl Decoder {
+    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Inner>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(TryLockError::WouldBlock) => Err(errors::busy(
+                py,
+                "another call on this Decoder has not ended yet; use one Decoder a thread",
+            )),
+            Err(TryLockError::Poisoned(_)) => Err(errors::broken()),
+        }
+    }
+}
+
+fn symbols<'py>(py: Python<'py>, symbols: &[&[Box<[u8]>]]) -> PyResult<Bound<'py, PyList>> {
+    let all = symbols.iter().flat_map(|part| part.iter());
+    PyList::new(py, all.map(|symbol| text(py, symbol)).collect::<PyResult<Vec<_>>>()?)
+}
+
+#[pymethods]
+impl Decoder {
+    #[new]
+    #[pyo3(signature = (limits = None))]
+    fn new(limits: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let core = Core::new(max_bytes(limits)?);
+        let inner = Inner { core, kept: Kept::default(), shared: HashMap::new() };
+        Ok(Decoder { inner: Mutex::new(inner) })
+    }
+
+    /// Goes on to the state of the frame. After an error the state is what it was.
+    ///
+    /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError.
+    #[pyo3(signature = (frame, /))]
+    fn apply(&self, py: Python<'_>, frame: &[u8]) -> PyResult<()> {
+        let mut inner = self.lock(py)?;
+        let Inner { core, kept, shared } = &mut *inner;
+        let kind = py.detach(|| core.apply(frame)).map_err(|e| errors::core(py, &e))?;
+        if kind == Kind::Full || core.state.refresh_names() {
+            kept.forget_names();
+        }
+        let touched = &core.touched;
+        for symbol in touched.removed.iter().chain(&touched.updated) {
+            shared.remove(symbol);
+        }
+        Ok(())
+    }
+
+    /// The whole snapshot as a new dict. With `shared`, records that did not change since the last such call are the
+    /// same objects: they are to be read only.
+    #[pyo3(signature = (shared = false))]
+    fn snapshot<'py>(&self, py: Python<'py>, shared: bool) -> PyResult<Bound<'py, PyDict>> {
+        let mut inner = self.lock(py)?;
+        let Inner { core, kept, shared: known } = &mut *inner;
+        let _pause = GcPause::new(py);
+        let table = &core.state.table;
+        let mut builder = Builder::new(py, table, kept)?;
+        let snapshot = PyDict::new(py);
+        for (at, row) in table.rows.iter().enumerate() {
+            let record = match known.get(&row.symbol).filter(|_| shared) {
+                Some(record) => record.bind(py).clone(),
+                None => {
+                    let record = builder.row(at)?;
+                    if shared {
+                        known.insert(row.symbol.clone(), record.clone().unbind());
+                    }
+                    record
+                }
+            };
+            set_item(&snapshot, &text(py, &row.symbol)?.unbind(), record)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// The record of one symbol as a new object, or None.
+    #[pyo3(signature = (symbol, /))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        symbol: &Bound<'py, PyString>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut inner = self.lock(py)?;
+        let Inner { core, kept, .. } = &mut *inner;
+        let bytes: Vec<u8> = symbol.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?;
+        match core.state.table.position(&bytes) {
+            None => Ok(None),
+            Some(at) => Builder::new(py, &core.state.table, kept)?.row(at).map(Some),
+        }
+    }
+
+    /// Symbols that the last frame touched: added, removed, or with another record. A symbol that only moved is not touched.
+    #[getter]
+    fn changed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let inner = self.lock(py)?;
+        let touched = &inner.core.touched;
+        symbols(py, &[&touched.updated, &touched.added, &touched.removed])
+    }
+
+    /// Symbols that the last frame added.
+    #[getter]
+    fn added<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        symbols(py, &[&self.lock(py)?.core.touched.added])
+    }
+
+    /// Symbols that the last frame removed.
+    #[getter]
+    fn removed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        symbols(py, &[&self.lock(py)?.core.touched.removed])
+    }
+
+    /// Epoch of the last frame, 0 before the first.
+    #[getter]
+    fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.lock(py)?.core.state.epoch)
+    }
+
+    /// Sequence of the last frame, 0 before the first.
+    #[getter]
+    fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.lock(py)?.core.state.sequence)
+    }
+
+    /// Digest of the state.
+    #[getter]
+    fn digest(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.lock(py)?.core.state.digest)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.lock(py)?.core.state.table.rows.len())
+    }
+}

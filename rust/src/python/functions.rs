@@ -1,0 +1,148 @@
+//! The stateless functions: diff, apply, dumps, loads, inspect.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::build::{Builder, Kept, text};
+use super::capture::capture;
+use super::encoder::{as_snapshot, stateless};
+use super::errors;
+use super::info::FrameInfo;
+use super::limits::max_bytes;
+use super::memory::Memory;
+use super::patch::patched;
+use super::raw::{GcPause, set_item};
+use super::trouble::Outcome;
+use crate::body;
+use crate::codec::{self, State};
+use crate::format::header::{Header, Kind};
+use crate::format::limits::Budget;
+use crate::frame;
+
+/// The delta that leads from one snapshot to another. Stateless: epoch and sequence 0, checked by digest.
+///
+/// `level` is zstd's (1 to 22); `default` is called with values of kinds that are not supported.
+/// Raises UnsupportedTypeError, whose message names the path.
+#[pyfunction]
+#[pyo3(signature = (prev, curr, /, *, level = 3, default = None))]
+pub fn diff<'py>(
+    py: Python<'py>,
+    prev: &Bound<'py, PyAny>,
+    curr: &Bound<'py, PyAny>,
+    level: i32,
+    default: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let frame = stateless(py, Some(prev), curr, level, default).map_err(|e| errors::to_python(py, e))?;
+    Ok(PyBytes::new(py, &frame))
+}
+
+/// A snapshot as a full frame.
+#[pyfunction]
+#[pyo3(signature = (snapshot, /, *, level = 3, default = None))]
+pub fn dumps<'py>(
+    py: Python<'py>,
+    snapshot: &Bound<'py, PyAny>,
+    level: i32,
+    default: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let frame = stateless(py, None, snapshot, level, default).map_err(|e| errors::to_python(py, e))?;
+    Ok(PyBytes::new(py, &frame))
+}
+
+/// The snapshot of a full frame. `limits` bounds the memory that it may take.
+///
+/// Raises CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnknownZoneError; BaseMismatchError for a delta.
+#[pyfunction]
+#[pyo3(signature = (frame, /, *, limits = None))]
+pub fn loads<'py>(
+    py: Python<'py>,
+    frame: &[u8],
+    limits: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let limit = max_bytes(limits)?;
+    let state = py.detach(|| codec::open_full(frame, limit)).map_err(|e| errors::core(py, &e))?;
+    build(py, &state)
+}
+
+fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
+    let _pause = GcPause::new(py);
+    let mut kept = Kept::default();
+    let mut builder = Builder::new(py, &state.table, &mut kept)?;
+    let snapshot = PyDict::new(py);
+    for (at, row) in state.table.rows.iter().enumerate() {
+        let record = builder.row(at)?;
+        set_item(&snapshot, &text(py, &row.symbol)?.unbind(), record)?;
+    }
+    Ok(snapshot)
+}
+
+/// The snapshot that a delta makes of `prev`. Records that did not change are shared with `prev`; `prev` itself is not
+/// changed. A full frame is taken as it is.
+///
+/// With `verify` (the default) the digest of `prev` is checked before, and that of the result; without, only the
+/// number of rows and the symbols that the delta names, and records that it does not touch are handed on as they are. `default` is the one that `prev` was encoded with.
+/// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnsupportedTypeError.
+#[pyfunction]
+#[pyo3(signature = (prev, frame, /, *, verify = true, default = None, limits = None))]
+pub fn apply<'py>(
+    py: Python<'py>,
+    prev: &Bound<'py, PyAny>,
+    frame: &[u8],
+    verify: bool,
+    default: Option<&Bound<'py, PyAny>>,
+    limits: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let limit = max_bytes(limits)?;
+    let mut budget = Budget::new(limit);
+    let opened = py.detach(|| frame::open(frame, &mut budget));
+    let (header, contents) = opened.map_err(|e| errors::core(py, &e))?;
+    if header.kind == Kind::Full {
+        return loads(py, frame, limits);
+    }
+    let applied = apply_delta(py, prev, &header, &contents, verify, default, &mut budget);
+    applied.map_err(|e| errors::to_python(py, e))
+}
+
+fn apply_delta<'py>(
+    py: Python<'py>,
+    previous: &Bound<'py, PyAny>,
+    header: &Header,
+    contents: &[u8],
+    verify: bool,
+    default: Option<&Bound<'py, PyAny>>,
+    budget: &mut Budget,
+) -> Outcome<Bound<'py, PyDict>> {
+    let previous = as_snapshot(previous)?;
+    let mut state = State::new(0);
+    let mut memory = Memory::default();
+    // unverified, only the records that the delta touches are read
+    let touched = if verify { None } else { body::inspect::touched_rows(contents)? };
+    let (base, plain) =
+        capture(py, previous.as_any(), &mut state.table, &mut memory, default, touched.as_deref())?;
+    let outcome = base.outcome(&state.table);
+    if verify {
+        codec::check_base(header, outcome.digest)?;
+    }
+    base.commit(&mut state.table, &outcome);
+    let changes = py.detach(|| body::read::read(contents, &mut state.table, budget))?;
+    if verify {
+        let digest = changes.outcome(&state.table).digest;
+        codec::check_target(header, digest)?;
+    }
+    let mut kept = Kept::default();
+    Ok(patched(py, &previous, &state.table, &changes, &plain, &mut kept)?)
+}
+
+/// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
+#[pyfunction]
+#[pyo3(signature = (frame, /, *, limits = None))]
+pub fn inspect(py: Python<'_>, frame: &[u8], limits: Option<&Bound<'_, PyAny>>) -> PyResult<FrameInfo> {
+    let limit = max_bytes(limits)?;
+    let inspected = py.detach(|| {
+        let (header, contents) = frame::open(frame, &mut Budget::new(limit))?;
+        let inside = body::inspect::inspect(&contents)?;
+        Ok((header, inside, contents.len()))
+    });
+    let (header, inside, length) = inspected.map_err(|e| errors::core(py, &e))?;
+    FrameInfo::new(py, frame.len(), &header, inside, length)
+}

@@ -1,0 +1,39 @@
+//! `Limits`: what a frame may take.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::format::limits::DEFAULT_MAX_BYTES;
+
+/// Bounds what one frame may make a reader hold, in bytes (256 MiB by default). FORMAT.md section 10 says how it is counted.
+#[pyclass(frozen, module = "snapdelta")]
+pub struct Limits {
+    #[pyo3(get)]
+    max_bytes: u64,
+}
+
+#[pymethods]
+impl Limits {
+    #[new]
+    #[pyo3(signature = (max_bytes = DEFAULT_MAX_BYTES))]
+    fn new(max_bytes: u64) -> PyResult<Self> {
+        if max_bytes == 0 {
+            return Err(PyValueError::new_err("max_bytes: must be positive"));
+        }
+        Ok(Limits { max_bytes })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Limits(max_bytes={})", self.max_bytes)
+    }
+}
+
+pub fn max_bytes(limits: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+    match limits {
+        None => Ok(DEFAULT_MAX_BYTES),
+        Some(limits) => match limits.cast::<Limits>() {
+            Ok(limits) => Ok(limits.get().max_bytes),
+            Err(_) => Err(PyTypeError::new_err("limits: must be a snapdelta.Limits")),
+        },
+    }
+}

@@ -1,0 +1,121 @@
+//! What one Encoder remembers of Python objects between walks: key objects, zones, enum members, classes.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+
+use super::raw::{Obj, Str, Walk};
+use super::types::{Classes, Kind};
+use crate::format::value::{Payload, Tag};
+use crate::table::names::{KeyId, Names};
+
+/// A cell's content that is no part of a table yet.
+pub enum Value {
+    Word(u64),
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    pub fn payload(&self) -> Payload<'_> {
+        match self {
+            Value::Word(word) => Payload::Word(*word),
+            Value::Blob(bytes) => Payload::Blob(bytes),
+        }
+    }
+}
+
+/// Objects made on the fly must not pile up.
+const MOST_OBJECTS: usize = 4096;
+
+#[derive(Default)]
+pub struct Memory {
+    pub keys: Keys,
+    pub classes: Classes,
+    /// By address: the zone object, held, and its bytes.
+    zones: HashMap<usize, (Py<PyAny>, Box<[u8]>)>,
+    /// By address: the enum member, held, and its value.
+    enums: HashMap<usize, (Py<PyAny>, Tag, Value)>,
+}
+
+impl Memory {
+    pub fn zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
+        self.zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
+    }
+
+    pub fn learn_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8]) {
+        if self.zones.len() >= MOST_OBJECTS {
+            self.zones.clear();
+        }
+        self.zones.insert(zone.as_ptr() as usize, (zone.clone().unbind(), bytes.into()));
+    }
+
+    pub fn known_enum(&self, member: Obj<'_>) -> Option<(Tag, Payload<'_>)> {
+        let (_, tag, value) = self.enums.get(&member.address())?;
+        Some((*tag, value.payload()))
+    }
+
+    pub fn learn_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
+        if self.enums.len() >= MOST_OBJECTS {
+            self.enums.clear();
+        }
+        self.enums.insert(member.as_ptr() as usize, (member.clone().unbind(), tag, value));
+    }
+
+    /// True if objects of this class are known to stand for one leaf.
+    pub fn is_leaf_class(&self, address: usize) -> bool {
+        self.classes.known(address) == Some(Kind::NumpyScalar)
+    }
+
+    pub fn forget_names(&mut self) {
+        self.keys = Keys::default();
+    }
+}
+
+/// The key objects last seen, by number of the key: equal pointers need no look at the text.
+#[derive(Default)]
+pub struct Keys {
+    objects: Vec<Option<Py<PyAny>>>,
+    /// Already replaced in this walk.
+    fresh: Vec<bool>,
+    /// Replaced objects: they may only be let go after the walk.
+    replaced: Vec<Py<PyAny>>,
+}
+
+impl Keys {
+    #[inline(always)]
+    pub fn matches(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
+        match self.objects.get(id as usize) {
+            Some(Some(known)) if known.as_ptr() as usize == key.address() => true,
+            _ => self.compare(walk, names, key, id),
+        }
+    }
+
+    #[inline(never)]
+    fn compare(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
+        let mut buffer = Vec::new();
+        let same =
+            Str::of(key, walk.types).is_some_and(|text| text.text(&mut buffer) == &*names.keys[id as usize]);
+        if same {
+            self.keep(walk, key, id as usize);
+        }
+        same
+    }
+
+    fn keep(&mut self, walk: &Walk<'_>, key: Obj<'_>, id: usize) {
+        if self.objects.len() <= id {
+            self.objects.resize_with(id + 1, || None);
+            self.fresh.resize(id + 1, false);
+        }
+        if self.fresh[id] {
+            return;
+        }
+        self.fresh[id] = true;
+        self.replaced.extend(self.objects[id].replace(key.to_owned(walk)));
+    }
+
+    /// After a walk.
+    pub fn settle(&mut self) {
+        self.fresh.fill(false);
+        self.replaced.clear();
+    }
+}

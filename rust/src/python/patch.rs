@@ -1,0 +1,136 @@
+//! A dict and a change set -> the next dict, in which unchanged records are the same objects.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::build::{Builder, Kept, text};
+use super::raw::{GcPause, set_item};
+use crate::table::changes::ChangeSet;
+use crate::table::names::{PathId, ROOT};
+use crate::table::{Cell, Table};
+
+/// `plain` tells for each row of the base whether its objects may be shared.
+pub fn patched<'py>(
+    py: Python<'py>,
+    previous: &Bound<'py, PyDict>,
+    table: &Table,
+    changes: &ChangeSet,
+    plain: &[bool],
+    kept: &mut Kept,
+) -> PyResult<Bound<'py, PyDict>> {
+    let _pause = GcPause::new(py);
+    let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, kept)? };
+    let mut updates: Vec<Vec<(PathId, Cell)>> = vec![Vec::new(); table.rows.len()];
+    for (path, column) in (0..).zip(&changes.updates) {
+        for (row, cell) in column.rows.iter().zip(column.new.iter()) {
+            updates[*row as usize].push((path, cell));
+        }
+    }
+    let mut rows = Vec::with_capacity(table.rows.len() + changes.added.len());
+    let mut removed = changes.removed.iter().copied().peekable();
+    for (at, (symbol, record)) in previous.iter().enumerate() {
+        if removed.next_if_eq(&(at as u32)).is_none() {
+            let record = patcher.row(at, record, &updates[at], plain[at])?;
+            rows.push((symbol.unbind(), record));
+        }
+    }
+    for added in &changes.added {
+        let (tags, words) = changes.record(table, added.record);
+        let record = patcher.builder.record(added.record.shape, tags, words)?;
+        rows.push((text(py, &added.symbol)?.unbind(), record));
+    }
+    let next = PyDict::new(py);
+    match &changes.order {
+        None => rows.into_iter().try_for_each(|(symbol, record)| set_item(&next, &symbol, record))?,
+        Some(order) => {
+            for at in order {
+                let (symbol, record) = &rows[*at as usize];
+                set_item(&next, symbol, record.clone())?;
+            }
+        }
+    }
+    Ok(next)
+}
+
+struct Patcher<'a, 'py> {
+    py: Python<'py>,
+    table: &'a Table,
+    changes: &'a ChangeSet,
+    builder: Builder<'a, 'py>,
+}
+
+impl<'py> Patcher<'_, 'py> {
+    fn row(
+        &mut self,
+        at: usize,
+        record: Bound<'py, PyAny>,
+        updates: &[(PathId, Cell)],
+        plain: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let reshaped = self.changes.reshaped.binary_search_by_key(&(at as u32), |r| r.0);
+        if let Ok(i) = reshaped {
+            let new = self.changes.reshaped[i].1;
+            let (tags, words) = self.changes.record(self.table, new);
+            return self.builder.record(new.shape, tags, words);
+        }
+        if plain && updates.is_empty() {
+            return Ok(record);
+        }
+        match record.cast_exact::<PyDict>() {
+            // `{}` is a leaf
+            Ok(dict) if plain && !dict.is_empty() => self.copy_with(dict, updates),
+            _ => self.rebuild(at, updates),
+        }
+    }
+
+    /// A record whose objects may not be shared, or that is one leaf.
+    fn rebuild(&mut self, at: usize, updates: &[(PathId, Cell)]) -> PyResult<Bound<'py, PyAny>> {
+        let row = &self.table.rows[at];
+        let (mut tags, mut words) = (row.tags.clone(), row.words.clone());
+        let shape = &self.table.names.shapes[row.shape as usize];
+        for (path, cell) in updates {
+            if let Some(position) = shape.position(*path) {
+                tags[position] = cell.tag;
+                words[position] = cell.word;
+            }
+        }
+        self.builder.record(row.shape, &tags, &words)
+    }
+
+    /// A copy of the record, and of the dicts in it that lead to a change.
+    fn copy_with(
+        &mut self,
+        record: &Bound<'py, PyDict>,
+        updates: &[(PathId, Cell)],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let copy = record.copy()?;
+        let mut copies: Vec<(PathId, Bound<'py, PyDict>)> = vec![(ROOT, copy.clone())];
+        for (path, cell) in updates {
+            let value = self.builder.cell(*cell)?;
+            let node = &self.table.names.paths[*path as usize];
+            let dict = self.copy_of(node.parent, &mut copies)?;
+            set_item(&dict, self.builder.key(node.key)?, value)?;
+        }
+        Ok(copy.into_any())
+    }
+
+    fn copy_of(
+        &mut self,
+        path: PathId,
+        copies: &mut Vec<(PathId, Bound<'py, PyDict>)>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        if let Some((_, dict)) = copies.iter().rev().find(|(known, _)| *known == path) {
+            return Ok(dict.clone());
+        }
+        let node = &self.table.names.paths[path as usize];
+        let above = self.copy_of(node.parent, copies)?;
+        let key = self.builder.key(node.key)?.clone_ref(self.py);
+        let dict = match above.get_item(&key)? {
+            Some(inside) => inside.cast_into::<PyDict>()?.copy()?,
+            None => PyDict::new(self.py),
+        };
+        set_item(&above, &key, dict.clone().into_any())?;
+        copies.push((path, dict.clone()));
+        Ok(dict)
+    }
+}

@@ -1,0 +1,94 @@
+//! The entries of a dict in place, which `PyDict_Next` would hand out one by one: the second and last file with `unsafe`.
+//!
+//! CPython's layout of a dict's key table (Include/internal/pycore_dict.h) has been the same from 3.11 to 3.14. It is
+//! relied on only there, and only if `check` finds what it expects; else the walk goes through `PyDict_Next`.
+
+#![allow(unsafe_code)]
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// `struct _dictkeysobject`; the hash table follows, then the entries.
+#[repr(C)]
+struct KeyTable {
+    references: ffi::Py_ssize_t,
+    log2_size: u8,
+    log2_index_bytes: u8,
+    kind: u8,
+    version: u32,
+    usable: ffi::Py_ssize_t,
+    entries: ffi::Py_ssize_t,
+}
+
+/// All keys are str, and the values stand beside them.
+const UNICODE_KEYS: u8 = 1;
+
+/// `PyDictUnicodeEntry`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub key: *mut ffi::PyObject,
+    pub value: *mut ffi::PyObject,
+}
+
+/// Where a dict keeps its keys: an address to prefetch.
+///
+/// # Safety
+/// `dict` is exactly a dict and alive.
+#[inline(always)]
+pub unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
+    // SAFETY: exactly a dict
+    unsafe { (*dict.cast::<ffi::PyDictObject>()).ma_keys.cast_const().cast() }
+}
+
+/// The entries in insertion order; None if they do not simply stand side by side.
+///
+/// # Safety
+/// `dict` is exactly a dict, alive and unchanged for `'w`, and `check` has returned true.
+#[inline(always)]
+pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [Entry]> {
+    // SAFETY: a dict has always a key table. If its own values pointer is null, its kind says unicode keys and as many
+    // entries are in use as there are, all entries are live pairs
+    unsafe {
+        let dict = &*dict.cast::<ffi::PyDictObject>();
+        let table = dict.ma_keys.cast::<KeyTable>();
+        let simple =
+            dict.ma_values.is_null() && (*table).kind == UNICODE_KEYS && (*table).entries == dict.ma_used;
+        if !simple {
+            return None;
+        }
+        let first = table.cast::<u8>().add(size_of::<KeyTable>() + (1 << (*table).log2_index_bytes));
+        Some(std::slice::from_raw_parts(first.cast::<Entry>(), dict.ma_used as usize))
+    }
+}
+
+/// True if the layout is the known one: right version, and right answers for dicts of several sizes and histories.
+pub fn check(py: Python<'_>) -> PyResult<bool> {
+    let version = py.version_info();
+    if version.major != 3 || !(11..=14).contains(&version.minor) {
+        return Ok(false);
+    }
+    for size in [1, 5, 6, 40, 300, 70_000] {
+        let dict = PyDict::new(py);
+        for i in 0..size {
+            dict.set_item(format!("key {i}"), i)?;
+        }
+        let by_api: Vec<(usize, usize)> =
+            dict.iter().map(|(key, value)| (key.as_ptr() as usize, value.as_ptr() as usize)).collect();
+        // SAFETY: exactly a dict, alive, and nothing changes it here. This is the check itself: on these versions
+        // the reads stay inside the dict's own memory
+        let in_place = unsafe { entries(dict.as_ptr()) };
+        let same = in_place.is_some_and(|entries| {
+            let pairs = entries.iter().map(|entry| (entry.key as usize, entry.value as usize));
+            pairs.eq(by_api.iter().copied())
+        });
+        dict.del_item("key 0")?;
+        dict.set_item(7, 8)?;
+        // SAFETY: as above
+        if !same || unsafe { entries(dict.as_ptr()) }.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,178 @@
+//! Row sets, coded inside one another: FORMAT.md section 6.
+
+use std::collections::HashMap;
+
+use crate::error::Result;
+use crate::format::limits::{Budget, MEMBER};
+use crate::format::reader::Reader;
+use crate::format::set_kind::{BITMAP, MEMBERS, WITHOUT};
+use crate::format::writer::Writer;
+
+struct Set {
+    members: Vec<u32>,
+    bits: Vec<u64>,
+}
+
+impl Set {
+    fn new(members: &[u32], universe: usize) -> Set {
+        let mut bits = vec![0u64; universe.div_ceil(64)];
+        for row in members {
+            bits[*row as usize / 64] |= 1 << (row % 64);
+        }
+        Set { members: members.to_vec(), bits }
+    }
+
+    fn contains(&self, row: u32) -> bool {
+        self.bits[row as usize / 64] >> (row % 64) & 1 == 1
+    }
+
+    fn covers(&self, other: &Set) -> bool {
+        self.bits.iter().zip(&other.bits).all(|(a, b)| b & !a == 0)
+    }
+}
+
+/// Collects the distinct row sets of a frame.
+#[derive(Default)]
+pub struct SetWriter {
+    sets: Vec<Vec<u32>>,
+    numbers: HashMap<Vec<u32>, usize>,
+}
+
+impl SetWriter {
+    /// A handle to the set; its number in the frame is known after `write`.
+    pub fn add(&mut self, members: &[u32]) -> usize {
+        if let Some(&handle) = self.numbers.get(members) {
+            return handle;
+        }
+        self.sets.push(members.to_vec());
+        self.numbers.insert(members.to_vec(), self.sets.len() - 1);
+        self.sets.len() - 1
+    }
+
+    /// Writes the sets, largest first, each inside the smallest that covers it. Returns the number of each handle.
+    pub fn write(&self, w: &mut Writer, base_rows: usize) -> Vec<u64> {
+        if self.sets.is_empty() {
+            return Vec::new();
+        }
+        let mut order: Vec<usize> = (0..self.sets.len()).collect();
+        order.sort_by_key(|handle| std::cmp::Reverse(self.sets[*handle].len()));
+        let all: Vec<u32> = (0..base_rows as u32).collect();
+        let mut written: Vec<Set> = Vec::new();
+        let mut numbers = vec![0; self.sets.len()];
+        w.size(self.sets.len());
+        for handle in order {
+            let set = Set::new(&self.sets[handle], base_rows);
+            let parent = written.iter().rposition(|earlier| earlier.covers(&set));
+            w.size(parent.map_or(0, |at| at + 1));
+            let within = parent.map_or(&all, |at| &written[at].members);
+            write_set(w, &set, within);
+            written.push(set);
+            numbers[handle] = written.len() as u64;
+        }
+        numbers
+    }
+}
+
+fn write_set(w: &mut Writer, set: &Set, parent: &[u32]) {
+    let (n, of) = (set.members.len(), parent.len());
+    let listed = |count: usize| count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2());
+    let inside = |wanted: bool| {
+        let chosen = (0..).zip(parent).filter(move |(_, row)| set.contains(**row) == wanted);
+        chosen.map(|(i, _)| i).collect::<Vec<u32>>()
+    };
+    if listed(of - n) < (of as f64).min(listed(n)) {
+        w.u8(WITHOUT);
+        w.counted_gaps(&inside(false));
+    } else if listed(n) < of as f64 {
+        w.u8(MEMBERS);
+        w.counted_gaps(&inside(true));
+    } else {
+        w.u8(BITMAP);
+        let mut bytes = vec![0u8; of.div_ceil(8)];
+        for i in inside(true) {
+            bytes[i as usize / 8] |= 1 << (i % 8);
+        }
+        w.raw(&bytes);
+    }
+}
+
+pub fn read(
+    r: &mut Reader<'_>,
+    base_rows: usize,
+    removed: &[u32],
+    budget: &mut Budget,
+) -> Result<Vec<Vec<u32>>> {
+    let count = r.count("row sets")?;
+    let mut sets: Vec<Vec<u32>> = Vec::new();
+    let gone = Set::new(removed, base_rows);
+    let all: Vec<u32> = (0..base_rows as u32).collect();
+    for _ in 0..count {
+        let parent = match r.up_to(sets.len(), "row set")? {
+            0 => &all,
+            number => &sets[number - 1],
+        };
+        let set = read_set(r, parent)?;
+        budget.charge(set.len() as u64, MEMBER, "members of row sets")?;
+        if set.iter().any(|row| gone.contains(*row)) {
+            return Err(r.corrupt("a row set holds a removed row"));
+        }
+        sets.push(set);
+    }
+    Ok(sets)
+}
+
+/// At most as long as its parent, which was charged.
+fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
+    let of = parent.len();
+    Ok(match r.u8()? {
+        MEMBERS => {
+            let chosen = r.counted_gaps(of)?;
+            chosen.into_iter().map(|i| parent[i as usize]).collect()
+        }
+        BITMAP => {
+            let bytes = r.raw(of.div_ceil(8))?;
+            if !of.is_multiple_of(8) && bytes.last().is_some_and(|last| last >> (of % 8) != 0) {
+                return Err(r.corrupt("an unused bit is set"));
+            }
+            let is_set = |i: &usize| bytes[i / 8] >> (i % 8) & 1 == 1;
+            (0..of).filter(is_set).map(|i| parent[i]).collect()
+        }
+        WITHOUT => {
+            let mut without = r.counted_gaps(of)?.into_iter().peekable();
+            let left = (0u32..).zip(parent).filter(|(i, _)| without.next_if_eq(i).is_none());
+            left.map(|(_, row)| *row).collect()
+        }
+        kind => return Err(r.reserved("kind of row set", kind)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::limits::DEFAULT_MAX_BYTES;
+
+    #[test]
+    fn sets_round_trip_inside_one_another() {
+        let all: Vec<u32> = (0..1000).collect();
+        let sets: Vec<Vec<u32>> = vec![
+            all.iter().copied().filter(|i| i % 7 == 0).collect(),
+            all.clone(),
+            all.iter().copied().filter(|i| i % 14 == 0).collect(),
+            all.iter().copied().filter(|i| i % 2 == 0).collect(),
+            vec![3],
+            all.iter().copied().filter(|i| *i != 77).collect(),
+        ];
+        let mut writer = SetWriter::default();
+        let handles: Vec<usize> = sets.iter().map(|set| writer.add(set)).collect();
+        assert_eq!(writer.add(&sets[2]), handles[2]);
+        let mut w = Writer::default();
+        let numbers = writer.write(&mut w, 1000);
+        let mut r = Reader::new(&w.bytes);
+        let read = read(&mut r, 1000, &[], &mut Budget::new(DEFAULT_MAX_BYTES));
+        let read = read.unwrap_or_default();
+        assert!(r.is_empty());
+        for (set, handle) in sets.iter().zip(handles) {
+            assert_eq!(read[numbers[handle] as usize - 1], *set);
+        }
+    }
+}

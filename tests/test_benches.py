@@ -1,0 +1,101 @@
+"""The tools of the benchmarks: heaps, peers, pairs and the comparison with a saved run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from benches import peers, results
+from benches.heap import HEAPS, fragmented, fresh
+from benches.pairs import Timing
+from snapdelta._exactness import first_difference
+from snapdelta.simulate import Feed
+
+RESULT = results.Result("speed", "encode", 5.0, 10.0, "ms", 0.5, 0.6, "orjson")
+
+
+@pytest.mark.parametrize("heap", HEAPS)
+def test_both_heaps_hold_the_same(heap: str) -> None:
+    snapshot = next(Feed("enriched", 300))
+    made = HEAPS[heap](snapshot)
+    assert first_difference(snapshot, made) is None
+    for symbol, record in made.items():
+        assert record["lastTrade"]["p"] is not snapshot[symbol]["lastTrade"]["p"]
+        assert all(a is b for a, b in zip(record, snapshot[symbol], strict=True))
+
+
+def test_a_fragmented_heap_is_one() -> None:
+    """Values of neighbouring records lie side by side in a fresh snapshot, anywhere in a fragmented one."""
+
+    def distance(snapshot: dict[str, Any]) -> float:
+        addresses = [id(record["price"]) for record in snapshot.values()]
+        return median(abs(a - b) for a, b in pairwise(addresses))
+
+    snapshot = next(Feed("ranked", 4_000))
+    assert distance(fragmented(snapshot)) > 20 * distance(fresh(snapshot))
+
+
+def test_heaps_refuse_what_they_cannot_make_anew() -> None:
+    with pytest.raises(TypeError, match="complex"):
+        fresh({"A": {"x": 1j}})
+
+
+@pytest.mark.parametrize("kind", ["nested", "ranked"])
+def test_the_field_diff_is_a_fair_peer(kind: Any) -> None:
+    for prev, curr in pairwise(islice(Feed(kind, 1_500, interval=20.0), 8)):
+        assert first_difference(curr, peers.apply_field_diff(prev, peers.field_diff(prev, curr))) is None
+
+
+def test_the_prefix_peer_needs_less_than_a_whole_frame() -> None:
+    prev, curr = (peers.msgpack(frame) for frame in islice(Feed("nested", 500), 2))
+    assert len(peers.zstd_prefix(prev, curr, 19)) < 0.2 * len(peers.zstd_prefix(b"", curr, 19))
+
+
+def test_the_ratio_is_the_median_of_the_pairs() -> None:
+    assert Timing([1.0, 9.0, 1.0], [2.0, 1.0, 4.0]).ratio == 0.5
+
+
+def test_results_are_kept_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "deeper" / "run.json"
+    results.save([RESULT, replace(RESULT, name="diff", aim=None)], path)
+    assert results.load(path) == [RESULT, replace(RESULT, name="diff", aim=None)]
+    assert "| encode | 5 ms | 10 ms | orjson | 0.500 | 0.6 |" in results.tables(path)
+    assert set(json.loads(path.read_text())["environment"]) >= {"python", "orjson", "snapdelta-rs"}
+
+
+@pytest.mark.parametrize(("ratio", "status"), [(0.45, 0), (0.54, 0), (0.56, 1)])
+def test_a_ratio_a_tenth_worse_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ratio: float, status: int
+) -> None:
+    saved, new = tmp_path / "saved.json", tmp_path / "new.json"
+    results.save([RESULT], saved)
+    results.save([replace(RESULT, ratio=ratio)], new)
+    assert results.main(["compare", str(saved), str(new)]) == status
+    assert ("speed: encode / orjson: 0.560, was 0.500" in capsys.readouterr().out) is bool(status)
+
+
+def test_a_result_that_is_gone_fails(tmp_path: Path) -> None:
+    saved, new = tmp_path / "saved.json", tmp_path / "new.json"
+    results.save([RESULT], saved)
+    results.save([], new)
+    assert results.main(["compare", str(saved), str(new)]) == 1
+
+
+def test_a_ratio_that_was_worse_once_is_noise(tmp_path: Path) -> None:
+    saved, new, again = (tmp_path / name for name in ("saved.json", "new.json", "again.json"))
+    results.save([RESULT, replace(RESULT, name="diff")], saved)
+    results.save([replace(RESULT, ratio=0.9), replace(RESULT, name="diff")], new)
+    results.save([replace(RESULT, ratio=0.52)], again)
+    assert results.main(["compare", str(saved), str(new)]) == 1
+    assert results.main(["compare", str(saved), str(new), str(again)]) == 0
+
+
+def test_a_wrong_call_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main(["print"]) == 2
+    assert "compare SAVED NEW…" in capsys.readouterr().err

@@ -1,0 +1,28 @@
+"""Sizes on the simulated feed, the same on every machine; `make bench` measures the recordings as well."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+
+import snapdelta
+from benches import corpora, peers
+from snapdelta.simulate import Feed
+
+
+def test_a_delta_is_at_most_half_of_a_field_diff() -> None:
+    ours = theirs = 0
+    for prev, curr in pairwise(islice(Feed("enriched"), 3)):
+        ours += len(snapdelta.diff(prev, curr))
+        theirs += len(peers.field_diff(prev, curr))
+    assert ours <= 0.5 * theirs
+
+
+def test_a_full_frame_is_at_most_55_percent_of_msgpack_and_zstd() -> None:
+    snapshot = next(Feed("enriched"))
+    assert len(snapdelta.dumps(snapshot)) <= 0.55 * len(peers.msgpack_zstd3(snapshot))
+
+
+def test_the_order_of_a_ranking_costs_at_most_6_kb() -> None:
+    prev, still, curr = corpora.reranked()
+    assert list(still) != list(curr)
+    assert len(snapdelta.diff(prev, curr)) - len(snapdelta.diff(prev, still)) <= 6_000
