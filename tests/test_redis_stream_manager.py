@@ -302,6 +302,8 @@ async def test_many_unlisted_streams_do_not_stay_in_memory(
         ({"strict": True, "discover": "*"}, "discover"),
         ({"default": 5}, "default"),
         ({"policies": {"a": 5}}, "'a'"),
+        ({"policies": [StreamPolicy()]}, "policies"),
+        ({"discover": "["}, "pattern"),
     ],
 )
 async def test_a_wrong_setting_fails_in_the_constructor(options: dict[str, Any], named: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from benches.streams import idle_share, many_ratio, write_ratio
-
 from servers import Server
 
 

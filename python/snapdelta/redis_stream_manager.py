@@ -84,6 +84,10 @@ class RedisStreamManager:
         time_budget: float = 0.5,
         on_trim: OnTrim | None = None,
     ) -> None:
+        if policies is not None and not isinstance(policies, (str, Path, Mapping)):
+            raise StreamPolicyError(
+                f"policies must be a mapping of names to StreamPolicy or a path, not {policies!r}"
+            )
         settings = (
             load_settings(policies)
             if isinstance(policies, (str, Path))
