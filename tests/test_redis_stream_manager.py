@@ -85,6 +85,24 @@ async def test_exact_never_exceeds(redis: AsyncClient, watcher: Watcher) -> None
     assert await redis.xlen("s") == 50
 
 
+async def test_fifty_thousand_entries_go_to_a_thousand_and_stay_there(
+    redis: AsyncClient, watcher: Watcher
+) -> None:
+    await fill(redis, "s", 50_003)
+    async with manager(redis, {"s": StreamPolicy()}) as streams:
+
+        async def down() -> bool:
+            return await redis.xlen("s") <= 1000 + NODE
+
+        await until(down)
+        async with watcher:
+            for number in range(300):
+                await streams.xadd("s", {"number": number})
+            await streams.xadd_many("s", [{"number": number} for number in range(3000)])
+    assert 1000 <= watcher.highest <= 1000 + NODE
+    assert await redis.xlen("s") >= 1000
+
+
 @pytest.mark.parametrize("size", [10, 6000])
 async def test_approximate_stays_within_a_node(redis: AsyncClient, watcher: Watcher, size: int) -> None:
     streams = manager(redis, {"s": StreamPolicy(maxlen=50)})

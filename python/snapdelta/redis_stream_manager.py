@@ -280,15 +280,11 @@ class RedisStreamManager:
     # --- trimming and looking
 
     async def trim(self, stream: str) -> TrimReport:
-        """Bring the stream to its policy now, however long that takes, in steps that do not hold the server
-        up.
-        """
+        """Bring the stream to its policy now, however long that takes, in steps of a few milliseconds."""
         return await self._trimmer.trim(self._streams.get(stream) or self._track(stream))
 
     async def trim_all(self) -> dict[str, TrimReport | StreamAccessError]:
-        """`trim` every known stream; one that fails has its error in the result and does not stop the
-        others.
-        """
+        """`trim` every known stream; one that fails has its error in the result, and the others go on."""
         results: dict[str, TrimReport | StreamAccessError] = {}
         for name in list(self._streams):
             try:
@@ -307,15 +303,11 @@ class RedisStreamManager:
         return {name: await self.info(name) for name in sorted(self._streams)}
 
     def stats(self) -> ManagerStats:
-        """A copy of the counters, the number of known streams and the task's health; asks nothing of the
-        server.
-        """
+        """A copy of the counters, the number of known streams and the health; asks nothing of Redis."""
         return ManagerStats(replace(self._counters), len(self._streams), self._task.health())
 
     def health(self) -> Health:
-        """Whether the background task runs and succeeds, when it last did, what fails, and when it runs
-        next.
-        """
+        """Whether the background task runs and succeeds, the last success and error, the next run."""
         return self._task.health()
 
     # --- which streams are known
@@ -329,9 +321,7 @@ class RedisStreamManager:
                 )
 
     def _track(self, stream: str) -> TrackedStream:
-        """Remember the stream and plan its first look. Raises UnlistedStreamError and
-        ProtectedStreamError.
-        """
+        """Remember the stream and plan its first look; UnlistedStreamError or ProtectedStreamError."""
         if not isinstance(stream, str) or not stream:
             raise StreamError(f"a stream's name must be a non-empty str, not {stream!r}")
         self._refuse_protected(stream)

@@ -1,6 +1,4 @@
-"""Commands on streams through redis.asyncio, alone or in a cluster: own time limit, typed errors, exact
-bytes.
-"""
+"""Commands on streams through redis.asyncio: own time limit, typed errors, answers in exact bytes."""
 
 from __future__ import annotations
 

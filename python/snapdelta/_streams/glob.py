@@ -1,6 +1,4 @@
-"""Redis's own glob patterns, matched on this side: `*`, `?`, `[abc]`, `[a-c]`, `[^a]` and `\\` before any of
-them.
-"""
+"""Redis's own glob patterns, matched on this side: `*`, `?`, `[abc]`, `[a-c]`, `[^a]`, and `\\` to escape."""
 
 from __future__ import annotations
 

@@ -243,9 +243,7 @@ class _Look:
         await self._xtrim("MINID", "=", oldest)
 
     async def _ids_are_times(self, now: int) -> bool:
-        """Whether no id is before the year 2000 or in the future; asks for entries that usually do not
-        exist.
-        """
+        """Whether no id is before the year 2000 or in the future; usually both questions find nothing."""
         key = self._stream.key
         early, late = await self._commands.run_all(
             self._stream.name,
