@@ -202,7 +202,7 @@ class RedisStreamManager:
         trim = await self._trim_options(tracked, maxlen)
         pipeline = self._redis.pipeline(transaction=False)
         for flat in flats:
-            pipeline.execute_command(*_write_command(tracked, trim, "*", flat))
+            pipeline.execute_command(*_write_command(tracked, trim, b"*", flat))
         before = cancellations()
         try:
             answers = await pipeline.execute(raise_on_error=False)
@@ -231,12 +231,12 @@ class RedisStreamManager:
             policy = replace(policy, maxlen=maxlen)
         elif policy.keep_unread or policy.maxlen is None:
             return ()
-        if policy.approximate:
-            return (b"MAXLEN", b"~", policy.maxlen)
-        assert policy.maxlen is not None
-        if tracked.settled:
-            return (b"MAXLEN", b"=", policy.maxlen)
-        return (b"MAXLEN", b"=", await self._settle(tracked, policy.maxlen))
+        length = policy.maxlen
+        assert length is not None
+        if not policy.approximate and not tracked.settled:
+            length = await self._settle(tracked, length)
+        # Bytes, which the client need not encode for each row again.
+        return (b"MAXLEN", b"~" if policy.approximate else b"=", b"%d" % length)
 
     async def _settle(self, tracked: TrackedStream, maxlen: int) -> int:
         """The exact length for a write to a stream whose backlog is not known: one XADD with `=` would drop
@@ -362,7 +362,7 @@ class RedisStreamManager:
 
 
 def _write_command(
-    tracked: TrackedStream, trim: tuple[Any, ...], entry_id: str, flat: list[Any]
+    tracked: TrackedStream, trim: tuple[Any, ...], entry_id: str | bytes, flat: list[Any]
 ) -> tuple[Any, ...]:
     if tracked.policy.keep_unread:
         return ("EVAL", WRITE_UNDER_CEILING, 1, tracked.key, tracked.policy.ceiling, entry_id, *flat)
