@@ -177,7 +177,7 @@ class Body:
 
     def sections(self, reader: Reader) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
-        last = -1
+        last = 0
         while reader.left():
             number = reader.u8()
             if number <= last:
@@ -300,7 +300,7 @@ class Body:
                 raise Corrupt("unused bits are not 0")
             return [row for n, row in enumerate(parent) if bits >> n & 1]
         if kind > 2:
-            raise Corrupt(f"a set of kind {kind}")
+            raise Unsupported(f"a set of kind {kind}")
         indices = reader.gaps(reader.uv(), len(parent))
         if kind == 0:
             return [parent[n] for n in indices]
@@ -383,7 +383,7 @@ class Body:
         payloads: dict[int, Iterator[int | bytes]] = {}
         for each in sorted(set(tags)):
             if each > 21:
-                raise Corrupt(f"tag {each}")
+                raise Unsupported(f"tag {each}")
             of_tag = [place for place, its in zip(places, tags, strict=True) if its == each]
             if each in PLAIN_TAGS:
                 payloads[each] = iter([0] * len(of_tag))
@@ -542,7 +542,7 @@ class Body:
         if mode == 1:
             path, flags = self.path(reader.uv()), reader.u8()
             if flags > 1:
-                raise Corrupt(f"order flags {flags}")
+                raise Unsupported(f"order flags {flags}")
             sign = -1 if flags else 1
             reference.sort(key=lambda row: sign * order_key(row.cells.get(path)))
         moved = reader.gaps(reader.uv(), len(reference))
@@ -604,7 +604,7 @@ def column_heads(reader: Reader) -> list[ColumnHead]:
         node += 1 + reader.sv()
         flags = reader.u8()
         if not 1 <= flags <= 3:
-            raise Corrupt(f"column flags {flags}")
+            raise Unsupported(f"column flags {flags}")
         row_set = reader.uv() if flags & 1 else 0
         heads.append(ColumnHead(node, flags, row_set, reader.take(reader.uv())))
     reader.end()
