@@ -35,17 +35,24 @@ impl Set {
 #[derive(Default)]
 pub struct SetWriter {
     sets: Vec<Vec<u32>>,
-    numbers: HashMap<Vec<u32>, usize>,
+    /// Handles by what is quickly told of a set.
+    alike: HashMap<[u32; 4], Vec<usize>>,
 }
+
+/// So many earlier sets are tried as parents.
+const PARENTS: usize = 64;
 
 impl SetWriter {
     /// A handle to the set; its number in the frame is known after `write`.
     pub fn add(&mut self, members: &[u32]) -> usize {
-        if let Some(&handle) = self.numbers.get(members) {
+        let at = |i: usize| members.get(i).copied().unwrap_or(0);
+        let n = members.len();
+        let alike = self.alike.entry([n as u32, at(0), at(n / 2), at(n.saturating_sub(1))]).or_default();
+        if let Some(&handle) = alike.iter().find(|handle| self.sets[**handle] == members) {
             return handle;
         }
+        alike.push(self.sets.len());
         self.sets.push(members.to_vec());
-        self.numbers.insert(members.to_vec(), self.sets.len() - 1);
         self.sets.len() - 1
     }
 
@@ -62,7 +69,9 @@ impl SetWriter {
         w.size(self.sets.len());
         for handle in order {
             let set = Set::new(&self.sets[handle], base_rows);
-            let parent = written.iter().rposition(|earlier| earlier.covers(&set));
+            let recent = written.len().saturating_sub(PARENTS);
+            let parent = written[recent..].iter().rposition(|earlier| earlier.covers(&set));
+            let parent = parent.map(|at| at + recent);
             w.size(parent.map_or(0, |at| at + 1));
             let within = parent.map_or(&all, |at| &written[at].members);
             write_set(w, &set, within);

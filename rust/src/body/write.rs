@@ -23,6 +23,12 @@ const LOOSE: usize = 4;
 /// Formulas found in earlier frames, by path: tried first, so that the search is not made for every frame.
 pub type Hints = HashMap<PathId, Predictor>;
 
+/// So many columns are looked at for what repeats or explains another: records with thousands of fields stay linear.
+const CANDIDATES: usize = 96;
+
+/// Cells and pairs of columns that the search for formulas may look at in one frame: some ten times what a market takes.
+const EFFORT: usize = 400_000;
+
 /// The nodes of one frame, in the order in which they are first needed.
 struct Nodes<'a> {
     names: &'a Names,
@@ -324,12 +330,13 @@ impl Body<'_> {
                     hints.insert(column.path, formula);
                 }
             }
-            // all that were found; if none was, the shortest goes by itself
+            // all that were found; if none was, the shortest goes by itself, and if all is tried that may be, everything
             let found = left.iter().any(|waiting| waiting.formula.is_some());
+            let over = coder.effort == 0;
             let mut first = true;
             known.clear();
             left.retain(|Waiting { at, formula, .. }| {
-                let take = if found { formula.is_some() } else { std::mem::take(&mut first) };
+                let take = over || if found { formula.is_some() } else { std::mem::take(&mut first) };
                 if take {
                     put(&mut w, &mut coder, *at, *formula);
                     known.push(listed[*at].path);
@@ -352,6 +359,8 @@ struct Coder {
     inserts_done: Vec<bool>,
     update_candidates: Vec<PathId>,
     insert_candidates: Vec<PathId>,
+    /// What the search for formulas may still cost in this frame.
+    effort: usize,
 }
 
 impl Coder {
@@ -363,7 +372,13 @@ impl Coder {
             updates_done[column.path as usize] = !column.updates;
             inserts_done[column.path as usize] = !column.inserts;
         }
-        Coder { updates_done, inserts_done, update_candidates: Vec::new(), insert_candidates: Vec::new() }
+        Coder {
+            updates_done,
+            inserts_done,
+            update_candidates: Vec::new(),
+            insert_candidates: Vec::new(),
+            effort: EFFORT,
+        }
     }
 
     fn column(&mut self, body: &Body<'_>, listed: &Listed, formula: Option<Predictor>) -> Writer {
@@ -400,7 +415,8 @@ impl Coder {
                     View { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
                 // a column of other values tells nothing
                 let alike = |path: &&PathId| body.changes.updates[**path as usize].new.tags[0] == new.tags[0];
-                let candidates: Vec<PathId> = self.update_candidates.iter().filter(alike).copied().collect();
+                let candidates = self.update_candidates.iter().rev().filter(alike).take(CANDIDATES);
+                let candidates: Vec<PathId> = candidates.copied().collect();
                 then(&Column {
                     cells: new,
                     old: Some(old),
@@ -415,7 +431,8 @@ impl Coder {
                 let Inserts { rows, cells } = &body.inserts[path];
                 let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
                 let alike = |path: &&PathId| body.inserts[**path as usize].cells.tags[0] == cells.tags[0];
-                let candidates: Vec<PathId> = self.insert_candidates.iter().filter(alike).copied().collect();
+                let candidates = self.insert_candidates.iter().rev().filter(alike).take(CANDIDATES);
+                let candidates: Vec<PathId> = candidates.copied().collect();
                 let formula = formula.filter(|predictor| !predictor.needs_old());
                 then(&Column { cells, old: None, rows, view, candidates: &candidates, formula, node: &node })
             }
@@ -439,7 +456,7 @@ impl Coder {
 
     /// A formula of an earlier frame, or one that the newly known columns make possible.
     fn find(
-        &self,
+        &mut self,
         body: &Body<'_>,
         listed: &Listed,
         search: &mut Option<Search>,
@@ -447,18 +464,22 @@ impl Coder {
         hints: &Hints,
     ) -> Option<Predictor> {
         let search = search.as_mut()?;
-        self.with(body, listed, Self::main_part(listed), None, |column| {
+        let mut effort = self.effort;
+        let found = self.with(body, listed, Self::main_part(listed), None, |column| {
             let view = &column.view;
             let hint = hints.get(&listed.path).copied();
             let ready =
                 |hint: &Predictor| hint.operands().all(|path| view.done.get(path as usize) == Some(&true));
-            match hint.filter(ready).filter(|hint| search.serves(*hint, view)) {
-                Some(hint) => Some(hint),
-                None => {
-                    known.iter().filter(|path| **path != listed.path).find_map(|path| search.add(*path, view))
-                }
-            }
-        })
+            let served = hint.filter(ready).filter(|hint| search.serves(*hint, view));
+            served.or_else(|| {
+                known.iter().filter(|path| **path != listed.path).find_map(|path| {
+                    effort = effort.checked_sub(search.effort()).unwrap_or_default();
+                    if effort == 0 { None } else { search.add(*path, view) }
+                })
+            })
+        });
+        self.effort = effort;
+        found
     }
 
     /// The columns that the reader has so far: those listed, and for updates all that do not change in this frame.
@@ -466,11 +487,11 @@ impl Coder {
         let updated = listed.iter().find(|column| column.updates);
         let row = updated.and_then(|column| body.changes.updates[column.path as usize].rows.first());
         match row {
-            None => self.insert_candidates.clone(),
+            None => self.insert_candidates.iter().copied().take(CANDIDATES).collect(),
             Some(row) => {
                 let shape = body.table.rows[*row as usize].shape;
                 let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
-                paths.filter(|path| self.updates_done[*path as usize]).collect()
+                paths.filter(|path| self.updates_done[*path as usize]).take(CANDIDATES).collect()
             }
         }
     }

@@ -204,6 +204,11 @@ impl Search {
         self.fits(|i| predictions[i])
     }
 
+    /// What taking in another column costs, in cells and pairs to look at.
+    pub fn effort(&self) -> usize {
+        SAMPLE + 2 * self.operands.len()
+    }
+
     /// Takes in a column that has become known. Returns a predictor that it makes possible.
     pub fn add(&mut self, path: PathId, view: &View<'_>) -> Option<Predictor> {
         let mut added = Operand { path, now: Vec::new(), before: Vec::new(), ints: Some(Vec::new()) };

@@ -23,7 +23,7 @@ impl Updates {
     }
 }
 
-const FIRST_ROOM: usize = 256;
+const FIRST_ROOM: usize = 16;
 
 /// A record with all its cells, which stand in `ChangeSet::cells`.
 #[derive(Debug, Clone, Copy)]
