@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::split;
 use crate::columns::read::{self as cells, Column};
-use crate::columns::view::{Inserts, MISSING, Side, View};
+use crate::columns::view::{Gather, Inserts, MISSING, Side, View};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::column_flag::{INSERTS, UPDATES};
@@ -334,7 +334,8 @@ impl Reading<'_> {
         }
         for (row, node) in places {
             let path = self.paths[node];
-            let old = self.check_update(row, path).map_err(|e| e.at(r.offset()))?;
+            let base = self.table.cell(row as usize, path);
+            let old = self.check_update(row, path, base).map_err(|e| e.at(r.offset()))?;
             if !updates_loose[path as usize] {
                 return Err(r.corrupt("a column has both listed and loose updates"));
             }
@@ -379,9 +380,9 @@ impl Reading<'_> {
     }
 
     /// The base's cell that is to be updated.
-    fn check_update(&self, row: u32, path: PathId) -> Result<Cell> {
+    fn check_update(&self, row: u32, path: PathId, base: Option<Cell>) -> Result<Cell> {
         let bad = |message| Err(Error::corrupt(message));
-        let Some(old) = self.table.cell(row as usize, path) else {
+        let Some(old) = base else {
             return bad("an updated cell is not there");
         };
         if self.changes.removed.binary_search(&row).is_ok() {
@@ -441,8 +442,11 @@ impl Reading<'_> {
                 return Err(contents.corrupt("a column is listed for no cells"));
             }
             let mut old = crate::table::Cells::default();
+            old.reserve(rows.len());
+            let mut gather = Gather::new(self.table, path);
             for row in rows {
-                old.push(self.check_update(*row, path).map_err(|e| e.at(contents.offset()))?);
+                let checked = self.check_update(*row, path, gather.cell(*row));
+                old.push(checked.map_err(|e| e.at(contents.offset()))?);
             }
             let column = Column {
                 old: Some(&old),

@@ -394,15 +394,26 @@ impl Coder {
                 let Updates { rows, old, new } = &body.changes.updates[path];
                 let view =
                     View { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
-                let candidates = &self.update_candidates;
-                then(&Column { cells: new, old: Some(old), rows, view, candidates, formula, node: &node })
+                // a column of other values tells nothing
+                let alike = |path: &&PathId| body.changes.updates[**path as usize].new.tags[0] == new.tags[0];
+                let candidates: Vec<PathId> = self.update_candidates.iter().filter(alike).copied().collect();
+                then(&Column {
+                    cells: new,
+                    old: Some(old),
+                    rows,
+                    view,
+                    candidates: &candidates,
+                    formula,
+                    node: &node,
+                })
             }
             Part::Inserts => {
                 let Inserts { rows, cells } = &body.inserts[path];
                 let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
-                let candidates = &self.insert_candidates;
+                let alike = |path: &&PathId| body.inserts[**path as usize].cells.tags[0] == cells.tags[0];
+                let candidates: Vec<PathId> = self.insert_candidates.iter().filter(alike).copied().collect();
                 let formula = formula.filter(|predictor| !predictor.needs_old());
-                then(&Column { cells, old: None, rows, view, candidates, formula, node: &node })
+                then(&Column { cells, old: None, rows, view, candidates: &candidates, formula, node: &node })
             }
         }
     }

@@ -112,18 +112,19 @@ fn word(result: f64) -> u64 {
 
 pub fn predictions(formula: Formula, old: Option<&[u64]>, rows: &[u32], view: &View<'_>) -> Vec<u64> {
     let Formula { operation, a, b } = formula;
-    let now = numbers(&view.present(a, rows));
+    let mut made = Vec::with_capacity(rows.len());
     if operation.needs_old() {
-        let before = numbers(&view.base(a, rows));
-        let old = old.unwrap_or_default().iter().map(|old| f64::from_bits(*old));
-        let pairs = now.iter().zip(before);
-        return old
-            .zip(pairs)
-            .map(|(old, (now, before))| word(operation.apply_to_old(old, *now, before)))
-            .collect();
+        let old = old.unwrap_or_default();
+        view.visit(a, rows, |i, now, before| {
+            let old = f64::from_bits(old[i]);
+            made.push(word(operation.apply_to_old(old, number(now), number(before))));
+        });
+        return made;
     }
-    let other = numbers(&view.present(b, rows));
-    now.iter().zip(other).map(|(a, b)| word(operation.apply(*a, b))).collect()
+    let mut first = Vec::with_capacity(rows.len());
+    view.visit(a, rows, |_, now, _| first.push(number(now)));
+    view.visit(b, rows, |i, now, _| made.push(word(operation.apply(first[i], number(now)))));
+    made
 }
 
 const SAMPLE: usize = 16;
@@ -191,7 +192,7 @@ pub fn find(stream: &Stream<'_>, operands: &[PathId], view: &View<'_>) -> Option
         before: Vec::new(),
     };
     let found = find_pair(&search, operands).or_else(|| {
-        let before = operands.iter().map(|path| numbers(&view.base(*path, &rows)));
+        let before = operands.iter().map(|path| numbers(&view.present_and_base(*path, &rows).1));
         find_ratio(&Search { before: before.collect(), ..search }, operands)
     });
     found.map(Predictor::Formula)

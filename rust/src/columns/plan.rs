@@ -11,7 +11,7 @@ use crate::table::names::PathId;
 
 const SAMPLE: usize = 64;
 /// Other columns are tried on this many cells first.
-const FIRST_LOOK: usize = 12;
+const FIRST_LOOK: usize = 8;
 /// A decimal exponent is taken if it fits this share of a sample.
 const DECIMAL_SHARE: f64 = 0.85;
 
@@ -242,8 +242,7 @@ impl Glance {
 
     /// The predictors that the column offers, with what they would cost.
     fn at(&self, path: PathId, view: &View<'_>) -> impl Iterator<Item = (Predictor, f64)> {
-        let base = view.base(path, &self.rows);
-        let now = view.present_over(&base, path, &self.rows);
+        let (now, base) = view.present_and_base(path, &self.rows);
         let number = |cell: Cell| if cell.tag == self.tag { self.scale.operand(cell.word) } else { 0 };
         let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
         let direct = useful.then(|| {

@@ -3,10 +3,11 @@
 use crate::format::value::Tag;
 use crate::table::changes::Updates;
 use crate::table::names::{PathId, ShapeId};
-use crate::table::{Cells, Table};
+use crate::table::{Cell, Cells, Table};
 
 /// The tag of a cell that is not there.
 pub const MISSING: Tag = 255;
+const NO_CELL: Cell = Cell { tag: MISSING, word: 0 };
 
 /// The inserted cells of one column; `rows` are numbers of reshaped, then added records.
 #[derive(Default)]
@@ -31,8 +32,13 @@ pub struct View<'a> {
     pub done: &'a [bool],
 }
 
-/// Finds ascending rows in an ascending list, by one pass or by bisection.
+/// Finds ascending rows in an ascending list: all at once, by bisection, or by one pass.
+#[inline(always)]
 fn join(list: &[u32], wanted: &[u32], mut found: impl FnMut(usize, Option<usize>)) {
+    if list == wanted {
+        (0..wanted.len()).for_each(|i| found(i, Some(i)));
+        return;
+    }
     if wanted.len() * 16 < list.len() {
         for (i, row) in wanted.iter().enumerate() {
             found(i, list.binary_search(row).ok());
@@ -48,68 +54,78 @@ fn join(list: &[u32], wanted: &[u32], mut found: impl FnMut(usize, Option<usize>
     }
 }
 
+/// Cells of one column in rows that mostly share their shape.
+pub struct Gather<'a> {
+    table: &'a Table,
+    path: PathId,
+    last: (ShapeId, Option<usize>),
+}
+
+impl<'a> Gather<'a> {
+    pub fn new(table: &'a Table, path: PathId) -> Self {
+        Gather { table, path, last: (ShapeId::MAX, None) }
+    }
+
+    #[inline(always)]
+    pub fn cell(&mut self, row: u32) -> Option<Cell> {
+        let row = &self.table.rows[row as usize];
+        if row.shape != self.last.0 {
+            let shape = &self.table.names.shapes[row.shape as usize];
+            self.last = (row.shape, shape.position(self.path));
+        }
+        self.last.1.map(|position| row.cell(position))
+    }
+}
+
 impl View<'_> {
-    fn is_done(&self, path: PathId) -> bool {
-        self.done.get(path as usize) == Some(&true)
+    /// Calls `take` for each row with the present and the base cell of another column.
+    #[inline(always)]
+    pub fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
+        let done = self.done.get(path as usize) == Some(&true);
+        match self.side {
+            Side::Updates(updates) => {
+                let mut gather = Gather::new(self.table, path);
+                let mut base = |i: usize| gather.cell(rows[i]).unwrap_or(NO_CELL);
+                match updates.get(path as usize).filter(|column| done && !column.rows.is_empty()) {
+                    None => {
+                        for i in 0..rows.len() {
+                            let cell = base(i);
+                            take(i, cell, cell);
+                        }
+                    }
+                    Some(column) => join(&column.rows, rows, |i, at| match at {
+                        Some(at) => take(i, column.new.get(at), column.old.get(at)),
+                        None => {
+                            let cell = base(i);
+                            take(i, cell, cell);
+                        }
+                    }),
+                }
+            }
+            Side::Inserts(inserts) => match inserts.get(path as usize).filter(|_| done) {
+                None => (0..rows.len()).for_each(|i| take(i, NO_CELL, NO_CELL)),
+                Some(column) => join(&column.rows, rows, |i, at| {
+                    let cell = at.map_or(NO_CELL, |at| column.cells.get(at));
+                    take(i, cell, NO_CELL);
+                }),
+            },
+        }
     }
 
     /// The present cells of another column in these rows.
     pub fn present(&self, path: PathId, rows: &[u32]) -> Cells {
-        self.present_over(&self.base(path, rows), path, rows)
+        self.present_and_base(path, rows).0
     }
 
-    /// The same, where the base's cells are known.
-    pub fn present_over(&self, base: &Cells, path: PathId, rows: &[u32]) -> Cells {
-        let mut cells = base.clone();
-        if !self.is_done(path) {
-            return cells;
-        }
-        let mut put = |list: &[u32], new: &Cells| {
-            join(list, rows, |i, at| {
-                if let Some(at) = at {
-                    cells.set(i, new.get(at));
-                }
-            });
-        };
-        match self.side {
-            Side::Updates(updates) => {
-                if let Some(column) = updates.get(path as usize) {
-                    put(&column.rows, &column.new);
-                }
-            }
-            Side::Inserts(inserts) => {
-                if let Some(column) = inserts.get(path as usize) {
-                    put(&column.rows, &column.cells);
-                }
-            }
-        }
-        cells
+    /// The present and the base's cells of another column in these rows.
+    pub fn present_and_base(&self, path: PathId, rows: &[u32]) -> (Cells, Cells) {
+        let (mut now, mut before) = (Cells::default(), Cells::default());
+        now.reserve(rows.len());
+        before.reserve(rows.len());
+        self.visit(path, rows, |_, present, base| {
+            now.push(present);
+            before.push(base);
+        });
+        (now, before)
     }
-
-    /// The base's cells of another column in these rows.
-    pub fn base(&self, path: PathId, rows: &[u32]) -> Cells {
-        match self.side {
-            Side::Inserts(_) => missing(rows.len()),
-            Side::Updates(_) => {
-                let (rows_of, shapes) = (&self.table.rows, &self.table.names.shapes);
-                let mut cells = missing(rows.len());
-                // rows mostly share their shape
-                let mut last = (ShapeId::MAX, None);
-                for (i, row) in rows.iter().enumerate() {
-                    let row = &rows_of[*row as usize];
-                    if row.shape != last.0 {
-                        last = (row.shape, shapes[row.shape as usize].position(path));
-                    }
-                    if let Some(position) = last.1 {
-                        cells.set(i, row.cell(position));
-                    }
-                }
-                cells
-            }
-        }
-    }
-}
-
-fn missing(n: usize) -> Cells {
-    Cells { tags: vec![MISSING; n], words: vec![0; n] }
 }

@@ -98,7 +98,7 @@ impl Predictor {
                 .map(|word| word.map_or(0, |word| scale.operand(word)))
                 .collect(),
             Predictor::OtherChange(path) => {
-                let (now, before) = (view.present(path, rows), view.base(path, rows));
+                let (now, before) = view.present_and_base(path, rows);
                 let changes = same_tag(&now, tag).zip(same_tag(&before, tag));
                 old()
                     .into_iter()

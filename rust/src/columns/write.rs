@@ -26,7 +26,7 @@ pub struct Column<'a> {
 }
 
 const COPY_SAMPLE: usize = 48;
-const COPY_FIRST_LOOK: usize = 6;
+const COPY_FIRST_LOOK: usize = 4;
 
 pub fn write(w: &mut Writer, column: &Column<'_>) {
     write_level(w, column, 0);
