@@ -12,8 +12,8 @@ from snapdelta.simulate import Feed, Kind, read_recording
 
 Snapshot = dict[str, Any]
 
-# One minute of the feed and the delta that begins it, so that a rolling minute is among them.
-FEED_FRAMES = 13
+# Half a minute; its first delta begins a minute, which makes it larger than most.
+FEED_FRAMES = 7
 FEEDS: tuple[Kind, ...] = ("nested", "enriched", "ranked")
 
 

@@ -2,9 +2,10 @@
 
 use super::split;
 use crate::error::Result;
+use crate::format::limits::{Budget, MEMBER, NAME};
 use crate::format::reader::Reader;
-use crate::format::value::tag;
-use crate::format::{cells, column_flag, predictor, section, words};
+use crate::format::value::{is_text, tag};
+use crate::format::{cells, column_flag, order, predictor, section, words};
 
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -35,9 +36,12 @@ pub struct ColumnInfo {
     pub bytes: usize,
 }
 
+/// What one listed column is charged with, its keys apart.
+const COLUMN: u64 = 512;
+
 const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "sets", "loose", "columns", "order"];
 
-pub fn inspect(body: &[u8]) -> Result<Contents> {
+pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     let mut parts = split(body)?;
     let mut contents = Contents::default();
     for (id, part) in parts.iter().enumerate() {
@@ -47,11 +51,14 @@ pub fn inspect(body: &[u8]) -> Result<Contents> {
     }
     let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
     let mut r = part(section::ROWS);
-    contents.base_rows = r.uv()? as usize;
+    let base_rows = r.uv()?;
+    budget.charge(base_rows, MEMBER, "rows")?;
+    contents.base_rows = base_rows as usize;
     contents.removed = r.counted_gaps(contents.base_rows)?.len();
     let n = r.count("rows")?;
-    contents.added = r.strings(n)?.into_iter().map(<[u8]>::to_vec).collect();
-    let paths = read_paths(part(section::PATHS))?;
+    budget.charge(n as u64, NAME, "symbols")?;
+    contents.added = owned_texts(&r.strings(n)?, &r)?;
+    let paths = Paths::read(part(section::PATHS), budget)?;
     let mut changed: Vec<bool> = Vec::new();
     let mut mark = |row: u32| {
         let at = row as usize;
@@ -71,7 +78,9 @@ pub fn inspect(body: &[u8]) -> Result<Contents> {
         contents.reshaped = rows.len();
         rows.into_iter().for_each(&mut mark);
     }
-    let sets = read_sets(part(section::SETS), contents.base_rows)?;
+    let mut r = part(section::SETS);
+    let sets =
+        if r.is_empty() { Vec::new() } else { crate::sets::read(&mut r, contents.base_rows, &[], budget)? };
     let mut r = part(section::LOOSE);
     if !r.is_empty() {
         contents.loose_updates = r.count("cells")?;
@@ -85,14 +94,18 @@ pub fn inspect(body: &[u8]) -> Result<Contents> {
     if !r.is_empty() {
         let mut node = -1i64;
         for _ in 0..r.count("columns")? {
-            contents.columns.push(read_column(&mut r, &mut node, &paths, &sets, &mut mark)?);
+            contents.columns.push(read_column(&mut r, &mut node, &paths, &sets, &mut mark, budget)?);
         }
     }
     contents.changed = changed.iter().filter(|changed| **changed).count();
     contents.touched = changed;
     let mut r = part(section::ORDER);
     if !r.is_empty() {
-        contents.sorted = r.u8()? != 0;
+        let mode = r.u8()?;
+        if mode > order::SORTED {
+            return Err(r.reserved("mode of an order", mode));
+        }
+        contents.sorted = mode == order::SORTED;
         if contents.sorted {
             r.uv()?;
             r.u8()?;
@@ -103,59 +116,88 @@ pub fn inspect(body: &[u8]) -> Result<Contents> {
 }
 
 /// The base rows that must be known to read the body; None if all must.
-pub fn touched_rows(body: &[u8]) -> Result<Option<Vec<bool>>> {
-    let contents = inspect(body)?;
+pub fn touched_rows(body: &[u8], budget: &mut Budget) -> Result<Option<Vec<bool>>> {
+    let contents = inspect(body, budget)?;
     Ok((!contents.sorted).then_some(contents.touched))
 }
 
-fn read_paths(mut r: Reader<'_>) -> Result<Vec<Vec<Vec<u8>>>> {
-    let mut paths: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
-    if r.is_empty() {
-        return Ok(paths);
+fn owned_texts(texts: &[&[u8]], r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
+    if !texts.iter().all(|text| is_text(text)) {
+        return Err(r.corrupt("a name is not UTF-8"));
     }
-    let n = r.count("keys")?;
-    let keys = r.strings(n)?;
-    let (mut parent, mut key) = (0i64, -1i64);
-    for _ in 0..r.count("paths")? {
-        parent = parent.wrapping_add(r.sv()?);
-        key = key.wrapping_add(r.sv()?).wrapping_add(1);
-        let above = usize::try_from(parent).ok().and_then(|p| paths.get(p));
-        let bytes = usize::try_from(key).ok().and_then(|k| keys.get(k));
-        let (Some(above), Some(bytes)) = (above, bytes) else {
-            return Err(r.corrupt("a path names a parent or key that is not there"));
-        };
-        if above.len() >= crate::format::MAX_DEPTH {
-            return Err(r.corrupt("nested too deep"));
-        }
-        let mut path = above.clone();
-        path.push(bytes.to_vec());
-        paths.push(path);
-    }
-    Ok(paths)
+    Ok(texts.iter().map(|text| text.to_vec()).collect())
 }
 
-fn read_sets(mut r: Reader<'_>, base_rows: usize) -> Result<Vec<Vec<u32>>> {
-    if r.is_empty() {
-        return Ok(Vec::new());
+/// The paths of a frame; a node is its parent and its key.
+struct Paths {
+    keys: Vec<Vec<u8>>,
+    nodes: Vec<(usize, usize)>,
+}
+
+impl Paths {
+    fn read(mut r: Reader<'_>, budget: &mut Budget) -> Result<Paths> {
+        let mut paths = Paths { keys: Vec::new(), nodes: vec![(0, 0)] };
+        if r.is_empty() {
+            return Ok(paths);
+        }
+        let n = r.count("keys")?;
+        budget.charge(n as u64, NAME, "keys")?;
+        paths.keys = owned_texts(&r.strings(n)?, &r)?;
+        let (mut parent, mut key) = (0i64, -1i64);
+        let n = r.count("paths")?;
+        budget.charge(n as u64, NAME, "paths")?;
+        for _ in 0..n {
+            parent = parent.wrapping_add(r.sv()?);
+            key = key.wrapping_add(r.sv()?).wrapping_add(1);
+            let above = usize::try_from(parent).ok().filter(|p| *p < paths.nodes.len());
+            let known = usize::try_from(key).ok().filter(|k| *k < paths.keys.len());
+            let (Some(above), Some(known)) = (above, known) else {
+                return Err(r.corrupt("a path names a parent or key that is not there"));
+            };
+            paths.nodes.push((above, known));
+        }
+        Ok(paths)
     }
-    let limit = crate::format::limits::DEFAULT_MAX_BYTES;
-    let mut budget = crate::format::limits::Budget::new(limit);
-    budget.charge(base_rows as u64, crate::format::limits::MEMBER, "rows")?;
-    crate::sets::read(&mut r, base_rows, &[], &mut budget)
+
+    /// The keys that lead to a node.
+    fn keys_of(&self, node: i64, budget: &mut Budget, r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
+        let mut at = match usize::try_from(node) {
+            Ok(node) if node < self.nodes.len() => node,
+            _ => return Err(r.corrupt("a column's path is not there")),
+        };
+        let mut keys = Vec::new();
+        while at != 0 {
+            let (parent, key) = self.nodes[at];
+            budget.charge(1, NAME + 2 * self.keys[key].len() as u64, "keys of columns")?;
+            keys.push(self.keys[key].clone());
+            at = parent;
+        }
+        keys.reverse();
+        Ok(keys)
+    }
+
+    fn name_of(&self, r: &mut Reader<'_>, budget: &mut Budget) -> Result<String> {
+        let node = r.uv()?;
+        let keys = self.keys_of(i64::try_from(node).unwrap_or(-1), budget, r)?;
+        Ok(keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join("."))
+    }
 }
 
 fn read_column(
     r: &mut Reader<'_>,
     node: &mut i64,
-    paths: &[Vec<Vec<u8>>],
+    paths: &Paths,
     sets: &[Vec<u32>],
     mark: &mut impl FnMut(u32),
+    budget: &mut Budget,
 ) -> Result<ColumnInfo> {
     *node = node.wrapping_add(r.sv()?).wrapping_add(1);
-    let Some(keys) = usize::try_from(*node).ok().and_then(|node| paths.get(node)) else {
-        return Err(r.corrupt("a column's path is not there"));
-    };
+    budget.charge(1, COLUMN, "columns")?;
+    let keys = paths.keys_of(*node, budget, r)?;
     let flags = r.u8()?;
+    if flags == 0 || flags > column_flag::UPDATES + column_flag::INSERTS {
+        return Err(r.reserved("flags of a column", flags));
+    }
     let mut updates = 0;
     if flags & column_flag::UPDATES != 0 {
         let set = r.up_to(sets.len(), "row set")?;
@@ -168,26 +210,19 @@ fn read_column(
     let length = r.count("bytes")?;
     let mut contents = r.part(length)?;
     Ok(ColumnInfo {
-        keys: keys.clone(),
+        keys,
         updates,
         has_inserts: flags & column_flag::INSERTS != 0,
-        encoding: encoding_of(&mut contents, paths)?,
+        encoding: encoding_of(&mut contents, paths, budget)?,
         bytes: length,
     })
 }
 
-fn other(paths: &[Vec<Vec<u8>>], node: u64) -> String {
-    let keys = usize::try_from(node).ok().and_then(|node| paths.get(node));
-    let keys = keys.map(|keys| keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>());
-    keys.map_or_else(|| "?".into(), |keys| keys.join("."))
-}
-
 /// The coding of the first stream, in words.
-fn encoding_of(r: &mut Reader<'_>, paths: &[Vec<Vec<u8>>]) -> Result<String> {
+fn encoding_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Result<String> {
     let first = r.u8()?;
     if first == cells::COPY {
-        let node = r.uv()?;
-        return Ok(format!("copy of {}", other(paths, node)));
+        return Ok(format!("copy of {}", paths.name_of(r, budget)?));
     }
     if first == cells::MIXED {
         return Ok("mixed".into());
@@ -208,30 +243,31 @@ fn encoding_of(r: &mut Reader<'_>, paths: &[Vec<Vec<u8>>]) -> Result<String> {
     Ok(match r.u8()? {
         words::CONSTANT => "constant".into(),
         words::DICTIONARY => "dictionary".into(),
-        words::RESIDUALS => format!("residuals from {}", predictor_of(r, paths)?),
+        words::RESIDUALS => format!("residuals from {}", predictor_of(r, paths, budget)?),
         words::DECIMALS => {
             let exponent = r.u8()?;
             let exceptions = r.counted_gaps(u32::MAX as usize)?;
             r.planes(exceptions.len())?;
-            format!("decimals with {exponent} places from {}", predictor_of(r, paths)?)
+            format!("decimals with {exponent} places from {}", predictor_of(r, paths, budget)?)
         }
         code => return Err(r.reserved("coding of words", code)),
     })
 }
 
-fn predictor_of(r: &mut Reader<'_>, paths: &[Vec<Vec<u8>>]) -> Result<String> {
+fn predictor_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Result<String> {
+    let mut other = |r: &mut Reader<'_>| paths.name_of(r, budget);
     Ok(match r.u8()? {
         predictor::ZERO => "zero".into(),
         predictor::OLD => "the old value".into(),
         predictor::BEFORE => "the value before".into(),
         predictor::REFERENCE => "a reference".into(),
-        predictor::OTHER => other(paths, r.uv()?),
-        predictor::OTHER_CHANGE => format!("the change of {}", other(paths, r.uv()?)),
+        predictor::OTHER => other(r)?,
+        predictor::OTHER_CHANGE => format!("the change of {}", other(r)?),
         predictor::FORMULA => {
             let operation = r.u8()?;
-            format!("operation {operation} on {} and {}", other(paths, r.uv()?), other(paths, r.uv()?))
+            format!("operation {operation} on {} and {}", other(r)?, other(r)?)
         }
-        predictor::LARGER => format!("the larger of {} and {}", other(paths, r.uv()?), other(paths, r.uv()?)),
+        predictor::LARGER => format!("the larger of {} and {}", other(r)?, other(r)?),
         code => return Err(r.reserved("predictor", code)),
     })
 }

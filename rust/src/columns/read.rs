@@ -28,6 +28,8 @@ pub struct Column<'a> {
 /// Cells whose blobs are not yet in the pool: the word is an index into `blobs`, or a number in the pool with `COPIED`.
 #[derive(Default)]
 pub struct Pending<'a> {
+    /// Keys that lead to the column.
+    depth: usize,
     cells: Cells,
     blobs: Vec<Blob<'a>>,
 }
@@ -63,7 +65,7 @@ impl Pending<'_> {
                 let bytes = table.pool.get(word & !COPIED);
                 // the length first: so much is walked through at the most
                 budget.charge_blob(bytes.len(), 0)?;
-                budget.charge(1, check_blob(tag, bytes, 0)?, "bytes of lists in a cell")?;
+                budget.charge(1, check_blob(tag, bytes, self.depth)?, "bytes of lists in a cell")?;
                 Some(word & !COPIED)
             };
             let cell = match known {
@@ -92,8 +94,11 @@ impl Pending<'_> {
 /// The caller has checked that `column.rows` is within the budget.
 pub fn read<'a>(r: &mut Reader<'a>, column: &Column<'_>) -> Result<Pending<'a>> {
     let n = column.rows.len();
-    let mut pending =
-        Pending { cells: Cells { tags: vec![tag::NONE; n], words: vec![0; n] }, blobs: Vec::new() };
+    let mut pending = Pending {
+        depth: column.depth,
+        cells: Cells { tags: vec![tag::NONE; n], words: vec![0; n] },
+        blobs: Vec::new(),
+    };
     let places: Vec<u32> = (0..n as u32).collect();
     read_level(r, column, places, &mut pending, 0)?;
     Ok(pending)

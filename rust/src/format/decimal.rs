@@ -5,6 +5,8 @@ use super::value::{Payload, Tag, tag};
 use super::writer::Writer;
 
 const COEFFICIENT_BITS: u32 = 55;
+const LEAST_EXPONENT: i64 = -1_999_999_999_999_999_997;
+const HIGHEST_EXPONENT: i64 = 999_999_999_999_999_999;
 const FINITE: u8 = 0;
 const INFINITY: u8 = 1;
 const QUIET_NAN: u8 = 2;
@@ -77,11 +79,17 @@ fn is_canonical(parts: &Parts<'_>) -> bool {
     let leads = parts.digits.first() == Some(&b'0');
     parts.digits.iter().all(u8::is_ascii_digit)
         && match parts.kind {
-            FINITE => !parts.digits.is_empty() && (!leads || parts.digits.len() == 1),
+            FINITE => !parts.digits.is_empty() && (!leads || parts.digits.len() == 1) && is_in_range(parts),
             INFINITY => parts.digits.is_empty() && parts.exponent == 0,
             QUIET_NAN | SIGNALING_NAN => !leads && parts.exponent == 0,
             _ => false,
         }
+}
+
+/// What Python's decimal can hold.
+fn is_in_range(parts: &Parts<'_>) -> bool {
+    let highest = parts.exponent.saturating_add(parts.digits.len() as i64 - 1);
+    parts.exponent >= LEAST_EXPONENT && highest <= HIGHEST_EXPONENT
 }
 
 fn read_other(blob: &[u8]) -> Option<Parts<'_>> {

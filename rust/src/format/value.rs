@@ -77,7 +77,7 @@ const SHORT_LENGTH: usize = 7;
 #[inline]
 fn digits_word(text: &[u8]) -> Option<u64> {
     let (&first, rest) = text.split_first()?;
-    if text.len() > 19 || !first.is_ascii_digit() || (first == b'0' && !rest.is_empty()) {
+    if !first.is_ascii_digit() || text.len() > 19 || (first == b'0' && !rest.is_empty()) {
         return None;
     }
     let mut word = 0u64;
@@ -92,10 +92,8 @@ fn digits_word(text: &[u8]) -> Option<u64> {
 }
 
 fn short_word(text: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    bytes[..text.len()].copy_from_slice(text);
-    bytes[7] = text.len() as u8;
-    u64::from_le_bytes(bytes)
+    let bytes = text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    bytes | (text.len() as u64) << 56
 }
 
 /// The canonical cell of a string; a long one keeps its bytes.

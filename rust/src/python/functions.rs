@@ -116,7 +116,7 @@ fn apply_delta<'py>(
     let mut state = State::new(0);
     let mut memory = Memory::default();
     // unverified, only the records that the delta touches are read
-    let touched = if verify { None } else { body::inspect::touched_rows(contents)? };
+    let touched = if verify { None } else { body::inspect::touched_rows(contents, &mut budget.clone())? };
     let (base, plain) =
         capture(py, previous.as_any(), &mut state.table, &mut memory, default, touched.as_deref())?;
     let outcome = base.outcome(&state.table);
@@ -139,8 +139,9 @@ fn apply_delta<'py>(
 pub fn inspect(py: Python<'_>, frame: &[u8], limits: Option<&Bound<'_, PyAny>>) -> PyResult<FrameInfo> {
     let limit = max_bytes(limits)?;
     let inspected = py.detach(|| {
-        let (header, contents) = frame::open(frame, &mut Budget::new(limit))?;
-        let inside = body::inspect::inspect(&contents)?;
+        let mut budget = Budget::new(limit);
+        let (header, contents) = frame::open(frame, &mut budget)?;
+        let inside = body::inspect::inspect(&contents, &mut budget)?;
         Ok((header, inside, contents.len()))
     });
     let (header, inside, length) = inspected.map_err(|e| errors::core(py, &e))?;

@@ -13,6 +13,7 @@ mod memory;
 mod patch;
 mod raw;
 mod raw_dict;
+mod raw_int;
 mod sequence;
 mod trouble;
 mod types;

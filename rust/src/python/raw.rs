@@ -1,4 +1,5 @@
-//! Reading Python objects in place during a walk. `unsafe` stands here and in `raw_dict`, and nowhere else.
+//! Reading Python objects in place during a walk. `unsafe` stands here, in
+//! `raw_dict` and in `raw_int`, and nowhere else.
 //!
 //! What makes it sound: a `Walk` is held with the GIL, by code that runs no Python code, drops no reference and starts
 //! no garbage collection while it lives (collection is switched off, nothing here is collectable). So no dict, list or
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::raw_dict::{self, Entry};
+use super::raw_int;
 use super::types::Types;
 use crate::format::time::{Clock, Date, Delta};
 
@@ -134,7 +136,7 @@ impl<'w> Obj<'w> {
             return View::Float(unsafe { ffi::PyFloat_AS_DOUBLE(self.pointer) });
         }
         if kind == types.int {
-            return self.int();
+            return self.int(types);
         }
         if kind == types.str {
             return View::Str(Str(self));
@@ -146,7 +148,16 @@ impl<'w> Obj<'w> {
     }
 
     #[inline(always)]
-    fn int(self) -> View<'w> {
+    fn int(self, types: &Types) -> View<'w> {
+        // SAFETY: exactly an int; the layout is what `check` has returned
+        match unsafe { raw_int::small(self.pointer, types.int_layout) } {
+            Some(value) => View::Int(value),
+            None => self.large_int(),
+        }
+    }
+
+    #[inline(never)]
+    fn large_int(self) -> View<'w> {
         // SAFETY: exactly an int, which this call only reads
         let (value, overflow) = unsafe {
             let mut overflow: c_int = 0;

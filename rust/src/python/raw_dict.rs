@@ -1,4 +1,4 @@
-//! The entries of a dict in place, which `PyDict_Next` would hand out one by one: the second and last file with `unsafe`.
+//! The entries of a dict in place, which `PyDict_Next` would hand out one by one.
 //!
 //! CPython's layout of a dict's key table (Include/internal/pycore_dict.h) has been the same from 3.11 to 3.14. It is
 //! relied on only there, and only if `check` finds what it expects; else the walk goes through `PyDict_Next`.

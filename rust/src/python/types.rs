@@ -25,6 +25,8 @@ pub struct Types {
     pub utc: usize,
     /// Entries of dicts may be read where they stand.
     pub dicts_in_place: bool,
+    /// How ints may be read where they stand.
+    pub int_layout: super::raw_int::Layout,
     pub decimal: usize,
     pub uuid: usize,
     pub timezone_type: Py<PyAny>,
@@ -76,6 +78,7 @@ impl Types {
             timedelta: timedelta_type.as_ptr() as usize,
             utc: utc_object.as_ptr() as usize,
             dicts_in_place: super::raw_dict::check(py)?,
+            int_layout: super::raw_int::check(py)?,
             decimal: decimal_type.as_ptr() as usize,
             uuid: uuid_type.as_ptr() as usize,
             date_type: date_type.unbind(),
