@@ -109,12 +109,8 @@ Mood = Callable[[random.Random, Record, datetime], None]
 
 def calm(rng: random.Random, record: Record, now: datetime) -> None:
     """Whole columns change in an orderly way."""
-    if (
-        type(record.get("day")) is dict
-        and type(record.get("n")) is int
-        and "trade" in record
-        and "quote" in record
-    ):
+    kinds = {"day": dict, "trade": dict, "quote": dict, "n": int, "ns": int, "money": Decimal}
+    if all(type(record.get(key)) is kind for key, kind in kinds.items()):
         trade(rng, record, now)
 
 
