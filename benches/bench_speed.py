@@ -15,7 +15,7 @@ import pytest
 import snapdelta
 from benches import peers
 from benches.heap import HEAPS
-from benches.pairs import time_pairs
+from benches.pairs import TIMER, time_pairs
 from benches.results import Result
 from snapdelta.simulate import Feed
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     HandIn = Callable[[Result], None]
 
+pytestmark = pytest.mark.benchmark(timer=TIMER)
 BOTH = pytest.mark.parametrize("heap", HEAPS)
 
 

@@ -1,9 +1,15 @@
-"""What every test has: hypothesis without a time limit for one example (the machine may be busy)."""
+"""What every test has: hypothesis without a time limit for one example, and real servers on demand."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
+from servers import KINDS, AsyncClient, Cluster, Deployment, Server
+
+# The machine may be busy: no time limit for one example.
 settings.register_profile(
     "snapdelta",
     deadline=None,
@@ -12,3 +18,65 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 settings.load_profile("snapdelta")
+
+DEPLOYMENTS = [*KINDS, *(f"cluster-{kind}" for kind in KINDS)]
+
+
+@pytest.fixture(scope="session")
+def deployments() -> Iterator[Callable[[str], Deployment]]:
+    """Starts each named server or cluster once a run, and ends them all."""
+    started: dict[str, Deployment] = {}
+
+    def get(name: str) -> Deployment:
+        if name not in started:
+            kind = name.removeprefix("cluster-")
+            started[name] = (Cluster(kind) if name != kind else Server(kind)).start()
+        return started[name]
+
+    yield get
+    for deployment in started.values():
+        deployment.close()
+
+
+@pytest.fixture(params=DEPLOYMENTS)
+def deployment(
+    request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]
+) -> Iterator[Deployment]:
+    """Each kind of server, alone and as a cluster, without keys; changed settings are put back."""
+    found = deployments(request.param)
+    found.reset()
+    yield found
+    found.reset()
+
+
+@pytest.fixture(params=list(KINDS))
+def server(request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]) -> Iterator[Server]:
+    """Each kind of server, alone, without keys; changed settings are put back."""
+    found = deployments(request.param)
+    assert isinstance(found, Server)
+    found.reset()
+    yield found
+    found.reset()
+
+
+@pytest.fixture
+def fresh_server() -> Iterator[Callable[..., Server]]:
+    """Starts a server for one test to maltreat: `fresh_server("redis-6.2", persist=True)`."""
+    started: list[Server] = []
+
+    def start(kind: str = "valkey-9.1", **options: bool | str | int) -> Server:
+        server = Server(kind, **options)  # type: ignore[arg-type]
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+async def redis(deployment: Deployment) -> AsyncIterator[AsyncClient]:
+    """A client of `deployment`, closed after the test."""
+    client = deployment.client()
+    yield client
+    await client.aclose()

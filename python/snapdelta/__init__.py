@@ -7,6 +7,7 @@ A table of contents. The parts that need an extra are imported when they are fir
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from snapdelta._native import (
     CapturedFrame,
@@ -32,8 +33,23 @@ from snapdelta.errors import (
     UnsupportedVersionError,
 )
 
+if TYPE_CHECKING:
+    from snapdelta.embedded import EmbeddedServer as EmbeddedServer
+    from snapdelta.redis_stream_manager import RedisStreamManager as RedisStreamManager
+    from snapdelta.redis_stream_manager import StreamPolicy as StreamPolicy
+    from snapdelta.redis_stream_manager import decode_fields as decode_fields
+    from snapdelta.redis_stream_manager import get_stream_manager as get_stream_manager
+    from snapdelta.redis_stream_manager import initialize_stream_manager as initialize_stream_manager
+
 # name -> the module that holds it, loaded on first use
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "EmbeddedServer": "snapdelta.embedded",
+    "RedisStreamManager": "snapdelta.redis_stream_manager",
+    "StreamPolicy": "snapdelta.redis_stream_manager",
+    "decode_fields": "snapdelta.redis_stream_manager",
+    "get_stream_manager": "snapdelta.redis_stream_manager",
+    "initialize_stream_manager": "snapdelta.redis_stream_manager",
+}
 
 __all__ = [
     "BaseMismatchError",

@@ -100,6 +100,9 @@ def run(recording: Path | None = None, frames: int | None = None, console: Conso
     except SnapdeltaError as error:
         console.print(f"{type(error).__name__}: {error}", style="bold red", markup=False, highlight=False)
         return 1
+    # Off a terminal the live table ends without a new line.
+    if not console.is_terminal:
+        console.print()
     console.print(_summary(played, full_size))
     return 0
 

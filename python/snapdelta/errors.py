@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SnapdeltaError(Exception):
     """The root of all errors of this package."""
@@ -54,6 +56,58 @@ class MissingExtraError(SnapdeltaError, ImportError):
 
 
 # --- streams
+
+
+class StreamError(SnapdeltaError):
+    """The root of all errors about streams."""
+
+
+class StreamPolicyError(StreamError, ValueError):
+    """A policy, pattern or setting that cannot be meant; the message names it and says what is allowed."""
+
+
+class StreamManagerError(StreamError, RuntimeError):
+    """The process's stream manager is missing, or was initialised with other arguments before."""
+
+
+class UnlistedStreamError(StreamError, LookupError):
+    """A strict manager was asked for a stream that no policy names."""
+
+
+class ProtectedStreamError(StreamError, ValueError):
+    """A stream under a protected prefix, such as a snapshot chain, which a write or trim would break."""
+
+
+class StreamAccessError(StreamError):
+    """Redis refused a command on a stream, or could not be reached; the message names the stream.
+
+    `ids` has, after a failed `xadd_many`, one item a row: the id of a row that was written, or None.
+    """
+
+    def __init__(self, message: str, ids: Sequence[bytes | str | None] = ()) -> None:
+        super().__init__(message)
+        self.ids = list(ids)
+
+
+class StreamUnavailableError(StreamAccessError, ConnectionError):
+    """The server could not be reached or did not answer in time; a write may or may not have been carried
+    out.
+    """
+
+
+class StreamTypeError(StreamAccessError, TypeError):
+    """The key holds something other than a stream."""
+
+
+class StreamMemoryError(StreamAccessError):
+    """The server refuses writes because it has reached its `maxmemory`."""
+
+
+# --- the embedded server
+
+
+class EmbeddedServerError(SnapdeltaError, RuntimeError):
+    """The embedded server is not installed or did not start; the message has its last words."""
 
 
 # --- snapshots through Redis

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use crate::columns::formulas::Search;
 use crate::columns::view::{Inserts, Side, View};
 use crate::columns::words::Predictor;
 use crate::columns::write::{self as cells, Column};
@@ -295,7 +296,6 @@ impl Body<'_> {
         w.size(listed.len());
         let mut last = -1;
         let mut coder = Coder::new(self, listed);
-        let mut left: Vec<(usize, Option<Predictor>)> = Vec::new();
         let mut put = |w: &mut Writer, coder: &mut Coder, at: usize, formula: Option<Predictor>| {
             let column = &listed[at];
             let node = self.node(column.path) as i64;
@@ -308,29 +308,33 @@ impl Body<'_> {
             w.text(&coder.column(self, column, formula).bytes);
         };
         // what is costly by itself waits for the columns that it may be worked out from
+        let mut left: Vec<Waiting> = Vec::new();
         for (at, column) in listed.iter().enumerate() {
             if coder.is_costly(self, column) {
-                left.push((at, None));
+                left.push(Waiting { at, search: coder.search(self, column), formula: None });
             } else {
                 put(&mut w, &mut coder, at, None);
             }
         }
-        left.sort_by_key(|(at, _)| self.cells_of(&listed[*at]));
+        left.sort_by_key(|waiting| self.cells_of(&listed[waiting.at]));
+        let mut known = coder.operands(self, listed);
         while !left.is_empty() {
-            for entry in &mut left {
-                let column = &listed[entry.0];
-                let known = hints.get(&column.path).copied();
-                entry.1 = coder.find_formula(self, column, known);
-                if let Some(formula) = entry.1 {
+            for waiting in &mut left {
+                let column = &listed[waiting.at];
+                waiting.formula = coder.find(self, column, &mut waiting.search, &known, hints);
+                if let Some(formula) = waiting.formula {
                     hints.insert(column.path, formula);
                 }
             }
-            let found = left.iter().any(|(_, formula)| formula.is_some());
+            // all that were found; if none was, the shortest goes by itself
+            let found = left.iter().any(|waiting| waiting.formula.is_some());
             let mut first = true;
-            left.retain(|(at, formula)| {
+            known.clear();
+            left.retain(|Waiting { at, formula, .. }| {
                 let take = if found { formula.is_some() } else { std::mem::take(&mut first) };
                 if take {
                     put(&mut w, &mut coder, *at, *formula);
+                    known.push(listed[*at].path);
                 }
                 !take
             });
@@ -428,19 +432,57 @@ impl Coder {
         self.with(body, listed, Self::main_part(listed), None, cells::is_costly)
     }
 
-    fn find_formula(&self, body: &Body<'_>, listed: &Listed, known: Option<Predictor>) -> Option<Predictor> {
-        let part = Self::main_part(listed);
-        let operands: Vec<PathId> = match part {
-            Part::Inserts => self.insert_candidates.clone(),
-            Part::Updates => {
-                let row = *body.changes.updates[listed.path as usize].rows.first()?;
-                let shape = body.table.rows[row as usize].shape;
-                let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
-                paths.filter(|path| *path != listed.path && self.updates_done[*path as usize]).collect()
-            }
-        };
-        self.with(body, listed, part, None, |column| cells::find_formula(column, &operands, known))
+    /// The search for a column's formula.
+    fn search(&self, body: &Body<'_>, listed: &Listed) -> Option<Search> {
+        self.with(body, listed, Self::main_part(listed), None, |column| {
+            Search::new(column.cells, column.old, column.rows)
+        })
     }
+
+    /// A formula of an earlier frame, or one that the newly known columns make possible.
+    fn find(
+        &self,
+        body: &Body<'_>,
+        listed: &Listed,
+        search: &mut Option<Search>,
+        known: &[PathId],
+        hints: &Hints,
+    ) -> Option<Predictor> {
+        let search = search.as_mut()?;
+        self.with(body, listed, Self::main_part(listed), None, |column| {
+            let view = &column.view;
+            let hint = hints.get(&listed.path).copied();
+            let ready =
+                |hint: &Predictor| hint.operands().all(|path| view.done.get(path as usize) == Some(&true));
+            match hint.filter(ready).filter(|hint| search.serves(*hint, view)) {
+                Some(hint) => Some(hint),
+                None => {
+                    known.iter().filter(|path| **path != listed.path).find_map(|path| search.add(*path, view))
+                }
+            }
+        })
+    }
+
+    /// The columns that the reader has so far: those listed, and for updates all that do not change in this frame.
+    fn operands(&self, body: &Body<'_>, listed: &[Listed]) -> Vec<PathId> {
+        let updated = listed.iter().find(|column| column.updates);
+        let row = updated.and_then(|column| body.changes.updates[column.path as usize].rows.first());
+        match row {
+            None => self.insert_candidates.clone(),
+            Some(row) => {
+                let shape = body.table.rows[*row as usize].shape;
+                let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
+                paths.filter(|path| self.updates_done[*path as usize]).collect()
+            }
+        }
+    }
+}
+
+/// A costly column that waits for others.
+struct Waiting {
+    at: usize,
+    search: Option<Search>,
+    formula: Option<Predictor>,
 }
 
 enum Part {

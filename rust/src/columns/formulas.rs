@@ -3,10 +3,10 @@
 
 use super::plan::sample_of;
 use super::view::View;
-use super::words::{Predictor, Scale, Stream};
-use crate::format::value::tag;
+use super::words::{Predictor, Scale};
+use crate::format::value::{Tag, tag};
 use crate::format::writer::zigzag;
-use crate::table::names::PathId;
+use crate::table::names::{PathId, ROOT};
 use crate::table::{Cell, Cells};
 
 /// FORMAT.md section 8.2, predictor 6; in the order of their codes.
@@ -101,10 +101,6 @@ fn number(cell: Cell) -> f64 {
     }
 }
 
-fn numbers(cells: &Cells) -> Vec<f64> {
-    cells.iter().map(number).collect()
-}
-
 #[inline(always)]
 fn word(result: f64) -> u64 {
     if result.is_nan() { 0 } else { result.to_bits() }
@@ -128,35 +124,57 @@ pub fn predictions(formula: Formula, old: Option<&[u64]>, rows: &[u32], view: &V
 }
 
 const SAMPLE: usize = 16;
+/// Cells are looked at for the sample at most so often.
+const PROBES: usize = 64;
 /// Candidates must be this close, in units in the last place, on the first cells they are tried on.
 const CLOSE: u64 = 8;
 const FIRST_TRIES: usize = 3;
 /// This share of a sample must be close.
 const SHARE: f64 = 0.6;
 
-fn is_close(prediction: f64, wanted: u64) -> bool {
-    zigzag(wanted.wrapping_sub(word(prediction))) <= 2 * CLOSE
+fn is_close(prediction: u64, wanted: u64) -> bool {
+    zigzag(wanted.wrapping_sub(prediction)) <= 2 * CLOSE
 }
 
-struct Search {
-    /// The words at the sample.
+/// Another column at the places of a sample.
+struct Operand {
+    path: PathId,
+    now: Vec<f64>,
+    before: Vec<f64>,
+    /// The present words, if all are ints.
+    ints: Option<Vec<i64>>,
+}
+
+/// The search for what one costly column can be worked out from, while column after column becomes known.
+pub struct Search {
+    tag: Tag,
+    rows: Vec<u32>,
     wanted: Vec<u64>,
-    old: Option<Vec<f64>>,
-    /// Present and base numbers of each operand at the sample.
-    now: Vec<Vec<f64>>,
-    before: Vec<Vec<f64>>,
-}
-
-impl Formula {
-    pub fn operands(self) -> impl Iterator<Item = PathId> {
-        let b = (!self.operation.needs_old()).then_some(self.b);
-        std::iter::once(self.a).chain(b)
-    }
+    old: Option<Vec<u64>>,
+    operands: Vec<Operand>,
 }
 
 impl Search {
-    /// True if the first few cells agree, and most of the others.
-    fn fits(&self, predict: impl Fn(usize) -> f64) -> bool {
+    /// None if the column's numbers tell too little.
+    pub fn new(cells: &Cells, old: Option<&Cells>, rows: &[u32]) -> Option<Search> {
+        let probes = sample_of(cells.len(), PROBES);
+        let count = |tag: Tag| probes.iter().filter(|i| cells.tags[**i] == tag).count();
+        let tag = if count(tag::FLOAT) >= count(tag::INT) { tag::FLOAT } else { tag::INT };
+        // cells that are zero tell nothing
+        let telling = |i: &usize| cells.tags[*i] == tag && cells.words[*i] << 1 != 0;
+        let all: Vec<usize> = probes.into_iter().filter(telling).collect();
+        let sample: Vec<usize> = sample_of(all.len(), SAMPLE).into_iter().map(|i| all[i]).collect();
+        let old_word = |cell: Cell| if cell.tag == tag { cell.word } else { 0 };
+        (sample.len() >= 2).then(|| Search {
+            tag,
+            rows: sample.iter().map(|i| rows[*i]).collect(),
+            wanted: sample.iter().map(|i| cells.words[*i]).collect(),
+            old: old.map(|old| sample.iter().map(|i| old_word(old.get(*i))).collect()),
+            operands: Vec::new(),
+        })
+    }
+
+    fn fits(&self, predict: impl Fn(usize) -> u64) -> bool {
         let close = |i: &usize| is_close(predict(*i), self.wanted[*i]);
         let n = self.wanted.len();
         let first = n.min(FIRST_TRIES);
@@ -170,97 +188,75 @@ impl Search {
         }
         (0..n).filter(close).count() as f64 >= SHARE * n as f64
     }
-}
 
-/// The formula by which most of a stream of floats, or the two columns by which most of one of ints, can be predicted.
-pub fn find(stream: &Stream<'_>, operands: &[PathId], view: &View<'_>) -> Option<Predictor> {
-    // cells that are zero tell nothing
-    let telling: Vec<usize> = (0..stream.words.len()).filter(|i| stream.words[*i] << 1 != 0).collect();
-    let sample: Vec<usize> = sample_of(telling.len(), SAMPLE).into_iter().map(|i| telling[i]).collect();
-    if sample.len() < 2 {
-        return None;
+    /// True if a predictor that was found in an earlier frame serves in this one.
+    pub fn serves(&self, predictor: Predictor, view: &View<'_>) -> bool {
+        let fitting = match predictor {
+            Predictor::Formula(_) => self.tag == tag::FLOAT,
+            Predictor::Larger(..) => self.tag == tag::INT,
+            _ => false,
+        };
+        if !fitting || predictor.needs_old() && self.old.is_none() {
+            return false;
+        }
+        let old = self.old.as_deref();
+        let predictions = predictor.predictions(old, &self.rows, self.tag, Scale(None), view);
+        self.fits(|i| predictions[i])
     }
-    let rows: Vec<u32> = sample.iter().map(|i| stream.rows[*i]).collect();
-    let wanted: Vec<u64> = sample.iter().map(|i| stream.words[*i]).collect();
-    if stream.tag == tag::INT {
-        return find_larger(&wanted, &rows, operands, view);
-    }
-    let search = Search {
-        wanted,
-        old: stream.old.map(|old| sample.iter().map(|i| f64::from_bits(old[*i])).collect()),
-        now: operands.iter().map(|path| numbers(&view.present(*path, &rows))).collect(),
-        before: Vec::new(),
-    };
-    let found = find_pair(&search, operands).or_else(|| {
-        let before = operands.iter().map(|path| numbers(&view.present_and_base(*path, &rows).1));
-        find_ratio(&Search { before: before.collect(), ..search }, operands)
-    });
-    found.map(Predictor::Formula)
-}
 
-/// True if a predictor that was found before still serves.
-pub fn serves(predictor: Predictor, stream: &Stream<'_>, operands: &[PathId], view: &View<'_>) -> bool {
-    let known = |path: PathId| operands.contains(&path);
-    let ready = match predictor {
-        Predictor::Formula(formula) => stream.tag == tag::FLOAT && formula.operands().all(known),
-        Predictor::Larger(a, b) => stream.tag == tag::INT && known(a) && known(b),
-        _ => false,
-    };
-    if !ready || predictor.needs_old() && stream.old.is_none() {
-        return false;
+    /// Takes in a column that has become known. Returns a predictor that it makes possible.
+    pub fn add(&mut self, path: PathId, view: &View<'_>) -> Option<Predictor> {
+        let mut added = Operand { path, now: Vec::new(), before: Vec::new(), ints: Some(Vec::new()) };
+        view.visit(path, &self.rows, |_, now, before| {
+            added.now.push(number(now));
+            added.before.push(number(before));
+            match &mut added.ints {
+                Some(ints) if now.tag == tag::INT => ints.push(now.word as i64),
+                ints => *ints = None,
+            }
+        });
+        let found = if self.tag == tag::INT {
+            self.larger(&added)
+        } else {
+            self.pair(&added).or_else(|| self.ratio(&added)).map(Predictor::Formula)
+        };
+        self.operands.push(added);
+        found
     }
-    let sample = sample_of(stream.words.len(), SAMPLE);
-    let rows: Vec<u32> = sample.iter().map(|i| stream.rows[*i]).collect();
-    let old: Option<Vec<u64>> = stream.old.map(|old| sample.iter().map(|i| old[*i]).collect());
-    let predictions = predictor.predictions(old.as_deref(), &rows, stream.tag, Scale(None), view);
-    let close =
-        |(i, prediction): (&usize, u64)| zigzag(stream.words[*i].wrapping_sub(prediction)) <= 2 * CLOSE;
-    let hits = sample.iter().zip(predictions).filter(|(i, prediction)| close((i, *prediction))).count();
-    hits as f64 >= SHARE * sample.len() as f64
-}
 
-fn find_pair(search: &Search, operands: &[PathId]) -> Option<Formula> {
-    for (&a, now) in operands.iter().zip(&search.now) {
-        for (&b, other) in operands.iter().zip(&search.now) {
-            for operation in OPERATIONS {
-                if !operation.needs_old() && a != b && search.fits(|i| operation.apply(now[i], other[i])) {
-                    return Some(Formula { operation, a, b });
+    fn larger(&self, added: &Operand) -> Option<Predictor> {
+        let first = added.ints.as_ref()?;
+        self.operands.iter().find_map(|other| {
+            let second = other.ints.as_ref()?;
+            let mut pairs = first.iter().zip(second).zip(&self.wanted);
+            let all = pairs.all(|((x, y), wanted)| *x.max(y) == *wanted as i64);
+            all.then_some(Predictor::Larger(added.path, other.path))
+        })
+    }
+
+    fn pair(&self, added: &Operand) -> Option<Formula> {
+        for other in &self.operands {
+            for (a, b) in [(added, other), (other, added)] {
+                for operation in OPERATIONS {
+                    let predict = |i: usize| word(operation.apply(a.now[i], b.now[i]));
+                    if !operation.needs_old() && self.fits(predict) {
+                        return Some(Formula { operation, a: a.path, b: b.path });
+                    }
                 }
             }
         }
+        None
     }
-    None
-}
 
-fn find_ratio(search: &Search, operands: &[PathId]) -> Option<Formula> {
-    let old = search.old.as_ref()?;
-    for ((&a, now), before) in operands.iter().zip(&search.now).zip(&search.before) {
-        for operation in [OldTimesRatio, OldOverRatio] {
-            // an operand that stays the same would only repeat the old value
-            let moves = now.iter().zip(before).any(|(now, before)| now != before);
-            if moves && search.fits(|i| operation.apply_to_old(old[i], now[i], before[i])) {
-                return Some(Formula { operation, a, b: crate::table::names::ROOT });
-            }
-        }
+    fn ratio(&self, a: &Operand) -> Option<Formula> {
+        let old = self.old.as_ref()?;
+        // an operand that stays the same would only repeat the old value
+        let moves = a.now.iter().zip(&a.before).any(|(now, before)| now != before);
+        let fits = |operation: &Operation| {
+            let old = |i: usize| f64::from_bits(old[i]);
+            self.fits(|i| word(operation.apply_to_old(old(i), a.now[i], a.before[i])))
+        };
+        let operation = [OldTimesRatio, OldOverRatio].into_iter().find(fits).filter(|_| moves)?;
+        Some(Formula { operation, a: a.path, b: ROOT })
     }
-    None
-}
-
-fn find_larger(wanted: &[u64], rows: &[u32], operands: &[PathId], view: &View<'_>) -> Option<Predictor> {
-    let words = |path: &PathId| {
-        let cells = view.present(*path, rows);
-        let words = cells.iter().map(|cell| (cell.tag == tag::INT).then_some(cell.word as i64));
-        words.collect::<Option<Vec<i64>>>()
-    };
-    let columns: Vec<(PathId, Vec<i64>)> =
-        operands.iter().filter_map(|path| words(path).map(|words| (*path, words))).collect();
-    for (i, (a, first)) in columns.iter().enumerate() {
-        for (b, second) in &columns[..i] {
-            let pairs = first.iter().zip(second).zip(wanted);
-            if pairs.clone().all(|((x, y), wanted)| *x.max(y) == *wanted as i64) {
-                return Some(Predictor::Larger(*a, *b));
-            }
-        }
-    }
-    None
 }

@@ -66,6 +66,17 @@ fn same_tag(cells: &Cells, tag: Tag) -> impl Iterator<Item = Option<u64>> + '_ {
 }
 
 impl Predictor {
+    /// The other columns that it works from.
+    pub fn operands(self) -> impl Iterator<Item = PathId> {
+        let (a, b) = match self {
+            Predictor::Other(a) | Predictor::OtherChange(a) => (Some(a), None),
+            Predictor::Formula(f) => (Some(f.a), (!f.operation.needs_old()).then_some(f.b)),
+            Predictor::Larger(a, b) => (Some(a), Some(b)),
+            _ => (None, None),
+        };
+        a.into_iter().chain(b)
+    }
+
     /// It works from the cell's old value, which an inserted cell has not.
     pub fn needs_old(self) -> bool {
         match self {

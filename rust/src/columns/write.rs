@@ -1,7 +1,6 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
 use super::blobs;
-use super::formulas;
 use super::plan::{Choice, choose, own_cost, sample_of};
 use super::view::{MISSING, View};
 use super::words::{self, Predictor, Stream};
@@ -76,15 +75,6 @@ const COSTLY: f64 = 14.0;
 /// True if the column's numbers cost much when coded by themselves.
 pub fn is_costly(column: &Column<'_>) -> bool {
     with_numbers(column, |stream, view| own_cost(stream, view) > COSTLY).unwrap_or(false)
-}
-
-/// How most of the column's numbers can be worked out from other columns; `known` served before.
-pub fn find_formula(column: &Column<'_>, operands: &[PathId], known: Option<Predictor>) -> Option<Predictor> {
-    let find = |stream: &Stream<'_>, view: &View<'_>| match known {
-        Some(known) if formulas::serves(known, stream, operands, view) => Some(known),
-        _ => formulas::find(stream, operands, view),
-    };
-    with_numbers(column, find).flatten()
 }
 
 /// The floats of a column, or its ints, whichever are more.

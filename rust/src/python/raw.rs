@@ -344,7 +344,7 @@ impl<'w> Dict<'w> {
     #[inline(always)]
     pub fn len(self) -> usize {
         // SAFETY: exactly a dict
-        unsafe { ffi::PyDict_Size(self.0.pointer) as usize }
+        unsafe { (*self.0.pointer.cast::<ffi::PyDictObject>()).ma_used as usize }
     }
 
     #[inline(always)]

@@ -22,7 +22,7 @@ use crate::table::{Cell, Table};
 const HOLE: Cell = Cell { tag: 254, word: 0 };
 
 /// Records that are brought into the cache together, before the first of them is read.
-const BLOCK: usize = 16;
+const BLOCK: usize = 32;
 
 /// What a leaf is found to be.
 pub enum Found<'w> {
@@ -128,13 +128,20 @@ impl<'a> Capture<'a> {
         self.target.reserve(records.len());
         self.plain.reserve(records.len());
         let mut symbol = Vec::new();
+        let (mut places_of, mut places) = (None, Vec::new());
         for (start, block) in records.chunks(BLOCK).enumerate() {
             let wanted = |i: usize| only.is_none_or(|only| only.get(start * BLOCK + i) == Some(&true));
             for row in self.table.rows.iter().skip(start * BLOCK).take(BLOCK) {
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }
-            fetch(block, &wanted, &walk);
+            let expected = self.table.rows.get(start * BLOCK).map(|row| row.shape).or(self.last_shape);
+            if expected != places_of {
+                places_of = expected;
+                let shape = expected.map(|shape| &self.table.names.shapes[shape as usize]);
+                places = shape.map_or_else(Vec::new, |shape| shape.inner_places().collect());
+            }
+            fetch(block, &wanted, &places, &walk);
             for (i, Pair { key, value }) in block.iter().enumerate() {
                 let Some(text) = Str::of(*key, walk.types) else {
                     let name = key.type_name(&walk);
@@ -506,22 +513,30 @@ impl<'a> Capture<'a> {
 
 /// Brings a block of records into the cache, level by level, so that many misses are under way at a time. On a heap
 /// in which objects lie in the order in which they are read it costs a little; on a fragmented one it halves the walk.
-fn fetch<'w>(block: &[Pair<'w>], wanted: &impl Fn(usize) -> bool, walk: &Walk<'_>) {
-    let mut dicts: [Option<Dict<'w>>; BLOCK] = [None; BLOCK];
+/// `places` tells where a record is expected to have dicts.
+fn fetch<'w>(block: &[Pair<'w>], wanted: &impl Fn(usize) -> bool, places: &[usize], walk: &Walk<'_>) {
+    let mut tables: [&[Pair<'w>]; BLOCK] = [&[]; BLOCK];
     for Pair { key, value } in block {
         key.prefetch();
         value.prefetch();
     }
-    for (i, Pair { value, .. }) in block.iter().enumerate() {
-        dicts[i] = Dict::of(*value, walk.types).filter(|_| wanted(i));
-        dicts[i].into_iter().for_each(Dict::prefetch_table);
+    let record = |i: usize| Dict::of(block[i].value, walk.types).filter(|_| wanted(i));
+    (0..block.len()).filter_map(record).for_each(Dict::prefetch_table);
+    for (i, table) in tables.iter_mut().enumerate().take(block.len()) {
+        *table = record(i).and_then(|dict| dict.entries(walk.types)).unwrap_or_default();
+        table.iter().for_each(|pair| pair.value.prefetch());
     }
-    let dicts = || dicts.iter().flatten().copied();
-    let values = |dict: Dict<'w>| dict.entries(walk.types).unwrap_or_default();
-    dicts().for_each(|dict| values(dict).iter().for_each(|pair| pair.value.prefetch()));
-    let inner = || dicts().flat_map(values).filter_map(|pair| Dict::of(pair.value, walk.types));
+    let inner = || {
+        let at = |table: &'w [Pair<'w>], place: &usize| table.get(*place).map(|pair| pair.value);
+        let values =
+            tables.iter().flat_map(move |table| places.iter().filter_map(move |place| at(table, place)));
+        values.filter_map(|value| Dict::of(value, walk.types))
+    };
     inner().for_each(Dict::prefetch_table);
-    inner().for_each(|dict| values(dict).iter().for_each(|pair| pair.value.prefetch()));
+    inner().for_each(|dict| {
+        let table = dict.entries(walk.types).unwrap_or_default();
+        table.iter().for_each(|pair| pair.value.prefetch());
+    });
 }
 
 /// Leaves whose cell needs nothing but the object.

@@ -63,6 +63,13 @@ impl Shape {
         self.paths.is_empty()
     }
 
+    /// Where dicts stand among the values of the record itself.
+    pub fn inner_places(&self) -> impl Iterator<Item = usize> + '_ {
+        let entries: &[Entry] = if self.is_leaf() { &[] } else { self.dict(0) };
+        let is_dict = |entry: &Entry| matches!(entry.child, Child::Dict(_));
+        entries.iter().enumerate().filter(move |(_, entry)| is_dict(entry)).map(|(at, _)| at)
+    }
+
     pub fn is_leaf(&self) -> bool {
         *self.paths == [ROOT]
     }
