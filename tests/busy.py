@@ -84,7 +84,7 @@ def tweak(rng: random.Random, record: Record) -> None:
     if kind == 0:
         record["odd"] = rng.choice(ODD)
     elif kind == 1:
-        record[rng.choice(["noise", "venue", "n", "day"])] = rng.choice(ODD)
+        record[rng.choice(["noise", "venue", "n", "flag"])] = rng.choice(ODD)
     elif kind == 2:
         record[f"extra {rng.randrange(5)}"] = rng.choice(ODD)
     elif kind == 3:

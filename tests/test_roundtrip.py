@@ -217,7 +217,7 @@ def test_busy_columns(mood: busy.Mood, seed: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("mood", [busy.calm, busy.wild])
 def test_busy_columns_at_length(mood: busy.Mood) -> None:
-    for seed in range(40):
+    for seed in range(20):
         stream = Stream()
         for snapshot in islice(busy.frames(seed, rows=300, mood=mood), 10):
             stream.step(snapshot)
