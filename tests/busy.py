@@ -84,7 +84,7 @@ def tweak(rng: random.Random, record: Record) -> None:
     if kind == 0:
         record["odd"] = rng.choice(ODD)
     elif kind == 1:
-        record[rng.choice(["noise", "venue", "n", "day"])] = rng.choice(ODD)
+        record[rng.choice(["noise", "venue", "n", "flag"])] = rng.choice(ODD)
     elif kind == 2:
         record[f"extra {rng.randrange(5)}"] = rng.choice(ODD)
     elif kind == 3:
@@ -109,12 +109,8 @@ Mood = Callable[[random.Random, Record, datetime], None]
 
 def calm(rng: random.Random, record: Record, now: datetime) -> None:
     """Whole columns change in an orderly way."""
-    if (
-        type(record.get("day")) is dict
-        and type(record.get("n")) is int
-        and "trade" in record
-        and "quote" in record
-    ):
+    kinds = {"day": dict, "trade": dict, "quote": dict, "n": int, "ns": int, "money": Decimal}
+    if all(type(record.get(key)) is kind for key, kind in kinds.items()):
         trade(rng, record, now)
 
 

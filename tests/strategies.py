@@ -22,6 +22,20 @@ Strategy = st.SearchStrategy[Any]
 Draw = Callable[[Strategy], Any]
 
 
+_NAMED: dict[str, Strategy] = {}
+
+
+@st.composite
+def a(draw: st.DrawFn, name: str) -> Any:
+    return draw(_NAMED[name])
+
+
+def named(name: str, strategy: Strategy) -> Strategy:
+    """The strategy under a short name: hypothesis prints strategies, and refuses to print one of 35 kB."""
+    _NAMED[name] = strategy
+    return a(name)
+
+
 # --- leaves
 
 
@@ -142,7 +156,7 @@ NUMPY = st.one_of(
     st.text("aé1", max_size=9).map(np.str_),
     st.binary(max_size=9).map(lambda data: np.bytes_(data.rstrip(b"\0"))),
 )
-SCALARS = st.one_of(PLAIN_SCALARS, PLAIN_SCALARS, ENUMS, NUMPY)
+SCALARS = named("scalar", st.one_of(PLAIN_SCALARS, PLAIN_SCALARS, ENUMS, NUMPY))
 
 
 # --- records
@@ -200,12 +214,15 @@ class Bar(msgspec.Struct, rename="camel"):  # a rename is for JSON; the fields a
 
 
 QUOTES = st.builds(Quote, p=FLOATS, s=st.integers(), t=st.none() | st.datetimes(), side=st.sampled_from(Side))
-MODELS = st.one_of(
-    QUOTES,
-    st.builds(Ticker, quote=QUOTES, tags=st.lists(TEXTS.filter(str.isascii), max_size=2)),
-    st.builds(Trade, SCALARS, TEXTS, st.none() | st.builds(Slots, SCALARS, SCALARS)),
-    st.builds(Slots, SCALARS, SCALARS),
-    st.builds(Bar, SCALARS, SCALARS),
+MODELS = named(
+    "model",
+    st.one_of(
+        QUOTES,
+        st.builds(Ticker, quote=QUOTES, tags=st.lists(TEXTS.filter(str.isascii), max_size=2)),
+        st.builds(Trade, SCALARS, TEXTS, st.none() | st.builds(Slots, SCALARS, SCALARS)),
+        st.builds(Slots, SCALARS, SCALARS),
+        st.builds(Bar, SCALARS, SCALARS),
+    ),
 )
 
 
@@ -236,8 +253,9 @@ def items(depth: int) -> Strategy:
     return st.one_of(ends, st.lists(inner, max_size=3), st.lists(inner, max_size=2).map(tuple), dicts(inner))
 
 
-SEQUENCES = st.one_of(st.lists(items(2), max_size=4), st.lists(items(2), max_size=3).map(tuple))
-LEAVES = st.one_of(SCALARS, SCALARS, SCALARS, SEQUENCES)
+ITEMS = named("item", items(2))
+SEQUENCES = st.one_of(st.lists(ITEMS, max_size=4), st.lists(ITEMS, max_size=3).map(tuple))
+LEAVES = named("leaf", st.one_of(SCALARS, SCALARS, SCALARS, SEQUENCES))
 
 
 def nested(depth: int) -> Strategy:
@@ -246,7 +264,7 @@ def nested(depth: int) -> Strategy:
     return dicts(values)
 
 
-RECORDS = st.one_of(nested(4), nested(4), nested(2), MODELS, LEAVES)
+RECORDS = named("record", st.one_of(nested(4), nested(4), nested(2), MODELS, LEAVES))
 SNAPSHOTS: st.SearchStrategy[Snapshot] = st.dictionaries(SYMBOLS, RECORDS, max_size=6)
 
 

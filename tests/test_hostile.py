@@ -221,7 +221,7 @@ def test_both_decoders_agree_on_damaged_bodies() -> None:
 @pytest.mark.long
 def test_both_decoders_agree_on_damaged_bodies_at_length() -> None:
     for seed in range(2, 12):
-        agree_on_damage(seed, count=50_000)
+        agree_on_damage(seed, count=20_000)
 
 
 # --- made by hand

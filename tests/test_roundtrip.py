@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import busy
 import reference_decoder as reference
 import snapdelta
 from exact import assert_same, same
@@ -125,19 +126,19 @@ def test_every_edge_as_the_record_itself() -> None:
 
 
 @given(SNAPSHOTS)
-@settings(max_examples=150)
+@settings(max_examples=250)
 def test_any_snapshot(snapshot: Snapshot) -> None:
     full_trip(snapshot)
 
 
 @given(tables())
-@settings(max_examples=100)
+@settings(max_examples=300)
 def test_any_table(snapshot: Snapshot) -> None:
     full_trip(snapshot)
 
 
 @given(SNAPSHOTS, SNAPSHOTS)
-@settings(max_examples=100)
+@settings(max_examples=200)
 def test_any_snapshot_after_any_other(before: Snapshot, after: Snapshot) -> None:
     delta_trip(before, after)
 
@@ -154,7 +155,7 @@ def follow(frames: list[Snapshot]) -> None:
 
 
 @given(sequences())
-@settings(max_examples=250)
+@settings(max_examples=400)
 def test_any_sequence(frames: list[Snapshot]) -> None:
     follow(frames)
 
@@ -167,7 +168,7 @@ def test_any_sequence_at_length(frames: list[Snapshot]) -> None:
 
 
 @given(st.lists(LEAVES, min_size=1, max_size=12), st.lists(LEAVES, min_size=1, max_size=12))
-@settings(max_examples=150)
+@settings(max_examples=400)
 def test_mixed_types_in_one_column(old: list[Any], new: list[Any]) -> None:
     before = {str(n): {"x": value} for n, value in enumerate(old)}
     after = {str(n): {"x": value} for n, value in enumerate(new)}
@@ -196,6 +197,30 @@ def test_a_market(kind: Kind) -> None:
         delta_trip(before, snapshot)
         before = snapshot
     stream.check_full()
+
+
+@pytest.mark.parametrize("mood", [busy.calm, busy.wild])
+@pytest.mark.parametrize("seed", range(3))
+def test_busy_columns(mood: busy.Mood, seed: int) -> None:
+    """Every encoding of a column, and every type in it."""
+    stream = Stream()
+    before: Snapshot = {}
+    encodings: set[str] = set()
+    for snapshot in islice(busy.frames(seed, rows=120, mood=mood), 5):
+        frame = stream.step(snapshot)
+        encodings |= {column.encoding.split()[0] for column in snapdelta.inspect(frame).columns}
+        delta_trip(before, snapshot)
+        before = snapshot
+    assert encodings >= {"blobs", "copy", "decimals", "residuals"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mood", [busy.calm, busy.wild])
+def test_busy_columns_at_length(mood: busy.Mood) -> None:
+    for seed in range(20):
+        stream = Stream()
+        for snapshot in islice(busy.frames(seed, rows=300, mood=mood), 10):
+            stream.step(snapshot)
 
 
 @pytest.mark.long

@@ -47,6 +47,9 @@ class Following(RuleBasedStateMachine):
     @rule(key=st.sampled_from(["x", "a.b", ""]), value=st.integers(0, 3) | st.floats())
     def in_place(self, key: str, value: Any) -> None:
         """The caller changes the dict that was sent before, and sends it again."""
+        rows = self.snapshot.items()
+        self.snapshot = {symbol: dict(row) if type(row) is dict else row for symbol, row in rows}
+        self.send()
         self.before = copy.deepcopy(self.snapshot)
         for record in self.snapshot.values():
             if type(record) is dict:
@@ -118,7 +121,7 @@ class FollowingAtLength(Following):
     pass
 
 
-Following.TestCase.settings = settings(max_examples=100, stateful_step_count=20)
-FollowingAtLength.TestCase.settings = settings(max_examples=1500, stateful_step_count=40)
+Following.TestCase.settings = settings(max_examples=200, stateful_step_count=25)
+FollowingAtLength.TestCase.settings = settings(max_examples=3000, stateful_step_count=40)
 TestFollowing = Following.TestCase
 TestFollowingAtLength = pytest.mark.long(FollowingAtLength.TestCase)

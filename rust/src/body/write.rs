@@ -88,10 +88,12 @@ fn records<'a>(
     reshaped.chain(changes.added.iter().map(|added| (None, added.record)))
 }
 
+/// A column with so many inserts will have one in most added rows. Before, room for all would be rows x columns.
+const COMMON: usize = 64;
+
 fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
     let mut inserts: Vec<Inserts> = Vec::new();
     inserts.resize_with(table.names.paths.len(), Inserts::default);
-    let expected = if changes.added.len() > 64 { changes.added.len() } else { 0 };
     for (number, (old_shape, record)) in (0..).zip(records(table, changes)) {
         let shape = &table.names.shapes[record.shape as usize];
         for (position, path) in shape.paths.iter().enumerate() {
@@ -99,9 +101,9 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
                 continue;
             }
             let column = &mut inserts[*path as usize];
-            if column.rows.is_empty() && expected > 0 && shape.len() < 1024 {
-                column.rows.reserve(expected);
-                column.cells.reserve(expected);
+            if column.rows.len() == COMMON {
+                column.rows.reserve(changes.added.len());
+                column.cells.reserve(changes.added.len());
             }
             column.rows.push(number);
             column.cells.push(changes.cells.get(record.start + position));

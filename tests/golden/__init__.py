@@ -1,0 +1,1 @@
+"""Frames of released formats, and what they hold."""
