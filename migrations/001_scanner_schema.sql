@@ -80,5 +80,3 @@ BEGIN
 END $$;
 
 CREATE INDEX IF NOT EXISTS scan_results_symbol_time_idx ON scan_results (symbol, time DESC);
-
-RESET client_min_messages;

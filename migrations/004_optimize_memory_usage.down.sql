@@ -12,7 +12,7 @@ SET lock_timeout = '60s';
 DO $$
 BEGIN
     IF NOT pg_try_advisory_lock(hashtext('snapdelta migration')) THEN
-        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database();
+        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database() USING ERRCODE = 'lock_not_available';
     END IF;
     IF to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL THEN
         RAISE EXCEPTION 'snapdelta: 004_optimize_memory_usage was never applied in schema "%", there is nothing to revert', current_schema();

@@ -56,7 +56,7 @@ SELECT set_config('snapdelta.settings', jsonb_build_object(
 DO $$
 BEGIN
     IF NOT pg_try_advisory_lock(hashtext('snapdelta migration')) THEN
-        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database();
+        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database() USING ERRCODE = 'lock_not_available';
     END IF;
 END $$;
 

@@ -1,0 +1,40 @@
+"""Up, jobs, down and up again: every bucket of 20 days is there and right at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from snapdelta import timescale
+from timescale import jobs
+from timescale.conftest import Aged, Database
+from timescale.scanner import assert_history, insert, scan
+
+Make = Callable[[str | None], Database]
+
+
+def test_cycle(database: Make, aged: Aged) -> None:
+    db = database(aged.name)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        assert_history(connection, aged.rows)
+        jobs.run_jobs(connection)
+        assert_history(connection, aged.rows)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection, seed=2)
+        assert_history(connection, aged.rows)
+        # Only whole chunks go, and the old ones are 7 days wide.
+        assert jobs.oldest(connection) <= timedelta(days=3 + 7)
+        assert all(compressed for _, end, compressed in jobs.chunks(connection, "scan_results") if end < jobs.now(connection) - timedelta(hours=2))
+    timescale.down(db.dsn)
+    with db.connect() as connection:
+        assert_history(connection, aged.rows)
+        jobs.run_jobs(connection)
+        assert_history(connection, aged.rows)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection, seed=3)
+        assert_history(connection, aged.rows)
