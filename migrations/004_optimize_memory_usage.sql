@@ -384,6 +384,14 @@ END $$;
 -- ---------------------------------------------------------------- policies: add, or replace what differs
 -- add_..._policy(if_not_exists => true) keeps an older policy with other arguments, so what differs is removed and
 -- added in one transaction. One that is right stays, with its history of runs.
+--
+-- From 2.19 on a refresh goes in batches, one bucket each unless told: 2,880 transactions for two days of minutes.
+-- A day of minutes or a week of hours is one here; NULL where there are no batches.
+CREATE OR REPLACE FUNCTION pg_temp.buckets_per_batch(relation text) RETURNS int LANGUAGE sql STABLE AS $$
+    SELECT CASE relation WHEN 'scan_results_1min' THEN 1440 ELSE 168 END
+    FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames) LIMIT 1
+$$;
+
 CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wanted jsonb, every interval) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     job record;
@@ -393,7 +401,9 @@ BEGIN
     FOR job IN SELECT * FROM pg_temp.jobs_of(relation, procedure) ORDER BY job_id LOOP
         IF right_one IS NULL AND job.scheduled AND job.schedule_interval = every AND NOT EXISTS (
                SELECT FROM jsonb_each_text(wanted) AS w (key, value)
-               WHERE (job.config ->> w.key)::interval IS DISTINCT FROM w.value::interval) THEN
+               WHERE (job.config ->> w.key)::interval IS DISTINCT FROM w.value::interval)
+           AND (procedure <> 'policy_refresh_continuous_aggregate'
+                OR (job.config ->> 'buckets_per_batch')::int IS NOT DISTINCT FROM pg_temp.buckets_per_batch(relation)) THEN
             right_one := job.job_id;
         ELSE
             PERFORM delete_job(job.job_id);
@@ -406,8 +416,8 @@ BEGIN
         WHEN 'policy_retention' THEN
             PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every);
         WHEN 'policy_refresh_continuous_aggregate' THEN
-            PERFORM add_continuous_aggregate_policy(target, start_offset => (wanted ->> 'start_offset')::interval,
-                end_offset => (wanted ->> 'end_offset')::interval, schedule_interval => every);
+            EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval%s)',
+                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
         WHEN 'policy_compression' THEN
             IF pg_temp.columnstore() THEN
                 EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval)', target, wanted ->> 'compress_after', every);

@@ -11,8 +11,9 @@ from itertools import count
 import psycopg
 import pytest
 
+from snapdelta import timescale
 from timescale.bed import Bed, open_bed, why_no_wasm
-from timescale.jobs import now
+from timescale.jobs import now, run_jobs
 from timescale.scanner import Row, insert, scan
 
 _NUMBER = count(1)
@@ -59,7 +60,11 @@ def bed() -> Iterator[Bed]:
     opened.close()
 
 
-Template = Callable[[str, str, list[Row]], str]
+@pytest.fixture
+def moving_clock(bed: Bed) -> None:
+    """For tests that move the server's clock."""
+    if not bed.moves_clock:
+        pytest.skip("the clock of a native server cannot be moved")
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +107,28 @@ def aged(bed: Bed, empty: str) -> Iterator[Aged]:
     bed.drop(name)
 
 
+@pytest.fixture(scope="session")
+def healthy(bed: Bed, aged: Aged) -> Iterator[Aged]:
+    """`aged`, migrated, with narrow chunks and every job run: nothing is wrong with it."""
+    name = "snapdelta_test_healthy"
+    dsn = bed.create(name, aged.name)
+    timescale.up(dsn)
+    timescale.rewrite(dsn, run=True)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        run_jobs(connection)
+    yield Aged(name, aged.rows, aged.until)
+    bed.drop(name)
+
+
+Make = Callable[[str], Database]
+
+
 @pytest.fixture
-def database(bed: Bed) -> Iterator[Callable[[str | None], Database]]:
+def database(bed: Bed) -> Iterator[Make]:
     """Makes a copy of a template for this test alone."""
     made: list[str] = []
 
-    def make(template: str | None) -> Database:
+    def make(template: str) -> Database:
         name = f"snapdelta_test_{next(_NUMBER)}"
         dsn = bed.create(name, template)
         made.append(name)

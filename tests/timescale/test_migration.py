@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-
-import pytest
 
 from snapdelta import timescale
 from timescale import jobs
-from timescale.conftest import Aged, Database
-from timescale.scanner import assert_history, insert, scan
-
-Make = Callable[[str | None], Database]
+from timescale.conftest import Aged, Make
+from timescale.scanner import assert_history
 
 
 def test_cycle(database: Make, aged: Aged) -> None:
