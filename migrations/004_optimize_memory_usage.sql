@@ -513,8 +513,23 @@ BEGIN
 END $$;
 
 -- ---------------------------------------------------------------- backfill
+-- From when on the rows below an aggregate are complete, as far as this migration has had a hand in dropping them.
+CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    kept_for text := CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END;
+    since timestamptz;
+BEGIN
+    IF pg_temp.relation('snapdelta_migrations') IS NOT NULL THEN
+        SELECT CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL
+                    THEN coalesce(reverted_at, now()) - (settings ->> kept_for)::interval END
+        INTO since FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
+    END IF;
+    RETURN coalesce(since, '-infinity');
+END $$;
+
 -- The refreshes that fill what is missing, and touch nothing else. A bucket that holds more samples than the
 -- level below still has rows for has lost some of them to retention: refreshing it would lose them here too.
+-- Buckets from before the rows are complete are left alone: late rows there would replace what was.
 CREATE OR REPLACE FUNCTION pg_temp.missing(view text) RETURNS TABLE (starts timestamptz, ends timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
     width interval := CASE view WHEN 'scan_results_1min' THEN interval '1 minute' ELSE interval '1 hour' END;
@@ -535,15 +550,20 @@ BEGIN
             GROUP BY bucket),
         runs AS (SELECT *, count(*) FILTER (WHERE holds_more) OVER (ORDER BY bucket) AS run FROM buckets)
         SELECT min(bucket), max(bucket) + %3$L::interval FROM runs
-        WHERE lacks AND NOT holds_more AND bucket + %3$L::interval <= now()
+        WHERE lacks AND NOT holds_more AND bucket + %3$L::interval <= now() AND bucket >= %4$L::timestamptz
         GROUP BY run, time_bucket('1 day', bucket) ORDER BY 1
-    $query$, source, pg_temp.materialized(view), width);
+    $query$, source, pg_temp.materialized(view), width, pg_temp.complete_since(view));
 END $$;
 
-SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz)', pg_temp.relation('scan_results_1min'), starts, ends)
-FROM pg_temp.missing('scan_results_1min') \gexec
-SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz)', pg_temp.relation('scan_results_1hour'), starts, ends)
-FROM pg_temp.missing('scan_results_1hour') \gexec
+-- The refresh's statement; forced where that can be said (it may hold a bucket for up to date that was deleted by hand).
+CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)', pg_temp.relation(view), starts, ends,
+                  (SELECT ', force => true' FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames) LIMIT 1))
+    FROM pg_temp.missing(view)
+$$;
+
+SELECT * FROM pg_temp.refreshes('scan_results_1min') \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1hour') \gexec
 
 -- ---------------------------------------------------------------- the aggregates' policies
 DO $$

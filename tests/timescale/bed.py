@@ -34,8 +34,10 @@ class Bed(Protocol):
     def drop(self, name: str) -> None: ...
 
     def advance(self, by: timedelta) -> None:
-        """Moves what `now()` says."""
+        """Moves what `now()` says, for all databases."""
         ...
+
+    def reset_clock(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -81,6 +83,9 @@ class WasmBed:
     def advance(self, by: timedelta) -> None:
         self._offset += by
         self._ask({"do": "clock", "offset_ms": self._offset / timedelta(milliseconds=1)})
+
+    def reset_clock(self) -> None:
+        self.advance(-self._offset)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -138,6 +143,9 @@ class NativeBed:
 
     def advance(self, by: timedelta) -> None:
         raise NotImplementedError("the clock of a native server cannot be moved")
+
+    def reset_clock(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

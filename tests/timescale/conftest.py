@@ -61,10 +61,12 @@ def bed() -> Iterator[Bed]:
 
 
 @pytest.fixture
-def moving_clock(bed: Bed) -> None:
-    """For tests that move the server's clock."""
+def moving_clock(bed: Bed) -> Iterator[None]:
+    """For tests that move the server's clock; it is put back after each."""
     if not bed.moves_clock:
         pytest.skip("the clock of a native server cannot be moved")
+    yield
+    bed.reset_clock()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,9 @@ import pytest
 
 from snapdelta import timescale
 from snapdelta.errors import MigrationError, MigrationSettingError
+from snapdelta.timescale.apply import execute
 from snapdelta.timescale.facts import collect
+from snapdelta.timescale.files import SCHEMA, load
 from snapdelta.timescale.verification import judge
 from timescale import jobs
 from timescale.conftest import Aged, Database, Make
@@ -85,13 +87,12 @@ def test_wide_chunks_are_neither_compressed_nor_dropped(old: Database) -> None:
 
 def test_narrow_chunks_from_the_start(database: Make, empty: str) -> None:
     db = database(empty)
-    timescale.up(db.dsn)
     with db.connect() as connection:
+        execute(connection, load(SCHEMA), {})
         now = jobs.now(connection)
         rows = scan(now - 5 * DAY, now, every=timedelta(minutes=30))
         insert(connection, rows)
-        jobs.run_jobs(connection, only=jobs.REFRESH)
-    timescale.up(db.dsn)  # rows of 5 days at once are more than the refresh window holds
+    timescale.up(db.dsn)
     with db.connect() as connection:
         jobs.run_jobs(connection)
         all_chunks = jobs.chunks(connection, "scan_results")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 
@@ -17,21 +15,6 @@ from timescale.scanner import assert_history
 
 # What only reads, or makes functions that go with the session, leaves nothing behind to be tested.
 PASSIVE = ("SET ", "SELECT set_config", "CREATE OR REPLACE FUNCTION pg_temp.")
-
-
-def steps(connection: psycopg.Connection) -> Iterator[tuple[str, bool]]:
-    """The migration's statements as they are sent one by one; the flag: something may have changed since the last."""
-    values = checked(None)
-    begun = False
-    for statement in load(OPTIMIZE).statements:
-        sent = statement.render(values)
-        begun = begun or "snapdelta_migrations (" in sent
-        yield sent, begun and not sent.startswith(PASSIVE)
-        rows = connection.execute(sent.encode())
-        if statement.ending == "gexec":
-            for (command,) in rows.fetchall():
-                yield command, True
-                connection.execute(command.encode())
 
 
 def kill_points() -> list[int]:

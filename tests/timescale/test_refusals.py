@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
@@ -37,9 +38,11 @@ def psql(db: Database, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def unchanged(bed: Bed, aged: Aged) -> Database:
+def unchanged(bed: Bed, aged: Aged) -> Iterator[Database]:
     """A copy of the old tables that every refusal must leave as it is."""
-    return Database(bed, "snapdelta_test_refusals", bed.create("snapdelta_test_refusals", aged.name))
+    name = "snapdelta_test_refusals"
+    yield Database(bed, name, bed.create(name, aged.name))
+    bed.drop(name)
 
 
 BROKEN = {

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 from snapdelta.errors import MigrationSettingError
 from snapdelta.timescale.files import OPTIMIZE, load
 
-NO_PERIOD = ("other_definition", "compression_names")
+CHOICES = {"other_definition": ("refuse", "rename"), "compression_names": ("auto", "old", "new")}
+WHOLE_DAYS = ("slots_chunk", "daily_chunk")
 
 _UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _PERIOD = re.compile(r"\s*(?:(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)|(?P<clock>\d+:\d\d(?::\d\d(?:\.\d+)?)?))\s*")
@@ -87,7 +88,7 @@ class Settings:
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self.texts: dict[str, str] = load(OPTIMIZE).values(given or {})
         self.periods: dict[str, timedelta] = {
-            name: parse_period(name, text) for name, text in self.texts.items() if name not in NO_PERIOD
+            name: parse_period(name, text) for name, text in self.texts.items() if name not in CHOICES
         }
 
     def __getitem__(self, name: str) -> timedelta:
@@ -114,6 +115,14 @@ class Settings:
                 f"{rule.left} ({self.texts[rule.left]}) must be {rule.operator} {rule.right} "
                 f"({self.texts[rule.right]}){slack}: {rule.reason}"
             )
+        for name in WHOLE_DAYS:
+            if self[name] % timedelta(days=1):
+                raise MigrationSettingError(
+                    f"{name} ({self.texts[name]}) must be whole days, its table is partitioned by a date"
+                )
+        for name, words in CHOICES.items():
+            if self.texts[name] not in words:
+                raise MigrationSettingError(f"{name} must be {' or '.join(words)}, not {self.texts[name]}")
 
 
 def spell(period: timedelta) -> str:
