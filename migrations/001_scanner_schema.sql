@@ -8,6 +8,9 @@ SET client_min_messages = warning;
 
 DO $$
 BEGIN
+    IF NOT pg_try_advisory_lock(hashtext('snapdelta migration')) THEN
+        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database() USING ERRCODE = 'lock_not_available';
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
         RAISE EXCEPTION 'snapdelta: the timescaledb extension is not installed in database "%"; run CREATE EXTENSION timescaledb as a superuser, then run this file again', current_database();
     END IF;
@@ -80,3 +83,5 @@ BEGIN
 END $$;
 
 CREATE INDEX IF NOT EXISTS scan_results_symbol_time_idx ON scan_results (symbol, time DESC);
+
+SELECT pg_advisory_unlock(hashtext('snapdelta migration')) AS unlocked \gset snapdelta_

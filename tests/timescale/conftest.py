@@ -104,7 +104,9 @@ def aged(bed: Bed, empty: str) -> Iterator[Aged]:
             """INSERT INTO volume_slots SELECT now()::date - d, s, n, '09:30', 1000 * n, n, 10 + n
                FROM generate_series(0, 30) d, unnest(ARRAY['AAPL', 'MSFT']) s, generate_series(1, 5) n"""
         )
-        connection.execute("INSERT INTO market_data_daily SELECT now()::date - d, 'AAPL', d FROM generate_series(0, 200) d")
+        connection.execute(
+            "INSERT INTO market_data_daily SELECT now()::date - d, 'AAPL', d FROM generate_series(0, 200) d"
+        )
     yield Aged(name, rows, until)
     bed.drop(name)
 

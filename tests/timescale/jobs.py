@@ -53,7 +53,8 @@ def chunks(connection: psycopg.Connection, hypertable: str) -> list[tuple[dateti
 def materialized(connection: psycopg.Connection, view: str) -> str:
     """The name of the hypertable that holds an aggregate's rows."""
     row = connection.execute(
-        "SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = %s", (view,)
+        "SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = %s",
+        (view,),
     ).fetchone()
     assert row is not None
     return str(row[0])

@@ -40,7 +40,9 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
 
-def scan(start: datetime, end: datetime, *, every: timedelta, symbols: Iterable[str] = SYMBOLS, seed: int = 1) -> list[Row]:
+def scan(
+    start: datetime, end: datetime, *, every: timedelta, symbols: Iterable[str] = SYMBOLS, seed: int = 1
+) -> list[Row]:
     """Rows from `start` to `end`: at each step one to three a symbol, some in the same minute, with NULLs."""
     random_ = random.Random(seed)
     rows: list[Row] = []
@@ -86,7 +88,8 @@ def insert(connection: psycopg.Connection, rows: list[Row]) -> None:
     for at in range(0, len(rows), 4000):
         text = json.dumps(rows[at : at + 4000], default=str)
         connection.execute(
-            "INSERT INTO scan_results SELECT * FROM jsonb_populate_recordset(NULL::scan_results, %s::jsonb)", (text,)
+            "INSERT INTO scan_results SELECT * FROM jsonb_populate_recordset(NULL::scan_results, %s::jsonb)",
+            (text,),
         )
 
 
@@ -136,7 +139,11 @@ def assert_history(connection: psycopg.Connection, rows: list[Row]) -> None:
     for view, width in (("scan_results_1min", MINUTE), ("scan_results_1hour", HOUR)):
         wanted, found = expected(rows, width), stored(connection, view)
         missing, foreign = wanted.keys() - found.keys(), found.keys() - wanted.keys()
-        assert not missing, f"{view}: {len(missing)} of {len(wanted)} buckets are gone, the first {min(missing)}"
+        assert not missing, (
+            f"{view}: {len(missing)} of {len(wanted)} buckets are gone, the first {min(missing)}"
+        )
         assert not foreign, f"{view}: {len(foreign)} buckets too many, the first {min(foreign)}"
         wrong = [key for key in wanted if wanted[key] != found[key]]
-        assert not wrong, f"{view}: {len(wrong)} buckets are wrong, the first: {found[wrong[0]]} != {wanted[wrong[0]]}"
+        assert not wrong, (
+            f"{view}: {len(wrong)} buckets are wrong, the first: {found[wrong[0]]} != {wanted[wrong[0]]}"
+        )

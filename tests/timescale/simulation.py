@@ -34,7 +34,13 @@ class Simulation:
             start = self.now()
             self.database.bed.advance(STEP)
             self.steps += 1
-            new = scan(start, start + STEP - timedelta(minutes=10), every=timedelta(hours=2), symbols=("AAPL", "NVDA"), seed=self.steps)
+            new = scan(
+                start,
+                start + STEP - timedelta(minutes=10),
+                every=timedelta(hours=2),
+                symbols=("AAPL", "NVDA"),
+                seed=self.steps,
+            )
             insert(self.connection, new)
             self.rows += new
             if with_jobs:
@@ -43,7 +49,13 @@ class Simulation:
     def late(self, age: timedelta, *, counts: bool = True) -> None:
         """Rows arrive `age` late, into a bucket that is there and one that is not."""
         when = self.now() - age
-        new = scan(when, when + timedelta(minutes=2), every=timedelta(hours=1), symbols=("AAPL", "LATE"), seed=-self.steps)
+        new = scan(
+            when,
+            when + timedelta(minutes=2),
+            every=timedelta(hours=1),
+            symbols=("AAPL", "LATE"),
+            seed=-self.steps,
+        )
         insert(self.connection, new)
         if counts:
             self.rows += new
@@ -53,17 +65,24 @@ class Simulation:
         # Once more: in the last step the hours may have been refreshed before the minutes were.
         jobs.run_jobs(self.connection)
         now = self.now()
-        for view, width, kept, chunk in (("scan_results_1min", MINUTE, 30 * DAY, DAY), ("scan_results_1hour", HOUR, 180 * DAY, 7 * DAY)):
+        for view, width, kept, chunk in (
+            ("scan_results_1min", MINUTE, 30 * DAY, DAY),
+            ("scan_results_1hour", HOUR, 180 * DAY, 7 * DAY),
+        ):
             wanted, found = expected(self.rows, width), stored(self.connection, view)
             recent = {key for key in wanted if key[0] >= now - kept}
             gone = [key for key in recent if key not in found]
             assert not gone, f"{view}: {len(gone)} buckets are gone, the first {min(gone)}"
             wrong = [key for key, bucket in found.items() if wanted.get(key) != bucket]
-            assert not wrong, f"{view}: {len(wrong)} buckets are wrong, the first {describe(wrong[0], wanted, found)}"
+            assert not wrong, (
+                f"{view}: {len(wrong)} buckets are wrong, the first {describe(wrong[0], wanted, found)}"
+            )
             assert now - min(key[0] for key in found) <= kept + chunk + STEP
         assert jobs.oldest(self.connection) <= 3 * DAY + HOUR + STEP
         held = jobs.chunks(self.connection, "scan_results")
-        assert len(held) <= (3 * DAY + STEP) / timedelta(hours=2) * 1.1 + 4  # a chunk each time that it wrote, no more
+        assert (
+            len(held) <= (3 * DAY + STEP) / timedelta(hours=2) * 1.1 + 4
+        )  # a chunk each time that it wrote, no more
         assert all(compressed for _, end, compressed in held if end < now - timedelta(hours=2))
 
 

@@ -21,8 +21,12 @@ def kill_points() -> list[int]:
     """The statements after which a kill leaves something: those from the first change on."""
     values = checked(None)
     statements = load(OPTIMIZE).statements
-    first = next(at for at, statement in enumerate(statements) if "snapdelta_migrations (" in statement.render(values))
-    return [at for at in range(first, len(statements)) if not statements[at].render(values).startswith(PASSIVE)]
+    first = next(
+        at for at, statement in enumerate(statements) if "snapdelta_migrations (" in statement.render(values)
+    )
+    return [
+        at for at in range(first, len(statements)) if not statements[at].render(values).startswith(PASSIVE)
+    ]
 
 
 def run_until(connection: psycopg.Connection, statements: tuple[Statement, ...], last: int) -> None:
@@ -50,12 +54,18 @@ def test_killed_and_run_again(database: Make, aged: Aged, last: int) -> None:
     with db.connect() as connection:
         jobs.run_jobs(connection, seed=last + 1)
         assert_history(connection, aged.rows)
-        assert [job["drop_after"] for job in jobs.policies(connection, "scan_results", jobs.RETENTION)] == ["3 days"]
+        assert [job["drop_after"] for job in jobs.policies(connection, "scan_results", jobs.RETENTION)] == [
+            "3 days"
+        ]
     timescale.down(db.dsn)
     with db.connect() as connection:
         # The way back leads to what was there before the first, half-finished run.
-        assert [job["drop_after"] for job in jobs.policies(connection, "scan_results", jobs.RETENTION)] == ["180 days"]
-        assert [job["compress_after"] for job in jobs.policies(connection, "scan_results", jobs.COMPRESSION)] == ["7 days"]
+        assert [job["drop_after"] for job in jobs.policies(connection, "scan_results", jobs.RETENTION)] == [
+            "180 days"
+        ]
+        assert [
+            job["compress_after"] for job in jobs.policies(connection, "scan_results", jobs.COMPRESSION)
+        ] == ["7 days"]
         assert_history(connection, aged.rows)
 
 

@@ -25,7 +25,11 @@ def test_cycle(database: Make, aged: Aged) -> None:
         assert_history(connection, aged.rows)
         # Only whole chunks go, and the old ones are 7 days wide.
         assert jobs.oldest(connection) <= timedelta(days=3 + 7)
-        assert all(compressed for _, end, compressed in jobs.chunks(connection, "scan_results") if end < jobs.now(connection) - timedelta(hours=2))
+        assert all(
+            compressed
+            for _, end, compressed in jobs.chunks(connection, "scan_results")
+            if end < jobs.now(connection) - timedelta(hours=2)
+        )
     timescale.down(db.dsn)
     with db.connect() as connection:
         assert_history(connection, aged.rows)
@@ -44,7 +48,9 @@ def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> No
     timescale.rewrite(db.dsn, run=False, notify=said.append)
     assert any("wide chunks with" in sentence for sentence in said)
     with db.connect() as connection:
-        assert max(end - start for start, end, _ in jobs.chunks(connection, "scan_results")) == timedelta(days=7)
+        assert max(end - start for start, end, _ in jobs.chunks(connection, "scan_results")) == timedelta(
+            days=7
+        )
     timescale.rewrite(db.dsn, run=True)
     with db.connect() as connection:
         assert connection.execute("SELECT count(*) FROM scan_results").fetchone() == (len(aged.rows),)
@@ -54,13 +60,21 @@ def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> No
         assert_history(connection, aged.rows)
         assert jobs.oldest(connection) <= timedelta(days=3, hours=1)
         now = jobs.now(connection)
-        assert all(compressed for _, end, compressed in jobs.chunks(connection, "scan_results") if end < now - timedelta(hours=2))
-        assert max(end - start for start, end, _ in jobs.chunks(connection, "scan_results")) == timedelta(hours=1)
+        assert all(
+            compressed
+            for _, end, compressed in jobs.chunks(connection, "scan_results")
+            if end < now - timedelta(hours=2)
+        )
+        assert max(end - start for start, end, _ in jobs.chunks(connection, "scan_results")) == timedelta(
+            hours=1
+        )
     timescale.up(db.dsn)
     with db.connect() as connection:
         jobs.run_jobs(connection)
         assert_history(connection, aged.rows)
-    assert {state.name: state.state for state in timescale.status(db.dsn)}["005_rewrite_wide_chunks"] == "applied"
+    assert {state.name: state.state for state in timescale.status(db.dsn)}[
+        "005_rewrite_wide_chunks"
+    ] == "applied"
 
 
 @pytest.mark.parametrize("names", ["old", "new"])
@@ -68,14 +82,21 @@ def test_both_sets_of_compression_names(database: Make, aged: Aged, names: str) 
     db = database(aged.name)
     with db.connect() as connection:
         # Compression that was never switched on has to be switched on under either name.
-        connection.execute("SELECT remove_compression_policy('scan_results'); ALTER TABLE scan_results SET (timescaledb.compress = false)")
+        connection.execute(
+            "SELECT remove_compression_policy('scan_results'); ALTER TABLE scan_results SET (timescaledb.compress = false)"
+        )
     timescale.up(db.dsn, {"compression_names": names})
     timescale.rewrite(db.dsn, run=True)
     with db.connect() as connection:
         jobs.run_jobs(connection)
         done = [compressed for _, _, compressed in jobs.chunks(connection, "scan_results")]
         assert sum(done) >= len(done) - 4
-        assert any(compressed for _, _, compressed in jobs.chunks(connection, jobs.materialized(connection, "scan_results_1min")))
+        assert any(
+            compressed
+            for _, _, compressed in jobs.chunks(
+                connection, jobs.materialized(connection, "scan_results_1min")
+            )
+        )
         assert_history(connection, aged.rows)
 
 
@@ -98,7 +119,9 @@ def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
         connection.execute("SELECT set_chunk_time_interval('scan_results', interval '7 days')")
         # Half of the buckets were never filled...
         table = jobs.materialized(connection, "scan_results_1min")
-        connection.execute(f"DELETE FROM _timescaledb_internal.{table} WHERE bucket > now() - interval '9 hours'".encode())
+        connection.execute(
+            f"DELETE FROM _timescaledb_internal.{table} WHERE bucket > now() - interval '9 hours'".encode()
+        )
         # ...and the retention has run already.
         jobs.run_jobs(connection, only=jobs.RETENTION)
         kept = [row for row in aged.rows if row["time"] >= jobs.chunks(connection, table)[0][0]]
@@ -107,11 +130,19 @@ def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
         jobs.run_jobs(connection, seed=8)
         jobs.run_jobs(connection)
         assert_history(connection, kept)
-    assert not [finding for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT and "chunks" not in finding.check]
+    assert not [
+        finding
+        for finding in timescale.verify(db.dsn)
+        if finding.verdict is timescale.Verdict.FAULT and "chunks" not in finding.check
+    ]
 
 
 def test_sizes_are_reported(database: Make, healthy: Aged) -> None:
-    found = {finding.subject: finding for finding in timescale.verify(database(healthy.name).dsn) if finding.check == "compression" and "->" in finding.actual}
+    found = {
+        finding.subject: finding
+        for finding in timescale.verify(database(healthy.name).dsn)
+        if finding.check == "compression" and "->" in finding.actual
+    }
     assert {"scan_results", "scan_results_1min"} <= found.keys()
 
 

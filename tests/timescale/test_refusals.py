@@ -14,7 +14,7 @@ from snapdelta import timescale
 from snapdelta.errors import MigrationError, MigrationSettingError
 from snapdelta.timescale.files import OPTIMIZE, load
 from snapdelta.timescale.settings import RULES, Settings, parse_period
-from timescale.bed import Bed, WasmBed
+from timescale.bed import Bed, WasmBed, postgres_program
 from timescale.conftest import Aged, Database, Make
 
 CATALOG = """
@@ -28,7 +28,7 @@ CATALOG = """
 def psql(db: Database, *arguments: str) -> str:
     """Runs 004 with psql, which must fail; returns the error line."""
     result = subprocess.run(
-        ["psql", "-X", "-q", db.dsn, *arguments, "-f", str(timescale.migrations_directory() / f"{OPTIMIZE}.sql")],
+        [postgres_program("psql"), "-X", "-q", db.dsn, *arguments, "-f", str(timescale.migrations_directory() / f"{OPTIMIZE}.sql")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 3, result.stderr
@@ -59,7 +59,11 @@ BROKEN = {
     "compress later than dropped": {"raw_compress_after": "4 days"},
     "minutes compressed too soon": {"minute_compress_after": "1 day"},
     "hours compressed too soon": {"hour_compress_after": "6 days"},
-    "minutes gone before raw": {"minute_retention": "2 days", "minute_chunk": "1 day", "hour_refresh_start": "2 days"},
+    "minutes gone before raw": {
+        "minute_retention": "2 days",
+        "minute_chunk": "1 day",
+        "hour_refresh_start": "2 days",
+    },
     "hours gone before minutes": {"hour_retention": "29 days"},
     "no period": {"raw_retention": "soon"},
     "nothing": {"raw_retention": "0 days"},
@@ -69,10 +73,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("given", BROKEN.values(), ids=BROKEN.keys())
-def test_losing_combination_is_refused_before_anything_changes(unchanged: Database, given: dict[str, str]) -> None:
+def test_losing_combination_is_refused_before_anything_changes(
+    unchanged: Database, given: dict[str, str]
+) -> None:
     with unchanged.connect() as connection:
         before = connection.execute(CATALOG).fetchall()
-    said = psql(unchanged, *(argument for name, value in given.items() for argument in ("-v", f"{name}={value}")))
+    said = psql(
+        unchanged, *(argument for name, value in given.items() for argument in ("-v", f"{name}={value}"))
+    )
     with pytest.raises(MigrationSettingError) as raised:
         timescale.up("postgresql://nobody@127.0.0.1:1/never_opened", given)
     # The first broken rule is the same in both, up to how a period is spelled.
@@ -85,7 +93,10 @@ def test_rules_are_the_same_in_sql_and_in_python() -> None:
     text = (timescale.migrations_directory() / f"{OPTIMIZE}.sql").read_text()
     rows = re.findall(r"\('(\w+)', '([<>]=)', '(\w+)', interval '([^']*)',\s*'([^']*)'\)", text)
     assert len(rows) == len(RULES)
-    in_sql = [(left, operator, right, timedelta() if slack == "0" else parse_period("slack", slack), reason) for left, operator, right, slack, reason in rows]
+    in_sql = [
+        (left, operator, right, timedelta() if slack == "0" else parse_period("slack", slack), reason)
+        for left, operator, right, slack, reason in rows
+    ]
     assert in_sql == [tuple(rule) for rule in RULES]
 
 
@@ -103,7 +114,10 @@ def test_whole_days_and_words(unchanged: Database) -> None:
     assert "whole days" in psql(unchanged, "-v", "slots_chunk=36 hours")
     assert "other_definition must be" in psql(unchanged, "-v", "other_definition=drop")
     assert "compression_names must be" in psql(unchanged, "-v", "compression_names=both")
-    for given, words in (({"slots_chunk": "36 hours"}, "whole days"), ({"other_definition": "drop"}, "other_definition must be")):
+    for given, words in (
+        ({"slots_chunk": "36 hours"}, "whole days"),
+        ({"other_definition": "drop"}, "other_definition must be"),
+    ):
         with pytest.raises(MigrationSettingError, match=words):
             timescale.up("postgresql://nobody@127.0.0.1:1/never_opened", given)
 
@@ -115,7 +129,9 @@ def test_missing_extension(bed: Bed, database: Make, empty: str) -> None:
     assert "extension is not installed" in psql(db)
     with pytest.raises(MigrationError, match="extension is not installed"):
         timescale.up(db.dsn)
-    assert [finding.check for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT] == ["timescaledb"]
+    assert [
+        finding.check for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT
+    ] == ["timescaledb"]
 
 
 def test_apache_edition(bed: Bed, empty: str) -> None:
@@ -123,7 +139,17 @@ def test_apache_edition(bed: Bed, empty: str) -> None:
         pytest.skip("a native server has the edition it was started with")
     db = Database(bed, "snapdelta_test_apache", bed.create("snapdelta_test_apache", empty, community=False))
     try:
-        subprocess.run(["psql", "-X", "-q", db.dsn, "-f", str(timescale.migrations_directory() / "001_scanner_schema.sql")], check=True)
+        subprocess.run(
+            [
+                postgres_program("psql"),
+                "-X",
+                "-q",
+                db.dsn,
+                "-f",
+                str(timescale.migrations_directory() / "001_scanner_schema.sql"),
+            ],
+            check=True,
+        )
         assert "Apache edition" in psql(db)
     finally:
         bed.drop(db.name)
@@ -152,10 +178,14 @@ def test_missing_rights(role: Database, bed: Bed) -> None:
 def test_tables_that_cannot_become_hypertables(database: Make, aged: Aged) -> None:
     db = database(aged.name)
     with db.connect() as connection:
-        connection.execute("ALTER TABLE volume_slots ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY UNIQUE")
+        connection.execute(
+            "ALTER TABLE volume_slots ADD COLUMN id bigint GENERATED ALWAYS AS IDENTITY UNIQUE"
+        )
     assert 'does not contain "date"' in psql(db)
     with db.connect() as connection:
-        connection.execute("ALTER TABLE volume_slots DROP COLUMN id; ALTER TABLE market_data_daily RENAME COLUMN trading_date TO day")
+        connection.execute(
+            "ALTER TABLE volume_slots DROP COLUMN id; ALTER TABLE market_data_daily RENAME COLUMN trading_date TO day"
+        )
     assert 'no column "trading_date"' in psql(db)
 
 
@@ -167,12 +197,19 @@ def test_somebody_elses_aggregate_is_not_starved(database: Make, aged: Aged) -> 
             "CREATE MATERIALIZED VIEW five WITH (timescaledb.continuous) AS SELECT time_bucket('5 minutes', time) AS bucket, count(*)"
             " FROM scan_results GROUP BY 1 WITH NO DATA"
         )
-        connection.execute("SELECT add_continuous_aggregate_policy('five', NULL, interval '5 minutes', interval '5 minutes')")
+        connection.execute(
+            "SELECT add_continuous_aggregate_policy('five', NULL, interval '5 minutes', interval '5 minutes')"
+        )
     assert "aggregate public.five is refreshed from the beginning back" in psql(db)
-    assert any(finding.subject == "public.five" and finding.verdict is timescale.Verdict.FAULT for finding in timescale.verify(db.dsn))
+    assert any(
+        finding.subject == "public.five" and finding.verdict is timescale.Verdict.FAULT
+        for finding in timescale.verify(db.dsn)
+    )
     with db.connect() as connection:
         connection.execute("SELECT remove_continuous_aggregate_policy('five')")
-        connection.execute("SELECT add_continuous_aggregate_policy('five', interval '2 days', interval '5 minutes', interval '5 minutes')")
+        connection.execute(
+            "SELECT add_continuous_aggregate_policy('five', interval '2 days', interval '5 minutes', interval '5 minutes')"
+        )
     timescale.up(db.dsn)
 
 

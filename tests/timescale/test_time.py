@@ -40,7 +40,9 @@ def live_through(database: Make, empty: str, days: int) -> None:
             world.check()
             rows, steps = world.rows, world.steps
         passed += 20
-        faults = [finding for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT]
+        faults = [
+            finding for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT
+        ]
         assert [finding for finding in faults if "last run" not in finding.check] == []
 
 

@@ -1,6 +1,7 @@
 """The TimescaleDB migration from Python: run it, revert it, check what it has become.
 
-A table of contents. psycopg (the extra `timescale`) is loaded when a database is first opened; `plan` needs none.
+A table of contents. psycopg (the extra `timescale`) is loaded when a database is first opened; `plan` needs
+none.
 """
 
 from __future__ import annotations

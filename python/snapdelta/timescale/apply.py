@@ -32,14 +32,18 @@ class MigrationState:
 
 
 def up(
-    dsn: str, settings: Mapping[str, str] | None = None, *, schema: str | None = None, notify: Notify | None = None
+    dsn: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    schema: str | None = None,
+    notify: Notify | None = None,
 ) -> None:
     """Creates the tables that are missing and applies the migration; safe to run again at any time.
 
-    `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention": "5 days"}`.
-    Raises MigrationSettingError before anything is opened when they would lose history, MigrationLockedError while
-    another migration runs, and MigrationError with the server's sentence for everything that it refuses. What was
-    applied up to then stays; running it again goes on from there.
+    `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention":
+    "5 days"}`. Raises MigrationSettingError before anything is opened when they would lose history,
+    MigrationLockedError while another migration runs, and MigrationError with the server's sentence for
+    everything that it refuses. What was applied up to then stays; running it again goes on from there.
     """
     texts = checked(settings)
     with connect(dsn, schema, notify) as connection:
@@ -69,7 +73,8 @@ def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
     """What has been applied, by the record that the SQL itself keeps (also when psql ran it)."""
     with connect(dsn, schema) as connection:
         present = connection.execute(
-            "SELECT count(*) FROM unnest(%s::text[]) AS t WHERE to_regclass(format('%%I.%%I', current_schema(), t)) IS NOT NULL",
+            "SELECT count(*) FROM unnest(%s::text[]) AS t"
+            " WHERE to_regclass(format('%%I.%%I', current_schema(), t)) IS NOT NULL",
             (list(_TABLES),),
         ).fetchone()
         states = [MigrationState(SCHEMA, "applied" if present == (len(_TABLES),) else "not applied")]
@@ -79,26 +84,38 @@ def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
         ).fetchone()
         if known == (True,):
             for row in connection.execute(
-                "SELECT name, started_at, applied_at, reverted_at, before IS NOT NULL, settings FROM snapdelta_migrations"
+                "SELECT name, started_at, applied_at, reverted_at, before IS NOT NULL OR name = %s, settings"
+                " FROM snapdelta_migrations",
+                (REWRITE,),  # keeps nothing for a way back: there is none
             ):
                 name, started, applied, reverted, begun, periods = row
                 state: Literal["applied", "half applied", "reverted", "not applied"] = (
-                    "applied" if applied else "half applied" if begun else "reverted" if reverted else "not applied"
+                    "applied"
+                    if applied
+                    else "half applied"
+                    if begun
+                    else "reverted"
+                    if reverted
+                    else "not applied"
                 )
                 recorded[name] = MigrationState(name, state, started, applied, reverted, periods)
-        return states + [recorded.get(name, MigrationState(name, "not applied")) for name in (OPTIMIZE, REWRITE)]
+        return states + [
+            recorded.get(name, MigrationState(name, "not applied")) for name in (OPTIMIZE, REWRITE)
+        ]
 
 
 def render(name: str, settings: Mapping[str, str] | None = None) -> str:
-    """A migration's SQL with its settings filled in, as it would be sent: what `--dry-run` prints."""
+    """A migration's SQL with its settings filled in: what `--dry-run` prints, and psql can run."""
     script = load(name)
     values = script.values(settings or {})
-    endings = {"": ";", "gset": ";", "gexec": "\n-- and then each statement that this returns\n;"}
-    return "\n\n".join(statement.render(values) + endings[statement.ending] for statement in script.statements) + "\n"
+    endings = {"": ";", "gset": " \\gset snapdelta_", "gexec": " \\gexec"}
+    sent = [statement.render(values) + endings[statement.ending] for statement in script.statements]
+    return "\n\n".join([f"-- {script.name}\n\\set ON_ERROR_STOP on", *sent]) + "\n"
 
 
 def checked(given: Mapping[str, str] | None) -> dict[str, str]:
-    """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is broken."""
+    """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is
+    broken."""
     settings = Settings(given)
     settings.require_rules()
     return settings.texts
@@ -114,7 +131,9 @@ def execute(connection: psycopg.Connection, script: Script, values: Mapping[str,
                 _send(connection, script, statement, str(command))
 
 
-def _send(connection: psycopg.Connection, script: Script, statement: Statement, sent: str) -> list[tuple[object, ...]]:
+def _send(
+    connection: psycopg.Connection, script: Script, statement: Statement, sent: str
+) -> list[tuple[object, ...]]:
     import psycopg
 
     try:
@@ -126,7 +145,8 @@ def _send(connection: psycopg.Connection, script: Script, statement: Statement, 
         if sentence.startswith("snapdelta: "):
             raise MigrationError(sentence.removeprefix("snapdelta: ")) from error
         raise MigrationError(
-            f"{script.name}, line {statement.line}: {sentence}; nothing after it was run, mend the cause and run it again"
+            f"{script.name}, line {statement.line}: {sentence}; "
+            "nothing after it was run, mend the cause and run it again"
         ) from error
     return cursor.fetchall() if cursor.description is not None else []
 

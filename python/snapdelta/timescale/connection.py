@@ -15,11 +15,13 @@ Notify = Callable[[str], None]
 
 
 @contextmanager
-def connect(dsn: str, schema: str | None = None, notify: Notify | None = None) -> Iterator[psycopg.Connection]:
+def connect(
+    dsn: str, schema: str | None = None, notify: Notify | None = None
+) -> Iterator[psycopg.Connection]:
     """A connection in autocommit mode, closed at the end; `schema` is where the tables are.
 
-    Autocommit because refreshing an aggregate cannot run in a transaction. The server's notices go to `notify`.
-    Raises MigrationError when the driver is missing or the server does not answer.
+    Autocommit because refreshing an aggregate cannot run in a transaction. The server's notices go to
+    `notify`. Raises MigrationError when the driver is missing or the server does not answer.
     """
     try:
         import psycopg

@@ -23,17 +23,21 @@ TIME_COLUMNS = {
     "scan_results_1hour": "bucket",
 }
 
-# An aggregate's jobs are listed under its view from TimescaleDB 2.20 on, under its hypertable before.
+# By the hypertable that a job's configuration names: the view lists an aggregate's jobs under one name up to
+# TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none.
 _JOBS = """
-    SELECT j.job_id, coalesce(c.view_name, j.hypertable_name), coalesce(c.view_schema, j.hypertable_schema) = current_schema(),
-           j.proc_name, j.schedule_interval, j.scheduled, j.config, s.last_run_status, s.last_successful_finish,
-           coalesce(s.total_runs, 0), coalesce(s.total_failures, 0), s.next_start
+    SELECT j.job_id, coalesce(c.view_name, h.table_name),
+           coalesce(c.view_schema, h.schema_name) = current_schema(),
+           j.proc_name, j.schedule_interval, j.scheduled, j.config, s.last_run_status,
+           CASE WHEN isfinite(s.last_successful_finish) THEN s.last_successful_finish END,
+           coalesce(s.total_runs, 0), coalesce(s.total_failures, 0),
+           CASE WHEN isfinite(s.next_start) THEN s.next_start END
     FROM timescaledb_information.jobs j
+    JOIN _timescaledb_catalog.hypertable h
+      ON h.id = coalesce((j.config ->> 'hypertable_id')::int, (j.config ->> 'mat_hypertable_id')::int)
     LEFT JOIN timescaledb_information.job_stats s USING (job_id)
     LEFT JOIN timescaledb_information.continuous_aggregates c
-      ON (j.hypertable_schema, j.hypertable_name) IN
-         ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-    WHERE j.hypertable_name IS NOT NULL
+      ON h.schema_name = c.materialization_hypertable_schema AND h.table_name = c.materialization_hypertable_name
     ORDER BY j.job_id"""
 
 _CHUNKS = """
@@ -54,10 +58,12 @@ _FOREIGN = """
            CASE c.hypertable_name WHEN 'scan_results' THEN 'raw_retention' ELSE 'minute_retention' END,
            (j.config ->> 'start_offset')::interval
     FROM timescaledb_information.continuous_aggregates c
-    JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'
-     AND (j.hypertable_schema, j.hypertable_name) IN
-         ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-    WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+    JOIN _timescaledb_catalog.hypertable h
+      ON h.schema_name = c.materialization_hypertable_schema AND h.table_name = c.materialization_hypertable_name
+    JOIN timescaledb_information.jobs j
+      ON j.proc_name = 'policy_refresh_continuous_aggregate' AND (j.config ->> 'mat_hypertable_id')::int = h.id
+    WHERE NOT (c.view_schema = current_schema()
+               AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
       AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
            OR (c.hypertable_schema, c.hypertable_name) IN (
                SELECT materialization_hypertable_schema, materialization_hypertable_name
@@ -126,12 +132,16 @@ class Facts:
 
 def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Facts:
     """Reads everything; the periods are `given`, or else those that were applied, or else the defaults."""
-    now, version = _row(connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')")
+    now, version = _row(
+        connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
+    )
     applied, settings = _applied(connection)
     facts = Facts(now, version, False, applied, Settings(given if given is not None else settings))
     if version is None:
         return facts
-    facts.community = _row(connection, "SELECT current_setting('timescaledb.license', true)") == ("timescale",)
+    facts.community = _row(connection, "SELECT current_setting('timescaledb.license', true)") == (
+        "timescale",
+    )
     _prepare(connection, facts.settings)
     for name in PREFIXES:
         relation = _relation(connection, name)
@@ -143,9 +153,13 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
     facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
     for view in AGGREGATES:
         if view in facts.relations:
-            facts.other_definition[view] = _row(connection, f"SELECT pg_temp.has_other_definition('{view}')")[0]
+            facts.other_definition[view] = _row(connection, f"SELECT pg_temp.has_other_definition('{view}')")[
+                0
+            ]
             if set(AGGREGATES) <= facts.relations.keys() and not facts.other_definition[view]:
-                facts.missing[view] = list(connection.execute(f"SELECT * FROM pg_temp.missing('{view}')".encode()))
+                facts.missing[view] = list(
+                    connection.execute(f"SELECT * FROM pg_temp.missing('{view}')".encode())
+                )
     for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
         (value,) = _row(connection, f"SELECT current_setting('{name}', true)")
         if value is not None:
@@ -153,7 +167,9 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
     return facts
 
 
-def _row(connection: psycopg.Connection, query: str, parameters: Sequence[object] | None = None) -> tuple[Any, ...]:
+def _row(
+    connection: psycopg.Connection, query: str, parameters: Sequence[object] | None = None
+) -> tuple[Any, ...]:
     row = connection.execute(query.encode(), parameters).fetchone()
     assert row is not None  # every query here gives one
     return row
@@ -189,13 +205,16 @@ def _relation(connection: psycopg.Connection, name: str) -> Relation | None:
         relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (stored,))]
         relation.bytes_now, relation.bytes_before, relation.bytes_after = _row(
             connection,
-            "SELECT hypertable_size(%s::regclass), sum(before_compression_total_bytes)::bigint, sum(after_compression_total_bytes)::bigint"
+            "SELECT hypertable_size(%s::regclass), sum(before_compression_total_bytes)::bigint,"
+            " sum(after_compression_total_bytes)::bigint"
             " FROM hypertable_compression_stats(%s::regclass)",
             (stored, stored),
         )
     else:
         (relation.bytes_now,) = _row(connection, "SELECT pg_total_relation_size(%s::regclass)", (stored,))
-    (options,) = _row(connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (stored,))
+    (options,) = _row(
+        connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (stored,)
+    )
     relation.options = options
     column = TIME_COLUMNS[name]
     relation.oldest, relation.newest = _row(

@@ -1,8 +1,8 @@
 """Reads the part of psql's language that our SQL files use, so that they run where there is no psql.
 
-Statements end at `;`, `\\gexec` (run what it returns) or `\\gset` (drop what it returns). `:'name'` is a variable
-as a literal; a line `\\if :{?name} \\else \\set name 'value' \\endif` gives its default. Anything else that begins
-with a backslash is refused: better no run than half of one.
+Statements end at `;`, `\\gexec` (run what it returns) or `\\gset` (drop what it returns). `:'name'` is a
+variable as a literal; a line `\\if :{?name} \\else \\set name 'value' \\endif` gives its default. Anything
+else that begins with a backslash is refused: better no run than half of one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Statement:
     def render(self, values: Mapping[str, str]) -> str:
         """The statement as the server gets it."""
         return "".join(
-            part if isinstance(part, str) else "'" + values[part.name].replace("'", "''") + "'" for part in self.parts
+            part if isinstance(part, str) else "'" + values[part.name].replace("'", "''") + "'"
+            for part in self.parts
         )
 
 
@@ -62,7 +63,8 @@ class Script:
     statements: tuple[Statement, ...]
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The defaults with `given` over them. Raises MigrationSettingError for a name that the file does not know."""
+        """The defaults with `given` over them. Raises MigrationSettingError for a name that the file does
+        not know."""
         unknown = sorted(given.keys() - self.defaults.keys())
         if unknown:
             raise MigrationSettingError(
@@ -106,7 +108,9 @@ class _Reader:
         elif word == "\\gset":
             self.finish("gset")
         elif text.strip() != "\\set ON_ERROR_STOP on":
-            raise MigrationError(f"{self.name}, line {line}: {text.strip()!r} is only understood by psql itself")
+            raise MigrationError(
+                f"{self.name}, line {line}: {text.strip()!r} is only understood by psql itself"
+            )
 
 
 def parse(text: str, name: str) -> Script:

@@ -1,7 +1,7 @@
 """The periods of the migration, and the rules between them that keep history.
 
-The defaults stand in the SQL file, which runs alone under psql; they are read from there. The rules stand there
-as well, for the same reason: a test compares the two.
+The defaults stand in the SQL file, which runs alone under psql; they are read from there. The rules stand
+there as well, for the same reason: a test compares the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ CHOICES = {"other_definition": ("refuse", "rename"), "compression_names": ("auto
 WHOLE_DAYS = ("slots_chunk", "daily_chunk")
 
 _UNITS = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800}
-_PERIOD = re.compile(r"\s*(?:(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)|(?P<clock>\d+:\d\d(?::\d\d(?:\.\d+)?)?))\s*")
+_PERIOD = re.compile(
+    r"\s*(?:(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)|(?P<clock>\d+:\d\d(?::\d\d(?:\.\d+)?)?))\s*"
+)
 _NONE = timedelta()
 
 
@@ -49,7 +51,8 @@ RULES = (
     Rule("daily_chunk", "<=", "daily_retention", _NONE, _CHUNK),
     Rule("minute_chunk", "<=", "minute_retention", _NONE, _CHUNK),
     Rule("hour_chunk", "<=", "hour_retention", _NONE, _CHUNK),
-    Rule("raw_compress_after", "<=", "raw_retention", _NONE, "rows would be dropped before they are compressed"),
+    Rule("raw_compress_after", "<=", "raw_retention", _NONE,
+         "rows would be dropped before they are compressed"),
     Rule("minute_compress_after", ">=", "minute_refresh_start", _NONE, _REFRESHED),
     Rule("hour_compress_after", ">=", "hour_refresh_start", _NONE, _REFRESHED),
     Rule("minute_retention", ">=", "raw_retention", _NONE, "the minutes must outlive the raw rows"),
@@ -65,7 +68,8 @@ def parse_period(name: str, text: str) -> timedelta:
         unit = (found["unit"] or "").removesuffix("s") if found else ""
         if found is None or (unit and unit not in _UNITS):
             raise MigrationSettingError(
-                f"{name} = {text!r} is not a period; write it in days, hours or minutes, like '3 days' or '2 hours'"
+                f"{name} = {text!r} is not a period; "
+                "write it in days, hours or minutes, like '3 days' or '2 hours'"
             )
         if found["clock"]:
             parts = [float(part) for part in found["clock"].split(":")]
@@ -81,8 +85,8 @@ def parse_period(name: str, text: str) -> timedelta:
 class Settings:
     """The periods of one migration: the file's defaults with `given` over them.
 
-    Raises MigrationSettingError for an unknown name or a text that is no period; `broken_rules` tells whether the
-    periods go together.
+    Raises MigrationSettingError for an unknown name or a text that is no period; `broken_rules` tells
+    whether the periods go together.
     """
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
@@ -105,7 +109,6 @@ class Settings:
                 else self[rule.left] < self[rule.right] + rule.slack
             )
         ]
-
 
     def require_rules(self) -> None:
         """Raises MigrationSettingError with the first broken rule, in the SQL's words."""
