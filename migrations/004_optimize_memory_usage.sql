@@ -172,7 +172,7 @@ $$;
 -- name up to 2.18 and another from 2.20 on, and those that add_job() made under none.
 CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
     SELECT j.* FROM timescaledb_information.jobs j
-    JOIN _timescaledb_catalog.hypertable h ON h.id = coalesce((j.config ->> 'hypertable_id')::int, (j.config ->> 'mat_hypertable_id')::int)
+    JOIN _timescaledb_catalog.hypertable h ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
     JOIN pg_namespace n ON n.nspname = h.schema_name
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.table_name
     WHERE j.proc_name = procedure AND c.oid = coalesce(pg_temp.materialized(relation), pg_temp.relation(relation))
@@ -557,15 +557,19 @@ BEGIN
     $query$, source, pg_temp.materialized(view), width, pg_temp.complete_since(view));
 END $$;
 
--- The refresh's statement; forced where that can be said (it may hold a bucket for up to date that was deleted by hand).
-CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+-- The refreshes as statements. A forced one (where that can be said) also fills buckets that are held for up to date,
+-- such as rows deleted by hand; it does not count as a refresh, so it comes second and only for what is still missing.
+CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text, forced boolean) RETURNS SETOF text LANGUAGE sql STABLE AS $$
     SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)', pg_temp.relation(view), starts, ends,
-                  (SELECT ', force => true' FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames) LIMIT 1))
+                  CASE WHEN forced THEN ', force => true' END)
     FROM pg_temp.missing(view)
+    WHERE NOT forced OR EXISTS (SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames))
 $$;
 
-SELECT * FROM pg_temp.refreshes('scan_results_1min') \gexec
-SELECT * FROM pg_temp.refreshes('scan_results_1hour') \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1min', false) \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1min', true) \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1hour', false) \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1hour', true) \gexec
 
 -- ---------------------------------------------------------------- the aggregates' policies
 DO $$

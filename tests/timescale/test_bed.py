@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -86,3 +89,18 @@ def test_clock(moving_clock: None, wasm: Database) -> None:
 def test_unknown_database(wasm: Database) -> None:
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(wasm.dsn + "_not_there")
+
+
+@pytest.mark.parametrize(
+    ("ci", "status", "word"), [("", 0, "skipped"), ("true", 1, "CI needs a TimescaleDB")]
+)
+def test_without_node_the_tests_say_so_and_fail_in_ci(ci: str, status: int, word: str) -> None:
+    environment = {**os.environ, "CI": ci, "PATH": str(Path(sys.executable).parent)}
+    environment.pop("SNAPDELTA_TEST_TIMESCALE_DSN", None)
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_clock"],
+        capture_output=True, text=True, check=False, env=environment, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert result.returncode == status, result.stdout
+    assert word in result.stdout
+    assert "node (>= 20) was not found" in result.stdout

@@ -138,18 +138,15 @@ def _send(
 
     try:
         cursor = connection.execute(sent.encode())
-    except psycopg.errors.LockNotAvailable as error:
-        raise MigrationLockedError(_sentence(error)) from error
     except psycopg.Error as error:
-        sentence = _sentence(error)
+        sentence = error.diag.message_primary or str(error).strip()
         if sentence.startswith("snapdelta: "):
-            raise MigrationError(sentence.removeprefix("snapdelta: ")) from error
+            # Without our word in front the same code means a table that stayed locked for lock_timeout.
+            locked = isinstance(error, psycopg.errors.LockNotAvailable)
+            kind = MigrationLockedError if locked else MigrationError
+            raise kind(sentence.removeprefix("snapdelta: ")) from error
         raise MigrationError(
             f"{script.name}, line {statement.line}: {sentence}; "
             "nothing after it was run, mend the cause and run it again"
         ) from error
     return cursor.fetchall() if cursor.description is not None else []
-
-
-def _sentence(error: psycopg.Error) -> str:
-    return error.diag.message_primary or str(error).strip()

@@ -34,10 +34,11 @@ _JOBS = """
            CASE WHEN isfinite(s.next_start) THEN s.next_start END
     FROM timescaledb_information.jobs j
     JOIN _timescaledb_catalog.hypertable h
-      ON h.id = coalesce((j.config ->> 'hypertable_id')::int, (j.config ->> 'mat_hypertable_id')::int)
+      ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
     LEFT JOIN timescaledb_information.job_stats s USING (job_id)
     LEFT JOIN timescaledb_information.continuous_aggregates c
-      ON h.schema_name = c.materialization_hypertable_schema AND h.table_name = c.materialization_hypertable_name
+      ON c.materialization_hypertable_schema = h.schema_name
+     AND c.materialization_hypertable_name = h.table_name
     ORDER BY j.job_id"""
 
 _CHUNKS = """
@@ -59,9 +60,11 @@ _FOREIGN = """
            (j.config ->> 'start_offset')::interval
     FROM timescaledb_information.continuous_aggregates c
     JOIN _timescaledb_catalog.hypertable h
-      ON h.schema_name = c.materialization_hypertable_schema AND h.table_name = c.materialization_hypertable_name
+      ON c.materialization_hypertable_schema = h.schema_name
+     AND c.materialization_hypertable_name = h.table_name
     JOIN timescaledb_information.jobs j
-      ON j.proc_name = 'policy_refresh_continuous_aggregate' AND (j.config ->> 'mat_hypertable_id')::int = h.id
+      ON j.proc_name = 'policy_refresh_continuous_aggregate'
+     AND j.config ->> 'mat_hypertable_id' = h.id::text
     WHERE NOT (c.view_schema = current_schema()
                AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
       AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
