@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_second_migration_is_refused(postgres: str, entry: Callable[[str], None]
         )
         assert by_psql.returncode == 3
         assert "another migration is running" in by_psql.stderr
+    wait_for_no_lock(postgres)
     # A session that ends, however it ends, gives the lock back: now it goes as far as a PostgreSQL alone lets it.
     with pytest.raises(MigrationError, match=r"is not installed|was never applied|is not applied"):
         entry(postgres)
@@ -89,7 +91,15 @@ def test_lock_is_given_back_after_a_refusal(postgres: str) -> None:
     for _ in range(2):
         with pytest.raises(MigrationError, match="is not installed"):
             timescale.up(postgres)
-    with psycopg.connect(postgres) as connection:
-        assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (
+        wait_for_no_lock(postgres)
+
+
+def wait_for_no_lock(dsn: str) -> None:
+    """The server notices a moment later that a client has gone."""
+    until = time.monotonic() + 30
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() != (
             0,
-        )
+        ):
+            assert time.monotonic() < until, "the lock was not given back"
+            time.sleep(0.02)
