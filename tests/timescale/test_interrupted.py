@@ -73,3 +73,30 @@ def assert_raw_or_history(connection: psycopg.Connection, aged: Aged) -> None:
     """After a kill every row is either still in the raw table or in complete aggregates."""
     if connection.execute("SELECT count(*) FROM scan_results").fetchone() != (len(aged.rows),):
         assert_history(connection, aged.rows)
+
+
+def test_jobs_that_run_meanwhile_lose_nothing(database: Make, aged: Aged) -> None:
+    """As background workers would: every job after every statement, from the dangerous policies of an earlier attempt on."""
+    db = database(aged.name)
+    timescale.up(db.dsn)
+    values, armed = checked(None), False
+    with db.connect() as connection:
+        connection.execute("SET client_min_messages = error; DROP TABLE snapdelta_migrations")
+        table = jobs.materialized(connection, "scan_results_1min")
+        connection.execute(
+            f"DELETE FROM _timescaledb_internal.{table} WHERE bucket < now() - interval '9 days'".encode()
+        )
+        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min')")
+        connection.execute(
+            "SELECT add_continuous_aggregate_policy('scan_results_1min', NULL, interval '1 hour', interval '1 hour')"
+        )
+        for at, statement in enumerate(load(OPTIMIZE).statements):
+            sent = statement.render(values)
+            rows = connection.execute(sent.encode())
+            if statement.ending == "gexec":
+                for (command,) in rows.fetchall():
+                    connection.execute(command.encode())
+            armed = armed or "finished boolean" in sent  # before it, the earlier attempt itself loses history
+            if armed and not sent.startswith(PASSIVE):
+                jobs.run_jobs(connection, seed=at)
+        assert_history(connection, aged.rows)
