@@ -114,3 +114,15 @@ class EmbeddedServerError(SnapdeltaError, RuntimeError):
 
 
 # --- TimescaleDB
+
+
+class MigrationError(SnapdeltaError, RuntimeError):
+    """A migration could not be run, or was refused; the message names the place and says what to do."""
+
+
+class MigrationLockedError(MigrationError):
+    """Another migration of the same database is running."""
+
+
+class MigrationSettingError(SnapdeltaError, ValueError):
+    """A period that is none, or a combination of periods that would lose history."""

@@ -1,0 +1,83 @@
+-- The way back from 004_optimize_memory_usage.sql: the policies and chunk widths that were there before.
+--
+--   psql -X -f 004_optimize_memory_usage.down.sql
+--
+-- What it does not do, on purpose: the aggregates stay, with all their rows, for they hold the only copy of the
+-- history that has left the raw table; nothing is dropped from them any more, and they go on being refreshed.
+-- What it cannot bring back: raw rows that were dropped. volume_slots stays a hypertable.
+\set ON_ERROR_STOP on
+SET client_min_messages = notice;
+SET lock_timeout = '60s';
+
+DO $$
+BEGIN
+    IF NOT pg_try_advisory_lock(hashtext('snapdelta migration')) THEN
+        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database() USING ERRCODE = 'lock_not_available';
+    END IF;
+    IF to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: 004_optimize_memory_usage was never applied in schema "%", there is nothing to revert', current_schema();
+    END IF;
+END $$;
+
+-- One transaction: all of it or nothing.
+DO $$
+DECLARE
+    was jsonb := (SELECT before FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage');
+    refresh_reaches interval;
+    keeps interval;
+    item record;
+    job record;
+BEGIN
+    IF was IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: 004_optimize_memory_usage is not applied, there is nothing to revert';
+    END IF;
+
+    FOR job IN SELECT job_id FROM timescaledb_information.jobs
+               WHERE hypertable_schema = current_schema() AND proc_name IN ('policy_retention', 'policy_compression')
+                 AND hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily') LOOP
+        PERFORM delete_job(job.job_id);
+    END LOOP;
+    FOR item IN SELECT * FROM jsonb_to_recordset(was -> 'policies') AS p ("table" text, procedure text, every interval, config jsonb) LOOP
+        IF item.procedure = 'policy_retention' THEN
+            PERFORM add_retention_policy(format('%I.%I', current_schema(), item."table")::regclass,
+                drop_after => (item.config ->> 'drop_after')::interval, schedule_interval => item.every);
+        ELSE
+            PERFORM add_compression_policy(format('%I.%I', current_schema(), item."table")::regclass,
+                compress_after => (item.config ->> 'compress_after')::interval, schedule_interval => item.every);
+        END IF;
+    END LOOP;
+
+    FOR item IN SELECT key AS name, value::interval AS width FROM jsonb_each_text(was -> 'chunks') LOOP
+        PERFORM set_chunk_time_interval(format('%I.%I', current_schema(), item.name)::regclass, item.width);
+    END LOOP;
+
+    -- The aggregates: nothing is dropped from them any more. An aggregate's jobs are listed under its view from
+    -- TimescaleDB 2.20 on, under its hypertable before.
+    keeps := (SELECT min((p -> 'config' ->> 'drop_after')::interval) FROM jsonb_array_elements(was -> 'policies') AS p
+              WHERE p ->> 'table' = 'scan_results' AND p ->> 'procedure' = 'policy_retention');
+    FOR job IN
+        SELECT j.job_id, j.proc_name, c.view_name, (j.config ->> 'start_offset')::interval AS reaches
+        FROM timescaledb_information.continuous_aggregates c
+        JOIN timescaledb_information.jobs j ON (j.hypertable_schema, j.hypertable_name) IN
+             ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
+        WHERE c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour')
+    LOOP
+        IF job.proc_name = 'policy_retention' THEN
+            PERFORM delete_job(job.job_id);
+        ELSIF job.proc_name = 'policy_refresh_continuous_aggregate' AND job.view_name = 'scan_results_1min' AND job.reaches > keeps THEN
+            RAISE NOTICE 'snapdelta: scan_results_1min is not refreshed any more: the older raw retention (%) is shorter than its refresh window (%), which would empty it', keeps, job.reaches;
+            PERFORM delete_job(job.job_id);
+        END IF;
+    END LOOP;
+
+    ALTER TABLE scan_results RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum_insert_scale_factor, autovacuum_analyze_scale_factor);
+    IF (SELECT relkind FROM pg_class WHERE oid = to_regclass(format('%I.volume_slot_averages', current_schema()))) = 'r' THEN
+        ALTER TABLE volume_slot_averages RESET (autovacuum_vacuum_scale_factor, autovacuum_analyze_scale_factor);
+    END IF;
+
+    UPDATE snapdelta_migrations SET reverted_at = clock_timestamp(), applied_at = NULL, before = NULL
+    WHERE name = '004_optimize_memory_usage';
+    RAISE NOTICE 'snapdelta: the older policies and chunk widths are back. The aggregates and their rows were kept; raw rows that were dropped do not come back.';
+END $$;
+
+SELECT pg_advisory_unlock(hashtext('snapdelta migration')) AS unlocked \gset snapdelta_

@@ -1,0 +1,707 @@
+-- Makes the scanner's tables look after themselves: short raw retention, compression, and two continuous
+-- aggregates that keep the history of what leaves the raw table.
+--
+--   psql -X -f 004_optimize_memory_usage.sql                            with the defaults below
+--   psql -X -v raw_retention='5 days' -f 004_optimize_memory_usage.sql  with a period of your own
+--
+-- Safe to run again at any time; a second run also fills holes that a long job outage left in the aggregates, as
+-- long as the raw rows are there. Stops at the first error; nothing is changed before every check has passed.
+-- TimescaleDB 2.11 and later, community edition. The way back: 004_optimize_memory_usage.down.sql.
+\set ON_ERROR_STOP on
+
+\if :{?raw_chunk}            \else \set raw_chunk            '1 hour'     \endif
+\if :{?raw_compress_after}   \else \set raw_compress_after   '2 hours'    \endif
+\if :{?raw_retention}        \else \set raw_retention        '3 days'     \endif
+\if :{?slots_chunk}          \else \set slots_chunk          '1 day'      \endif
+\if :{?slots_retention}      \else \set slots_retention      '14 days'    \endif
+\if :{?daily_chunk}          \else \set daily_chunk          '7 days'     \endif
+\if :{?daily_retention}      \else \set daily_retention      '90 days'    \endif
+\if :{?minute_chunk}         \else \set minute_chunk         '1 day'      \endif
+\if :{?minute_refresh_start} \else \set minute_refresh_start '2 days'     \endif
+\if :{?minute_refresh_end}   \else \set minute_refresh_end   '1 minute'   \endif
+\if :{?minute_compress_after} \else \set minute_compress_after '3 days'   \endif
+\if :{?minute_retention}     \else \set minute_retention     '30 days'    \endif
+\if :{?hour_chunk}           \else \set hour_chunk           '7 days'     \endif
+\if :{?hour_refresh_start}   \else \set hour_refresh_start   '7 days'     \endif
+\if :{?hour_refresh_end}     \else \set hour_refresh_end     '1 hour'     \endif
+\if :{?hour_compress_after}  \else \set hour_compress_after  '14 days'    \endif
+\if :{?hour_retention}       \else \set hour_retention       '180 days'   \endif
+\if :{?minute_refresh_every} \else \set minute_refresh_every '5 minutes'  \endif
+\if :{?hour_refresh_every}   \else \set hour_refresh_every   '30 minutes' \endif
+\if :{?compress_every}       \else \set compress_every       '30 minutes' \endif
+\if :{?retention_every}      \else \set retention_every      '1 hour'     \endif
+-- An aggregate of the same name with another definition: 'refuse', or 'rename' it out of the way with its data.
+\if :{?other_definition}     \else \set other_definition     'refuse'     \endif
+-- 'auto' takes the columnstore names from TimescaleDB 2.18 on; 'old' and 'new' force one.
+\if :{?compression_names}    \else \set compression_names    'auto'       \endif
+
+SET client_min_messages = notice;
+SET lock_timeout = '60s';
+
+SELECT set_config('snapdelta.settings', jsonb_build_object(
+    'raw_chunk', :'raw_chunk', 'raw_compress_after', :'raw_compress_after', 'raw_retention', :'raw_retention',
+    'slots_chunk', :'slots_chunk', 'slots_retention', :'slots_retention', 'daily_chunk', :'daily_chunk',
+    'daily_retention', :'daily_retention', 'minute_chunk', :'minute_chunk',
+    'minute_refresh_start', :'minute_refresh_start', 'minute_refresh_end', :'minute_refresh_end',
+    'minute_compress_after', :'minute_compress_after', 'minute_retention', :'minute_retention',
+    'hour_chunk', :'hour_chunk', 'hour_refresh_start', :'hour_refresh_start',
+    'hour_refresh_end', :'hour_refresh_end', 'hour_compress_after', :'hour_compress_after',
+    'hour_retention', :'hour_retention', 'minute_refresh_every', :'minute_refresh_every',
+    'hour_refresh_every', :'hour_refresh_every', 'compress_every', :'compress_every',
+    'retention_every', :'retention_every', 'other_definition', :'other_definition',
+    'compression_names', :'compression_names'
+)::text, false) AS settings \gset snapdelta_
+
+-- ---------------------------------------------------------------- one at a time
+DO $$
+BEGIN
+    IF NOT pg_try_advisory_lock(hashtext('snapdelta migration')) THEN
+        RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database() USING ERRCODE = 'lock_not_available';
+    END IF;
+END $$;
+
+-- ---------------------------------------------------------------- what is needed, before anything is changed
+CREATE OR REPLACE FUNCTION pg_temp.setting(name text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT current_setting('snapdelta.settings')::jsonb ->> name
+$$;
+CREATE OR REPLACE FUNCTION pg_temp.period(name text) RETURNS interval LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN pg_temp.setting(name)::interval;
+EXCEPTION WHEN invalid_datetime_format OR datetime_field_overflow THEN
+    RAISE EXCEPTION 'snapdelta: % = ''%'' is not a period; write it like ''3 days'' or ''2 hours''', name, pg_temp.setting(name);
+END $$;
+
+DO $$
+DECLARE
+    version text := (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb');
+    loaded boolean;
+BEGIN
+    IF version IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: the timescaledb extension is not installed in database "%"; run CREATE EXTENSION timescaledb as a superuser, then run this file again', current_database();
+    END IF;
+    IF split_part(version, '.', 1)::int * 1000 + split_part(version, '.', 2)::int < 2011 THEN
+        RAISE EXCEPTION 'snapdelta: TimescaleDB % is too old, 2.11 or later is needed; upgrade it with ALTER EXTENSION timescaledb UPDATE', version;
+    END IF;
+    -- The setting tells what was asked for, tsl_loaded() (where it exists) what is there.
+    loaded := current_setting('timescaledb.license', true) = 'timescale';
+    IF loaded AND to_regprocedure('_timescaledb_functions.tsl_loaded()') IS NOT NULL THEN
+        EXECUTE 'SELECT _timescaledb_functions.tsl_loaded()' INTO loaded;
+    END IF;
+    IF loaded IS NOT TRUE THEN
+        RAISE EXCEPTION 'snapdelta: this TimescaleDB is the Apache edition, which has no compression and no continuous aggregates; install the community edition and set timescaledb.license = ''timescale''';
+    END IF;
+END $$;
+
+-- The rules that keep history; each says what would go wrong. Intervals of months or years have no fixed length.
+DO $$
+DECLARE
+    rule record;
+    setting text;
+BEGIN
+    FOREACH setting IN ARRAY ARRAY['raw_chunk', 'raw_compress_after', 'raw_retention', 'slots_chunk', 'slots_retention',
+        'daily_chunk', 'daily_retention', 'minute_chunk', 'minute_refresh_start', 'minute_refresh_end',
+        'minute_compress_after', 'minute_retention', 'hour_chunk', 'hour_refresh_start', 'hour_refresh_end',
+        'hour_compress_after', 'hour_retention', 'minute_refresh_every', 'hour_refresh_every', 'compress_every',
+        'retention_every']
+    LOOP
+        IF pg_temp.period(setting) <= interval '0' OR extract(month FROM pg_temp.period(setting)) <> 0
+           OR extract(year FROM pg_temp.period(setting)) <> 0 THEN
+            RAISE EXCEPTION 'snapdelta: % = ''%'' must be longer than nothing and given in days, hours or minutes',
+                setting, pg_temp.setting(setting);
+        END IF;
+    END LOOP;
+    FOR rule IN
+        SELECT * FROM (VALUES
+            ('minute_refresh_start', '<=', 'raw_retention', interval '0',
+             'a refresh that reaches behind the raw rows empties the buckets whose rows are gone'),
+            ('hour_refresh_start', '<=', 'minute_retention', interval '0',
+             'a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone'),
+            ('minute_refresh_start', '>=', 'minute_refresh_end', interval '2 minutes',
+             'the refresh window must cover two buckets'),
+            ('hour_refresh_start', '>=', 'hour_refresh_end', interval '2 hours',
+             'the refresh window must cover two buckets'),
+            ('hour_refresh_start', '>=', 'minute_refresh_start', interval '1 hour',
+             'a late row that reaches the minutes must reach the hours as well'),
+            ('raw_chunk', '<=', 'raw_retention', interval '0', 'only whole chunks are dropped'),
+            ('slots_chunk', '<=', 'slots_retention', interval '0', 'only whole chunks are dropped'),
+            ('daily_chunk', '<=', 'daily_retention', interval '0', 'only whole chunks are dropped'),
+            ('minute_chunk', '<=', 'minute_retention', interval '0', 'only whole chunks are dropped'),
+            ('hour_chunk', '<=', 'hour_retention', interval '0', 'only whole chunks are dropped'),
+            ('raw_compress_after', '<=', 'raw_retention', interval '0', 'rows would be dropped before they are compressed'),
+            ('minute_compress_after', '>=', 'minute_refresh_start', interval '0', 'what is still refreshed must not be compressed'),
+            ('hour_compress_after', '>=', 'hour_refresh_start', interval '0', 'what is still refreshed must not be compressed'),
+            ('minute_retention', '>=', 'raw_retention', interval '0', 'the minutes must outlive the raw rows'),
+            ('hour_retention', '>=', 'minute_retention', interval '0', 'the hours must outlive the minutes')
+        ) AS t (left_name, operator, right_name, slack, reason)
+    LOOP
+        IF rule.operator = '<=' AND pg_temp.period(rule.left_name) > pg_temp.period(rule.right_name)
+           OR rule.operator = '>=' AND pg_temp.period(rule.left_name) < pg_temp.period(rule.right_name) + rule.slack THEN
+            RAISE EXCEPTION 'snapdelta: % (%) must be % % (%)%: %', rule.left_name,
+                pg_temp.setting(rule.left_name), rule.operator, rule.right_name,
+                pg_temp.setting(rule.right_name),
+                CASE WHEN rule.slack > interval '0' THEN ' plus ' || rule.slack ELSE '' END, rule.reason;
+        END IF;
+    END LOOP;
+    -- A bucket must lie in one chunk of the table below it, and a day has no parts in a DATE column.
+    FOREACH setting IN ARRAY ARRAY['slots_chunk', 'daily_chunk'] LOOP
+        IF mod(extract(epoch FROM pg_temp.period(setting))::bigint, 86400) <> 0 THEN
+            RAISE EXCEPTION 'snapdelta: % (%) must be whole days, its table is partitioned by a date', setting, pg_temp.setting(setting);
+        END IF;
+    END LOOP;
+    IF pg_temp.setting('other_definition') NOT IN ('refuse', 'rename') THEN
+        RAISE EXCEPTION 'snapdelta: other_definition must be refuse or rename, not %', pg_temp.setting('other_definition');
+    END IF;
+    IF pg_temp.setting('compression_names') NOT IN ('auto', 'old', 'new') THEN
+        RAISE EXCEPTION 'snapdelta: compression_names must be auto, old or new, not %', pg_temp.setting('compression_names');
+    END IF;
+END $$;
+
+-- The relation in the current schema, whatever else the search path holds.
+CREATE OR REPLACE FUNCTION pg_temp.relation(name text) RETURNS regclass LANGUAGE sql STABLE AS $$
+    SELECT to_regclass(format('%I.%I', current_schema(), name))
+$$;
+
+-- The hypertable that holds an aggregate's rows; NULL when there is no such aggregate.
+CREATE OR REPLACE FUNCTION pg_temp.materialized(view text) RETURNS regclass LANGUAGE sql STABLE AS $$
+    SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)::regclass
+    FROM timescaledb_information.continuous_aggregates
+    WHERE view_schema = current_schema() AND view_name = view
+$$;
+
+-- A policy's jobs, by the hypertable that their configuration names: the view of jobs lists an aggregate's under one
+-- name up to 2.18 and another from 2.20 on, and those that add_job() made under none.
+CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
+    SELECT j.* FROM timescaledb_information.jobs j
+    JOIN _timescaledb_catalog.hypertable h ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
+    JOIN pg_namespace n ON n.nspname = h.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.table_name
+    WHERE j.proc_name = procedure AND c.oid = coalesce(pg_temp.materialized(relation), pg_temp.relation(relation))
+$$;
+
+DO $$
+DECLARE
+    wanted record;
+    found record;
+    kind text;
+BEGIN
+    FOR wanted IN
+        SELECT * FROM (VALUES ('scan_results', 'time', ARRAY['time', 'symbol', 'session', 'price']),
+                              ('volume_slots', 'date', ARRAY['date']),
+                              ('market_data_daily', 'trading_date', ARRAY['trading_date'])) AS t (name, time_column, columns)
+    LOOP
+        IF pg_temp.relation(wanted.name) IS NULL THEN
+            RAISE EXCEPTION 'snapdelta: table %.% does not exist; run 001_scanner_schema.sql first, or set search_path to the schema that holds it', current_schema(), wanted.name;
+        END IF;
+        SELECT relkind INTO kind FROM pg_class WHERE oid = pg_temp.relation(wanted.name);
+        IF kind <> 'r' THEN
+            RAISE EXCEPTION 'snapdelta: %.% is not a plain table or hypertable (kind %)', current_schema(), wanted.name, kind;
+        END IF;
+        IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = pg_temp.relation(wanted.name)) THEN
+            RAISE EXCEPTION 'snapdelta: role "%" does not own table %; run this as its owner, %', current_user, wanted.name,
+                (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = pg_temp.relation(wanted.name));
+        END IF;
+        FOR found IN SELECT c FROM unnest(wanted.columns) AS c
+                     WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_temp.relation(wanted.name) AND attname = c AND NOT attisdropped)
+        LOOP
+            RAISE EXCEPTION 'snapdelta: table % has no column "%"; this migration is for the schema of 001_scanner_schema.sql', wanted.name, found.c;
+        END LOOP;
+        -- A unique key without the partitioning column cannot be kept by a hypertable.
+        FOR found IN SELECT i.indexrelid::regclass AS index FROM pg_index i
+                     WHERE i.indrelid = pg_temp.relation(wanted.name) AND i.indisunique
+                       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname = wanted.time_column
+                                       AND a.attnum = ANY (i.indkey::int2[]))
+        LOOP
+            RAISE EXCEPTION 'snapdelta: the unique index % of table % does not contain "%"; make it part of the key, or drop the index', found.index, wanted.name, wanted.time_column;
+        END LOOP;
+        FOR found IN SELECT column_name FROM timescaledb_information.dimensions
+                     WHERE hypertable_schema = current_schema() AND hypertable_name = wanted.name
+                       AND dimension_number = 1 AND column_name <> wanted.time_column
+        LOOP
+            RAISE EXCEPTION 'snapdelta: hypertable % is partitioned by "%" and not by "%"', wanted.name, found.column_name, wanted.time_column;
+        END LOOP;
+    END LOOP;
+    IF NOT has_schema_privilege(current_schema(), 'CREATE') THEN
+        RAISE EXCEPTION 'snapdelta: role "%" may not create the aggregates in schema "%"; run GRANT CREATE ON SCHEMA % TO %', current_user, current_schema(), quote_ident(current_schema()), quote_ident(current_user);
+    END IF;
+END $$;
+
+-- ---------------------------------------------------------------- what the aggregates are
+-- Each column of the raw table and what keeps its history. Columns that are not named here are kept by their type:
+-- numbers as last, min, max, sum and count, everything else as last. Averages do not roll up: sum and count do.
+CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, parts text[]) LANGUAGE sql STABLE AS $$
+    SELECT a.attname, coalesce(
+        (SELECT string_to_array(known.parts, ' ') FROM (VALUES
+            ('price', 'open high low close'),
+            ('volume', 'last max sum'),
+            ('volume_today', 'last max'),
+            ('change_percent', 'last min max'),
+            ('rvol', 'last max sum n'),
+            ('rvol_slot', 'last max sum n'),
+            ('price_from_high', 'last min max'),
+            ('price_from_low', 'last min max'),
+            ('market_cap', 'last'),
+            ('float_shares', 'last'),
+            ('score', 'last min max sum n')) AS known (name, parts) WHERE known.name = a.attname),
+        CASE WHEN a.atttypid::regtype IN ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
+             THEN ARRAY['last', 'min', 'max', 'sum', 'n'] ELSE ARRAY['last'] END)
+    FROM pg_attribute a
+    WHERE a.attrelid = pg_temp.relation('scan_results') AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attname NOT IN ('time', 'symbol', 'session')
+    ORDER BY a.attnum
+$$;
+
+-- The aggregates' SELECT: the minutes over the raw rows, the hours over the minutes.
+CREATE OR REPLACE FUNCTION pg_temp.definition(view text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    raw boolean := view = 'scan_results_1min';
+    columns text;
+BEGIN
+    SELECT string_agg(format(CASE part
+               WHEN 'open'  THEN CASE WHEN raw THEN 'first(%1$I, "time") AS open'  ELSE 'first(open, bucket) AS open' END
+               WHEN 'close' THEN CASE WHEN raw THEN 'last(%1$I, "time") AS close'  ELSE 'last(close, bucket) AS close' END
+               WHEN 'high'  THEN CASE WHEN raw THEN 'max(%1$I) AS high'            ELSE 'max(high) AS high' END
+               WHEN 'low'   THEN CASE WHEN raw THEN 'min(%1$I) AS low'             ELSE 'min(low) AS low' END
+               WHEN 'last'  THEN CASE WHEN raw THEN 'last(%1$I, "time") AS %2$I'   ELSE 'last(%2$I, bucket) AS %2$I' END
+               WHEN 'n'     THEN CASE WHEN raw THEN 'count(%1$I) AS %2$I'          ELSE 'sum(%2$I)::bigint AS %2$I' END
+               ELSE              CASE WHEN raw THEN '%3$s(%1$I) AS %2$I'           ELSE '%3$s(%2$I) AS %2$I' END
+           END, source, source || '_' || part, part), ', ' ORDER BY k.ordinality, p.ordinality)
+    INTO columns
+    FROM pg_temp.kept() WITH ORDINALITY AS k (source, parts, ordinality), unnest(k.parts) WITH ORDINALITY AS p (part, ordinality);
+    IF raw THEN
+        RETURN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, %s, count(*) AS sample_count FROM %I.scan_results GROUP BY 1, 2, 3',
+                      columns, current_schema());
+    END IF;
+    RETURN format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, %s, sum(sample_count)::bigint AS sample_count FROM %I.scan_results_1min GROUP BY 1, 2, 3',
+                  columns, current_schema());
+END $$;
+
+-- Does the aggregate that is there say the same? Both texts are printed by this server, so they can be compared.
+CREATE OR REPLACE FUNCTION pg_temp.has_other_definition(view text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    found text := (SELECT view_definition FROM timescaledb_information.continuous_aggregates
+                   WHERE view_schema = current_schema() AND view_name = view);
+    wanted text;
+BEGIN
+    IF found IS NULL THEN
+        RETURN false;
+    END IF;
+    BEGIN
+        EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || pg_temp.definition(view);
+        wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
+        DROP VIEW pg_temp.snapdelta_wanted;
+    EXCEPTION WHEN undefined_column OR undefined_table THEN
+        RETURN true;  -- the 1-minute aggregate is not there, or lacks a column that the hours are made of
+    END;
+    RETURN regexp_replace(found, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g');
+END $$;
+
+DO $$
+DECLARE
+    view text;
+    found record;
+BEGIN
+    FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
+        IF pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NULL THEN
+            RAISE EXCEPTION 'snapdelta: %.% exists and is not a continuous aggregate; rename it or drop it, then run this file again', current_schema(), view;
+        END IF;
+        IF pg_temp.setting('other_definition') = 'refuse' AND pg_temp.has_other_definition(view) THEN
+            RAISE EXCEPTION 'snapdelta: continuous aggregate % exists with another definition and would keep it; run with -v other_definition=rename to keep it and its data under another name, and build the right one beside it', view
+                USING DETAIL = format('wanted: %s', pg_temp.definition(view));
+        END IF;
+    END LOOP;
+    -- Somebody's own aggregate would lose its history to the new retention of what it is made of.
+    FOR found IN
+        SELECT c.view_schema, c.view_name, j.config ->> 'start_offset' AS start_offset, below.setting
+        FROM (SELECT current_schema()::name AS schema, 'scan_results'::name AS name, 'raw_retention' AS setting
+              UNION ALL
+              SELECT materialization_hypertable_schema, materialization_hypertable_name, 'minute_retention'
+              FROM timescaledb_information.continuous_aggregates
+              WHERE view_schema = current_schema() AND view_name = 'scan_results_1min') AS below
+        JOIN timescaledb_information.continuous_aggregates c ON (c.hypertable_schema, c.hypertable_name) = (below.schema, below.name)
+        JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'
+         AND (j.hypertable_schema, j.hypertable_name) IN
+             ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
+        WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+          AND coalesce((j.config ->> 'start_offset')::interval > pg_temp.period(below.setting), true)
+    LOOP
+        RAISE EXCEPTION 'snapdelta: continuous aggregate %.% is refreshed from % back, behind % (%), and would be emptied; give it a start_offset of at most that first',
+            found.view_schema, found.view_name, coalesce(found.start_offset, 'the beginning'), found.setting, pg_temp.setting(found.setting);
+    END LOOP;
+END $$;
+
+-- A refresh window that is made longer must not reach behind what an earlier, shorter retention has left.
+DO $$
+DECLARE
+    wanted record;
+    oldest timestamptz;
+    held timestamptz;
+BEGIN
+    FOR wanted IN SELECT * FROM (VALUES ('scan_results_1min', pg_temp.relation('scan_results'), 'minute_refresh_start'),
+                                        ('scan_results_1hour', pg_temp.materialized('scan_results_1min'), 'hour_refresh_start')) AS t (view, below, setting)
+    LOOP
+        CONTINUE WHEN pg_temp.materialized(wanted.view) IS NULL OR pg_temp.has_other_definition(wanted.view);
+        SELECT coalesce(min(c.range_start), 'infinity') INTO oldest
+        FROM timescaledb_information.chunks c, pg_class r, pg_namespace n
+        WHERE r.oid = wanted.below AND n.oid = r.relnamespace AND (c.hypertable_schema, c.hypertable_name) = (n.nspname, r.relname);
+        EXECUTE format('SELECT min(bucket) FROM %s WHERE bucket >= $1 AND bucket < $2', pg_temp.materialized(wanted.view))
+            INTO held USING now() - pg_temp.period(wanted.setting), oldest;
+        IF held IS NOT NULL THEN
+            RAISE EXCEPTION 'snapdelta: % (%) reaches behind the oldest rows that % is made of, and would empty its buckets from % on; take a shorter window until the longer retention has filled up',
+                wanted.setting, pg_temp.setting(wanted.setting), wanted.view, held;
+        END IF;
+    END LOOP;
+END $$;
+
+-- ---------------------------------------------------------------- the record: what was, for the way back
+DO $$
+BEGIN
+    SET LOCAL client_min_messages = warning;
+    CREATE TABLE IF NOT EXISTS snapdelta_migrations (
+        name        text PRIMARY KEY,
+        started_at  timestamptz,
+        applied_at  timestamptz,           -- NULL: begun and not ended, or reverted
+        reverted_at timestamptz,
+        settings    jsonb,                 -- the periods it was applied with
+        before      jsonb                  -- chunk widths, policies and sizes as they were
+    );
+    INSERT INTO snapdelta_migrations (name) VALUES ('004_optimize_memory_usage') ON CONFLICT DO NOTHING;
+    -- A run after a half-finished one keeps what the first one saw.
+    UPDATE snapdelta_migrations SET
+        started_at = clock_timestamp(),
+        before = coalesce(before, jsonb_build_object(
+            'chunks', (SELECT coalesce(jsonb_object_agg(d.hypertable_name, d.time_interval), '{}')
+                       FROM timescaledb_information.dimensions d
+                       WHERE d.hypertable_schema = current_schema() AND d.dimension_number = 1
+                         AND d.hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily')),
+            'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', j.hypertable_name, 'procedure', j.proc_name,
+                                                                      'every', j.schedule_interval, 'config', j.config)), '[]')
+                         FROM timescaledb_information.jobs j
+                         WHERE j.hypertable_schema = current_schema() AND j.proc_name IN ('policy_retention', 'policy_compression')
+                           AND j.hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily')),
+            'bytes', (SELECT jsonb_object_agg(t.name, coalesce(hypertable_size(pg_temp.relation(t.name)), pg_total_relation_size(pg_temp.relation(t.name))))
+                      FROM (VALUES ('scan_results'), ('volume_slots'), ('market_data_daily')) AS t (name))))
+    WHERE name = '004_optimize_memory_usage';
+END $$;
+
+-- ---------------------------------------------------------------- policies: add, or replace what differs
+-- add_..._policy(if_not_exists => true) keeps an older policy with other arguments, so what differs is removed and
+-- added in one transaction. One that is right stays, with its history of runs.
+--
+-- From 2.19 on a refresh goes in batches, one bucket each unless told: 2,880 transactions for two days of minutes.
+-- A day of minutes or a week of hours is one here; NULL where there are no batches.
+CREATE OR REPLACE FUNCTION pg_temp.buckets_per_batch(relation text) RETURNS int LANGUAGE sql STABLE AS $$
+    SELECT CASE relation WHEN 'scan_results_1min' THEN 1440 ELSE 168 END
+    FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames) LIMIT 1
+$$;
+
+CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wanted jsonb, every interval) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    job record;
+    right_one int;
+    target regclass := pg_temp.relation(relation);
+BEGIN
+    FOR job IN SELECT * FROM pg_temp.jobs_of(relation, procedure) ORDER BY job_id LOOP
+        IF right_one IS NULL AND job.scheduled AND job.schedule_interval = every AND NOT EXISTS (
+               SELECT FROM jsonb_each_text(wanted) AS w (key, value)
+               WHERE (job.config ->> w.key)::interval IS DISTINCT FROM w.value::interval)
+           AND (procedure <> 'policy_refresh_continuous_aggregate'
+                OR (job.config ->> 'buckets_per_batch')::int IS NOT DISTINCT FROM pg_temp.buckets_per_batch(relation)) THEN
+            right_one := job.job_id;
+        ELSE
+            PERFORM delete_job(job.job_id);
+        END IF;
+    END LOOP;
+    IF right_one IS NOT NULL THEN
+        RETURN;
+    END IF;
+    CASE procedure
+        WHEN 'policy_retention' THEN
+            PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every);
+        WHEN 'policy_refresh_continuous_aggregate' THEN
+            EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval%s)',
+                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
+        WHEN 'policy_compression' THEN
+            IF pg_temp.columnstore() THEN
+                EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval)', target, wanted ->> 'compress_after', every);
+            ELSE
+                PERFORM add_compression_policy(target, compress_after => (wanted ->> 'compress_after')::interval, schedule_interval => every);
+            END IF;
+    END CASE;
+END $$;
+
+CREATE OR REPLACE FUNCTION pg_temp.columnstore() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT CASE pg_temp.setting('compression_names') WHEN 'old' THEN false WHEN 'new' THEN true ELSE
+        split_part(extversion, '.', 1)::int * 1000 + split_part(extversion, '.', 2)::int >= 2018 END
+    FROM pg_extension WHERE extname = 'timescaledb'
+$$;
+
+-- An earlier attempt may have left a refresh that empties old buckets, or a retention that runs before the
+-- aggregates are filled: those go first. A longer raw retention stays until it is replaced at the end.
+DO $$
+DECLARE
+    job record;
+    finished boolean := (SELECT applied_at IS NOT NULL FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage');
+BEGIN
+    FOR job IN SELECT * FROM pg_temp.jobs_of('scan_results_1min', 'policy_refresh_continuous_aggregate')
+               UNION ALL SELECT * FROM pg_temp.jobs_of('scan_results_1hour', 'policy_refresh_continuous_aggregate') LOOP
+        IF coalesce((job.config ->> 'start_offset')::interval > pg_temp.period('minute_refresh_start'), true) AND NOT finished THEN
+            PERFORM delete_job(job.job_id);
+        END IF;
+    END LOOP;
+    FOR job IN SELECT * FROM pg_temp.jobs_of('scan_results', 'policy_retention')
+               UNION ALL SELECT * FROM pg_temp.jobs_of('scan_results_1min', 'policy_retention') LOOP
+        IF NOT finished AND (job.config ->> 'drop_after')::interval <= pg_temp.period('minute_retention') THEN
+            PERFORM delete_job(job.job_id);
+        END IF;
+    END LOOP;
+END $$;
+
+-- ---------------------------------------------------------------- hypertables and their chunk widths
+DO $$
+DECLARE
+    wanted record;
+BEGIN
+    FOR wanted IN
+        SELECT * FROM (VALUES ('scan_results', 'time', 'raw_chunk'), ('volume_slots', 'date', 'slots_chunk'),
+                              ('market_data_daily', 'trading_date', 'daily_chunk')) AS t (name, time_column, width)
+    LOOP
+        IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables
+                       WHERE hypertable_schema = current_schema() AND hypertable_name = wanted.name) THEN
+            RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks', wanted.name;
+            PERFORM create_hypertable(pg_temp.relation(wanted.name), wanted.time_column::name,
+                chunk_time_interval => pg_temp.period(wanted.width), migrate_data => true, create_default_indexes => false);
+        ELSE
+            PERFORM set_chunk_time_interval(pg_temp.relation(wanted.name), pg_temp.period(wanted.width));
+        END IF;
+    END LOOP;
+END $$;
+
+-- ---------------------------------------------------------------- compression of the raw rows
+-- Settings that are there are kept: until 2.13 they cannot be changed once a chunk is compressed.
+DO $$
+BEGIN
+    IF NOT (SELECT compression_enabled FROM timescaledb_information.hypertables
+            WHERE hypertable_schema = current_schema() AND hypertable_name = 'scan_results') THEN
+        IF pg_temp.columnstore() THEN
+            ALTER TABLE scan_results SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'symbol, session', timescaledb.orderby = 'time DESC');
+        ELSE
+            ALTER TABLE scan_results SET (timescaledb.compress, timescaledb.compress_segmentby = 'symbol, session', timescaledb.compress_orderby = 'time DESC');
+        END IF;
+    END IF;
+END $$;
+
+-- ---------------------------------------------------------------- the aggregates, empty at first
+DO $$
+DECLARE
+    wanted record;
+    old_name text;
+BEGIN
+    FOR wanted IN SELECT * FROM (VALUES ('scan_results_1min', 'minute_chunk'), ('scan_results_1hour', 'hour_chunk')) AS t (view, width)
+    LOOP
+        IF pg_temp.has_other_definition(wanted.view) THEN
+            old_name := format('%s_before_%s', wanted.view, to_char(clock_timestamp(), 'YYYYMMDD_HH24MISS'));
+            RAISE NOTICE 'snapdelta: % had another definition and is now %; it keeps its rows and is not refreshed any more', wanted.view, old_name;
+            PERFORM delete_job(job_id) FROM pg_temp.jobs_of(wanted.view, 'policy_refresh_continuous_aggregate');
+            EXECUTE format('ALTER MATERIALIZED VIEW %I RENAME TO %I', wanted.view, old_name);
+        END IF;
+        IF pg_temp.materialized(wanted.view) IS NULL THEN
+            -- Newest rows are read from the level below until they are materialized.
+            EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS %s WITH NO DATA',
+                           current_schema(), wanted.view, pg_temp.definition(wanted.view));
+        END IF;
+        -- Without this an aggregate's chunks are ten times as wide as those of its source.
+        PERFORM set_chunk_time_interval(pg_temp.materialized(wanted.view), pg_temp.period(wanted.width));
+    END LOOP;
+END $$;
+
+-- ---------------------------------------------------------------- backfill
+-- From when on the rows below an aggregate are complete, as far as this migration has had a hand in dropping them.
+CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    kept_for text := CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END;
+    since timestamptz;
+BEGIN
+    IF pg_temp.relation('snapdelta_migrations') IS NOT NULL THEN
+        SELECT CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL
+                    THEN coalesce(reverted_at, now()) - (settings ->> kept_for)::interval END
+        INTO since FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
+    END IF;
+    RETURN coalesce(since, '-infinity');
+END $$;
+
+-- The refreshes that fill what is missing, and touch nothing else. A bucket that holds more samples than the
+-- level below still has rows for has lost some of them to retention: refreshing it would lose them here too.
+-- Buckets from before the rows are complete are left alone: late rows there would replace what was.
+CREATE OR REPLACE FUNCTION pg_temp.missing(view text) RETURNS TABLE (starts timestamptz, ends timestamptz) LANGUAGE plpgsql AS $$
+DECLARE
+    width interval := CASE view WHEN 'scan_results_1min' THEN interval '1 minute' ELSE interval '1 hour' END;
+    source text := CASE view
+        WHEN 'scan_results_1min' THEN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, count(*) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.relation('scan_results'))
+        ELSE format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, sum(sample_count) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.materialized('scan_results_1min')) END;
+BEGIN
+    -- Runs of buckets that may be refreshed, cut at those that may not and at every midnight.
+    RETURN QUERY EXECUTE format($query$
+        WITH below AS (%1$s),
+        kept AS (SELECT bucket, symbol, session, sum(sample_count) AS samples FROM %2$s GROUP BY 1, 2, 3),
+        buckets AS (
+            SELECT bucket,
+                   bool_or(coalesce(b.samples, 0) > coalesce(k.samples, 0)) AS lacks,
+                   bool_or(coalesce(b.samples, 0) < coalesce(k.samples, 0)) AS holds_more
+            FROM (SELECT bucket, coalesce(symbol, '') AS symbol, coalesce(session, '') AS session, samples FROM below) b
+            FULL JOIN (SELECT bucket, coalesce(symbol, '') AS symbol, coalesce(session, '') AS session, samples FROM kept) k USING (bucket, symbol, session)
+            GROUP BY bucket),
+        runs AS (SELECT *, count(*) FILTER (WHERE holds_more) OVER (ORDER BY bucket) AS run FROM buckets)
+        SELECT min(bucket), max(bucket) + %3$L::interval FROM runs
+        WHERE lacks AND NOT holds_more AND bucket + %3$L::interval <= now() AND bucket >= %4$L::timestamptz
+        GROUP BY run, time_bucket('1 day', bucket) ORDER BY 1
+    $query$, source, pg_temp.materialized(view), width, pg_temp.complete_since(view));
+END $$;
+
+-- The refreshes as statements. A forced one (where that can be said) also fills buckets that are held for up to date,
+-- such as rows deleted by hand; it does not count as a refresh, so it comes second and only for what is still missing.
+CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text, forced boolean) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)', pg_temp.relation(view), starts, ends,
+                  CASE WHEN forced THEN ', force => true' END)
+    FROM pg_temp.missing(view)
+    WHERE NOT forced OR EXISTS (SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames))
+$$;
+
+SELECT * FROM pg_temp.refreshes('scan_results_1min', false) \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1min', true) \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1hour', false) \gexec
+SELECT * FROM pg_temp.refreshes('scan_results_1hour', true) \gexec
+
+-- ---------------------------------------------------------------- the aggregates' policies
+DO $$
+BEGIN
+    PERFORM pg_temp.set_policy('scan_results_1min', 'policy_refresh_continuous_aggregate',
+           jsonb_build_object('start_offset', pg_temp.period('minute_refresh_start'), 'end_offset', pg_temp.period('minute_refresh_end')),
+           pg_temp.period('minute_refresh_every'));
+    PERFORM pg_temp.set_policy('scan_results_1hour', 'policy_refresh_continuous_aggregate',
+           jsonb_build_object('start_offset', pg_temp.period('hour_refresh_start'), 'end_offset', pg_temp.period('hour_refresh_end')),
+           pg_temp.period('hour_refresh_every'));
+END $$;
+
+DO $$
+DECLARE
+    view text;
+BEGIN
+    FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
+        CONTINUE WHEN (SELECT compression_enabled FROM timescaledb_information.continuous_aggregates
+                       WHERE view_schema = current_schema() AND view_name = view);
+        EXECUTE format('ALTER MATERIALIZED VIEW %I SET (timescaledb.%s)', view,
+                       CASE WHEN pg_temp.columnstore() THEN 'enable_columnstore' ELSE 'compress' END);
+    END LOOP;
+END $$;
+
+DO $$
+BEGIN
+    PERFORM pg_temp.set_policy('scan_results_1min', 'policy_compression',
+           jsonb_build_object('compress_after', pg_temp.period('minute_compress_after')), pg_temp.period('compress_every'));
+    PERFORM pg_temp.set_policy('scan_results_1hour', 'policy_compression',
+           jsonb_build_object('compress_after', pg_temp.period('hour_compress_after')), pg_temp.period('compress_every'));
+    PERFORM pg_temp.set_policy('scan_results_1min', 'policy_retention',
+           jsonb_build_object('drop_after', pg_temp.period('minute_retention')), pg_temp.period('retention_every'));
+    PERFORM pg_temp.set_policy('scan_results_1hour', 'policy_retention',
+           jsonb_build_object('drop_after', pg_temp.period('hour_retention')), pg_temp.period('retention_every'));
+END $$;
+
+-- ---------------------------------------------------------------- the tables' policies, and vacuum
+DO $$
+BEGIN
+    PERFORM pg_temp.set_policy('scan_results', 'policy_compression',
+           jsonb_build_object('compress_after', pg_temp.period('raw_compress_after')), pg_temp.period('compress_every'));
+    PERFORM pg_temp.set_policy('volume_slots', 'policy_retention',
+           jsonb_build_object('drop_after', pg_temp.period('slots_retention')), pg_temp.period('retention_every'));
+    PERFORM pg_temp.set_policy('market_data_daily', 'policy_retention',
+           jsonb_build_object('drop_after', pg_temp.period('daily_retention')), pg_temp.period('retention_every'));
+END $$;
+
+-- Chunks are written once and soon dropped: vacuum early, so that the visibility map and statistics are there
+-- while they are read. The options pass on to chunks that are there and to new ones.
+ALTER TABLE scan_results SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
+DO $$
+BEGIN
+    -- Rewritten in place as averages change; not every installation has it.
+    IF pg_temp.relation('volume_slot_averages') IS NOT NULL
+       AND (SELECT relkind = 'r' AND pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = pg_temp.relation('volume_slot_averages')) THEN
+        ALTER TABLE volume_slot_averages SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);
+    END IF;
+END $$;
+
+-- ---------------------------------------------------------------- the raw retention, last
+DO $$
+DECLARE
+    missing int;
+BEGIN
+    -- Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work.
+    SELECT count(*) INTO missing FROM pg_temp.missing('scan_results_1min')
+    WHERE starts < now() - pg_temp.period('minute_refresh_start');
+    IF missing > 0 THEN
+        RAISE EXCEPTION 'snapdelta: % stretches of raw rows are not in scan_results_1min yet, so the raw retention was not set; run this file again', missing;
+    END IF;
+    PERFORM pg_temp.set_policy('scan_results', 'policy_retention',
+        jsonb_build_object('drop_after', pg_temp.period('raw_retention')), pg_temp.period('retention_every'));
+END $$;
+
+-- ---------------------------------------------------------------- the proof
+DO $$
+DECLARE
+    wanted record;
+    found int;
+    width interval;
+BEGIN
+    FOR wanted IN
+        SELECT * FROM (VALUES
+            ('scan_results', 'policy_retention', 'drop_after', 'raw_retention', 'retention_every'),
+            ('scan_results', 'policy_compression', 'compress_after', 'raw_compress_after', 'compress_every'),
+            ('volume_slots', 'policy_retention', 'drop_after', 'slots_retention', 'retention_every'),
+            ('market_data_daily', 'policy_retention', 'drop_after', 'daily_retention', 'retention_every'),
+            ('scan_results_1min', 'policy_refresh_continuous_aggregate', 'start_offset', 'minute_refresh_start', 'minute_refresh_every'),
+            ('scan_results_1min', 'policy_refresh_continuous_aggregate', 'end_offset', 'minute_refresh_end', 'minute_refresh_every'),
+            ('scan_results_1min', 'policy_compression', 'compress_after', 'minute_compress_after', 'compress_every'),
+            ('scan_results_1min', 'policy_retention', 'drop_after', 'minute_retention', 'retention_every'),
+            ('scan_results_1hour', 'policy_refresh_continuous_aggregate', 'start_offset', 'hour_refresh_start', 'hour_refresh_every'),
+            ('scan_results_1hour', 'policy_refresh_continuous_aggregate', 'end_offset', 'hour_refresh_end', 'hour_refresh_every'),
+            ('scan_results_1hour', 'policy_compression', 'compress_after', 'hour_compress_after', 'compress_every'),
+            ('scan_results_1hour', 'policy_retention', 'drop_after', 'hour_retention', 'retention_every')
+        ) AS t (relation, procedure, key, setting, every)
+    LOOP
+        SELECT count(*) INTO found FROM pg_temp.jobs_of(wanted.relation, wanted.procedure);
+        IF found <> 1 THEN
+            RAISE EXCEPTION 'snapdelta: % has % jobs of % and should have one', wanted.relation, found, wanted.procedure;
+        END IF;
+        SELECT count(*) INTO found FROM pg_temp.jobs_of(wanted.relation, wanted.procedure) j
+        WHERE (j.config ->> wanted.key)::interval = pg_temp.period(wanted.setting) AND j.schedule_interval = pg_temp.period(wanted.every) AND j.scheduled;
+        IF found <> 1 THEN
+            RAISE EXCEPTION 'snapdelta: % of % is not %', wanted.key, wanted.relation, pg_temp.period(wanted.setting);
+        END IF;
+    END LOOP;
+    FOR wanted IN
+        SELECT * FROM (VALUES ('scan_results', pg_temp.relation('scan_results'), 'raw_chunk'), ('volume_slots', pg_temp.relation('volume_slots'), 'slots_chunk'),
+                              ('market_data_daily', pg_temp.relation('market_data_daily'), 'daily_chunk'),
+                              ('scan_results_1min', pg_temp.materialized('scan_results_1min'), 'minute_chunk'),
+                              ('scan_results_1hour', pg_temp.materialized('scan_results_1hour'), 'hour_chunk')) AS t (name, hypertable, setting)
+    LOOP
+        SELECT time_interval INTO width FROM timescaledb_information.dimensions
+        WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = wanted.hypertable AND dimension_number = 1;
+        IF width IS DISTINCT FROM pg_temp.period(wanted.setting) THEN
+            RAISE EXCEPTION 'snapdelta: new chunks of % are % wide and should be %', wanted.name, width, pg_temp.period(wanted.setting);
+        END IF;
+    END LOOP;
+    UPDATE snapdelta_migrations SET
+        applied_at = clock_timestamp(), reverted_at = NULL,
+        settings = current_setting('snapdelta.settings')::jsonb
+    WHERE name = '004_optimize_memory_usage';
+END $$;
+
+SELECT pg_advisory_unlock(hashtext('snapdelta migration')) AS unlocked \gset snapdelta_
+
+-- What is kept where, and how large it is now; compression and retention begin their work in the background.
+SELECT r.name AS relation, pg_size_pretty((m.before -> 'bytes' ->> r.name)::bigint) AS before, pg_size_pretty(hypertable_size(r.hypertable)) AS now
+FROM snapdelta_migrations m,
+     (VALUES ('scan_results', pg_temp.relation('scan_results')), ('volume_slots', pg_temp.relation('volume_slots')),
+             ('market_data_daily', pg_temp.relation('market_data_daily')),
+             ('scan_results_1min', pg_temp.materialized('scan_results_1min')),
+             ('scan_results_1hour', pg_temp.materialized('scan_results_1hour'))) AS r (name, hypertable)
+WHERE m.name = '004_optimize_memory_usage';

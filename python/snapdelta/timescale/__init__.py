@@ -1,0 +1,29 @@
+"""The TimescaleDB migration from Python: run it, revert it, check what it has become.
+
+A table of contents. psycopg (the extra `timescale`) is loaded when a database is first opened; `plan` needs
+none.
+"""
+
+from __future__ import annotations
+
+from snapdelta.timescale.apply import MigrationState, down, render, rewrite, status, up
+from snapdelta.timescale.files import migrations_directory
+from snapdelta.timescale.findings import Finding, Verdict
+from snapdelta.timescale.planning import plan
+from snapdelta.timescale.settings import Settings
+from snapdelta.timescale.verification import verify
+
+__all__ = [
+    "Finding",
+    "MigrationState",
+    "Settings",
+    "Verdict",
+    "down",
+    "migrations_directory",
+    "plan",
+    "render",
+    "rewrite",
+    "status",
+    "up",
+    "verify",
+]

@@ -1,0 +1,152 @@
+"""Runs the migrations' scripts, one statement at a time, and tells what has been applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from snapdelta.errors import MigrationError, MigrationLockedError
+from snapdelta.timescale.connection import Notify, connect
+from snapdelta.timescale.files import OPTIMIZE, REWRITE, SCHEMA, load
+from snapdelta.timescale.script import Script, Statement
+from snapdelta.timescale.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+
+_TABLES = ("scan_results", "volume_slots", "market_data_daily")
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationState:
+    """What the database says of one migration; times are those of the server, None: never."""
+
+    name: str
+    state: Literal["not applied", "half applied", "applied", "reverted"]
+    started_at: datetime | None = None
+    applied_at: datetime | None = None
+    reverted_at: datetime | None = None
+    settings: Mapping[str, str] | None = None
+
+
+def up(
+    dsn: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    schema: str | None = None,
+    notify: Notify | None = None,
+) -> None:
+    """Creates the tables that are missing and applies the migration; safe to run again at any time.
+
+    `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention":
+    "5 days"}`. Raises MigrationSettingError before anything is opened when they would lose history,
+    MigrationLockedError while another migration runs, and MigrationError with the server's sentence for
+    everything that it refuses. What was applied up to then stays; running it again goes on from there.
+    """
+    texts = checked(settings)
+    with connect(dsn, schema, notify) as connection:
+        execute(connection, load(SCHEMA), {})
+        execute(connection, load(OPTIMIZE), texts)
+
+
+def down(dsn: str, *, schema: str | None = None, notify: Notify | None = None) -> None:
+    """Restores the policies and chunk widths from before `up`; the aggregates stay, with their rows.
+
+    Raises MigrationError when nothing was applied; then nothing has changed.
+    """
+    with connect(dsn, schema, notify) as connection:
+        execute(connection, load(f"{OPTIMIZE}.down"), {})
+
+
+def rewrite(dsn: str, *, run: bool, schema: str | None = None, notify: Notify | None = None) -> None:
+    """Estimates (and with `run` does) the move of the newest raw rows from wide chunks into narrow ones.
+
+    The estimate comes through `notify`. Raises MigrationError when the migration is not applied.
+    """
+    with connect(dsn, schema, notify) as connection:
+        execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes" if run else "no"}))
+
+
+def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
+    """What has been applied, by the record that the SQL itself keeps (also when psql ran it)."""
+    with connect(dsn, schema) as connection:
+        present = connection.execute(
+            "SELECT count(*) FROM unnest(%s::text[]) AS t"
+            " WHERE to_regclass(format('%%I.%%I', current_schema(), t)) IS NOT NULL",
+            (list(_TABLES),),
+        ).fetchone()
+        states = [MigrationState(SCHEMA, "applied" if present == (len(_TABLES),) else "not applied")]
+        recorded: dict[str, MigrationState] = {}
+        known = connection.execute(
+            "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NOT NULL"
+        ).fetchone()
+        if known == (True,):
+            for row in connection.execute(
+                "SELECT name, started_at, applied_at, reverted_at, before IS NOT NULL OR name = %s, settings"
+                " FROM snapdelta_migrations",
+                (REWRITE,),  # keeps nothing for a way back: there is none
+            ):
+                name, started, applied, reverted, begun, periods = row
+                state: Literal["applied", "half applied", "reverted", "not applied"] = (
+                    "applied"
+                    if applied
+                    else "half applied"
+                    if begun
+                    else "reverted"
+                    if reverted
+                    else "not applied"
+                )
+                recorded[name] = MigrationState(name, state, started, applied, reverted, periods)
+        return states + [
+            recorded.get(name, MigrationState(name, "not applied")) for name in (OPTIMIZE, REWRITE)
+        ]
+
+
+def render(name: str, settings: Mapping[str, str] | None = None) -> str:
+    """A migration's SQL with its settings filled in: what `--dry-run` prints, and psql can run."""
+    script = load(name)
+    values = script.values(settings or {})
+    endings = {"": ";", "gset": " \\gset snapdelta_", "gexec": " \\gexec"}
+    sent = [statement.render(values) + endings[statement.ending] for statement in script.statements]
+    return "\n\n".join([f"-- {script.name}\n\\set ON_ERROR_STOP on", *sent]) + "\n"
+
+
+def checked(given: Mapping[str, str] | None) -> dict[str, str]:
+    """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is
+    broken."""
+    settings = Settings(given)
+    settings.require_rules()
+    return settings.texts
+
+
+def execute(connection: psycopg.Connection, script: Script, values: Mapping[str, str]) -> None:
+    """Runs every statement of a script in order and stops at the first error."""
+    for statement in script.statements:
+        sent = statement.render(values)
+        rows = _send(connection, script, statement, sent)
+        if statement.ending == "gexec":
+            for (command,) in rows:
+                _send(connection, script, statement, str(command))
+
+
+def _send(
+    connection: psycopg.Connection, script: Script, statement: Statement, sent: str
+) -> list[tuple[object, ...]]:
+    import psycopg
+
+    try:
+        cursor = connection.execute(sent.encode())
+    except psycopg.Error as error:
+        sentence = error.diag.message_primary or str(error).strip()
+        if sentence.startswith("snapdelta: "):
+            # Without our word in front the same code means a table that stayed locked for lock_timeout.
+            locked = isinstance(error, psycopg.errors.LockNotAvailable)
+            kind = MigrationLockedError if locked else MigrationError
+            raise kind(sentence.removeprefix("snapdelta: ")) from error
+        raise MigrationError(
+            f"{script.name}, line {statement.line}: {sentence}; "
+            "nothing after it was run, mend the cause and run it again"
+        ) from error
+    return cursor.fetchall() if cursor.description is not None else []

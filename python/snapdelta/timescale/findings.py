@@ -1,0 +1,31 @@
+"""What a check found: a verdict a line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """How bad it is; only a fault makes `snapdelta migrate verify` exit with status 1."""
+
+    OK = "ok"
+    INFO = "info"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check of one thing: what was declared, what is, and what to do when they differ."""
+
+    subject: str
+    check: str
+    declared: str
+    actual: str
+    verdict: Verdict
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For JSON: plain strings."""
+        return {key: str(value) for key, value in asdict(self).items()}

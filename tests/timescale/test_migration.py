@@ -1,0 +1,168 @@
+"""Up, jobs, down and up again: every bucket of 20 days is there and right at every step."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from snapdelta import timescale
+from timescale import jobs
+from timescale.conftest import Aged, Make
+from timescale.scanner import assert_history, insert
+
+
+def test_cycle(database: Make, aged: Aged) -> None:
+    db = database(aged.name)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        assert_history(connection, aged.rows)
+        jobs.run_jobs(connection)
+        assert_history(connection, aged.rows)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection, seed=2)
+        assert_history(connection, aged.rows)
+        # Only whole chunks go, and the old ones are 7 days wide.
+        assert jobs.oldest(connection) <= timedelta(days=3 + 7)
+        assert all(
+            compressed
+            for _, end, compressed in jobs.chunks(connection, "scan_results")
+            if end < jobs.now(connection) - timedelta(hours=2)
+        )
+    timescale.down(db.dsn)
+    with db.connect() as connection:
+        assert_history(connection, aged.rows)
+        jobs.run_jobs(connection)
+        assert_history(connection, aged.rows)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection, seed=3)
+        assert_history(connection, aged.rows)
+
+
+def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> None:
+    db = database(aged.name)
+    timescale.up(db.dsn)
+    said: list[str] = []
+    timescale.rewrite(db.dsn, run=False, notify=said.append)
+    assert any("wide chunks with" in sentence for sentence in said)
+    with db.connect() as connection:
+        assert max(end - start for start, end, _ in jobs.chunks(connection, "scan_results")) == timedelta(
+            days=7
+        )
+    timescale.rewrite(db.dsn, run=True)
+    with db.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM scan_results").fetchone() == (len(aged.rows),)
+        assert_history(connection, aged.rows)
+        jobs.run_jobs(connection, seed=4)
+        jobs.run_jobs(connection)
+        assert_history(connection, aged.rows)
+        assert jobs.oldest(connection) <= timedelta(days=3, hours=1)
+        now = jobs.now(connection)
+        assert all(
+            compressed
+            for _, end, compressed in jobs.chunks(connection, "scan_results")
+            if end < now - timedelta(hours=2)
+        )
+        assert max(end - start for start, end, _ in jobs.chunks(connection, "scan_results")) == timedelta(
+            hours=1
+        )
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection)
+        assert_history(connection, aged.rows)
+    assert {state.name: state.state for state in timescale.status(db.dsn)}[
+        "005_rewrite_wide_chunks"
+    ] == "applied"
+
+
+@pytest.mark.parametrize("names", ["old", "new"])
+def test_both_sets_of_compression_names(database: Make, aged: Aged, names: str) -> None:
+    db = database(aged.name)
+    with db.connect() as connection:
+        # Compression that was never switched on has to be switched on under either name.
+        connection.execute(
+            "SELECT remove_compression_policy('scan_results'); ALTER TABLE scan_results SET (timescaledb.compress = false)"
+        )
+    timescale.up(db.dsn, {"compression_names": names})
+    timescale.rewrite(db.dsn, run=True)
+    with db.connect() as connection:
+        jobs.run_jobs(connection)
+        done = [compressed for _, _, compressed in jobs.chunks(connection, "scan_results")]
+        assert sum(done) >= len(done) - 4
+        assert any(
+            compressed
+            for _, _, compressed in jobs.chunks(
+                connection, jobs.materialized(connection, "scan_results_1min")
+            )
+        )
+        assert_history(connection, aged.rows)
+
+
+def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
+    """Somebody has made the aggregates by hand, filled them in part, and put every dangerous policy on them."""
+    db = database(aged.name)
+    timescale.up(db.dsn)  # the aggregates as they should be...
+    with db.connect() as connection:
+        connection.execute("SET client_min_messages = error")
+        connection.execute("DROP TABLE snapdelta_migrations")
+        connection.execute("DROP MATERIALIZED VIEW scan_results_1hour")  # ...but for the hours
+        for policy in ("retention_policy('scan_results')", "retention_policy('scan_results_1min')", "compression_policy('scan_results')",
+                       "continuous_aggregate_policy('scan_results_1min')", "retention_policy('volume_slots')"):  # fmt: skip
+            connection.execute(f"SELECT remove_{policy}".encode())
+        connection.execute("SELECT add_retention_policy('scan_results', interval '3 days')")
+        connection.execute("SELECT add_retention_policy('scan_results_1min', interval '10 days')")
+        connection.execute(
+            "SELECT add_continuous_aggregate_policy('scan_results_1min', start_offset => NULL, end_offset => interval '1 hour', schedule_interval => interval '1 hour')"
+        )
+        connection.execute("SELECT set_chunk_time_interval('scan_results', interval '7 days')")
+        # Half of the buckets were never filled...
+        table = jobs.materialized(connection, "scan_results_1min")
+        connection.execute(
+            f"DELETE FROM _timescaledb_internal.{table} WHERE bucket > now() - interval '9 hours'".encode()
+        )
+        # ...and the retention has run already.
+        jobs.run_jobs(connection, only=jobs.RETENTION)
+        kept = [row for row in aged.rows if row["time"] >= jobs.chunks(connection, table)[0][0]]
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection, seed=8)
+        jobs.run_jobs(connection)
+        assert_history(connection, kept)
+    assert not [
+        finding
+        for finding in timescale.verify(db.dsn)
+        if finding.verdict is timescale.Verdict.FAULT and "chunks" not in finding.check
+    ]
+
+
+def test_sizes_are_reported(database: Make, healthy: Aged) -> None:
+    found = {
+        finding.subject: finding
+        for finding in timescale.verify(database(healthy.name).dsn)
+        if finding.check == "compression" and "->" in finding.actual
+    }
+    assert {"scan_results", "scan_results_1min"} <= found.keys()
+
+
+def test_again_a_month_later(moving_clock: None, database: Make, healthy: Aged) -> None:
+    db = database(healthy.name)
+    db.bed.advance(timedelta(days=29) - timedelta(days=20))
+    with db.connect() as connection:
+        jobs.run_jobs(connection)
+        assert connection.execute("SELECT count(*) FROM scan_results").fetchone() == (0,)
+        assert_history(connection, healthy.rows)
+        # Late rows for minutes that were full: they must not replace what was.
+        late = [row for row in healthy.rows if row["time"] < healthy.until - timedelta(days=5)][:50]
+        insert(connection, late * 3)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection, seed=5)
+        jobs.run_jobs(connection)
+        assert_history(connection, healthy.rows)
+    timescale.down(db.dsn)
+    timescale.up(db.dsn)
+    with db.connect() as connection:
+        jobs.run_jobs(connection)
+        assert_history(connection, healthy.rows)
