@@ -475,7 +475,7 @@ impl Coder {
             let served = hint.filter(ready).filter(|hint| search.serves(*hint, view));
             served.or_else(|| {
                 known.iter().filter(|path| **path != listed.path).find_map(|path| {
-                    effort = effort.checked_sub(search.effort()).unwrap_or_default();
+                    effort = effort.saturating_sub(search.effort());
                     if effort == 0 { None } else { search.add(*path, view) }
                 })
             })
