@@ -1,6 +1,7 @@
 //! A change set as the body of a frame, and back: FORMAT.md sections 3 to 9. A full frame's body is a delta from nothing.
 
 pub mod inspect;
+mod nodes;
 pub mod read;
 pub mod write;
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::nodes::Nodes;
 use crate::columns::formulas::Search;
 use crate::columns::view::{Inserts, Side, View};
 use crate::columns::words::Predictor;
@@ -14,7 +15,7 @@ use crate::format::writer::Writer;
 use crate::order;
 use crate::sets::SetWriter;
 use crate::table::changes::{ChangeSet, Record, Updates};
-use crate::table::names::{Names, PathId, ROOT, ShapeId};
+use crate::table::names::{PathId, ShapeId};
 use crate::table::{Cells, Table};
 
 /// Columns with at most this many cells go row by row.
@@ -28,55 +29,6 @@ const CANDIDATES: usize = 96;
 
 /// Cells and pairs of columns that the search for formulas may look at in one frame: some ten times what a market takes.
 const EFFORT: usize = 400_000;
-
-/// The nodes of one frame, in the order in which they are first needed.
-struct Nodes<'a> {
-    names: &'a Names,
-    /// By path: its node, 0 for none (and for the root).
-    by_path: Vec<u32>,
-    paths: Vec<PathId>,
-}
-
-impl<'a> Nodes<'a> {
-    fn new(names: &'a Names) -> Self {
-        Nodes { names, by_path: vec![0; names.paths.len()], paths: vec![ROOT] }
-    }
-
-    fn of(&mut self, path: PathId) -> u64 {
-        if path != ROOT && self.by_path[path as usize] == 0 {
-            self.of(self.names.paths[path as usize].parent);
-            self.by_path[path as usize] = self.paths.len() as u32;
-            self.paths.push(path);
-        }
-        u64::from(self.by_path[path as usize])
-    }
-
-    fn write(&self, w: &mut Writer) {
-        let nodes = || self.paths[1..].iter().map(|path| &self.names.paths[*path as usize]);
-        if self.paths.len() == 1 {
-            return;
-        }
-        let mut number = vec![u32::MAX; self.names.keys.len()];
-        let mut keys: Vec<&[u8]> = Vec::new();
-        for node in nodes() {
-            if number[node.key as usize] == u32::MAX {
-                number[node.key as usize] = keys.len() as u32;
-                keys.push(&self.names.keys[node.key as usize]);
-            }
-        }
-        w.size(keys.len());
-        w.strings(keys.iter().copied());
-        w.size(self.paths.len() - 1);
-        let (mut last_parent, mut last_key) = (0, -1);
-        for node in nodes() {
-            let parent = i64::from(self.by_path[node.parent as usize]);
-            let key = i64::from(number[node.key as usize]);
-            w.sv(parent - last_parent);
-            w.sv(key - last_key - 1);
-            (last_parent, last_key) = (parent, key);
-        }
-    }
-}
 
 /// The records that bring inserted cells: reshaped, then added ones.
 fn records<'a>(

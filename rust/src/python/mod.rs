@@ -5,6 +5,7 @@ mod capture;
 mod decoder;
 mod encoder;
 mod errors;
+mod fetch;
 mod foreign;
 mod functions;
 mod info;
