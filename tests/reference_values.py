@@ -457,7 +457,7 @@ def weight_of(value: Any) -> int:
     return 0
 
 
-# --- 1.2 Hashes and digests
+# --- 1.3 Hashes and digests
 
 K0, K1, K2, K3 = 0x9E3779B97F4A7C15, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3
 

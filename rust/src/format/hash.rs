@@ -1,4 +1,4 @@
-//! Hashes, checksum and digests: FORMAT.md section 1.2.
+//! Hashes, checksum and digests: FORMAT.md section 1.3.
 
 use super::value::Tag;
 

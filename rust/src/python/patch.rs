@@ -20,17 +20,12 @@ pub fn patched<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(py);
     let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, kept)? };
-    let mut updates: Vec<Vec<(PathId, Cell)>> = vec![Vec::new(); table.rows.len()];
-    for (path, column) in (0..).zip(&changes.updates) {
-        for (row, cell) in column.rows.iter().zip(column.new.iter()) {
-            updates[*row as usize].push((path, cell));
-        }
-    }
+    let updates = by_row(table.rows.len(), changes);
     let mut rows = Vec::with_capacity(table.rows.len() + changes.added.len());
     let mut removed = changes.removed.iter().copied().peekable();
     for (at, (symbol, record)) in previous.iter().enumerate() {
         if removed.next_if_eq(&(at as u32)).is_none() {
-            let record = patcher.row(at, record, &updates[at], plain[at])?;
+            let record = patcher.row(at, record, updates.of(at), plain[at])?;
             rows.push((symbol.unbind(), record));
         }
     }
@@ -50,6 +45,40 @@ pub fn patched<'py>(
         }
     }
     Ok(next)
+}
+
+/// Updated cells by row, in the order of their paths.
+struct ByRow {
+    starts: Vec<u32>,
+    cells: Vec<(PathId, Cell)>,
+}
+
+impl ByRow {
+    fn of(&self, row: usize) -> &[(PathId, Cell)] {
+        &self.cells[self.starts[row] as usize..self.starts[row + 1] as usize]
+    }
+}
+
+/// A counting sort: one pass to count, one to place.
+fn by_row(rows: usize, changes: &ChangeSet) -> ByRow {
+    let mut starts = vec![0u32; rows + 1];
+    for column in &changes.updates {
+        column.rows.iter().for_each(|row| starts[*row as usize + 1] += 1);
+    }
+    for row in 0..rows {
+        starts[row + 1] += starts[row];
+    }
+    let mut next = starts.clone();
+    let nothing = (ROOT, Cell { tag: 0, word: 0 });
+    let mut cells = vec![nothing; starts[rows] as usize];
+    for (path, column) in (0..).zip(&changes.updates) {
+        for (row, cell) in column.rows.iter().zip(column.new.iter()) {
+            let at = &mut next[*row as usize];
+            cells[*at as usize] = (path, cell);
+            *at += 1;
+        }
+    }
+    ByRow { starts, cells }
 }
 
 struct Patcher<'a, 'py> {

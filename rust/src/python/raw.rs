@@ -371,10 +371,12 @@ impl<'w> Dict<'w> {
     pub fn prefetch_table(self) {
         // SAFETY: exactly a dict
         let table = unsafe { raw_dict::key_table(self.0.pointer) };
-        // 30 keys: 32 bytes of head, 64 of hash table, 480 of entries
-        let lines = if self.len() > 10 { 9 } else { 4 };
-        for line in 0..lines {
-            prefetch(table.wrapping_add(64 * line));
+        // 32 bytes of head, one byte for each place of the hash table, 16 for each entry
+        let n = self.len();
+        let bytes = 32 + (n + n / 2).next_power_of_two().max(8) + 16 * n;
+        let first = table.wrapping_sub(table as usize % 64);
+        for line in 0..(table as usize % 64 + bytes).div_ceil(64) {
+            prefetch(first.wrapping_add(64 * line));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::fetch::{BLOCK, fetch};
+use super::fetch::Fetcher;
 use super::foreign::Foreign;
 use super::memory::Memory;
 use super::raw::{Dict, Obj, Pair, Str, View, Walk, prefetch_slice};
@@ -21,6 +21,9 @@ use crate::table::{Cell, Table};
 
 /// The tag of a cell that is resolved after the walk.
 const HOLE: Cell = Cell { tag: 254, word: 0 };
+
+/// Native rows are fetched so far ahead.
+const ROWS_AHEAD: usize = 8;
 
 /// What a leaf is found to be.
 pub enum Found<'w> {
@@ -126,29 +129,26 @@ impl<'a> Capture<'a> {
         self.target.reserve(records.len());
         self.plain.reserve(records.len());
         let mut symbol = Vec::new();
-        let (mut places_of, mut places) = (None, Vec::new());
-        for (start, block) in records.chunks(BLOCK).enumerate() {
-            let wanted = |i: usize| only.is_none_or(|only| only.get(start * BLOCK + i) == Some(&true));
-            for row in self.table.rows.iter().skip(start * BLOCK).take(BLOCK) {
+        let mut fetcher = Fetcher::new(&walk, &records, only);
+        let mut expected = None;
+        for (at, Pair { key, value }) in records.iter().enumerate() {
+            let shape = self.table.rows.get(at).map(|row| row.shape).or(self.last_shape);
+            if let Some(shape) = shape.filter(|_| shape != expected) {
+                expected = Some(shape);
+                fetcher.expect(self.table.names.shapes[shape as usize].inner_places());
+            }
+            fetcher.before(at);
+            if let Some(row) = self.table.rows.get(at + ROWS_AHEAD) {
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }
-            let expected = self.table.rows.get(start * BLOCK).map(|row| row.shape).or(self.last_shape);
-            if expected != places_of {
-                places_of = expected;
-                let shape = expected.map(|shape| &self.table.names.shapes[shape as usize]);
-                places = shape.map_or_else(Vec::new, |shape| shape.inner_places().collect());
-            }
-            fetch(block, &wanted, &places, &walk);
-            for (i, Pair { key, value }) in block.iter().enumerate() {
-                let Some(text) = Str::of(*key, walk.types) else {
-                    let name = key.type_name(&walk);
-                    return Err(Trouble::unsupported(format!("a symbol is a str, not {name}")));
-                };
-                let text = text.text(&mut symbol);
-                let record = wanted(i).then_some(*value);
-                self.row(&walk, text, record).map_err(|trouble| trouble.below_key(text))?;
-            }
+            let Some(text) = Str::of(*key, walk.types) else {
+                let name = key.type_name(&walk);
+                return Err(Trouble::unsupported(format!("a symbol is a str, not {name}")));
+            };
+            let text = text.text(&mut symbol);
+            let record = fetcher.is_wanted(at).then_some(*value);
+            self.row(&walk, text, record).map_err(|trouble| trouble.below_key(text))?;
         }
         Ok(())
     }
