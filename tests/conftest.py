@@ -1,4 +1,4 @@
-"""What every test has: hypothesis without a time limit for one example; real servers and a wheel on demand."""
+"""What every test has: hypothesis without a time limit for an example; real servers and a wheel on demand."""
 
 from __future__ import annotations
 
