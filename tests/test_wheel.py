@@ -17,8 +17,9 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new virtual environment with the wheel in it."""
     home = tmp_path_factory.mktemp("site")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    install = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "--quiet"]
-    subprocess.run([*install, "--no-index", wheel], check=True, env=_environment(home), cwd=home)
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python")]
+    install = [*pip, "install", "--quiet", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, env=_environment(home), cwd=home)
     return home
 
 
