@@ -90,13 +90,15 @@ def _row(result: Result) -> str:
 def fill(document: str, path: Path) -> str:
     """The document with its marked lines as they are in `tables`: it chooses the lines, never figures.
 
-    Raises ValueError when a mark is missing, KeyError when a line is no longer measured.
+    Raises ValueError when a mark is missing, or a line is no longer measured.
     """
     before, rest = document.split(_MARKS[0])
     block, after = rest.split(_MARKS[1])
     first, *measured = tables(path).splitlines()
     _, *chosen = block.splitlines()
     by_key = {_line_key(line): line for line in measured}
+    if gone := [line for line in chosen if _line_key(line) not in by_key]:
+        raise ValueError("\n".join(["no longer measured:", *gone]))
     lines = [first, *(by_key[_line_key(line)] for line in chosen)]
     return before + _MARKS[0] + "\n".join(lines) + "\n" + _MARKS[1] + after
 
@@ -128,7 +130,12 @@ def main(arguments: list[str]) -> int:
             print(tables(Path(file)))
             return 0
         case ["fill", document, file]:
-            Path(document).write_text(fill(Path(document).read_text(encoding="utf-8"), Path(file)), "utf-8")
+            try:
+                text = fill(Path(document).read_text(encoding="utf-8"), Path(file))
+            except ValueError as error:
+                print(error, file=sys.stderr)
+                return 1
+            Path(document).write_text(text, encoding="utf-8")
             return 0
         case ["compare", saved, *runs] if runs:
             found = worse(load(Path(saved)), *(load(Path(run)) for run in runs))
