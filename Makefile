@@ -61,8 +61,13 @@ lint: $(BUILT) ## Check style and types
 	cargo clippy --quiet --features python -- -D warnings
 
 .PHONY: demo
-demo: $(BUILT) ## Play a feed through the codec and check every frame (RECORDING=file plays a recording)
-	$(BIN)/python -m snapdelta.demo $(if $(RECORDING),--recording '$(RECORDING)')
+demo: $(BUILT) ## Play a feed through the codec and check every frame (FRAMES=5 stops early, RECORDING=file plays a file)
+	$(BIN)/python -m snapdelta.demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
+
+.PHONY: wheel
+wheel: $(ENVIRONMENT) | toolchain ## Build a wheel for this Python and platform into dist/
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --quiet --out dist
+	@ls dist/*.whl
 
 # Benchmarks also run on recordings where there are any; the ratios of the saved run are part of the repository.
 RECORDINGS ?= $(wildcard ../shared/data)

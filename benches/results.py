@@ -1,6 +1,7 @@
 """The results of a run: what was measured, as ratios where it can be, kept as JSON and printed as tables.
 
 python -m benches.results show FILE            the tables of README
+python -m benches.results fill README FILE       put FILE's figures into the lines between README's marks
 python -m benches.results compare SAVED NEW…     exit 1 if a ratio is a tenth worse than in SAVED, in each NEW
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 _WORSE = 1.10
 _PEERS = ("orjson", "msgspec", "zstandard")
+_MARKS = ("<!-- measured -->\n", "<!-- /measured -->")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,28 @@ def _row(result: Result) -> str:
     return f"| {result.name} | {ours} | {peer} | {result.peer_name} | {result.ratio:.3f} | {aim} |"
 
 
+def fill(document: str, path: Path) -> str:
+    """The document with its marked lines as they are in `tables`: it chooses the lines, never figures.
+
+    Raises ValueError when a mark is missing, or a line is no longer measured.
+    """
+    before, rest = document.split(_MARKS[0])
+    block, after = rest.split(_MARKS[1])
+    first, *measured = tables(path).splitlines()
+    _, *chosen = block.splitlines()
+    by_key = {_line_key(line): line for line in measured}
+    if gone := [line for line in chosen if _line_key(line) not in by_key]:
+        raise ValueError("\n".join(["no longer measured:", *gone]))
+    lines = [first, *(by_key[_line_key(line)] for line in chosen)]
+    return before + _MARKS[0] + "\n".join(lines) + "\n" + _MARKS[1] + after
+
+
+def _line_key(line: str) -> tuple[str, ...]:
+    """The name and the peer of a table's line; other lines are their own key."""
+    cells = tuple(line.split(" | "))
+    return (cells[0], cells[3]) if len(cells) == 6 else (line,)
+
+
 def worse(saved: list[Result], *runs: list[Result]) -> list[str]:
     """What is a tenth worse than it was in every run that measured it, or is no longer measured."""
     best: dict[str, float] = {}
@@ -104,6 +128,14 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["show", file]:
             print(tables(Path(file)))
+            return 0
+        case ["fill", document, file]:
+            try:
+                text = fill(Path(document).read_text(encoding="utf-8"), Path(file))
+            except ValueError as error:
+                print(error, file=sys.stderr)
+                return 1
+            Path(document).write_text(text, encoding="utf-8")
             return 0
         case ["compare", saved, *runs] if runs:
             found = worse(load(Path(saved)), *(load(Path(run)) for run in runs))

@@ -1,8 +1,12 @@
-"""What every test has: hypothesis without a time limit for one example, and real servers on demand."""
+"""What every test has: hypothesis without a time limit for an example; real servers and a wheel on demand."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -80,3 +84,19 @@ async def redis(deployment: Deployment) -> AsyncIterator[AsyncClient]:
     client = deployment.client()
     yield client
     await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that `make wheel` makes of this checkout; Rust is compiled only if it has changed."""
+    scripts = Path(sys.executable).parent
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [scripts / "maturin", "build", "--release", "--quiet", "--out", out],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "VIRTUAL_ENV": str(scripts.parent)},
+        check=True,
+        timeout=900,
+    )
+    (made,) = out.glob("*.whl")
+    return made

@@ -80,6 +80,25 @@ def test_a_ratio_a_tenth_worse_fails(
     assert ("speed: encode / orjson: 0.560, was 0.500" in capsys.readouterr().out) is bool(status)
 
 
+def test_figures_go_into_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document, run = tmp_path / "README.md", tmp_path / "run.json"
+    results.save([RESULT, replace(RESULT, name="diff"), replace(RESULT, name="apply")], run)
+    shown = results.tables(run).replace("| apply | 5 ms | 10 ms | orjson | 0.500 | 0.6 |\n", "")
+    document.write_text(f"before\n<!-- measured -->\n{shown}\n<!-- /measured -->\nafter\n")
+    results.save([replace(RESULT, name="diff", ratio=0.25), RESULT, replace(RESULT, name="apply")], run)
+    assert results.main(["fill", str(document), str(run)]) == 0
+    text = document.read_text()
+    assert text.startswith("before\n<!-- measured -->\npython ")
+    assert text.endswith("<!-- /measured -->\nafter\n")
+    assert "| encode | 5 ms | 10 ms | orjson | 0.500 | 0.6 |" in text
+    assert "| diff | 5 ms | 10 ms | orjson | 0.250 | 0.6 |" in text
+    assert text.count("apply") == shown.count("apply")
+    results.save([RESULT], run)
+    assert results.main(["fill", str(document), str(run)]) == 1
+    assert capsys.readouterr().err.startswith("no longer measured:\n| diff |")
+    assert document.read_text() == text
+
+
 def test_a_result_that_is_gone_fails(tmp_path: Path) -> None:
     saved, new = tmp_path / "saved.json", tmp_path / "new.json"
     results.save([RESULT], saved)
