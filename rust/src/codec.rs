@@ -121,23 +121,35 @@ impl State {
 pub struct Touched {
     pub added: Vec<Box<[u8]>>,
     pub removed: Vec<Box<[u8]>>,
-    /// Symbols that were there and have another record now.
-    pub updated: Vec<Box<[u8]>>,
+    /// Rows of the new state that were there and have another record now.
+    pub updated: Vec<u32>,
 }
 
 impl Touched {
     pub fn of(table: &Table, changes: &ChangeSet) -> Touched {
-        let symbol = |row: usize| table.rows[row].symbol.clone();
-        let mut updated = vec![false; table.rows.len()];
+        let base = table.rows.len();
+        let mut updated = vec![false; base];
         for column in &changes.updates {
             column.rows.iter().for_each(|row| updated[*row as usize] = true);
         }
         changes.reshaped.iter().for_each(|(row, _)| updated[*row as usize] = true);
-        let rows = (0..updated.len()).filter(|row| updated[*row]);
+        // by place in the reference, then in the target
+        let survivors = changes.survivors(base);
+        let in_reference = |place: &u32| {
+            let row = survivors.get(*place as usize);
+            row.is_some_and(|row| updated[*row as usize])
+        };
+        let updated = match &changes.order {
+            None => (0..survivors.len() as u32).filter(in_reference).collect(),
+            Some(order) => {
+                (0..).zip(order).filter(|(_, place)| in_reference(place)).map(|(at, _)| at).collect()
+            }
+        };
+        let symbol = |row: &u32| table.rows[*row as usize].symbol.clone();
         Touched {
             added: changes.added.iter().map(|added| added.symbol.clone()).collect(),
-            removed: changes.removed.iter().map(|row| symbol(*row as usize)).collect(),
-            updated: rows.map(symbol).collect(),
+            removed: changes.removed.iter().map(symbol).collect(),
+            updated,
         }
     }
 
@@ -148,7 +160,7 @@ impl Touched {
             let row = &new.rows[at];
             match old.position(&row.symbol) {
                 None => touched.added.push(row.symbol.clone()),
-                Some(before) if old.rows[before].hash != row.hash => touched.updated.push(row.symbol.clone()),
+                Some(before) if old.rows[before].hash != row.hash => touched.updated.push(at as u32),
                 Some(_) => {}
             }
         }
@@ -244,6 +256,11 @@ pub struct Decoder {
 impl Decoder {
     pub fn new(max_bytes: u64) -> Decoder {
         Decoder { state: State::new(0), touched: Touched::default(), started: false, max_bytes }
+    }
+
+    /// Symbols whose record the last frame changed, in the order of the state.
+    pub fn updated(&self) -> impl Iterator<Item = &[u8]> {
+        self.touched.updated.iter().map(|row| &*self.state.table.rows[*row as usize].symbol)
     }
 
     /// After an error the state is what it was.

@@ -10,7 +10,7 @@ use super::build::{Builder, Kept, text};
 use super::errors;
 use super::limits::max_bytes;
 use super::raw::{GcPause, set_item};
-use crate::codec::Decoder as Core;
+use crate::codec::{Decoder as Core, Touched};
 use crate::format::header::Kind;
 
 struct Inner {
@@ -41,9 +41,11 @@ impl Decoder {
     }
 }
 
-fn symbols<'py>(py: Python<'py>, symbols: &[&[Box<[u8]>]]) -> PyResult<Bound<'py, PyList>> {
-    let all = symbols.iter().flat_map(|part| part.iter());
-    PyList::new(py, all.map(|symbol| text(py, symbol)).collect::<PyResult<Vec<_>>>()?)
+fn symbols<'py, 's>(
+    py: Python<'py>,
+    symbols: impl Iterator<Item = &'s [u8]>,
+) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, symbols.map(|symbol| text(py, symbol)).collect::<PyResult<Vec<_>>>()?)
 }
 
 #[pymethods]
@@ -67,9 +69,11 @@ impl Decoder {
         if kind == Kind::Full || core.state.refresh_names() {
             kept.forget_names();
         }
-        let touched = &core.touched;
-        for symbol in touched.removed.iter().chain(&touched.updated) {
-            shared.remove(symbol);
+        if !shared.is_empty() {
+            let removed = core.touched.removed.iter().map(|symbol| &**symbol);
+            for symbol in core.updated().chain(removed) {
+                shared.remove(symbol);
+            }
         }
         Ok(())
     }
@@ -120,20 +124,21 @@ impl Decoder {
     #[getter]
     fn changed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.lock(py)?;
-        let touched = &inner.core.touched;
-        symbols(py, &[&touched.updated, &touched.added, &touched.removed])
+        let Touched { added, removed, .. } = &inner.core.touched;
+        let others = added.iter().chain(removed).map(|symbol| &**symbol);
+        symbols(py, inner.core.updated().chain(others))
     }
 
     /// Symbols that the last frame added.
     #[getter]
     fn added<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        symbols(py, &[&self.lock(py)?.core.touched.added])
+        symbols(py, self.lock(py)?.core.touched.added.iter().map(|symbol| &**symbol))
     }
 
     /// Symbols that the last frame removed.
     #[getter]
     fn removed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        symbols(py, &[&self.lock(py)?.core.touched.removed])
+        symbols(py, self.lock(py)?.core.touched.removed.iter().map(|symbol| &**symbol))
     }
 
     /// Epoch of the last frame, 0 before the first.

@@ -21,28 +21,37 @@ pub fn patched<'py>(
     let _pause = GcPause::new(py);
     let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, kept)? };
     let updates = by_row(table.rows.len(), changes);
-    let mut rows = Vec::with_capacity(table.rows.len() + changes.added.len());
     let mut removed = changes.removed.iter().copied().peekable();
+    let mut reshaped = changes.reshaped.iter().map(|(row, _)| *row).peekable();
+    // a copy keeps the order: only what differs is set anew
+    let next = previous.copy()?;
     for (at, (symbol, record)) in previous.iter().enumerate() {
-        if removed.next_if_eq(&(at as u32)).is_none() {
+        let row = at as u32;
+        if removed.next_if_eq(&row).is_some() {
+            next.del_item(symbol)?;
+        } else if reshaped.next_if_eq(&row).is_some() || !updates.of(at).is_empty() || !plain[at] {
             let record = patcher.row(at, record, updates.of(at), plain[at])?;
-            rows.push((symbol.unbind(), record));
+            set_item(&next, &symbol.unbind(), record)?;
         }
     }
     for added in &changes.added {
         let (tags, words) = changes.record(table, added.record);
         let record = patcher.builder.record(added.record.shape, tags, words)?;
-        rows.push((text(py, &added.symbol)?.unbind(), record));
+        set_item(&next, &text(py, &added.symbol)?.unbind(), record)?;
     }
-    let next = PyDict::new(py);
     match &changes.order {
-        None => rows.into_iter().try_for_each(|(symbol, record)| set_item(&next, &symbol, record))?,
-        Some(order) => {
-            for at in order {
-                let (symbol, record) = &rows[*at as usize];
-                set_item(&next, symbol, record.clone())?;
-            }
-        }
+        None => Ok(next),
+        Some(order) => reordered(&next, order),
+    }
+}
+
+/// The rows of the reference in the order of the target.
+fn reordered<'py>(reference: &Bound<'py, PyDict>, order: &[u32]) -> PyResult<Bound<'py, PyDict>> {
+    let rows: Vec<_> = reference.iter().map(|(symbol, record)| (symbol.unbind(), record)).collect();
+    let next = PyDict::new(reference.py());
+    for at in order {
+        let (symbol, record) = &rows[*at as usize];
+        set_item(&next, symbol, record.clone())?;
     }
     Ok(next)
 }

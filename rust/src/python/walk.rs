@@ -173,12 +173,21 @@ impl<'a> Capture<'a> {
         }
         self.plain.push(true);
         let Some(record) = record else {
-            return self.finish(owner, &[(ROOT, Cell { tag: tag::NONE, word: 0 })]);
+            return self.stand_in(owner);
         };
         match Dict::of(record, walk.types) {
             Some(dict) if dict.len() > 0 => self.dict_record(walk, owner, dict),
             _ => self.leaf_record(walk, owner, record),
         }
+    }
+
+    /// A row whose record is not looked at, in a table made for one delta.
+    fn stand_in(&mut self, owner: Owner) -> Outcome<()> {
+        let last = self.last_shape;
+        self.finish(owner, &[(ROOT, Cell { tag: tag::NONE, word: 0 })])?;
+        // the next record is like the one before, not like this
+        self.last_shape = last;
+        Ok(())
     }
 
     fn dict_record(&mut self, walk: &Walk<'_>, owner: Owner, dict: Dict<'_>) -> Outcome<()> {
