@@ -7,24 +7,40 @@ from datetime import timedelta
 import pytest
 
 from snapdelta import timescale
+from snapdelta.timescale.apply import execute
+from snapdelta.timescale.files import SCHEMA, load
 from timescale import jobs
-from timescale.conftest import Aged, Make
-from timescale.scanner import assert_history, insert
+from timescale.conftest import Aged, Database, Make
+from timescale.scanner import Row, assert_history, insert, scan
 
 
 def test_cycle(database: Make, aged: Aged) -> None:
-    db = database(aged.name)
+    # Only whole chunks go, and the old ones are 7 days wide.
+    cycle(database(aged.name), aged.rows, chunk=timedelta(days=7))
+
+
+def test_cycle_of_a_fresh_database(database: Make, empty: str) -> None:
+    db = database(empty)
+    with db.connect() as connection:
+        execute(connection, load(SCHEMA), {})
+        now = jobs.now(connection)
+        rows = scan(now - timedelta(days=20), now, every=timedelta(hours=4))
+        insert(connection, rows)
+    cycle(db, rows, chunk=timedelta(hours=1))
+
+
+def cycle(db: Database, rows: list[Row], chunk: timedelta) -> None:
+    """Up, jobs, up, jobs, down, jobs, up, jobs; raw chunks are this wide at the start."""
     timescale.up(db.dsn)
     with db.connect() as connection:
-        assert_history(connection, aged.rows)
+        assert_history(connection, rows)
         jobs.run_jobs(connection)
-        assert_history(connection, aged.rows)
+        assert_history(connection, rows)
     timescale.up(db.dsn)
     with db.connect() as connection:
         jobs.run_jobs(connection, seed=2)
-        assert_history(connection, aged.rows)
-        # Only whole chunks go, and the old ones are 7 days wide.
-        assert jobs.oldest(connection) <= timedelta(days=3 + 7)
+        assert_history(connection, rows)
+        assert jobs.oldest(connection) <= timedelta(days=3) + chunk
         assert all(
             compressed
             for _, end, compressed in jobs.chunks(connection, "scan_results")
@@ -32,13 +48,13 @@ def test_cycle(database: Make, aged: Aged) -> None:
         )
     timescale.down(db.dsn)
     with db.connect() as connection:
-        assert_history(connection, aged.rows)
+        assert_history(connection, rows)
         jobs.run_jobs(connection)
-        assert_history(connection, aged.rows)
+        assert_history(connection, rows)
     timescale.up(db.dsn)
     with db.connect() as connection:
         jobs.run_jobs(connection, seed=3)
-        assert_history(connection, aged.rows)
+        assert_history(connection, rows)
 
 
 def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> None:
