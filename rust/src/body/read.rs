@@ -303,14 +303,17 @@ impl Reading<'_> {
         Ok(heads)
     }
 
+    /// A record by its number: reshaped, then added ones.
+    fn record(&self, number: usize) -> Record {
+        match self.changes.reshaped.get(number) {
+            Some((_, record)) => *record,
+            None => self.changes.added[number - self.changes.reshaped.len()].record,
+        }
+    }
+
     /// The place of an insert in `ChangeSet::cells`.
     fn place(&self, number: u32, path: PathId) -> usize {
-        let number = number as usize;
-        let reshaped = self.changes.reshaped.len();
-        let record = match self.changes.reshaped.get(number) {
-            Some((_, record)) => *record,
-            None => self.changes.added[number - reshaped].record,
-        };
+        let record = self.record(number as usize);
         let shape = &self.table.names.shapes[record.shape as usize];
         record.start + shape.position(path).unwrap_or(0)
     }
@@ -350,11 +353,7 @@ impl Reading<'_> {
     }
 
     fn loose_record(&mut self, r: &mut Reader<'_>, number: usize, inserts_loose: &[bool]) -> Result<()> {
-        let reshaped = self.changes.reshaped.len();
-        let record = match self.changes.reshaped.get(number) {
-            Some((_, record)) => *record,
-            None => self.changes.added[number - reshaped].record,
-        };
+        let record = self.record(number);
         for position in 0..self.table.names.shapes[record.shape as usize].len() {
             let path = self.table.names.shapes[record.shape as usize].paths[position];
             let at = record.start + position;

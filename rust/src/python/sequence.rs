@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::raw::{Dict, Obj, Pair, Sequence, Str, View, Walk, Zone};
 use super::trouble::{Outcome, Step, Trouble};
 use crate::format::MAX_DEPTH;
-use crate::format::time::{self, Clock};
+use crate::format::time;
 use crate::format::value::{Payload, Tag, tag, text_cell, write_plain};
 use crate::format::writer::Writer;
 
@@ -139,7 +139,7 @@ pub fn scalar(view: &View<'_>, w: &mut Writer, memory: &Memory) -> Option<(Tag, 
             (tag::DATETIME_ZONED, None)
         }
         View::Time(clock, fold, zone) => {
-            stamp(w, microseconds(*clock), *fold, zone, memory)?;
+            stamp(w, time::time_microseconds(*clock), *fold, zone, memory)?;
             (tag::TIME, None)
         }
         View::TimeDelta(delta) => {
@@ -152,10 +152,6 @@ pub fn scalar(view: &View<'_>, w: &mut Writer, memory: &Memory) -> Option<(Tag, 
         }
         _ => return None,
     })
-}
-
-fn microseconds(clock: Clock) -> u64 {
-    time::time_microseconds(clock)
 }
 
 fn stamp(w: &mut Writer, microseconds: u64, fold: u8, zone: &Zone<'_>, memory: &Memory) -> Option<()> {
