@@ -120,7 +120,7 @@ class SnapshotCommands(Commands):
         return await self._range("XRANGE", self.keys.delta, f"({place}", "+", count)
 
     async def next_deltas(self, place: Place | None, count: int, block: float) -> list[Entry]:
-        """The same, waiting up to `block` seconds for the first; with None: entries that are written from now."""
+        """The same, waiting up to `block` seconds for the first; with None: those written from now on."""
         key = self.keys.delta
         after = "$" if place is None else str(place)
         wait = ("BLOCK", max(1, int(block * 1000))) if block else ()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from snapdelta.errors import SnapshotSettingError
 
 LAYOUT = "1"
-_NAME = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
+_PART = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
 
 
 class Place(NamedTuple):
@@ -39,11 +39,12 @@ class Keys:
     @classmethod
     def of(cls, prefix: str, name: str) -> Keys:
         """Raises SnapshotSettingError for a name or prefix that would break the hash tag."""
-        if not isinstance(prefix, str) or not re.fullmatch(r"[^{}\x00-\x1f\x7f]{1,200}", prefix):
+        if not isinstance(prefix, str) or not _PART.fullmatch(prefix):
             raise SnapshotSettingError(
-                f"key_prefix must be 1 to 200 characters without braces and control characters, not {prefix!r}"
+                "key_prefix must be 1 to 200 characters without braces and control characters, "
+                f"not {prefix!r}"
             )
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _PART.fullmatch(name):
             raise SnapshotSettingError(
                 f"a name must be 1 to 200 characters without braces and control characters, not {name!r}"
             )

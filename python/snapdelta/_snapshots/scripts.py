@@ -1,12 +1,13 @@
-"""The Lua scripts of layout 1: every write to a name's keys is one of them. docs/redis-layout.md has the rules.
+"""The Lua scripts of layout 1, through which every write goes; docs/redis-layout.md has the rules.
 
-Each makes all its checks before its first write, as Lua undoes nothing, and goes through redis.pcall where the
-server may refuse a write, as Redis 6.2 hides the reason otherwise. Numbers stay below 2^53, where Lua's are exact.
+Each makes all its checks before its first write, as Lua undoes nothing, and goes through redis.pcall where
+the server may refuse a write, as Redis 6.2 hides the reason otherwise. Numbers stay below 2^53, where Lua's
+are exact.
 """
 
 from __future__ import annotations
 
-# Epochs and times above this (the year 5138) were not made by a writer.
+# Epochs and times from this on (the year 5138) were not made by a writer.
 LARGEST_EPOCH = 10**14
 
 _COMMON = f"""
@@ -24,13 +25,15 @@ end
 -- A field of the head as a number that a writer can have made; else nil.
 local function believed(text)
   local number = tonumber(text or nil)
-  if number and number >= 0 and number <= LARGEST_EPOCH then return number end
+  if number and number >= 0 and number < LARGEST_EPOCH then return number end
 end
 
--- Epoch of the newest entry, if a writer made it: theirs begin with the field t.
-local function tail_epoch(key)
+-- Epoch and sequence of the newest entry, if a writer made it: theirs begin with the field t.
+local function tail(key)
   local entry = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  if entry and entry[2][1] == 't' then return believed(string.match(entry[1], '^(%d+)-')) end
+  if not entry or entry[2][1] ~= 't' then return nil end
+  local epoch, sequence = string.match(entry[1], '^(%d+)-(%d+)$')
+  return believed(epoch), tonumber(sequence)
 end
 
 local function clock_ms()
@@ -52,7 +55,7 @@ if problem then return problem end
 local head = redis.call('HMGET', head_key, 'layout', 'epoch', 'claim')
 if head[1] and head[1] ~= ARGV[1] then return {'LAYOUT', head[1]} end
 local epoch = math.max(clock_ms(), tonumber(ARGV[2]) - 1, believed(head[2]) or 0, believed(head[3]) or 0,
-  tail_epoch(full_key) or 0, tail_epoch(delta_key) or 0) + 1
+  tail(full_key) or 0, tail(delta_key) or 0) + 1
 local stranger = head[2] and not believed(head[2])
 local answer
 if stranger then
@@ -68,8 +71,8 @@ return {'CLAIMED', whole(epoch)}
 # KEYS: full stream, delta stream, head
 # ARGV:  1 layout  2 epoch  3 sequence  4 writer's identity  5 base's digest  6 target's digest
 #        7 delta or empty  8 full frame or empty  9 why a full frame
-#       10 full frames to keep at least  11 history in ms  12 most frames  13 most bytes  (both without the part that the
-#          next chain may fill)  14 milliseconds that the keys live, or 0
+#       10 full frames to keep at least  11 history in ms  12 most frames  13 most bytes
+#          (both without the part that the next chain may fill)  14 milliseconds that the keys live, or 0
 # Answers: {DELTA | CHECKPOINT | RESTART | WRITTEN, time, want or empty, reason} {NEEDFULL, reason}
 #          {SUPERSEDED, epoch} {TYPE, key, type} {LAYOUT, layout}, or the server's error
 PUBLISH = (
@@ -83,8 +86,8 @@ local HOUR, ENTRY_BYTES = 3600000, 128
 
 local problem = wrong_type()
 if problem then return problem end
-local fields = redis.call('HMGET', head_key, 'layout', 'epoch', 'sequence', 'digest', 'writer', 'time', 'frames', 'bytes',
-  'fulls', 'want', 'claim')
+local fields = redis.call('HMGET', head_key, 'layout', 'epoch', 'sequence', 'digest', 'writer', 'time',
+  'frames', 'bytes', 'fulls', 'want', 'claim')
 if fields[1] and fields[1] ~= layout then return {'LAYOUT', fields[1]} end
 local head_epoch, head_sequence = believed(fields[2]), tonumber(fields[3] or nil)
 local known = head_epoch and head_sequence
@@ -110,8 +113,10 @@ if known then
   elseif back then broken = 'clock' end
 else
   for _, key in ipairs({full_key, delta_key}) do
-    local tail = tail_epoch(key)
-    if tail and tail > epoch then return {'SUPERSEDED', whole(tail)} end
+    local tail_epoch, tail_sequence = tail(key)
+    if tail_epoch and (tail_epoch > epoch or tail_epoch == epoch and tail_sequence > sequence) then
+      return {'SUPERSEDED', whole(tail_epoch)}
+    end
   end
   broken = 'head_lost'
 end
@@ -173,9 +178,8 @@ bytes = bytes + #delta + #full + ENTRY_BYTES
 if full ~= '' then
   while #fulls > tonumber(ARGV[10]) do
     local held_frames, held_bytes = frames - fulls[1][3], bytes - fulls[1][4]
-    if now - fulls[2][2] < tonumber(ARGV[11]) and held_frames <= tonumber(ARGV[12]) and held_bytes <= tonumber(ARGV[13]) then
-      break
-    end
+    local fits = held_frames <= tonumber(ARGV[12]) and held_bytes <= tonumber(ARGV[13])
+    if fits and now - fulls[2][2] < tonumber(ARGV[11]) then break end
     table.remove(fulls, 1)
   end
   redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
@@ -186,11 +190,12 @@ local kept = {}
 for place, entry in ipairs(fulls) do
   kept[place] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
 end
-redis.call('HSET', head_key, 'layout', layout, 'epoch', ARGV[2], 'sequence', ARGV[3], 'digest', target, 'writer', identity,
-  'claim', whole(math.max(epoch, believed(fields[11]) or 0)), 'time', whole(now), 'frames', whole(frames), 'bytes', whole(bytes),
-  'fulls', table.concat(kept, ';'))
+redis.call('HSET', head_key, 'layout', layout, 'epoch', ARGV[2], 'sequence', ARGV[3], 'digest', target,
+  'writer', identity, 'claim', whole(math.max(epoch, believed(fields[11]) or 0)), 'time', whole(now),
+  'frames', whole(frames), 'bytes', whole(bytes), 'fulls', table.concat(kept, ';'))
 for _, key in ipairs(KEYS) do
-  if tonumber(ARGV[14]) > 0 then redis.call('PEXPIRE', key, ARGV[14]) elseif full ~= '' then redis.call('PERSIST', key) end
+  if tonumber(ARGV[14]) > 0 then redis.call('PEXPIRE', key, ARGV[14])
+  elseif full ~= '' then redis.call('PERSIST', key) end
 end
 return {kind, whole(now), full == '' and want or '', reason}
 """

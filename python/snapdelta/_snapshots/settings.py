@@ -84,7 +84,7 @@ def check_timeout(value: float) -> None:
 def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise SnapshotSettingError(f"{name} must be a finite number of seconds or times, not {value!r}")
-    if value < least or above is not None and value <= above:
+    if value < least or (above is not None and value <= above):
         limit = f"more than {above:g}" if above is not None else f"at least {least:g}"
         raise SnapshotSettingError(f"{name} must be {limit}, not {value!r}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -16,6 +16,9 @@ class SaveCounters:
     failed: int = 0  # saves that raised, or were dropped before they began
     bytes_written: int = 0  # of frames
     fulls: Counter[str] = field(default_factory=Counter)  # full frames, by reason
+
+    def copy(self) -> SaveCounters:
+        return replace(self, fulls=self.fulls.copy())
 
     def count(self, result: Mapping[str, Any]) -> None:
         self.saved += 1

@@ -34,9 +34,9 @@ _UNBOUNDED = Limits(2**62)
 class SaveResult(TypedDict):
     """What a save wrote. Sizes in bytes, times in milliseconds.
 
-    `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None for
-    a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols against
-    the save before. `capture_ms` is the time that the event loop was held.
+    `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
+    for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
+    against the save before. `capture_ms` is the time that the event loop was held.
     """
 
     type: Literal["full", "delta"]
@@ -233,7 +233,9 @@ class NameWriter:
         full = await self._coded(encoder.full)
         if reason is not None:
             return _Frames(base, frame, full, reason)
-        return _Frames(base, b"", full, "larger") if len(full) <= len(frame) else _Frames(base, frame, b"", "")
+        return (
+            _Frames(base, b"", full, "larger") if len(full) <= len(frame) else _Frames(base, frame, b"", "")
+        )
 
     def _due(self, save: _Save, delta: bytes) -> str | None:
         """Why a full frame goes beside this delta."""
@@ -250,7 +252,10 @@ class NameWriter:
         grown = chain.bytes + len(delta)
         # Small shares must not make a full frame of every save.
         share = max(settings.chain_bytes - chain.full_size, chain.full_size)
-        if grown > min(settings.chain_ratio * chain.full_size, share) or chain.frames + 2 > settings.chain_frames:
+        if (
+            grown > min(settings.chain_ratio * chain.full_size, share)
+            or chain.frames + 2 > settings.chain_frames
+        ):
             return "chain"
         return None
 
@@ -275,7 +280,7 @@ class NameWriter:
         return await asyncio.get_running_loop().run_in_executor(self._coder, function)
 
     def _new_encoder(self) -> Encoder:
-        return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
+        return Encoder(level=self._settings.level, default=self._settings.default)
 
     # --- publishing
 
