@@ -41,7 +41,8 @@ async def entry_at(commands: SnapshotCommands, moment: int) -> Entry:
     if low.time > moment:
         raise SnapshotHistoryError(
             f"snapshots {commands.keys.name!r}: what is kept begins at {low.time / 1000:.3f}, "
-            f"{moment / 1000:.3f} is before that; raise the manager's history and history_bytes to go back further"
+            f"{moment / 1000:.3f} is before that; to go back further, raise the manager's history, "
+            "history_frames and history_bytes"
         )
     if high.time <= moment:
         return high

@@ -124,7 +124,8 @@ class NameWriter:
         self._check_rightful()
         if len(self._saves) > 1:
             raise SnapshotBusyError(
-                f"snapshots {self._name!r}: one save is running and another one waits; await them, or save less often"
+                f"snapshots {self._name!r}: one save is running and another one waits; await them, "
+                "or save less often"
             )
         start = perf_counter()
         aside = bool(self._saves)
@@ -227,15 +228,15 @@ class NameWriter:
         if captured.kind == "full":
             reason = "unproven" if asked == "delta" else "unsure" if self._chain else "first"
             return _Frames(base, b"", frame, reason)
-        reason = self._due(save, frame)
-        if reason is None and not self._suspiciously_large(frame, captured.symbols):
+        due = self._due(save, frame)
+        if due is None and not self._suspiciously_large(frame, captured.symbols):
             return _Frames(base, frame, b"", "")
         full = await self._coded(encoder.full)
-        if reason is not None:
-            return _Frames(base, frame, full, reason)
-        return (
-            _Frames(base, b"", full, "larger") if len(full) <= len(frame) else _Frames(base, frame, b"", "")
-        )
+        if due is not None:
+            return _Frames(base, frame, full, due)
+        if len(full) <= len(frame):
+            return _Frames(base, b"", full, "larger")
+        return _Frames(base, frame, b"", "")
 
     def _due(self, save: _Save, delta: bytes) -> str | None:
         """Why a full frame goes beside this delta."""
