@@ -7,11 +7,12 @@ are exact.
 
 from __future__ import annotations
 
-# Epochs and times from this on (the year 5138) were not made by a writer.
-LARGEST_EPOCH = 10**14
+# Entries with an epoch from this on (the year 5138) were not made by a writer. The head, which only scripts
+# write, is believed up to twice as much, so that a claim above any entry can be believed as well.
+ENTRY_BOUND = 10**14
 
 _COMMON = f"""
-local LARGEST_EPOCH = {LARGEST_EPOCH}
+local ENTRY_BOUND, HEAD_BOUND = {ENTRY_BOUND}, {2 * ENTRY_BOUND}
 local full_key, delta_key, head_key = KEYS[1], KEYS[2], KEYS[3]
 
 -- The first key that holds another type, as an answer.
@@ -25,15 +26,18 @@ end
 -- A field of the head as a number that a writer can have made; else nil.
 local function believed(text)
   local number = tonumber(text or nil)
-  if number and number >= 0 and number < LARGEST_EPOCH then return number end
+  if number and number >= 0 and number < HEAD_BOUND then return number end
 end
 
--- Epoch and sequence of the newest entry, if a writer made it: theirs begin with the field t.
+-- Epoch and sequence of the newest entry that a writer made: theirs begin with the field t.
 local function tail(key)
-  local entry = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  if not entry or entry[2][1] ~= 't' then return nil end
-  local epoch, sequence = string.match(entry[1], '^(%d+)-(%d+)$')
-  return believed(epoch), tonumber(sequence)
+  local highest = string.format('%.0f-18446744073709551615', ENTRY_BOUND - 1)
+  for _, entry in ipairs(redis.call('XREVRANGE', key, highest, '-', 'COUNT', 16)) do
+    if entry[2][1] == 't' then
+      local epoch, sequence = string.match(entry[1], '^(%d+)-(%d+)$')
+      return tonumber(epoch), tonumber(sequence)
+    end
+  end
 end
 
 local function clock_ms()
@@ -182,8 +186,11 @@ if full ~= '' then
     if fits and now - fulls[2][2] < tonumber(ARGV[11]) then break end
     table.remove(fulls, 1)
   end
-  redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
-  redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
+  -- Followers of a checkpoint may still need the deltas before it, if it is the only full frame.
+  if kind == 'RESTART' or #fulls > 1 then
+    redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
+    redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
+  end
   redis.call('HDEL', head_key, 'want')
 end
 local kept = {}
