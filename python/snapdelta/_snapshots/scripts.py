@@ -150,14 +150,16 @@ if not kind then
   if broken and not told then reason = broken end
 end
 
-local frames, bytes, fulls = tonumber(fields[7] or nil) or 0, tonumber(fields[8] or nil) or 0, {}
-if known and not back then
-  for part in string.gmatch(fields[9] or '', '[^;]+') do
-    local at, time, frames_then, bytes_then = string.match(part, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
-    if at then fulls[#fulls + 1] = {at, tonumber(time), tonumber(frames_then), tonumber(bytes_then)} end
-  end
-end
+local frames_before, bytes_before = tonumber(fields[7] or nil) or 0, tonumber(fields[8] or nil) or 0
+local frames, bytes = frames_before + 1, bytes_before + #delta + #full + ENTRY_BYTES
 if full ~= '' then
+  local fulls, kept = {}, {}
+  if known and not back then
+    for part in string.gmatch(fields[9] or '', '[^;]+') do
+      local at, time, frames_then, bytes_then = string.match(part, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
+      if at then fulls[#fulls + 1] = {at, tonumber(time), tonumber(frames_then), tonumber(bytes_then)} end
+    end
+  end
   -- Each stream, or what stands in its way removed with it: then nothing that was kept is left.
   local function insist(key, ...)
     local answer = append(key, ...)
@@ -175,11 +177,7 @@ if full ~= '' then
     if failed(answer) then return answer end
   end
   if redis.call('XLEN', full_key) == 1 then fulls = {} end
-  fulls[#fulls + 1] = {id, now, frames, bytes}
-end
-frames = frames + 1
-bytes = bytes + #delta + #full + ENTRY_BYTES
-if full ~= '' then
+  fulls[#fulls + 1] = {id, now, frames_before, bytes_before}
   while #fulls > tonumber(ARGV[10]) do
     local held_frames, held_bytes = frames - fulls[1][3], bytes - fulls[1][4]
     local fits = held_frames <= tonumber(ARGV[12]) and held_bytes <= tonumber(ARGV[13])
@@ -191,15 +189,15 @@ if full ~= '' then
     redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
     redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
   end
+  for place, entry in ipairs(fulls) do
+    kept[place] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
+  end
+  redis.call('HSET', head_key, 'fulls', table.concat(kept, ';'))
   redis.call('HDEL', head_key, 'want')
-end
-local kept = {}
-for place, entry in ipairs(fulls) do
-  kept[place] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
 end
 redis.call('HSET', head_key, 'layout', layout, 'epoch', ARGV[2], 'sequence', ARGV[3], 'digest', target,
   'writer', identity, 'claim', whole(math.max(epoch, believed(fields[11]) or 0)), 'time', whole(now),
-  'frames', whole(frames), 'bytes', whole(bytes), 'fulls', table.concat(kept, ';'))
+  'frames', whole(frames), 'bytes', whole(bytes))
 for _, key in ipairs(KEYS) do
   if tonumber(ARGV[14]) > 0 then redis.call('PEXPIRE', key, ARGV[14])
   elseif full ~= '' then redis.call('PERSIST', key) end
