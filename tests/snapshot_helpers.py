@@ -1,4 +1,4 @@
-"""What the tests of the snapshots share: what was saved, readers in tasks of their own, and who recovers when."""
+"""What the tests of the snapshots share: what was saved, readers in tasks of their own, who recovers when."""
 
 from __future__ import annotations
 
@@ -142,13 +142,15 @@ class Follower:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._task is not None
-        if not self._task.done():
-            self._task.cancel()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the following; an error that has ended it before is raised."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._task
-        elif error is None:
-            await self._task
+                await task
 
     @property
     def last(self) -> Id:
@@ -189,7 +191,7 @@ class Follower:
         assert done, f"the reader goes on, and is at {self.seen[-1:]}"
         error = self._task.exception()
         assert error is not None
-        self._task = asyncio.create_task(asyncio.sleep(0))
+        self._task = None
         return error
 
     async def _follow(self) -> None:
@@ -230,9 +232,7 @@ def check_symbols(update: Update, before: State | None) -> None:
 class Stage:
     """Writers and readers of one name, each with a client of its own; all end with this context manager."""
 
-    def __init__(
-        self, connect: Callable[[], AsyncClient], name: str = "default", **settings: Any
-    ) -> None:
+    def __init__(self, connect: Callable[[], AsyncClient], name: str = "default", **settings: Any) -> None:
         self.oracle = Oracle()
         self.followers: list[Follower] = []
         self.name = name
@@ -296,10 +296,10 @@ class Stage:
         if latest is not None:
             self.oracle.check(latest)
 
-    async def recover(self, writer: Writer) -> list[dict[str, Any]]:
+    async def recover(self, writer: Writer, *, late: bool = True) -> list[dict[str, Any]]:
         """What is promised after every fault: two successful saves, and everybody has the newest state.
 
-        Returns the results of the two.
+        `late`: who joins then, too. Returns the results of the two.
         """
         results: list[dict[str, Any]] = []
         async with asyncio.timeout(LIMIT):
@@ -309,7 +309,8 @@ class Stage:
                 except SnapshotUnavailableError:
                     await asyncio.sleep(0.05)
         await self.together()
-        await self.join()
+        if late:
+            await self.join()
         return results
 
     @property
@@ -378,7 +379,7 @@ class CancelAt:
                 try:
                     got = yield waits_for
                 except BaseException as error:  # noqa: BLE001  # handed to the one that is driven, whatever it is
-                    waits_for = steps.throw(error)  # type: ignore[attr-defined]
+                    waits_for = steps.throw(error)
                 else:
                     waits_for = steps.send(got)
         except StopIteration as stop:

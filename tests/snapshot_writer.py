@@ -24,7 +24,7 @@ async def main(port: int, writer: str, saves: int, between: float) -> None:
         for _ in range(saves):
             state = market.next()
             try:
-                outcome = {"result": dict(await manager.save_snapshot(state))}
+                outcome: dict[str, object] = {"result": await manager.save_snapshot(state)}
             except SnapshotError as error:
                 outcome = {"error": type(error).__name__}
             print(json.dumps({"n": market.saved, **outcome}), flush=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -90,10 +91,8 @@ async def test_the_saving_task_is_cancelled_at_every_await(
             if first:
                 writer = await stage.writer()
             driven = in_task("snapdelta-save-default", nth)
-            try:
+            with suppress(asyncio.CancelledError, SnapshotError):
                 await writer.save()
-            except (asyncio.CancelledError, SnapshotError):
-                pass
             assert len(driven) == 1
             if driven[0].suspensions < nth:
                 break
@@ -134,7 +133,8 @@ async def test_follow_is_cancelled_at_every_await(server: Server, waits: bool) -
         while True:
             nth += 1
             assert nth < ENOUGH
-            updates = (await stage.reader()).follow()
+            updates = aiter((await stage.reader()).follow())
+            assert isinstance(updates, AsyncGenerator)
             if waits:
                 stage.oracle.check(await anext(updates))
                 await writer.save()

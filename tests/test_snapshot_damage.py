@@ -158,20 +158,25 @@ async def test_frames_of_another_name(server: Server) -> None:
 @pytest.mark.parametrize("part", ["full", "delta"])
 async def test_a_frame_of_a_newer_format(server: Server, part: str) -> None:
     async with staged(server.client) as (stage, writer):
-        follower = stage.followers.pop()
+        (follower,) = stage.followers
         await _pause(stage, follower)
         await writer.saves(2)
         if part == "full":
             await writer.save(force_full=True)
         tamper(server, getattr(KEYS, part), lambda fields: {**fields, b"f": at_version(fields[b"f"], 2)})
-        with pytest.raises(UnsupportedVersionError, match="upgrade snapdelta-rs"):
+        with pytest.raises(UnsupportedVersionError, match="default.*upgrade snapdelta-rs"):
             await (await stage.reader()).latest()
         follower.resume()
         if part == "delta":
             assert isinstance(await follower.fails(), UnsupportedVersionError)
+            stage.followers.clear()
+        else:
+            await stage.recover(writer, late=False)
         # The writer of the newer format is replaced by one of ours.
+        other = await stage.writer("B")
+        await other.save()
         await stage.follow()
-        await stage.recover(await stage.writer("B"))
+        await stage.recover(other)
 
 
 async def test_a_head_of_a_newer_layout(server: Server) -> None:
@@ -203,8 +208,11 @@ async def test_an_entry_that_no_writer_made(server: Server, part: str, entry_id:
         server.execute("XADD", getattr(KEYS, part), entry_id, "event", "not ours")
         await stage.nobody_is_misled()
         await stage.recover(writer)
+        await writer.save(force_full=True)
         for key in (KEYS.full, KEYS.delta):
-            assert all(fields.keys() >= {b"t", b"d"} for _, fields in entries(server, key)[-1:])
+            assert entries(server, key)[-1][1].keys() >= {b"t", b"d"}
+        await stage.together()
+        await stage.join()
         assert stage.resyncs <= {"foreign", "damaged", "gap", "head"}
         # And under a new writer.
         server.execute("DEL", getattr(KEYS, part))
@@ -263,10 +271,10 @@ async def test_the_clock_goes_back_by_more_than_an_hour(server: Server) -> None:
         assert int(server.execute("HGET", KEYS.head, "time")) < _now_ms(server) + 60_000
 
 
-@pytest.mark.parametrize(
-    "claim",
-    [*(LARGEST_EPOCH + offset for offset in (-(10**13), -2, -1, 0, 1)), 10**18, HIGHEST, -5, "x", "inf", "nan", ""],
-)
+CLAIMS = [LARGEST_EPOCH + offset for offset in (-(10**13), -1000, 0, 1)] + [10**18, HIGHEST, -5]
+
+
+@pytest.mark.parametrize("claim", [*CLAIMS, "x", "inf", "nan", ""])
 async def test_claims_of_the_future_and_of_nobody(server: Server, claim: int | str) -> None:
     async with staged(server.client) as (stage, _):
         server.execute("HSET", KEYS.head, "claim", claim)

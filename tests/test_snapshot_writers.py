@@ -1,4 +1,4 @@
-"""Writers that die, wake up too late, repeat themselves, or are not sure: each save is written once or not at all."""
+"""Writers that die, wake up too late, repeat themselves or are not sure: a save is written once or never."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ class WriterProcess:
 
 
 @asynccontextmanager
-async def writing(stage: Stage, port: int, name: str, *, between: float = 0.0) -> AsyncIterator[WriterProcess]:
+async def writing(
+    stage: Stage, port: int, name: str, *, between: float = 0.0
+) -> AsyncIterator[WriterProcess]:
     """A process that saves without end."""
     stage.oracle.markets[name] = Market(name)
     process = await asyncio.create_subprocess_exec(
@@ -142,7 +144,7 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
             writer = await stage.writer(client=client)
             failed = await _saves_of(writer, 8)
             assert fault.done.is_set()
-            # A client that repeats itself hides the fault, and the head tells the repetition from a second save.
+            # A client that repeats itself hides the fault; the head tells that from a second save.
             assert not (retries and failed), failed
             await stage.recover(writer)
             if retries or kind == "cut_after":
@@ -206,7 +208,7 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
                 assert latest is not None
                 assert (latest.epoch, latest.sequence) == stage.oracle.newest
                 stage.followers.remove(follower)
-                await follower.__aexit__(None, None, None)
+                await follower.stop()
                 await client.aclose()
 
 
@@ -275,16 +277,14 @@ async def test_an_old_writer_wakes_up(server: Server) -> None:
 
 
 async def test_an_old_writer_wakes_up_on_a_server_that_lost_everything(server: Server) -> None:
-    """The server cannot know that there was a later one: whoever comes first has it, and the later one wins."""
+    """It cannot know that there was a later one: whoever comes first has it, and the later one wins."""
     async with staged(server.client) as (stage, old):
         new = await stage.writer("B")
         await new.saves(3)
         server.execute("FLUSHALL")
         stage.oracle.may_go_back = True
-        try:
+        with suppress(WriterSupersededError):
             await old.save()
-        except WriterSupersededError:
-            pass
         await stage.recover(new)
         with pytest.raises(WriterSupersededError):
             await old.save()

@@ -60,7 +60,7 @@ local stranger = head[2] and not believed(head[2])
 local answer
 if stranger then
   answer = redis.pcall('DEL', head_key)
-  if answer.err then return answer end
+  if type(answer) == 'table' and answer.err then return answer end
 end
 answer = redis.pcall('HSET', head_key, 'layout', ARGV[1], 'claim', whole(epoch))
 if type(answer) == 'table' and answer.err then return answer end
