@@ -24,7 +24,7 @@ from snapdelta.errors import (
 log = logging.getLogger("snapdelta.snapshots")
 
 # Entries that one read asks for.
-_PAGE = 16
+PAGE = 16
 # Full frames that are tried, newest first, and starts, as the writer may trim what is being read.
 _FULLS_TRIED = 4
 _STARTS = 3
@@ -58,6 +58,8 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
+        # An entry at which a way ended: met a second time, it is passed over.
+        self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
         # The server's clock less ours, in seconds.
@@ -77,7 +79,7 @@ class Follower:
         elif self._entries:
             await self.take(self._entries.popleft())
         else:
-            self._entries.extend(await self._commands.next_deltas(self._cursor, _PAGE, block))
+            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, block))
             if not self._entries:
                 await self._check_head()
         return self._has_news()
@@ -90,7 +92,7 @@ class Follower:
         await self._settle()
         while not self.lost:
             if not self._entries:
-                self._entries.extend(await self._commands.next_deltas(self._cursor, _PAGE, 0))
+                self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if self._entries:
                 await self.take(self._entries.popleft())
                 continue
@@ -113,7 +115,7 @@ class Follower:
         await self._ask_time()
         if head is not None and not self._matches(head):
             # A save between the two questions, or a stream that was made anew.
-            self._entries.extend(await self._commands.next_deltas(self._cursor, _PAGE, 0))
+            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if not self._entries:
                 self._lose("head")
         return head
@@ -139,7 +141,8 @@ class Follower:
                         self._found()
                         await self._ask_time()
                         return True
-                damaged = self._cursor
+                    damaged = self._refused
+                damaged = damaged or full.place
         if damaged is not None:
             await self._want(damaged)
         return False
@@ -179,17 +182,22 @@ class Follower:
         at = self.at
         if at is None or entry.place <= at.place:
             return
-        problem: str | None = "gap"
-        if entry.place == (at.place.epoch, at.place.sequence + 1):
-            if entry.frame is not None:
-                problem = await self._apply(entry)
-            elif entry.reason in _IN_PLACE:
-                full = await self._commands.full_before(str(entry.place))
-                if full is not None and full.place == entry.place and await self._apply(full) is None:
-                    self._reason = self._reason or entry.reason
-                    problem = None
+        problem = await self._follow(entry)
         if problem is not None:
             self._lose(entry.reason or problem)
+
+    async def _follow(self, entry: Entry) -> str | None:
+        """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
+        assert self.at is not None
+        if entry.place != (self.at.place.epoch, self.at.place.sequence + 1):
+            return "gap"
+        if entry.frame is None and entry.reason in _IN_PLACE:
+            full = await self._commands.full_before(str(entry.place))
+            if full is None or full.place != entry.place:
+                return "gap"
+            self._reason = self._reason or entry.reason
+            entry = full
+        return await self._apply(entry)
 
     async def _begin_at(self, full: Entry) -> bool:
         self._cursor = full.place
@@ -199,14 +207,16 @@ class Follower:
         """Apply the deltas behind where we are, up to a place or the end, or the first that does not fit."""
         assert self.at is not None
         while self.at.place != until:
-            entries = await self._commands.deltas_after(self.at.place, _PAGE)
+            entries = await self._commands.deltas_after(self.at.place, PAGE)
             if not entries:
                 return
             for entry in entries:
-                self._cursor = entry.place
-                place = self.at.place
-                if entry.place != (place.epoch, place.sequence + 1) or await self._apply(entry) is not None:
+                if await self._follow(entry) is not None:
+                    if entry.place == self._refused:
+                        self._cursor = entry.place
+                    self._refused = entry.place
                     return
+                self._cursor = entry.place
                 if entry.place == until:
                     return
 
@@ -223,20 +233,18 @@ class Follower:
         if self._applying is None:
             return None
         entry, future = self._applying
-        try:
-            await asyncio.shield(future)
-        except LimitExceededError:
-            self._applying = None
-            self._lose("damaged")
-            raise
-        except (CorruptDeltaError, BaseMismatchError) as error:
-            self._applying = None
-            problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
-            log.warning("snapshots %r: entry %s: %s", self._commands.keys.name, entry.place, error)
-            return problem
-        finally:
-            if future.done():
-                self._applying = None
+        # Does not cancel what it waits for; from here on to the end there is no other await.
+        await asyncio.wait([future])
+        self._applying = None
+        match future.exception():
+            case LimitExceededError() as error:
+                self._lose("damaged")
+                raise error
+            case CorruptDeltaError() | BaseMismatchError() as error:
+                log.warning("snapshots %r: entry %s: %s", self._commands.keys.name, entry.place, error)
+                return "damaged" if isinstance(error, CorruptDeltaError) else "base"
+            case BaseException() as error:
+                raise error
         decoder = self._decoder
         self._changes.note(decoder.changed, decoder.added, decoder.removed)
         place = Place(decoder.epoch, decoder.sequence)

@@ -288,6 +288,10 @@ class NameWriter:
     async def _publish(self, frames: _Frames) -> list[bytes]:
         """Have Redis accept the state; `frames` has afterwards what was written, and why."""
         doubt, self._in_doubt = self._in_doubt, True
+        if self._chain is not None:
+            # It may be written even if we never hear of it.
+            self._chain.frames += 1
+            self._chain.bytes += len(frames.delta)
         if doubt and not frames.delta:
             frames.reason = "unsure"
         answer = await self._send(frames)
@@ -335,9 +339,6 @@ class NameWriter:
             if self._wanted:
                 self._saves_since_wish = 0
             self._wanted = False
-        elif self._chain is not None:
-            self._chain.frames += 1
-            self._chain.bytes += len(frames.delta)
         self._wanted = self._wanted or bool(want)
         self._saves_since_wish += 1
 
