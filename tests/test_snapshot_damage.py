@@ -164,7 +164,7 @@ async def test_a_frame_of_a_newer_format(server: Server, part: str) -> None:
         if part == "full":
             await writer.save(force_full=True)
         tamper(server, getattr(KEYS, part), lambda fields: {**fields, b"f": at_version(fields[b"f"], 2)})
-        with pytest.raises(UnsupportedVersionError, match="default.*upgrade snapdelta-rs"):
+        with pytest.raises(UnsupportedVersionError, match=r"default.*upgrade snapdelta-rs"):
             await (await stage.reader()).latest()
         follower.resume()
         if part == "delta":
