@@ -71,7 +71,8 @@ class Stream:
         want = N(snapshot, self.default)
         with panics_shown():
             if captured:
-                frame = self.encoder.capture(snapshot, full=full).finish()
+                pending = self.encoder.capture(snapshot, full=full)
+                frame = pending.finish()
             else:
                 frame = self.encoder.encode(snapshot, full=full)
             self.check(frame, want)
@@ -79,7 +80,11 @@ class Stream:
         assert head.sequence == self.sequence + 1
         assert not full or head.kind == 0
         before, self.state, self.sequence = self.state, want, head.sequence
-        self.check_touched(before, want)
+        touched = self.check_touched(before, want)
+        if captured:
+            told = (pending.added, pending.removed, pending.updated)
+            assert (told, pending.symbols) == (touched, len(want))
+            assert pending.kind == ("delta" if head.kind else "full")
         return frame
 
     def check(self, frame: bytes, want: Snapshot) -> None:
@@ -99,13 +104,15 @@ class Stream:
         for symbol in list(want)[:3]:
             assert_same(self.decoder.get(symbol), want[symbol])
 
-    def check_touched(self, before: Snapshot, after: Snapshot) -> None:
+    def check_touched(self, before: Snapshot, after: Snapshot) -> tuple[int, int, int]:
+        """Returns how many symbols were added, removed and updated."""
         added = [symbol for symbol in after if symbol not in before]
         removed = [symbol for symbol in before if symbol not in after]
         updated = [s for s in after if s in before and not same(before[s], after[s])]
         assert sorted(self.decoder.added) == sorted(added)
         assert sorted(self.decoder.removed) == sorted(removed)
         assert sorted(self.decoder.changed) == sorted(added + removed + updated)
+        return len(added), len(removed), len(updated)
 
     def check_full(self) -> None:
         """The published state as a full frame: the same sequence, and readable on its own."""

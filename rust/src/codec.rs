@@ -9,13 +9,15 @@ use crate::frame::{self, Sealer};
 use crate::table::changes::{Added, ChangeSet, Outcome, Record};
 use crate::table::{Table, digest};
 
-/// A state and where in its stream it is. Sequence 0 is the empty state before the first frame.
+/// A state and where in its stream it is.
 #[derive(Default)]
 pub struct State {
     pub table: Table,
     pub epoch: u64,
     pub sequence: u64,
     pub digest: u64,
+    /// A frame has led here; before the first the state is empty.
+    pub started: bool,
     hints: Hints,
 }
 
@@ -36,18 +38,19 @@ impl State {
         }
     }
 
-    /// Makes the frame of a change set and goes on to its state. After an error the state is what it was.
+    /// Makes the frame of a change set and goes on to its state. Returns the frame and its kind. After an error the
+    /// state is what it was.
     pub fn encode(
         &mut self,
         changes: ChangeSet,
         kind: Kind,
         sequence: u64,
         sealer: &mut Sealer,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<(Vec<u8>, Kind)> {
         match self.coded(&changes, kind, sequence, sealer) {
             Ok((frame, outcome)) => {
                 self.advance(changes, &outcome, sequence);
-                Ok(frame)
+                Ok((frame, kind))
             }
             Err(error) => {
                 changes.abandon(&mut self.table);
@@ -91,6 +94,7 @@ impl State {
         changes.commit(&mut self.table, outcome);
         self.digest = outcome.digest;
         self.sequence = sequence;
+        self.started = true;
     }
 
     /// The state as a full frame, under the sequence number that it has.
@@ -128,11 +132,7 @@ pub struct Touched {
 impl Touched {
     pub fn of(table: &Table, changes: &ChangeSet) -> Touched {
         let base = table.rows.len();
-        let mut updated = vec![false; base];
-        for column in &changes.updates {
-            column.rows.iter().for_each(|row| updated[*row as usize] = true);
-        }
-        changes.reshaped.iter().for_each(|(row, _)| updated[*row as usize] = true);
+        let updated = changes.updated(base);
         // by place in the reference, then in the target
         let survivors = changes.survivors(base);
         let in_reference = |place: &u32| {
@@ -249,13 +249,12 @@ fn state_of_full(header: &Header, contents: &[u8], budget: &mut Budget) -> Resul
 pub struct Decoder {
     pub state: State,
     pub touched: Touched,
-    started: bool,
     max_bytes: u64,
 }
 
 impl Decoder {
     pub fn new(max_bytes: u64) -> Decoder {
-        Decoder { state: State::new(0), touched: Touched::default(), started: false, max_bytes }
+        Decoder { state: State::new(0), touched: Touched::default(), max_bytes }
     }
 
     /// Symbols whose record the last frame changed, in the order of the state.
@@ -272,7 +271,6 @@ impl Decoder {
                 let mut next = state_of_full(&header, &contents, &mut budget)?;
                 self.touched = Touched::between(&mut self.state.table, &mut next.table);
                 self.state = next;
-                self.started = true;
             }
             Kind::Delta => {
                 self.check_place(&header)?;
@@ -284,7 +282,7 @@ impl Decoder {
 
     fn check_place(&self, header: &Header) -> Result<()> {
         let here = &self.state;
-        let problem = if !self.started {
+        let problem = if !here.started {
             "the decoder has no state yet: apply a full frame first".to_string()
         } else if header.epoch != here.epoch {
             format!("the delta is of epoch {}, the state of {}", header.epoch, here.epoch)

@@ -171,7 +171,7 @@ fn any_sequence_of_snapshots_comes_back() {
             let changes = changes(&mut writer.table, &snapshot);
             let full = sequence == 1 || random.below(7) == 0;
             let kind = if full { Kind::Full } else { Kind::Delta };
-            let frame = writer.encode(changes, kind, sequence, &mut sealer).expect("a frame");
+            let frame = writer.encode(changes, kind, sequence, &mut sealer).expect("a frame").0;
             reader.apply(&frame).expect("its own frame");
             assert_eq!(contents(&writer.table), snapshot, "writer, seed {seed}, frame {sequence}");
             assert_eq!(contents(&reader.state.table), snapshot, "reader, seed {seed}, frame {sequence}");
@@ -189,12 +189,12 @@ fn a_damaged_frame_changes_nothing() {
     let mut reader = Decoder::new(DEFAULT_MAX_BYTES);
     let mut snapshot: Snapshot = (0..40).map(|i| (format!("S{i}"), fields(&mut random))).collect();
     let first = changes(&mut writer.table, &snapshot);
-    reader.apply(&writer.encode(first, Kind::Full, 1, &mut sealer).expect("a frame")).expect("full");
+    reader.apply(&writer.encode(first, Kind::Full, 1, &mut sealer).expect("a frame").0).expect("full");
     let before = contents(&reader.state.table);
     let held = reader.state.table.pool.size();
     snapshot = step(&mut random, &snapshot);
     let second = changes(&mut writer.table, &snapshot);
-    let frame = writer.encode(second, Kind::Delta, 2, &mut sealer).expect("a frame");
+    let frame = writer.encode(second, Kind::Delta, 2, &mut sealer).expect("a frame").0;
     for at in 0..frame.len() {
         let error = reader.apply(&frame[..at]).expect_err("a piece");
         assert_eq!(error.kind, ErrorKind::Corrupt);

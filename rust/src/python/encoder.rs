@@ -1,9 +1,9 @@
 //! Encoder and its captured frames.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -23,6 +23,24 @@ pub fn check_level(level: i32) -> PyResult<i32> {
     } else {
         Err(PyValueError::new_err(format!("level: {level} is not from 1 to 22")))
     }
+}
+
+/// A number of the stream's place.
+fn number(value: &Bound<'_, PyAny>, name: &str, most: u64) -> PyResult<u64> {
+    match value.extract::<u64>() {
+        Ok(number) if number <= most => Ok(number),
+        Err(error) if !error.is_instance_of::<PyOverflowError>(value.py()) => Err(error),
+        _ => Err(PyValueError::new_err(format!("{name}: {value} is not from 0 to {most}"))),
+    }
+}
+
+fn epoch(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    number(value, "epoch", u64::MAX)
+}
+
+/// Another must follow.
+fn sequence(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    number(value, "sequence", u64::MAX - 1)
 }
 
 struct Pending {
@@ -89,10 +107,10 @@ impl Encoder {
 
 impl Inner {
     fn kind(&self, full: bool) -> Kind {
-        if full || self.state.sequence == 0 { Kind::Full } else { Kind::Delta }
+        if full || !self.state.started { Kind::Full } else { Kind::Delta }
     }
 
-    fn code(&mut self, changes: ChangeSet, kind: Kind) -> Outcome<Vec<u8>> {
+    fn code(&mut self, changes: ChangeSet, kind: Kind) -> Outcome<(Vec<u8>, Kind)> {
         let Some(sequence) = self.state.sequence.checked_add(1) else {
             changes.abandon(&mut self.state.table);
             return Err(Trouble::unsupported("the sequence has come to its end; start a new epoch"));
@@ -100,10 +118,19 @@ impl Inner {
         Ok(self.state.encode(changes, kind, sequence, &mut self.sealer)?)
     }
 
-    fn settle(&mut self) {
+    /// The frame and what kind it became; made without the GIL.
+    fn made<'py>(
+        &mut self,
+        py: Python<'py>,
+        changes: ChangeSet,
+        kind: Kind,
+    ) -> PyResult<(Bound<'py, PyBytes>, Kind)> {
+        let (frame, kind) =
+            py.detach(|| self.code(changes, kind)).map_err(|trouble| errors::to_python(py, trouble))?;
         if self.state.refresh_names() {
             self.memory.forget_names();
         }
+        Ok((PyBytes::new(py, &frame), kind))
     }
 }
 
@@ -111,11 +138,37 @@ impl Inner {
 impl Encoder {
     #[new]
     #[pyo3(signature = (*, level = 3, default = None, epoch = 0))]
-    fn new(py: Python<'_>, level: i32, default: Option<Py<PyAny>>, epoch: u64) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        level: i32,
+        default: Option<Py<PyAny>>,
+        #[pyo3(from_py_with = epoch)] epoch: u64,
+    ) -> PyResult<Self> {
         let sealer = Sealer::new(check_level(level)?).map_err(|e| errors::core(py, &e))?;
         let inner =
             Inner { state: State::new(epoch), memory: Memory::default(), sealer, pending: None, tickets: 0 };
         Ok(Encoder { inner: Mutex::new(inner), default, dropped: AtomicU64::new(0) })
+    }
+
+    /// The place of the stream at which it goes on: the first frame has this epoch and `sequence + 1`.
+    ///
+    /// Only before the first frame (ValueError afterwards), also while that one is captured and not finished.
+    #[pyo3(signature = (epoch, sequence = 0))]
+    fn begin(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = epoch)] epoch: u64,
+        #[pyo3(from_py_with = sequence)] sequence: u64,
+    ) -> PyResult<()> {
+        let state = &mut self.lock(py)?.state;
+        if state.started {
+            return Err(PyValueError::new_err(format!(
+                "the stream is at {}-{} already; begin a new one with a new Encoder",
+                state.epoch, state.sequence
+            )));
+        }
+        (state.epoch, state.sequence) = (epoch, sequence);
+        Ok(())
     }
 
     /// The frame that leads from the last snapshot to this one; a full frame if asked for, or the first time.
@@ -131,12 +184,7 @@ impl Encoder {
         let mut inner = self.free(py)?;
         let changes = self.read(py, &mut inner, snapshot)?;
         let kind = inner.kind(full);
-        let frame = {
-            let inner = &mut *inner;
-            py.detach(|| inner.code(changes, kind)).map_err(|trouble| errors::to_python(py, trouble))?
-        };
-        inner.settle();
-        Ok(PyBytes::new(py, &frame))
+        Ok(inner.made(py, changes, kind)?.0)
     }
 
     /// Reads the snapshot and returns at once; `finish()` of the result makes the frame. What happens to the snapshot
@@ -149,16 +197,27 @@ impl Encoder {
         let changes = this.read(py, &mut inner, snapshot)?;
         let kind = inner.kind(full);
         inner.tickets += 1;
-        let ticket = inner.tickets;
-        inner.pending = Some(Pending { ticket, changes, kind });
-        Ok(CapturedFrame { encoder: slf.clone().unbind(), ticket })
+        let base = inner.state.table.rows.len();
+        let [added, removed] = [changes.added.len(), changes.removed.len()];
+        let captured = CapturedFrame {
+            encoder: slf.clone().unbind(),
+            ticket: inner.tickets,
+            symbols: base - removed + added,
+            added,
+            removed,
+            updated: changes.updated(base).into_iter().filter(|updated| *updated).count(),
+            asked: kind,
+            made: OnceLock::new(),
+        };
+        inner.pending = Some(Pending { ticket: captured.ticket, changes, kind });
+        Ok(captured)
     }
 
     /// The state as a full frame, under the epoch, sequence and digest that it has. The state does not move.
     fn full<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut inner = self.free(py)?;
         let Inner { state, sealer, .. } = &mut *inner;
-        if state.sequence == 0 {
+        if !state.started {
             return Err(PyValueError::new_err("nothing was encoded yet"));
         }
         let frame = py.detach(|| state.full(sealer)).map_err(|e| errors::core(py, &e))?;
@@ -171,7 +230,7 @@ impl Encoder {
         Ok(self.lock(py)?.state.epoch)
     }
 
-    /// Number of the last frame, 0 before the first.
+    /// Number of the last frame; before the first 0, or what `begin()` was given.
     #[getter]
     fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.lock(py)?.state.sequence)
@@ -195,6 +254,20 @@ impl Encoder {
 pub struct CapturedFrame {
     encoder: Py<Encoder>,
     ticket: u64,
+    /// Number of symbols in the snapshot.
+    #[pyo3(get)]
+    symbols: usize,
+    /// Number of symbols that the state before has not.
+    #[pyo3(get)]
+    added: usize,
+    /// Number of symbols of the state before that are gone.
+    #[pyo3(get)]
+    removed: usize,
+    /// Number of symbols that were there and have another record now; one that only moved is not counted.
+    #[pyo3(get)]
+    updated: usize,
+    asked: Kind,
+    made: OnceLock<Kind>,
 }
 
 #[pymethods]
@@ -206,13 +279,15 @@ impl CapturedFrame {
         let Some(pending) = inner.pending.take_if(|pending| pending.ticket == self.ticket) else {
             return Err(PyValueError::new_err("this frame was finished before"));
         };
-        let frame = {
-            let inner = &mut *inner;
-            py.detach(|| inner.code(pending.changes, pending.kind))
-                .map_err(|trouble| errors::to_python(py, trouble))?
-        };
-        inner.settle();
-        Ok(PyBytes::new(py, &frame))
+        let (frame, kind) = inner.made(py, pending.changes, pending.kind)?;
+        self.made.get_or_init(|| kind);
+        Ok(frame)
+    }
+
+    /// "full" or "delta": what `finish()` made, before it what it was asked for.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.made.get().unwrap_or(&self.asked).name()
     }
 }
 
@@ -245,7 +320,7 @@ pub fn stateless(
         }
     };
     let (changes, _) = capture(py, current, &mut state.table, &mut memory, default, None)?;
-    Ok(py.detach(|| state.encode(changes, kind, 0, &mut sealer))?)
+    Ok(py.detach(|| state.encode(changes, kind, 0, &mut sealer))?.0)
 }
 
 /// The dict that a snapshot is.

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::build::text;
 use super::trouble::key_text;
 use crate::body::inspect::Contents;
-use crate::format::header::{Header, Kind};
+use crate::format::header::Header;
 
 /// What is in a frame, told without its base.
 #[pyclass(frozen, get_all, module = "snapdelta")]
@@ -102,10 +102,7 @@ impl FrameInfo {
         }
         let added: Vec<_> = inside.added.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
         Ok(FrameInfo {
-            kind: match header.kind {
-                Kind::Full => "full",
-                Kind::Delta => "delta",
-            },
+            kind: header.kind.name(),
             version: crate::format::VERSION,
             epoch: header.epoch,
             sequence: header.sequence,

@@ -174,6 +174,16 @@ impl ChangeSet {
         (0..base_rows as u32).filter(|row| removed.next_if_eq(row).is_none()).collect()
     }
 
+    /// By row of the base: it has another record now.
+    pub fn updated(&self, base_rows: usize) -> Vec<bool> {
+        let mut updated = vec![false; base_rows];
+        for column in &self.updates {
+            column.rows.iter().for_each(|row| updated[*row as usize] = true);
+        }
+        self.reshaped.iter().for_each(|(row, _)| updated[*row as usize] = true);
+        updated
+    }
+
     /// The cells of a record of this change set.
     pub fn record<'a>(&'a self, table: &Table, record: Record) -> (&'a [u8], &'a [u64]) {
         let end = record.start + table.names.shapes[record.shape as usize].len();
