@@ -58,6 +58,8 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
+        # An entry at which a way ended: met a second time, it is passed over.
+        self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
         # The server's clock less ours, in seconds.
@@ -139,7 +141,8 @@ class Follower:
                         self._found()
                         await self._ask_time()
                         return True
-                damaged = self._cursor
+                    damaged = self._refused
+                damaged = damaged or full.place
         if damaged is not None:
             await self._want(damaged)
         return False
@@ -208,8 +211,13 @@ class Follower:
             if not entries:
                 return
             for entry in entries:
+                if await self._follow(entry) is not None:
+                    if entry.place == self._refused:
+                        self._cursor = entry.place
+                    self._refused = entry.place
+                    return
                 self._cursor = entry.place
-                if await self._follow(entry) is not None or entry.place == until:
+                if entry.place == until:
                     return
 
     async def _apply(self, entry: Entry) -> str | None:

@@ -45,6 +45,9 @@ local function clock_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Of redis.pcall.
+local function failed(answer) return type(answer) == 'table' and answer.err end
+
 local function whole(number) return string.format('%.0f', number) end
 """
 
@@ -64,10 +67,10 @@ local stranger = head[2] and not believed(head[2])
 local answer
 if stranger then
   answer = redis.pcall('DEL', head_key)
-  if answer.err then return answer end
+  if failed(answer) then return answer end
 end
 answer = redis.pcall('HSET', head_key, 'layout', ARGV[1], 'claim', whole(epoch))
-if type(answer) == 'table' and answer.err then return answer end
+if failed(answer) then return answer end
 return {'CLAIMED', whole(epoch)}
 """
 )
@@ -126,7 +129,6 @@ else
 end
 
 local function append(key, ...) return redis.pcall('XADD', key, id, 't', whole(now), 'd', target, ...) end
-local function failed(answer) return type(answer) == 'table' and answer.err end
 -- A higher id is in the way.
 local function blocked(answer)
   return string.find(answer.err, 'equal or smaller', 1, true) or string.find(answer.err, 'exhausted', 1, true)
