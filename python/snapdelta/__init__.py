@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from snapdelta.redis_stream_manager import decode_fields as decode_fields
     from snapdelta.redis_stream_manager import get_stream_manager as get_stream_manager
     from snapdelta.redis_stream_manager import initialize_stream_manager as initialize_stream_manager
+    from snapdelta.snapshot_manager import SnapshotManager as SnapshotManager
+    from snapdelta.snapshot_manager import SnapshotReader as SnapshotReader
 
 # name -> the module that holds it, loaded on first use
 _LAZY: dict[str, str] = {
@@ -50,6 +52,8 @@ _LAZY: dict[str, str] = {
     "decode_fields": "snapdelta.redis_stream_manager",
     "get_stream_manager": "snapdelta.redis_stream_manager",
     "initialize_stream_manager": "snapdelta.redis_stream_manager",
+    "SnapshotManager": "snapdelta.snapshot_manager",
+    "SnapshotReader": "snapdelta.snapshot_manager",
 }
 
 __all__ = [

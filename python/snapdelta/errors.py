@@ -117,6 +117,56 @@ class EmbeddedServerError(SnapdeltaError, RuntimeError):
 # --- snapshots through Redis
 
 
+class SnapshotError(SnapdeltaError):
+    """The root of all errors about snapshots in Redis."""
+
+
+class SnapshotSettingError(SnapshotError, ValueError):
+    """A setting or name that cannot be meant; the message names it and says what is allowed."""
+
+
+class SnapshotClosedError(SnapshotError, RuntimeError):
+    """The manager was closed, or belongs to another process (a fork)."""
+
+
+class SnapshotBusyError(SnapshotError, RuntimeError):
+    """One save of the name is running and another one waits; nothing was read of this one."""
+
+
+class WriterSupersededError(SnapshotError, RuntimeError):
+    """A later writer has taken the name over; this manager will not write it again."""
+
+
+class SnapshotHistoryError(SnapshotError, LookupError):
+    """A time that the history does not reach back to; the message says how far it does."""
+
+
+class SnapshotDamagedError(SnapshotError, ValueError):
+    """What is kept cannot be put together to a state; the writer was asked for a full frame."""
+
+
+class SnapshotAccessError(SnapshotError):
+    """Redis refused a command on a name's keys, or could not be reached; the message names the snapshots."""
+
+
+class SnapshotUnavailableError(SnapshotAccessError, ConnectionError):
+    """The server could not be reached, did not answer in time, or its cluster is moving the keys; a save may
+    or may not have been carried out.
+    """
+
+
+class SnapshotTypeError(SnapshotAccessError, TypeError):
+    """One of the name's keys holds another type."""
+
+
+class SnapshotMemoryError(SnapshotAccessError):
+    """The server refuses writes because it has reached its `maxmemory`."""
+
+
+class SnapshotReadOnlyError(SnapshotAccessError):
+    """The server is a read-only replica."""
+
+
 # --- TimescaleDB
 
 

@@ -15,14 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from snapdelta._streams.commands import (
-    REDIS_ERRORS,
-    AsyncRedis,
-    StreamCommands,
-    access_error,
-    cancellations,
-    end_if_cancelled,
-)
+from snapdelta._redis import REDIS_ERRORS, AsyncRedis, cancellations, end_if_cancelled
+from snapdelta._streams.commands import StreamCommands, access_error
 from snapdelta._streams.fields import decode_fields, encode_fields
 from snapdelta._streams.policy import PolicyBook, StreamPolicy
 from snapdelta._streams.report import GroupInfo, StreamInfo, describe

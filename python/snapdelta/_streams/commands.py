@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-try:
-    from redis.asyncio import Redis, RedisCluster
-    from redis.client import NEVER_DECODE
-    from redis.exceptions import (
-        BusyLoadingError,
-        ClusterDownError,
-        MasterDownError,
-        OutOfMemoryError,
-        RedisClusterException,
-        RedisError,
-        TryAgainError,
-    )
-    from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
-except ImportError as missing:
-    raise ImportError("streams need redis-py; install it with the extra: snapdelta-rs[redis]") from missing
+from redis.asyncio import RedisCluster
 
+from snapdelta._redis import AsyncRedis, Commands, Failure, failure_of, name_of, pairs
 from snapdelta.errors import (
     StreamAccessError,
     StreamMemoryError,
@@ -33,20 +18,6 @@ from snapdelta.errors import (
     StreamUnavailableError,
 )
 
-AsyncRedis: TypeAlias = Redis | RedisCluster
-
-# Everything that redis-py raises for a server or a connection; RedisClusterException is no RedisError.
-REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
-_UNAVAILABLE = (
-    RedisConnectionError,
-    RedisTimeoutError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    TryAgainError,
-    RedisClusterException,
-    OSError,
-)
 # Ids are times if they lie between the year 2000 and an hour from now; clocks differ a little.
 FIRST_TIME = 946_684_800_000
 CLOCK_TOLERANCE = 3_600_000
@@ -55,61 +26,32 @@ _FACTS_LIFE = 60.0
 _SCAN_COUNT = 500
 
 
-def key_of(stream: str) -> bytes:
-    """The stream's key as the server has it; names that are not UTF-8 survive the way through `name_of`."""
-    return stream.encode("utf-8", "surrogateescape")
-
-
-def name_of(key: bytes) -> str:
-    return key.decode("utf-8", "surrogateescape")
-
-
 def access_error(
     stream: str, error: BaseException, ids: Sequence[bytes | str | None] = (), *, write: bool = False
 ) -> StreamAccessError:
     """The typed error for what redis-py raised about a stream; `write` when entries were on their way."""
     text = str(error) or type(error).__name__
-    if isinstance(error, _UNAVAILABLE):
-        return StreamUnavailableError(
-            f"stream {stream!r}: the server cannot be reached or is not ready ({text})"
-            + ("; the write may or may not have been carried out" if write else ""),
-            ids,
-        )
-    # Not at the start of the text of an error inside a script.
-    if "WRONGTYPE" in text:
-        return StreamTypeError(
-            f"stream {stream!r}: the key holds another type; delete or rename that key, or use another name",
-            ids,
-        )
-    # redis-py takes the OOM off an error that is not one of a script.
-    if isinstance(error, OutOfMemoryError) or "OOM" in text:
-        return StreamMemoryError(
-            f"stream {stream!r}: the server has reached maxmemory and refuses writes; "
-            "raise maxmemory or lower the bounds of its streams",
-            ids,
-        )
+    match failure_of(error):
+        case Failure.UNAVAILABLE as failure:
+            return StreamUnavailableError(
+                f"stream {stream!r}: {failure.value} ({text})"
+                + ("; the write may or may not have been carried out" if write else ""),
+                ids,
+            )
+        case Failure.WRONG_TYPE as failure:
+            return StreamTypeError(
+                f"stream {stream!r}: {failure.value}; delete or rename that key, or use another name", ids
+            )
+        case Failure.OUT_OF_MEMORY as failure:
+            return StreamMemoryError(
+                f"stream {stream!r}: {failure.value}; raise maxmemory or lower the bounds of its streams", ids
+            )
     return StreamAccessError(f"stream {stream!r}: {text}", ids)
 
 
 def is_time(milliseconds: int, now: int) -> bool:
     """Whether the first half of an id can be the time at which it was added."""
     return FIRST_TIME <= milliseconds <= now + CLOCK_TOLERANCE
-
-
-def cancellations() -> int:
-    """How often the current task has been asked to end and has not done so."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
-
-
-def end_if_cancelled(before: int) -> None:
-    """Raise CancelledError if the task was cancelled since `cancellations()` was `before`.
-
-    Until Python 3.12 asyncio.wait_for, through which redis-py sends, returns normally when what it waits for
-    ends in the moment of the cancellation, and the task would go on as if nobody had asked it to end.
-    """
-    if cancellations() > before:
-        raise asyncio.CancelledError
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,45 +77,12 @@ class NodeLimits:
         return self.bytes // 10 + 1
 
 
-class StreamCommands:
-    """The commands that look after streams; each ends within `time_limit` seconds.
-
-    Raises StreamAccessError and its kinds, nothing of redis-py's.
-    """
+class StreamCommands(Commands):
+    """The commands that look after streams. Raises StreamAccessError and its kinds, nothing of redis-py's."""
 
     def __init__(self, redis: AsyncRedis, time_limit: float) -> None:
-        self.redis = redis
-        self.time_limit = time_limit
+        super().__init__(redis, time_limit)
         self._facts: dict[tuple[str, str], tuple[float, Any]] = {}
-
-    async def run(self, stream: str, *command: Any, **options: Any) -> Any:
-        """One command; answers are bytes, whatever the client decodes."""
-        options[NEVER_DECODE] = True
-        before = cancellations()
-        try:
-            async with asyncio.timeout(self.time_limit):
-                answer = await self.redis.execute_command(*command, **options)
-        except REDIS_ERRORS as error:
-            raise self._typed(stream, error) from error
-        end_if_cancelled(before)
-        return answer
-
-    async def run_all(self, stream: str, *commands: tuple[Any, ...]) -> list[Any]:
-        """Several commands on one stream in one round trip; the first error among the answers is raised."""
-        pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command, **{NEVER_DECODE: True})
-        before = cancellations()
-        try:
-            async with asyncio.timeout(self.time_limit):
-                answers = await pipeline.execute(raise_on_error=False)
-        except REDIS_ERRORS as error:
-            raise self._typed(stream, error) from error
-        end_if_cancelled(before)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise self._typed(stream, answer) from answer
-        return list(answers)
 
     # --- what the server says about itself
 
@@ -181,12 +90,7 @@ class StreamCommands:
         """The server that answers for the stream, "host:port" in a cluster."""
         if not isinstance(self.redis, RedisCluster):
             return ""
-        return str((await self._cluster_node(stream)).name)
-
-    async def time_ms(self, stream: str) -> int:
-        """The clock of the stream's server, in milliseconds."""
-        seconds, microseconds = await self.run(stream, "TIME", **await self._target(stream))
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return str((await self.cluster_node(stream)).name)
 
     async def node_limits(self, stream: str) -> NodeLimits:
         """`stream-node-max-*` of the stream's server; the defaults where CONFIG is not allowed."""
@@ -197,14 +101,14 @@ class StreamCommands:
         return bool(await self._fact(stream, "acked", self._ask_acked))
 
     async def _ask_limits(self, stream: str) -> tuple[()] | tuple[int, int]:
-        answer = await self.run(stream, "CONFIG", "GET", "stream-node-max-*", **await self._target(stream))
+        answer = await self.run(stream, "CONFIG", "GET", "stream-node-max-*", **await self.target(stream))
         limits = pairs(answer)
         entries, size = limits.get(b"stream-node-max-entries"), limits.get(b"stream-node-max-bytes")
         # A managed server may answer with nothing.
         return (int(entries), int(size)) if entries is not None and size is not None else ()
 
     async def _ask_acked(self, stream: str) -> tuple[()] | tuple[bool]:
-        answer = await self.run(stream, "INFO", "server", **await self._target(stream))
+        answer = await self.run(stream, "INFO", "server", **await self.target(stream))
         text = answer if isinstance(answer, dict) else _info_lines(answer)
         if "valkey_version" in text:
             return ()
@@ -233,7 +137,7 @@ class StreamCommands:
         """Every server that has keys of its own: its name, and what sends a command there."""
         if not isinstance(self.redis, RedisCluster):
             return {"": {}}
-        await self._initialize("*")
+        await self.initialize("*")
         return {str(node.name): {"target_nodes": node} for node in self.redis.get_primaries()}
 
     async def scan_streams(self, master: dict[str, Any]) -> AsyncIterator[list[str]]:
@@ -249,40 +153,12 @@ class StreamCommands:
             if cursor == 0:
                 return
 
-    async def _target(self, stream: str) -> dict[str, Any]:
-        if not isinstance(self.redis, RedisCluster):
-            return {}
-        return {"target_nodes": await self._cluster_node(stream)}
-
-    async def _cluster_node(self, stream: str) -> Any:
-        await self._initialize(stream)
-        assert isinstance(self.redis, RedisCluster)
-        try:
-            # The type stub asks for str, the code takes what the encoder takes.
-            return self.redis.get_node_from_key(key_of(stream))  # type: ignore[arg-type]
-        except REDIS_ERRORS as error:
-            raise self._typed(stream, error) from error
-
-    async def _initialize(self, stream: str) -> None:
-        try:
-            async with asyncio.timeout(self.time_limit):
-                await self.redis.initialize()
-        except REDIS_ERRORS as error:
-            raise self._typed(stream, error) from error
-
-    def _typed(self, stream: str, error: BaseException) -> StreamAccessError:
+    def typed(self, stream: str, error: BaseException) -> StreamAccessError:
         if type(error) is TimeoutError:
             return StreamUnavailableError(
                 f"stream {stream!r}: the server did not answer in {self.time_limit:g} s"
             )
         return access_error(stream, error)
-
-
-def pairs(answer: Any) -> dict[bytes, Any]:
-    """A map, as RESP3 has it or as RESP2's flat list."""
-    if isinstance(answer, dict):
-        return {key if isinstance(key, bytes) else str(key).encode(): value for key, value in answer.items()}
-    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def _info_lines(answer: bytes | str) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from snapdelta._streams.commands import StreamCommands, is_time, key_of, name_of, pairs
+from snapdelta._redis import key_of, name_of, pairs
+from snapdelta._streams.commands import StreamCommands, is_time
 from snapdelta._streams.policy import StreamPolicy
 from snapdelta.errors import StreamAccessError
 

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from snapdelta._streams.commands import CLOCK_TOLERANCE, FIRST_TIME, StreamCommands, key_of
+from snapdelta._redis import key_of
+from snapdelta._streams.commands import CLOCK_TOLERANCE, FIRST_TIME, StreamCommands
 from snapdelta._streams.policy import StreamPolicy
 from snapdelta._streams.scripts import RELEASE_READ
 from snapdelta._streams.stats import Counters

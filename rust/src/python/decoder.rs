@@ -79,16 +79,25 @@ impl Decoder {
     }
 
     /// The whole snapshot as a new dict. With `shared`, records that did not change since the last such call are the
-    /// same objects: they are to be read only.
-    #[pyo3(signature = (shared = false))]
-    fn snapshot<'py>(&self, py: Python<'py>, shared: bool) -> PyResult<Bound<'py, PyDict>> {
+    /// same objects: they are to be read only. `start` and `stop` name a part of it, by place in the order of the
+    /// symbols: an event loop that may not be held up takes one after the other.
+    #[pyo3(signature = (shared = false, *, start = 0, stop = None))]
+    fn snapshot<'py>(
+        &self,
+        py: Python<'py>,
+        shared: bool,
+        start: usize,
+        stop: Option<usize>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let mut inner = self.lock(py)?;
         let Inner { core, kept, shared: known } = &mut *inner;
         let _pause = GcPause::new(py);
         let table = &core.state.table;
         let mut builder = Builder::new(py, table, kept)?;
         let snapshot = PyDict::new(py);
-        for (at, row) in table.rows.iter().enumerate() {
+        let stop = stop.unwrap_or(usize::MAX).min(table.rows.len());
+        for at in start..stop {
+            let row = &table.rows[at];
             let record = match known.get(&row.symbol).filter(|_| shared) {
                 Some(record) => record.bind(py).clone(),
                 None => {

@@ -1,0 +1,181 @@
+"""Commands through redis.asyncio as every part that talks to Redis sends them: within a time limit of our
+own, with answers in exact bytes, and with failures sorted by what can be done about them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import Any, TypeAlias
+
+try:
+    from redis.asyncio import Redis, RedisCluster
+    from redis.client import NEVER_DECODE
+    from redis.exceptions import (
+        AuthenticationError,
+        BusyLoadingError,
+        ClusterDownError,
+        ClusterError,
+        MasterDownError,
+        OutOfMemoryError,
+        ReadOnlyError,
+        RedisClusterException,
+        RedisError,
+        TryAgainError,
+    )
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+except ImportError as missing:
+    raise ImportError("this part needs redis-py; install it with the extra: snapdelta-rs[redis]") from missing
+
+from snapdelta.errors import SnapdeltaError
+
+AsyncRedis: TypeAlias = Redis | RedisCluster
+
+# Everything that redis-py raises for a server or a connection; RedisClusterException is no RedisError.
+REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
+_UNAVAILABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    BusyLoadingError,
+    ClusterDownError,
+    # Too many redirections or TRYAGAINs, as while a slot moves.
+    ClusterError,
+    MasterDownError,
+    TryAgainError,
+    RedisClusterException,
+    OSError,
+)
+# What a server says for a while: in an election, while a script runs, when its role changes under a reader.
+_PASSING = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "UNBLOCKED", "BUSY ")
+
+
+class Failure(Enum):
+    """Why Redis did not do what it was asked for."""
+
+    UNAVAILABLE = "the server cannot be reached or is not ready"
+    WRONG_TYPE = "the key holds another type"
+    OUT_OF_MEMORY = "the server has reached maxmemory and refuses writes"
+    READ_ONLY = "the server is a read-only replica"
+    REFUSED = "refused"
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The kind of what redis-py raised."""
+    text = str(error)
+    # A wrong password will not become right by trying again, though redis-py calls it a connection error.
+    if isinstance(error, AuthenticationError):
+        return Failure.REFUSED
+    if isinstance(error, _UNAVAILABLE) or text.startswith(_PASSING):
+        return Failure.UNAVAILABLE
+    # Not at the start of the text of an error inside a script.
+    if "WRONGTYPE" in text:
+        return Failure.WRONG_TYPE
+    # redis-py takes the code off an error that is not one of a script.
+    if isinstance(error, OutOfMemoryError) or "OOM" in text:
+        return Failure.OUT_OF_MEMORY
+    if isinstance(error, ReadOnlyError) or "READONLY" in text:
+        return Failure.READ_ONLY
+    return Failure.REFUSED
+
+
+def cancellations() -> int:
+    """How often the current task has been asked to end and has not done so."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def end_if_cancelled(before: int) -> None:
+    """Raise CancelledError if the task was cancelled since `cancellations()` was `before`.
+
+    Until Python 3.12 asyncio.wait_for, through which redis-py sends, returns normally when what it waits for
+    ends in the moment of the cancellation, and the task would go on as if nobody had asked it to end.
+    """
+    if cancellations() > before:
+        raise asyncio.CancelledError
+
+
+class Commands(ABC):
+    """Commands on keys; each ends within `time_limit` seconds and raises what `typed` makes of a failure."""
+
+    def __init__(self, redis: AsyncRedis, time_limit: float) -> None:
+        self.redis = redis
+        self.time_limit = time_limit
+
+    @abstractmethod
+    def typed(self, key: str, error: BaseException) -> SnapdeltaError:
+        """The error for what redis-py, or the time limit, raised about the key."""
+
+    async def run(self, key: str, *command: Any, **options: Any) -> Any:
+        """One command; answers are bytes, whatever the client decodes."""
+        options[NEVER_DECODE] = True
+        before = cancellations()
+        try:
+            async with asyncio.timeout(self.time_limit):
+                answer = await self.redis.execute_command(*command, **options)
+        except REDIS_ERRORS as error:
+            raise self.typed(key, error) from error
+        end_if_cancelled(before)
+        return answer
+
+    async def run_all(self, key: str, *commands: tuple[Any, ...]) -> list[Any]:
+        """Several commands on one key in one round trip; the first error among the answers is raised."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command, **{NEVER_DECODE: True})
+        before = cancellations()
+        try:
+            async with asyncio.timeout(self.time_limit):
+                answers = await pipeline.execute(raise_on_error=False)
+        except REDIS_ERRORS as error:
+            raise self.typed(key, error) from error
+        end_if_cancelled(before)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self.typed(key, answer) from answer
+        return list(answers)
+
+    async def time_ms(self, key: str) -> int:
+        """The clock of the key's server, in milliseconds."""
+        seconds, microseconds = await self.run(key, "TIME", **await self.target(key))
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def target(self, key: str) -> dict[str, Any]:
+        """What sends a command without a key to the key's server."""
+        if not isinstance(self.redis, RedisCluster):
+            return {}
+        return {"target_nodes": await self.cluster_node(key)}
+
+    async def cluster_node(self, key: str) -> Any:
+        await self.initialize(key)
+        assert isinstance(self.redis, RedisCluster)
+        try:
+            # The type stub asks for str, the code takes what the encoder takes.
+            return self.redis.get_node_from_key(key_of(key))  # type: ignore[arg-type]
+        except REDIS_ERRORS as error:
+            raise self.typed(key, error) from error
+
+    async def initialize(self, key: str) -> None:
+        """Have a cluster client ask for the slots, if it has not yet."""
+        try:
+            async with asyncio.timeout(self.time_limit):
+                await self.redis.initialize()
+        except REDIS_ERRORS as error:
+            raise self.typed(key, error) from error
+
+
+def key_of(name: str) -> bytes:
+    """The key as the server has it; names that are not UTF-8 survive the way through `name_of`."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_of(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")
+
+
+def pairs(answer: Any) -> dict[bytes, Any]:
+    """A map, as RESP3 has it or as RESP2's flat list."""
+    if isinstance(answer, dict):
+        return {key if isinstance(key, bytes) else str(key).encode(): value for key, value in answer.items()}
+    return dict(zip(answer[::2], answer[1::2], strict=True))

@@ -1,0 +1,313 @@
+"""A reader's copy of one name's state, and the ways on which it moves: only to states that Redis accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import NamedTuple
+
+from snapdelta import Decoder, Limits
+from snapdelta._snapshots.commands import Entry, Head, SnapshotCommands
+from snapdelta._snapshots.keys import Place
+from snapdelta._snapshots.thaw import records_of
+from snapdelta._snapshots.update import Changes, Update
+from snapdelta.errors import (
+    BaseMismatchError,
+    CorruptDeltaError,
+    LimitExceededError,
+    SnapdeltaError,
+    SnapshotAccessError,
+    SnapshotDamagedError,
+)
+
+log = logging.getLogger("snapdelta.snapshots")
+
+# Entries that one read asks for.
+PAGE = 16
+# Full frames that are tried, newest first, and starts, as the writer may trim what is being read.
+_FULLS_TRIED = 4
+_STARTS = 3
+# A full frame stands in the place of a delta: nothing was missed.
+_IN_PLACE = ("larger", "unproven")
+
+
+class State(NamedTuple):
+    """Where a decoder is: its place, digest, and when Redis accepted that, in milliseconds."""
+
+    place: Place
+    digest: int
+    time: int
+
+
+class Follower:
+    """Moves along a name's history. For one task at a time; may be cancelled at every await.
+
+    `at` is where the decoder is; while `lost`, that is not to be shown.
+    """
+
+    def __init__(self, commands: SnapshotCommands, limits: Limits | None, *, shared: bool = False) -> None:
+        self.at: State | None = None
+        self.lost = True
+        self._commands = commands
+        self._decoder = Decoder(limits)
+        self._shared = shared
+        self._changes = Changes()
+        self._shown: State | None = None
+        self._reason: str | None = "start"
+        # The last entry of the delta stream that was read, and those read and not yet taken.
+        self._cursor: Place | None = None
+        self._entries: deque[Entry] = deque()
+        # The last entry that did not fit since one did: up to there, what is met again is passed over.
+        self._refused: Place | None = None
+        # What a thread is applying; it goes on when we are cancelled.
+        self._applying: tuple[Entry, asyncio.Future[None]] | None = None
+        # The server's clock less ours, in seconds.
+        self._clock_offset = 0.0
+
+    # --- to the newest state
+
+    async def advance(self, block: float) -> bool:
+        """One step, waiting up to `block` seconds for an entry; whether there is a new state to show."""
+        await self._settle()
+        if self._has_news():
+            return True
+        if self.lost:
+            if not await self._start():
+                # The next save wakes us up.
+                await self._commands.next_deltas(None, 1, block)
+        elif self._entries:
+            await self.take(self._entries.popleft())
+        else:
+            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, block))
+            if not self._entries:
+                await self._check_head()
+        return self._has_news()
+
+    async def catch_up(self) -> bool:
+        """Go to the newest state without waiting; False where there is no head to go by.
+
+        Raises SnapshotDamagedError when what is kept does not lead there.
+        """
+        await self._settle()
+        while not self.lost:
+            if not self._entries:
+                self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
+            if self._entries:
+                await self.take(self._entries.popleft())
+                continue
+            head = await self._check_head()
+            if head is None or self._matches(head):
+                return head is not None
+        if await self._start():
+            return True
+        if await self._commands.head() is None:
+            return False
+        raise SnapshotDamagedError(
+            f"snapshots {self._commands.keys.name!r}: what is kept does not lead to the newest state; "
+            "the writer was asked for a full frame: try again after its next saves"
+        )
+
+    async def _check_head(self) -> Head | None:
+        """Nothing new has come: see whether we are where the head is. If not, there are entries, or we are
+        lost."""
+        head = await self._commands.head()
+        await self._ask_time()
+        if head is not None and not self._matches(head):
+            # A save between the two questions, or a stream that was made anew.
+            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
+            if not self._entries:
+                self._lose("head")
+        return head
+
+    async def _start(self) -> bool:
+        """Begin at a full frame and go on to the head; False if there is no way to it (yet)."""
+        damaged: Place | None = None
+        before: Head | None = None
+        for _ in range(_STARTS):
+            head = await self._commands.head()
+            if head is None or head == before:
+                break
+            before = head
+            end = "+"
+            for _ in range(_FULLS_TRIED):
+                full = await self._commands.full_before(end)
+                if full is None:
+                    break
+                end = f"({full.place}"
+                if await self._begin_at(full):
+                    await self._go_along(None)
+                    if self._reached(head):
+                        self._found()
+                        await self._ask_time()
+                        return True
+                    damaged = self._refused
+                damaged = damaged or full.place
+        if damaged is not None:
+            await self._want(damaged)
+        return False
+
+    async def _want(self, damaged: Place) -> None:
+        try:
+            await self._commands.want(str(damaged))
+        except SnapshotAccessError as error:
+            # A reader need not be allowed to write: then the next full frame comes when it is due.
+            log.debug("the wish for a full frame was not heard: %s", error)
+
+    # --- to a place in the history
+
+    async def go_to(self, place: Place, reason: str | None = None) -> bool:
+        """Begin at a full frame and go on to a place; False if what is kept has no way there."""
+        await self._settle()
+        self._lose(reason)
+        end = str(place)
+        for _ in range(_FULLS_TRIED):
+            full = await self._commands.full_before(end)
+            if full is None:
+                break
+            end = f"({full.place}"
+            if await self._begin_at(full):
+                await self._go_along(place)
+                if self.at is not None and self.at.place == place:
+                    self._found()
+                    await self._ask_time()
+                    return True
+        return False
+
+    # --- entries
+
+    async def take(self, entry: Entry) -> None:
+        """Go on by one entry of the delta stream; if it cannot follow, we are lost."""
+        self._cursor = entry.place
+        at = self.at
+        if at is None or entry.place <= at.place:
+            return
+        problem = await self._follow(entry)
+        if problem is None:
+            self._refused = None
+        else:
+            self._refused = max(entry.place, self._refused or entry.place)
+            self._lose(entry.reason or problem)
+
+    async def _follow(self, entry: Entry) -> str | None:
+        """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
+        assert self.at is not None
+        if entry.place != (self.at.place.epoch, self.at.place.sequence + 1):
+            return "gap"
+        if entry.frame is None and entry.reason in _IN_PLACE:
+            full = await self._commands.full_before(str(entry.place))
+            if full is None or full.place != entry.place:
+                return "gap"
+            self._reason = self._reason or entry.reason
+            entry = full
+        return await self._apply(entry)
+
+    async def _begin_at(self, full: Entry) -> bool:
+        self._cursor = full.place
+        return await self._apply(full) is None
+
+    async def _go_along(self, until: Place | None) -> None:
+        """Apply the deltas behind where we are, up to a place or the end, or the first that does not fit."""
+        assert self.at is not None
+        while self.at.place != until:
+            entries = await self._commands.deltas_after(self.at.place, PAGE)
+            if not entries:
+                return
+            for entry in entries:
+                if await self._follow(entry) is not None:
+                    if self._refused is not None and entry.place <= self._refused:
+                        self._cursor = self._refused
+                    else:
+                        self._refused = entry.place
+                    return
+                self._cursor = entry.place
+                if entry.place == until:
+                    return
+
+    async def _apply(self, entry: Entry) -> str | None:
+        """Have the decoder apply the entry's frame; why it could not, or None."""
+        if entry.frame is None:
+            return "damaged"
+        future = asyncio.get_running_loop().run_in_executor(None, self._decoder.apply, entry.frame)
+        self._applying = entry, future
+        return await self._settle()
+
+    async def _settle(self) -> str | None:
+        """Wait for what is being applied, also by a call that was cancelled, and take note of it."""
+        if self._applying is None:
+            return None
+        entry, future = self._applying
+        # Does not cancel what it waits for; from here on to the end there is no other await.
+        await asyncio.wait([future])
+        self._applying = None
+        error = future.exception()
+        if error is not None:
+            said = f"snapshots {self._commands.keys.name!r}: entry {entry.place}: {error}"
+            if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
+                error, LimitExceededError
+            ):
+                log.warning(said)
+                return "damaged" if isinstance(error, CorruptDeltaError) else "base"
+            self._lose("damaged")
+            # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
+            raise type(error)(said) if isinstance(error, SnapdeltaError) else error
+        decoder = self._decoder
+        self._changes.note(decoder.changed, decoder.added, decoder.removed)
+        place = Place(decoder.epoch, decoder.sequence)
+        self.at = State(place, decoder.digest, entry.time)
+        if place != entry.place or f"{decoder.digest:016x}".encode() != entry.digest:
+            self._lose("damaged")
+            return "damaged"
+        return None
+
+    # --- where we are
+
+    def _lose(self, reason: str | None) -> None:
+        self.lost = True
+        self._entries.clear()
+        self._reason = self._reason or reason
+
+    def _found(self) -> None:
+        self.lost = False
+        if not self._has_news():
+            # A stray entry, but the state is the one that was shown.
+            self._reason = None
+
+    def _has_news(self) -> bool:
+        at, shown = self.at, self._shown
+        return not self.lost and at is not None and (shown is None or at[:2] != shown[:2])
+
+    def _matches(self, head: Head) -> bool:
+        at = self.at
+        return at is not None and at.place == head.place and f"{at.digest:016x}".encode() == head.digest
+
+    def _reached(self, head: Head) -> bool:
+        return self.at is not None and (self.at.place > head.place or self._matches(head))
+
+    async def _ask_time(self) -> None:
+        self._clock_offset = await self._commands.time_ms(self._commands.keys.head) / 1000 - time.time()
+
+    async def update(self) -> Update:
+        """Where we are, and what has changed since the last update."""
+        assert self.at is not None
+        snapshot = await records_of(self._decoder, shared=self._shared)
+        at, shown, reason = self.at, self._shown, self._reason
+        self._shown, self._reason = at, None
+        changed, added, removed = self._changes.take()
+        return Update(
+            snapshot=snapshot,
+            changed=changed,
+            added=added,
+            removed=removed,
+            epoch=at.place.epoch,
+            sequence=at.place.sequence,
+            digest=at.digest,
+            timestamp=at.time / 1000,
+            lag=max(0.0, time.time() + self._clock_offset - at.time / 1000),
+            resynced=bool(reason)
+            and reason not in _IN_PLACE
+            and shown is not None
+            and shown.digest != at.digest,
+            reason=reason,
+        )

@@ -1,0 +1,57 @@
+"""Names, keys and ids of layout 1."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from snapdelta.errors import SnapshotSettingError
+
+LAYOUT = "1"
+_PART = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
+
+
+class Place(NamedTuple):
+    """Where in a name's history a state is; the id of its entries."""
+
+    epoch: int
+    sequence: int
+
+    @classmethod
+    def of(cls, entry_id: bytes) -> Place:
+        epoch, _, sequence = entry_id.partition(b"-")
+        return cls(int(epoch), int(sequence))
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The three keys of a name, which share a Cluster slot."""
+
+    name: str
+    full: str
+    delta: str
+    head: str
+
+    @classmethod
+    def of(cls, prefix: str, name: str) -> Keys:
+        """Raises SnapshotSettingError for a name or prefix that would break the hash tag."""
+        if not isinstance(prefix, str) or not _PART.fullmatch(prefix):
+            raise SnapshotSettingError(
+                "key_prefix must be 1 to 200 characters without braces and control characters, "
+                f"not {prefix!r}"
+            )
+        if not isinstance(name, str) or not _PART.fullmatch(name):
+            raise SnapshotSettingError(
+                f"a name must be 1 to 200 characters without braces and control characters, not {name!r}"
+            )
+        # Lone surrogates have no UTF-8.
+        try:
+            f"{prefix}{name}".encode()
+        except UnicodeEncodeError as error:
+            raise SnapshotSettingError(f"the name {name!r} cannot be encoded as UTF-8") from error
+        stem = f"{prefix}{{{name}}}"
+        return cls(name, f"{stem}:full", f"{stem}:delta", f"{stem}:head")

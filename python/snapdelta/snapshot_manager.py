@@ -1,0 +1,291 @@
+"""Snapshots through Redis: SnapshotManager writes them, SnapshotReader follows (docs/snapshots.md).
+
+manager = SnapshotManager(redis_client=redis, full_snapshot_interval=300)
+result = await manager.save_snapshot({"AAPL": {"price": 187.12}})
+result["type"], result["compressed_size"]
+
+async for update in SnapshotReader(redis).follow():
+    update.snapshot, update.changed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from redis.asyncio import RedisCluster
+
+from snapdelta import Limits
+from snapdelta._redis import AsyncRedis
+from snapdelta._snapshots.commands import Entry, SnapshotCommands
+from snapdelta._snapshots.follower import PAGE, Follower
+from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds
+from snapdelta._snapshots.keys import Keys
+from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_timeout
+from snapdelta._snapshots.stats import SaveCounters
+from snapdelta._snapshots.update import Update
+from snapdelta._snapshots.writer import NameWriter, SaveResult
+from snapdelta.errors import (
+    SnapshotClosedError,
+    SnapshotDamagedError,
+    SnapshotSettingError,
+    SnapshotUnavailableError,
+)
+
+__all__ = ["SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
+
+log = logging.getLogger("snapdelta.snapshots")
+
+# A blocked read never returns when the stream is made anew with lower ids: wake up and look, so often.
+_BLOCK = 2.0
+# Waiting for a server that is away, in seconds: doubled from the first to the second.
+_SHORTEST_WAIT = 0.05
+_LONGEST_WAIT = 2.0
+_CODERS = 2
+
+
+class SnapshotManager:
+    """Saves snapshots, `{symbol: record}`, to Redis: a full frame now and then, deltas in between.
+
+    redis_client  a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
+    full_snapshot_interval  seconds between two full frames
+    settings      the other settings of SnapshotSettings, by name
+
+    One manager writes any number of names, each with a chain of its own. The last manager that began to write
+    a name owns it; an earlier one gets WriterSupersededError. Also an asynchronous context manager.
+
+    Raises SnapshotSettingError on a setting that cannot be meant. Nothing is sent to Redis before the first
+    save.
+    """
+
+    def __init__(
+        self,
+        redis_client: AsyncRedis,
+        full_snapshot_interval: float = 300.0,
+        **settings: Unpack[SnapshotOptions],
+    ) -> None:
+        try:
+            self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
+        except TypeError as error:
+            known = ", ".join(SnapshotSettings.__dataclass_fields__)
+            raise SnapshotSettingError(f"{error}; the settings are {known}") from error
+        self._redis = redis_client
+        self._writers: dict[str, NameWriter] = {}
+        self._coder = ThreadPoolExecutor(_CODERS, thread_name_prefix="snapdelta-coder")
+        self._process = os.getpid()
+        self._closed = False
+
+    async def save_snapshot(
+        self, snapshot: Mapping[str, Any], name: str = "default", force_full: bool = False
+    ) -> SaveResult:
+        """Save one state of one name; see SaveResult for what is returned.
+
+        The snapshot is read completely before the first await: what happens to it afterwards is not seen.
+        Saves of one name run in the order of the calls, one at a time; one more may wait.
+
+        Raises UnsupportedTypeError (the message names the path), SnapshotBusyError, WriterSupersededError,
+        SnapshotClosedError, UnsupportedVersionError (a newer layout), and SnapshotAccessError and its kinds
+        for what Redis refused. A save that failed or was cancelled may still have been carried out; the next
+        one goes on from whatever has become of it.
+        """
+        self._check_open()
+        writer = self._writers.get(name)
+        if writer is None:
+            keys = Keys.of(self.settings.key_prefix, name)
+            writer = self._writers[name] = NameWriter(self._redis, keys, self.settings, self._coder)
+        task = writer.save(snapshot, force_full=force_full)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._closed:
+                raise SnapshotClosedError(
+                    f"snapshots {name!r}: the manager was closed during the save"
+                ) from None
+            writer.abandon(task)
+            raise
+
+    def stats(self, name: str = "default") -> SaveCounters:
+        """What was counted for the name since its first save by this manager; zeros before it."""
+        writer = self._writers.get(name)
+        return writer.counters.copy() if writer is not None else SaveCounters()
+
+    async def close(self, time_limit: float = 5.0) -> None:
+        """Let the saves that have begun come to their end, for at most `time_limit` seconds, then end them.
+
+        The keys stay; readers keep the last state. Closing twice does nothing.
+        """
+        self._closed = True
+        tasks = {task for writer in self._writers.values() for task in writer.tasks}
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=time_limit)
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._coder.shutdown(wait=False)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SnapshotClosedError("the SnapshotManager was closed; make a new one")
+        if os.getpid() != self._process:
+            raise SnapshotClosedError(
+                "this SnapshotManager belongs to another process (a fork); make a new one"
+            )
+
+
+class SnapshotReader:
+    """Reads what a SnapshotManager saves under a name: the newest state, every one as it comes, or the past.
+
+    redis_client     a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
+    name, key_prefix  as the writer has them
+    limits           what one frame may make the reader hold (snapdelta.Limits, 256 MiB by default)
+    shared           let successive updates share the records that did not change: faster, and to be read only
+    command_timeout  seconds, over the client's own retries
+
+    Raises SnapshotSettingError on a setting that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        redis_client: AsyncRedis,
+        name: str = "default",
+        *,
+        key_prefix: str = "snapdelta:",
+        limits: Limits | None = None,
+        shared: bool = False,
+        command_timeout: float = 5.0,
+    ) -> None:
+        check_timeout(command_timeout)
+        if limits is not None and not isinstance(limits, Limits):
+            raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
+        self.name = name
+        self._limits = limits
+        self._shared = shared
+        self._commands = SnapshotCommands(redis_client, Keys.of(key_prefix, name), command_timeout)
+        self._block = _block_time(redis_client, command_timeout)
+        self._newest = self._follower()
+        self._turn = asyncio.Lock()
+
+    async def latest(self) -> Update | None:
+        """The newest state; None before the first save, or when Redis has lost it.
+
+        `changed` and `resynced` are against the last update of this method.
+
+        Raises SnapshotDamagedError when what is kept does not lead to the newest state (the writer is asked
+        for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
+        LimitExceededError, and SnapshotAccessError and its kinds.
+        """
+        async with self._turn:
+            return await self._newest.update() if await self._newest.catch_up() else None
+
+    async def follow(self) -> AsyncIterator[Update]:
+        """The newest state, and then every one that is saved, in order, for ever.
+
+        Waits for the first save, and for a server that is away. After it has fallen out of the history, or
+        Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
+        Raises what `latest` does, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        """
+        follower = self._follower()
+        waits = 0
+        while True:
+            try:
+                found = await follower.advance(self._block)
+            except SnapshotUnavailableError as error:
+                if not waits:
+                    log.warning("following, and waiting for the server: %s", error)
+                await asyncio.sleep(_wait_after(waits))
+                waits += 1
+                continue
+            if waits:
+                log.info("snapshots %r: the server is back", self.name)
+                waits = 0
+            if found:
+                yield await follower.update()
+
+    async def at(self, timestamp: Timestamp) -> Update:
+        """The state that was the newest at a moment of the past, by the server's clock.
+
+        timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError when the history
+        does not reach back so far, SnapshotDamagedError when what is kept does not lead there, and what
+        `latest` does.
+        """
+        moment = milliseconds("timestamp", timestamp)
+        entry = await entry_at(self._commands, moment)
+        follower = self._follower()
+        if not await follower.go_to(entry.place):
+            raise self._no_way(entry.time)
+        return await follower.update()
+
+    async def replay(
+        self, start: Timestamp | None = None, end: Timestamp | None = None
+    ) -> AsyncIterator[Update]:
+        """Every state that was accepted from `start` to `end`, after the one that was the newest at `start`.
+
+        None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
+        missing (a chain that broke, entries that the writer trimmed meanwhile), it goes on at the next full
+        frame, with `resynced` and `reason`.
+        """
+        last = None if end is None else milliseconds("end", end)
+        first = None if start is None else milliseconds("start", start)
+        entry = await self._commands.first_delta()
+        if entry is None or (last is not None and entry.time > last):
+            return
+        if first is not None and entry.time <= first:
+            entry = await entry_at(self._commands, first)
+        follower = self._follower()
+        found = await follower.go_to(entry.place)
+        page: list[Entry] = []
+        while True:
+            if found:
+                yield await follower.update()
+            page = page or await self._commands.deltas_after(entry.place, PAGE)
+            if not page or (last is not None and page[0].time > last):
+                break
+            entry = page.pop(0)
+            if found:
+                await follower.take(entry)
+                found = not follower.lost
+            if not found:
+                found = await follower.go_to(entry.place, entry.reason or "gap")
+        if not found:
+            raise self._no_way(entry.time)
+
+    def _follower(self) -> Follower:
+        return Follower(self._commands, self._limits, shared=self._shared)
+
+    def _no_way(self, moment: int) -> SnapshotDamagedError:
+        return SnapshotDamagedError(
+            f"snapshots {self.name!r}: what is kept does not lead to the state of {moment / 1000:.3f}; "
+            "take a later one"
+        )
+
+
+def _block_time(redis: AsyncRedis, command_timeout: float) -> float:
+    """How long one read may wait: a client's own time-out would end a longer one as an error."""
+    options = (
+        redis.connection_kwargs
+        if isinstance(redis, RedisCluster)
+        else redis.connection_pool.connection_kwargs
+    )
+    limits = [command_timeout, options.get("socket_timeout") or command_timeout]
+    return min(_BLOCK, min(limits) / 2)
+
+
+def _wait_after(failures: int) -> float:
+    """Doubling, and somewhere in the upper half, so that readers do not come back all at once."""
+    return float(min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(failures, 10)) * random.uniform(0.5, 1))
