@@ -15,7 +15,9 @@ from snapshot_helpers import LIMIT, Follower, Stage, client_of, keys_of, staged
 from stream_helpers import until
 
 KEYS = keys_of()
+# Of entries that count, and of a head that does.
 LARGEST_EPOCH = 10**14
+LARGEST_CLAIM = 2 * LARGEST_EPOCH
 
 
 # --- entries that are damaged
@@ -231,10 +233,12 @@ async def test_the_clock_goes_back_by_more_than_an_hour(server: Server) -> None:
         assert int(server.execute("HGET", KEYS.head, "time")) < _now_ms(server) + 60_000
 
 
-async def test_claims_of_the_future(server: Server) -> None:
+@pytest.mark.parametrize(
+    "claim", [LARGEST_EPOCH - 10**13, LARGEST_EPOCH - 1, LARGEST_EPOCH, LARGEST_CLAIM - 10]
+)
+async def test_claims_of_the_future(server: Server, claim: int) -> None:
     """Each writer takes one more, also where the one before it has published nothing."""
     async with staged(server.client) as (stage, _), Proxy(server.port) as proxy:
-        claim = LARGEST_EPOCH - 10**13
         server.execute("HSET", KEYS.head, "claim", claim)
         client = client_of(proxy)
         claims = proxy.plan("hold", 2, "EVAL")
@@ -251,9 +255,7 @@ async def test_claims_of_the_future(server: Server) -> None:
         await client.aclose()
 
 
-@pytest.mark.parametrize(
-    "claim", [LARGEST_EPOCH, LARGEST_EPOCH + 1, 10**18, HIGHEST, -5, "x", "inf", "nan", ""]
-)
+@pytest.mark.parametrize("claim", [LARGEST_CLAIM, 10**18, HIGHEST, -5, "x", "inf", "nan", ""])
 async def test_claims_of_nobody(server: Server, claim: int | str) -> None:
     async with staged(server.client) as (stage, _):
         server.execute("HSET", KEYS.head, "claim", claim)
