@@ -17,6 +17,7 @@ from snapdelta.errors import (
     BaseMismatchError,
     CorruptDeltaError,
     LimitExceededError,
+    SnapdeltaError,
     SnapshotAccessError,
     SnapshotDamagedError,
 )
@@ -236,15 +237,17 @@ class Follower:
         # Does not cancel what it waits for; from here on to the end there is no other await.
         await asyncio.wait([future])
         self._applying = None
-        match future.exception():
-            case LimitExceededError() as error:
-                self._lose("damaged")
-                raise error
-            case CorruptDeltaError() | BaseMismatchError() as error:
-                log.warning("snapshots %r: entry %s: %s", self._commands.keys.name, entry.place, error)
+        error = future.exception()
+        if error is not None:
+            said = f"snapshots {self._commands.keys.name!r}: entry {entry.place}: {error}"
+            if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
+                error, LimitExceededError
+            ):
+                log.warning(said)
                 return "damaged" if isinstance(error, CorruptDeltaError) else "base"
-            case BaseException() as error:
-                raise error
+            self._lose("damaged")
+            # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
+            raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
         self._changes.note(decoder.changed, decoder.added, decoder.removed)
         place = Place(decoder.epoch, decoder.sequence)
