@@ -353,17 +353,18 @@ class Server:
         assert head.id is not None
         fulls = list(head.fulls)
         share = limits.retained_fulls + 1
+        most = limits.history_frames - limits.history_frames // share
         while len(fulls) > limits.retained_fulls:
             frames = head.frames - fulls[0].frames
             size = head.bytes - fulls[0].bytes
-            fits = frames <= limits.history_frames - limits.history_frames // share
+            fits = frames <= most
             fits = fits and size <= limits.history_bytes - limits.history_bytes // share
             if fits and head.time - fulls[1].time < limits.history:
                 break
             fulls.pop(0)
         data.head = replace(head, fulls=tuple(fulls))
         # A healthy follower may still need what is before a checkpoint that is the only full frame.
-        if restart or len(fulls) > 1:
+        if restart or len(fulls) > 1 or len(data.delta.entries) > most:
             lowest = fulls[0].id if self.rules.trim_at_a_full else (head.id[0], max(head.id[1] - 3, 0))
             data.full.trim(lowest)
             data.delta.trim(lowest)

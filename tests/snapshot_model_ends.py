@@ -50,6 +50,7 @@ class Writer:
         self.state: int | None = None
         self.superseded = False
         self.in_doubt = False
+        self.published = False
         self.last_full: int | None = None
         self.frames = 0
         self.want = False
@@ -76,38 +77,44 @@ class Writer:
         reason = "first" if delta is None else self.due(now, forced=forced)
         if large and delta is not None and reason is None:
             delta, reason = None, "larger"
-        doubt, self.in_doubt, self.state = self.in_doubt, True, state
-        self.frames += 1  # when it is sent: an answer may never come
-        if doubt and delta is None:
+        if self.in_doubt and delta is None:
             reason = "unsure"
-        with_full = reason is not None
-        answer = yield Publish(at, self.name, delta, full if with_full else None, reason)
+        doubt, self.in_doubt, self.state = self.in_doubt, True, state
+        self.sent(now, full=reason is not None)
+        answer = yield Publish(at, self.name, delta, full if reason else None, reason)
         if isinstance(answer, NeedFull):
-            with_full = True
-            reason = "unsure" if doubt and answer.reason == "behind" else answer.reason
+            reason = answer.reason
+            if reason == "behind" and doubt:
+                reason = "unsure"
+            elif reason == "head_lost" and not self.published:
+                reason = "first"
+            self.sent(now, full=True)
             answer = yield Publish(at, self.name, None, full, reason)
         self.in_doubt = False
         if isinstance(answer, Superseded):
             self.superseded = True
             return None
         assert isinstance(answer, Published)
-        self.settle(answer, now, with_full=with_full)
-        return answer.reason if with_full else None
-
-    def settle(self, answer: Published, now: int, *, with_full: bool) -> None:
-        if with_full:
-            self.last_full, self.frames = now, 0
+        self.published = True
+        if reason is not None:
             if self.want:
                 self.saves_since_wanted = 0
             self.want = False
         self.want = self.want or answer.want
         self.saves_since_wanted += 1
+        return answer.reason if reason else None
+
+    def sent(self, now: int, *, full: bool) -> None:
+        """It counts from here on: an answer may never come."""
+        if full:
+            self.last_full, self.frames = now, 0
+        else:
+            self.frames += 1
 
     def due(self, now: int, *, forced: bool) -> str | None:
         """Why a full frame goes beside the delta."""
         if forced:
             return "forced"
-        # None: the first full frame may have been written, without an answer.
         if self.last_full is None or abs(now - self.last_full) >= self.settings.interval:
             return "interval"
         if self.rules.answer_want and self.want and self.saves_since_wanted >= BETWEEN_WISHES:
