@@ -59,7 +59,7 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
-        # An entry at which a way ended: met a second time, it is passed over.
+        # The last entry that did not fit since one did: up to there, what is met again is passed over.
         self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
@@ -184,7 +184,10 @@ class Follower:
         if at is None or entry.place <= at.place:
             return
         problem = await self._follow(entry)
-        if problem is not None:
+        if problem is None:
+            self._refused = None
+        else:
+            self._refused = max(entry.place, self._refused or entry.place)
             self._lose(entry.reason or problem)
 
     async def _follow(self, entry: Entry) -> str | None:
@@ -213,9 +216,10 @@ class Follower:
                 return
             for entry in entries:
                 if await self._follow(entry) is not None:
-                    if entry.place == self._refused:
-                        self._cursor = entry.place
-                    self._refused = entry.place
+                    if self._refused is not None and entry.place <= self._refused:
+                        self._cursor = self._refused
+                    else:
+                        self._refused = entry.place
                     return
                 self._cursor = entry.place
                 if entry.place == until:

@@ -285,7 +285,7 @@ class NameWriter:
         return await asyncio.get_running_loop().run_in_executor(self._coder, function)
 
     def _new_encoder(self) -> Encoder:
-        return Encoder(level=self._settings.level, default=self._settings.default)
+        return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
 
     # --- publishing
 
