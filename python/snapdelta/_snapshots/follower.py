@@ -17,6 +17,7 @@ from snapdelta.errors import (
     BaseMismatchError,
     CorruptDeltaError,
     LimitExceededError,
+    SnapdeltaError,
     SnapshotAccessError,
     SnapshotDamagedError,
 )
@@ -58,7 +59,7 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
-        # An entry at which a way ended: met a second time, it is passed over.
+        # The last entry that did not fit since one did: up to there, what is met again is passed over.
         self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
@@ -183,7 +184,10 @@ class Follower:
         if at is None or entry.place <= at.place:
             return
         problem = await self._follow(entry)
-        if problem is not None:
+        if problem is None:
+            self._refused = None
+        else:
+            self._refused = max(entry.place, self._refused or entry.place)
             self._lose(entry.reason or problem)
 
     async def _follow(self, entry: Entry) -> str | None:
@@ -212,9 +216,10 @@ class Follower:
                 return
             for entry in entries:
                 if await self._follow(entry) is not None:
-                    if entry.place == self._refused:
-                        self._cursor = entry.place
-                    self._refused = entry.place
+                    if self._refused is not None and entry.place <= self._refused:
+                        self._cursor = self._refused
+                    else:
+                        self._refused = entry.place
                     return
                 self._cursor = entry.place
                 if entry.place == until:
@@ -236,15 +241,17 @@ class Follower:
         # Does not cancel what it waits for; from here on to the end there is no other await.
         await asyncio.wait([future])
         self._applying = None
-        match future.exception():
-            case LimitExceededError() as error:
-                self._lose("damaged")
-                raise error
-            case CorruptDeltaError() | BaseMismatchError() as error:
-                log.warning("snapshots %r: entry %s: %s", self._commands.keys.name, entry.place, error)
+        error = future.exception()
+        if error is not None:
+            said = f"snapshots {self._commands.keys.name!r}: entry {entry.place}: {error}"
+            if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
+                error, LimitExceededError
+            ):
+                log.warning(said)
                 return "damaged" if isinstance(error, CorruptDeltaError) else "base"
-            case BaseException() as error:
-                raise error
+            self._lose("damaged")
+            # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
+            raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
         self._changes.note(decoder.changed, decoder.added, decoder.removed)
         place = Place(decoder.epoch, decoder.sequence)

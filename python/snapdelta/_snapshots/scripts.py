@@ -187,7 +187,7 @@ if full ~= '' then
     table.remove(fulls, 1)
   end
   -- Followers of a checkpoint may still need the deltas before it, if it is the only full frame.
-  if kind == 'RESTART' or #fulls > 1 then
+  if kind == 'RESTART' or #fulls > 1 or redis.call('XLEN', delta_key) > tonumber(ARGV[12]) then
     redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
     redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
   end
