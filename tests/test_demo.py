@@ -98,7 +98,7 @@ def test_a_terminal_and_a_table() -> None:
         "Redis memory, as it is",
         "writer CPU a save, median",
         "longest loop stall, deltas",
-        "reader: frames checked, all exact",
+        "reader: frames, all exact",
         "takeover",
         "late reader: resyncs",
     ):

@@ -35,7 +35,7 @@ def summary(plan: Plan, outcome: Outcome) -> Table:
     _compare(table, "longest loop stall, fulls", fulls, _stall, max, _milliseconds)
     table.add_section()
     for reader, checks in judge.checks.items():
-        table.add_row(f"{reader}: frames checked, all exact", f"{len(checks)}")
+        table.add_row(f"{reader}: frames, all exact", f"{len(checks)}")
         table.add_row(f"{reader}: resyncs", ", ".join(judge.resyncs(reader)) or "none")
     return table
 
