@@ -79,6 +79,11 @@ def rechecked(frame: bytes) -> bytes:
     return frame[:48] + struct.pack("<Q", hash_bytes(frame[:48] + frame[56:])) + frame[56:]
 
 
+def at_version(frame: bytes, version: int) -> bytes:
+    """The frame as if a writer of another version had made it, undamaged."""
+    return rechecked(frame[:4] + bytes([version]) + frame[5:])
+
+
 def body_in(frame: bytes) -> bytes:
     head = reference.header(frame)
     return reference.inflate(frame[56:], head.body_length) if head.coding else frame[56:]

@@ -57,6 +57,13 @@ def with_fulls():
         decoder.snapshot()
         yield
 
+def verified():
+    encoder = snapdelta.Encoder(verify=True)
+    for n, state in enumerate(snapshots()):
+        encoder.encode(state, full=n % 10 == 0)
+        encoder.full()
+        yield
+
 def stateless():
     before = {}
     for n, state in enumerate(snapshots()):
@@ -91,7 +98,8 @@ def errors():
 def refused(value):
     raise KeyError(value)
 
-work = {"streams": streams, "with_fulls": with_fulls, "stateless": stateless, "errors": errors}[sys.argv[1]]()
+works = [streams, with_fulls, verified, stateless, errors]
+work = {work.__name__: work for work in works}[sys.argv[1]]()
 sizes = {}
 for n in range(1, int(sys.argv[2]) + 1):
     next(work)
@@ -108,14 +116,14 @@ def sizes_of(work: str, frames: int) -> dict[int, int]:
     return {int(frame): size for frame, size in json.loads(done.stdout).items()}
 
 
-@pytest.mark.parametrize("work", ["streams", "with_fulls", "stateless", "errors"])
+@pytest.mark.parametrize("work", ["streams", "with_fulls", "verified", "stateless", "errors"])
 def test_memory_stays_where_it_is(work: str) -> None:
     sizes = sizes_of(work, 2000)
     assert sizes[2000] <= 1.05 * sizes[200], sizes
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("work", ["streams", "with_fulls", "stateless", "errors"])
+@pytest.mark.parametrize("work", ["streams", "with_fulls", "verified", "stateless", "errors"])
 def test_memory_stays_where_it_is_for_long(work: str) -> None:
     sizes = sizes_of(work, 20_000)
     assert sizes[20_000] <= 1.05 * sizes[2000], sizes

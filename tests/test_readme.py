@@ -28,7 +28,7 @@ def test_the_examples(code: str) -> None:
 
 async def test_the_streams(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_manager", None)
-    (code,) = _WITH_SERVER
+    (code,) = (code for code in _WITH_SERVER if "stream_manager" in code)
     names = await run(code.replace("Redis()", f"Redis(port={server.port})"), "README.md")
     async with names["lifespan"](None):
         for number in range(50):
@@ -37,6 +37,14 @@ async def test_the_streams(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
     assert not streams.get_stream_manager().health().running
     # Entries above 4 kB have a node each, so that the bound is exact but for one.
     assert 3 <= server.execute("XLEN", "snapshots:raw") <= 4
+
+
+async def test_the_snapshots(server: Server) -> None:
+    (code,) = (code for code in _WITH_SERVER if "SnapshotManager" in code)
+    names = await run(code.replace("Redis()", f"Redis(port={server.port})"), "README.md")
+    assert names["result"]["type"] == "full"
+    assert names["update"].snapshot == {"AAPL": {"price": 187.12}}
+    await names["redis"].aclose()
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -285,12 +285,14 @@ def test_inputs_are_not_changed_and_not_kept() -> None:
     kept = copy.deepcopy(snapshot)
     stream = Stream()
     stream.step(snapshot)
-    pending = stream.encoder.capture(snapshot)
+    pending, verified = (encoder.capture(snapshot) for encoder in (stream.encoder, stream.verified))
     assert_same(snapshot, kept)
     snapshot["A"]["x"][1]["y"] = 3
     snapshot["C"] = 1
     del snapshot["B"]
-    stream.check(pending.finish(), kept)
+    frame = pending.finish()
+    assert verified.finish() == frame
+    stream.check(frame, kept)
     stream.state, stream.sequence = kept, stream.sequence + 1
     stream.step(snapshot)
 

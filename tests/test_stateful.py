@@ -72,25 +72,27 @@ class Following(RuleBasedStateMachine):
     @rule(full=st.booleans())
     def capture_given_up(self, full: bool) -> None:
         """A frame that is captured and dropped was never there; until then the encoder is busy."""
-        pending = self.stream.encoder.capture({"gone": {"text": "never to be seen"}}, full=full)
-        with pytest.raises(snapdelta.EncoderBusyError):
-            self.stream.encoder.encode(self.snapshot)
-        assert_same(self.stream.encoder.sequence, self.stream.sequence)
-        del pending
+        for encoder in (self.stream.encoder, self.stream.verified):
+            pending = encoder.capture({"gone": {"text": "never to be seen"}}, full=full)
+            with pytest.raises(snapdelta.EncoderBusyError):
+                encoder.encode(self.snapshot)
+            assert_same(encoder.sequence, self.stream.sequence)
+            del pending
         self.stream.check_full()
 
     @rule(position=st.integers(0, 5))
     def refused_value(self, position: int) -> None:
         """A value of an unsupported kind, after others that are new: nothing of it may stay."""
-        digest, sequence = self.stream.encoder.digest, self.stream.encoder.sequence
         rows = list(self.snapshot.items())
         rows[position:position] = [
             ("new one", {"deep": {"er": "text that is new"}}),
             ("bad", {"x": [1, object()]}),
         ]
-        with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^bad\.x\[1\]: object"):
-            self.stream.encoder.encode(dict(rows))
-        assert (self.stream.encoder.digest, self.stream.encoder.sequence) == (digest, sequence)
+        for encoder in (self.stream.encoder, self.stream.verified):
+            digest, sequence = encoder.digest, encoder.sequence
+            with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^bad\.x\[1\]: object"):
+                encoder.encode(dict(rows))
+            assert (encoder.digest, encoder.sequence) == (digest, sequence)
 
     @rule(at=st.integers(0, 2**30), bit=st.integers(0, 7))
     def damaged_frame(self, at: int, bit: int) -> None:

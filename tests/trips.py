@@ -56,10 +56,14 @@ def delta_trip(before: Snapshot, after: Snapshot, default: Default = None) -> by
 
 
 class Stream:
-    """An Encoder and a Decoder that follow each other, and the plain state that they must have."""
+    """An Encoder and a Decoder that follow each other, and the plain state that they must have.
+
+    A second Encoder reads its frames back itself, and makes the same.
+    """
 
     def __init__(self, epoch: int = 0, default: Default = None) -> None:
         self.encoder = snapdelta.Encoder(epoch=epoch, default=default)
+        self.verified = snapdelta.Encoder(epoch=epoch, default=default, verify=True)
         self.decoder = snapdelta.Decoder()
         self.default = default
         self.epoch = epoch
@@ -75,6 +79,7 @@ class Stream:
                 frame = pending.finish()
             else:
                 frame = self.encoder.encode(snapshot, full=full)
+            assert self.verified.encode(snapshot, full=full) == frame
             self.check(frame, want)
         head = reference.header(frame)
         assert head.sequence == self.sequence + 1
@@ -118,6 +123,7 @@ class Stream:
         """The published state as a full frame: the same sequence, and readable on its own."""
         with panics_shown():
             frame = self.encoder.full()
+            assert self.verified.full() == frame
             assert_read_alike(frame, None, self.state)
             late = snapdelta.Decoder()
             late.apply(frame)

@@ -16,6 +16,7 @@ try:
         AuthenticationError,
         BusyLoadingError,
         ClusterDownError,
+        ClusterError,
         MasterDownError,
         OutOfMemoryError,
         ReadOnlyError,
@@ -39,6 +40,8 @@ _UNAVAILABLE = (
     RedisTimeoutError,
     BusyLoadingError,
     ClusterDownError,
+    # Too many redirections or TRYAGAINs, as while a slot moves.
+    ClusterError,
     MasterDownError,
     TryAgainError,
     RedisClusterException,

@@ -40,6 +40,10 @@ class EncoderBusyError(SnapdeltaError, RuntimeError):
     """Another call on the same Encoder or Decoder has not ended yet."""
 
 
+class EncodingError(SnapdeltaError, RuntimeError):
+    """A frame did not read back after it was made, so it was not handed out: a defect, to be reported."""
+
+
 # --- the simulated feed and recordings
 
 

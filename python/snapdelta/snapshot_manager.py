@@ -17,17 +17,17 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from redis.asyncio import RedisCluster
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta._snapshots.commands import SnapshotCommands
-from snapdelta._snapshots.follower import Follower
+from snapdelta._snapshots.commands import Entry, SnapshotCommands
+from snapdelta._snapshots.follower import PAGE, Follower
 from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds
 from snapdelta._snapshots.keys import Keys
-from snapdelta._snapshots.settings import SnapshotSettings, check_timeout
+from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_timeout
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.update import Update
 from snapdelta._snapshots.writer import NameWriter, SaveResult
@@ -65,7 +65,10 @@ class SnapshotManager:
     """
 
     def __init__(
-        self, redis_client: AsyncRedis, full_snapshot_interval: float = 300.0, **settings: Any
+        self,
+        redis_client: AsyncRedis,
+        full_snapshot_interval: float = 300.0,
+        **settings: Unpack[SnapshotOptions],
     ) -> None:
         try:
             self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
@@ -246,13 +249,14 @@ class SnapshotReader:
             entry = await entry_at(self._commands, first)
         follower = self._follower()
         found = await follower.go_to(entry.place)
+        page: list[Entry] = []
         while True:
             if found:
                 yield await follower.update()
-            following = await self._commands.deltas_after(entry.place, 1)
-            if not following or (last is not None and following[0].time > last):
+            page = page or await self._commands.deltas_after(entry.place, PAGE)
+            if not page or (last is not None and page[0].time > last):
                 break
-            (entry,) = following
+            entry = page.pop(0)
             if found:
                 await follower.take(entry)
                 found = not follower.lost

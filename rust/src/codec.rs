@@ -9,6 +9,9 @@ use crate::frame::{self, Sealer};
 use crate::table::changes::{Added, ChangeSet, Outcome, Record};
 use crate::table::{Table, digest};
 
+#[cfg(test)]
+mod tests;
+
 /// A state and where in its stream it is.
 #[derive(Default)]
 pub struct State {
@@ -18,6 +21,8 @@ pub struct State {
     pub digest: u64,
     /// A frame has led here; before the first the state is empty.
     pub started: bool,
+    /// Frames are read back before they are handed out.
+    pub verify: bool,
     hints: Hints,
 }
 
@@ -47,10 +52,17 @@ impl State {
         sequence: u64,
         sealer: &mut Sealer,
     ) -> Result<(Vec<u8>, Kind)> {
-        match self.coded(&changes, kind, sequence, sealer) {
-            Ok((frame, outcome)) => {
+        let outcome = changes.outcome(&self.table);
+        let mut coded =
+            self.coded(&changes, outcome.digest, kind, sequence, sealer).map(|frame| (frame, kind));
+        if kind == Kind::Delta && matches!(&coded, Err(error) if error.kind == ErrorKind::Encoding) {
+            let full = self.coded(&changes, outcome.digest, Kind::Full, sequence, sealer);
+            coded = full.map(|frame| (frame, Kind::Full));
+        }
+        match coded {
+            Ok(frame) => {
                 self.advance(changes, &outcome, sequence);
-                Ok((frame, kind))
+                Ok(frame)
             }
             Err(error) => {
                 changes.abandon(&mut self.table);
@@ -62,23 +74,68 @@ impl State {
     fn coded(
         &mut self,
         changes: &ChangeSet,
+        target: u64,
         kind: Kind,
         sequence: u64,
         sealer: &mut Sealer,
-    ) -> Result<(Vec<u8>, Outcome)> {
-        let outcome = changes.outcome(&self.table);
-        let whole;
-        let (changes, base_rows, base_digest) = match kind {
-            Kind::Delta => (changes, self.table.rows.len(), self.digest),
-            Kind::Full if self.table.rows.is_empty() => (changes, 0, self.digest),
-            Kind::Full => {
-                whole = target_as_added(&self.table, changes);
-                (&whole, 0, digest(std::iter::empty()))
+    ) -> Result<Vec<u8>> {
+        // what was learned from a frame that is refused is forgotten with it
+        let mut hints = self.hints.clone();
+        let (contents, base_digest) = match kind {
+            Kind::Delta => {
+                let base_rows = self.table.rows.len();
+                (body::write::write(&self.table, changes, base_rows, &mut hints), self.digest)
             }
+            Kind::Full => (self.whole(changes, &mut hints), digest(std::iter::empty())),
         };
-        let contents = body::write::write(&self.table, changes, base_rows, &mut self.hints);
-        let header = self.header(kind, sequence, base_digest, outcome.digest);
-        Ok((sealer.seal(header, &contents)?, outcome))
+        let frame = self.sealed(self.header(kind, sequence, base_digest, target), contents, sealer)?;
+        self.hints = hints;
+        Ok(frame)
+    }
+
+    /// The body of a full frame of the state that the change set leads to.
+    fn whole(&self, changes: &ChangeSet, hints: &mut Hints) -> Vec<u8> {
+        let added;
+        let changes = if self.table.rows.is_empty() {
+            changes
+        } else {
+            added = target_as_added(&self.table, changes);
+            &added
+        };
+        body::write::write(&self.table, changes, 0, hints)
+    }
+
+    /// The frame of a body, read back if so wanted.
+    fn sealed(&mut self, header: Header, contents: Vec<u8>, sealer: &mut Sealer) -> Result<Vec<u8>> {
+        let frame = sealer.seal(header, &contents)?;
+        drop(contents);
+        if self.verify {
+            self.prove(&frame, &header).map_err(|error| unproven(&header, &error))?;
+        }
+        Ok(frame)
+    }
+
+    /// Reads a frame back from its bytes: against the state a delta, against nothing a full one. The state stays what
+    /// it is.
+    fn prove(&mut self, frame: &[u8], meant: &Header) -> Result<()> {
+        // without a limit: what it leads to is in memory
+        let mut budget = Budget::new(u64::MAX);
+        let (header, contents) = frame::open(frame, &mut budget)?;
+        if header != (Header { coding: header.coding, body_length: header.body_length, ..*meant }) {
+            return Err(Error::corrupt_at(0, "the header is not the one that was meant"));
+        }
+        let names = self.table.names.mark();
+        let mut read = |table: &mut Table| {
+            let (changes, _) = read_checked(table, &header, &contents, &mut budget)?;
+            changes.abandon(table);
+            Ok(())
+        };
+        let proved = match header.kind {
+            Kind::Delta => read(&mut self.table),
+            Kind::Full => self.table.without_rows(read),
+        };
+        self.table.names.forget_since(names);
+        proved
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.
@@ -99,20 +156,14 @@ impl State {
 
     /// The state as a full frame, under the sequence number that it has.
     pub fn full(&mut self, sealer: &mut Sealer) -> Result<Vec<u8>> {
-        let whole = target_as_added(&self.table, &ChangeSet::default());
-        let contents = body::write::write(&self.table, &whole, 0, &mut Hints::new());
+        let contents = self.whole(&ChangeSet::default(), &mut Hints::new());
         let empty = digest(std::iter::empty());
-        sealer.seal(self.header(Kind::Full, self.sequence, empty, self.digest), &contents)
+        self.sealed(self.header(Kind::Full, self.sequence, empty, self.digest), contents, sealer)
     }
 
     /// Applies a delta's body to the table, if it leads to the digest that its header names.
     pub fn apply_body(&mut self, header: &Header, contents: &[u8], budget: &mut Budget) -> Result<Touched> {
-        let changes = body::read::read(contents, &mut self.table, budget)?;
-        let outcome = changes.outcome(&self.table);
-        if let Err(error) = check_target(header, outcome.digest) {
-            changes.abandon(&mut self.table);
-            return Err(error);
-        }
+        let (changes, outcome) = read_checked(&mut self.table, header, contents, budget)?;
         let touched = Touched::of(&self.table, &changes);
         self.epoch = header.epoch;
         self.advance(changes, &outcome, header.sequence);
@@ -220,6 +271,35 @@ fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
         }
     };
     whole
+}
+
+/// The change set of a body, if it leads to the digest that the header names.
+fn read_checked(
+    table: &mut Table,
+    header: &Header,
+    contents: &[u8],
+    budget: &mut Budget,
+) -> Result<(ChangeSet, Outcome)> {
+    let changes = body::read::read(contents, table, budget)?;
+    let outcome = changes.outcome(table);
+    match check_target(header, outcome.digest) {
+        Ok(()) => Ok((changes, outcome)),
+        Err(error) => {
+            changes.abandon(table);
+            Err(error)
+        }
+    }
+}
+
+fn unproven(header: &Header, error: &Error) -> Error {
+    let (kind, sequence) = (header.kind.name(), grouped(header.sequence as usize));
+    Error::new(
+        ErrorKind::Encoding,
+        format!(
+            "the {kind} frame with sequence {sequence} does not read back ({error}); nothing was handed out and the \
+             state is what it was; this is a defect of snapdelta: please report it, with the snapshot if you can"
+        ),
+    )
 }
 
 pub fn base_mismatch(message: String) -> Error {

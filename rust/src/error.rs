@@ -14,6 +14,8 @@ pub enum ErrorKind {
     BaseMismatch,
     /// What is to be written does not fit the format (a frame over 4 GiB).
     TooLarge,
+    /// A frame just made does not read back.
+    Encoding,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

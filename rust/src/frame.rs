@@ -16,12 +16,22 @@ fn failed(error: std::io::Error) -> Error {
 /// Makes frames with one level; the compressor's memory is kept between them.
 pub struct Sealer {
     compressor: Compressor<'static>,
+    #[cfg(test)]
+    pub fault: Option<Fault>,
 }
+
+/// What befalls a frame before anyone reads it.
+#[cfg(test)]
+pub type Fault = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
 
 impl Sealer {
     pub fn new(level: i32) -> Result<Sealer> {
         let compressor = Compressor::new(level).map_err(failed)?;
-        Ok(Sealer { compressor })
+        Ok(Sealer {
+            compressor,
+            #[cfg(test)]
+            fault: None,
+        })
     }
 
     pub fn seal(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
@@ -33,7 +43,12 @@ impl Sealer {
         let (coding, coded) =
             if coded.len() < body.len() { (Coding::Zstd, &coded[..]) } else { (Coding::Stored, body) };
         let header = Header { coding, body_length, ..header };
-        Ok(header.seal(coded))
+        let frame = header.seal(coded);
+        #[cfg(test)]
+        if let Some(fault) = &self.fault {
+            return Ok(fault(frame));
+        }
+        Ok(frame)
     }
 }
 

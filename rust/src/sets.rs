@@ -122,7 +122,7 @@ pub fn read(
         };
         let set = read_set(r, parent)?;
         budget.charge(set.len() as u64, MEMBER, "members of row sets")?;
-        if set.iter().any(|row| gone.contains(*row)) {
+        if !removed.is_empty() && set.iter().any(|row| gone.contains(*row)) {
             return Err(r.corrupt("a row set holds a removed row"));
         }
         sets.push(set);
@@ -143,8 +143,15 @@ fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
             if !of.is_multiple_of(8) && bytes.last().is_some_and(|last| last >> (of % 8) != 0) {
                 return Err(r.corrupt("an unused bit is set"));
             }
-            let is_set = |i: &usize| bytes[i / 8] >> (i % 8) & 1 == 1;
-            (0..of).filter(is_set).map(|i| parent[i]).collect()
+            let mut set = Vec::with_capacity(bytes.iter().map(|byte| byte.count_ones() as usize).sum());
+            for (rows, &byte) in parent.chunks(8).zip(bytes) {
+                let mut left = byte;
+                while left != 0 {
+                    set.push(rows[left.trailing_zeros() as usize]);
+                    left &= left - 1;
+                }
+            }
+            set
         }
         WITHOUT => {
             let mut without = r.counted_gaps(of)?.into_iter().peekable();

@@ -17,6 +17,7 @@ from snapdelta.errors import (
     BaseMismatchError,
     CorruptDeltaError,
     LimitExceededError,
+    SnapdeltaError,
     SnapshotAccessError,
     SnapshotDamagedError,
 )
@@ -24,7 +25,7 @@ from snapdelta.errors import (
 log = logging.getLogger("snapdelta.snapshots")
 
 # Entries that one read asks for.
-_PAGE = 16
+PAGE = 16
 # Full frames that are tried, newest first, and starts, as the writer may trim what is being read.
 _FULLS_TRIED = 4
 _STARTS = 3
@@ -58,6 +59,8 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
+        # The last entry that did not fit since one did: up to there, what is met again is passed over.
+        self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
         # The server's clock less ours, in seconds.
@@ -77,7 +80,7 @@ class Follower:
         elif self._entries:
             await self.take(self._entries.popleft())
         else:
-            self._entries.extend(await self._commands.next_deltas(self._cursor, _PAGE, block))
+            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, block))
             if not self._entries:
                 await self._check_head()
         return self._has_news()
@@ -90,7 +93,7 @@ class Follower:
         await self._settle()
         while not self.lost:
             if not self._entries:
-                self._entries.extend(await self._commands.next_deltas(self._cursor, _PAGE, 0))
+                self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if self._entries:
                 await self.take(self._entries.popleft())
                 continue
@@ -113,7 +116,7 @@ class Follower:
         await self._ask_time()
         if head is not None and not self._matches(head):
             # A save between the two questions, or a stream that was made anew.
-            self._entries.extend(await self._commands.next_deltas(self._cursor, _PAGE, 0))
+            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if not self._entries:
                 self._lose("head")
         return head
@@ -139,7 +142,8 @@ class Follower:
                         self._found()
                         await self._ask_time()
                         return True
-                damaged = self._cursor
+                    damaged = self._refused
+                damaged = damaged or full.place
         if damaged is not None:
             await self._want(damaged)
         return False
@@ -179,17 +183,25 @@ class Follower:
         at = self.at
         if at is None or entry.place <= at.place:
             return
-        problem: str | None = "gap"
-        if entry.place == (at.place.epoch, at.place.sequence + 1):
-            if entry.frame is not None:
-                problem = await self._apply(entry)
-            elif entry.reason in _IN_PLACE:
-                full = await self._commands.full_before(str(entry.place))
-                if full is not None and full.place == entry.place and await self._apply(full) is None:
-                    self._reason = self._reason or entry.reason
-                    problem = None
-        if problem is not None:
+        problem = await self._follow(entry)
+        if problem is None:
+            self._refused = None
+        else:
+            self._refused = max(entry.place, self._refused or entry.place)
             self._lose(entry.reason or problem)
+
+    async def _follow(self, entry: Entry) -> str | None:
+        """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
+        assert self.at is not None
+        if entry.place != (self.at.place.epoch, self.at.place.sequence + 1):
+            return "gap"
+        if entry.frame is None and entry.reason in _IN_PLACE:
+            full = await self._commands.full_before(str(entry.place))
+            if full is None or full.place != entry.place:
+                return "gap"
+            self._reason = self._reason or entry.reason
+            entry = full
+        return await self._apply(entry)
 
     async def _begin_at(self, full: Entry) -> bool:
         self._cursor = full.place
@@ -199,14 +211,17 @@ class Follower:
         """Apply the deltas behind where we are, up to a place or the end, or the first that does not fit."""
         assert self.at is not None
         while self.at.place != until:
-            entries = await self._commands.deltas_after(self.at.place, _PAGE)
+            entries = await self._commands.deltas_after(self.at.place, PAGE)
             if not entries:
                 return
             for entry in entries:
-                self._cursor = entry.place
-                place = self.at.place
-                if entry.place != (place.epoch, place.sequence + 1) or await self._apply(entry) is not None:
+                if await self._follow(entry) is not None:
+                    if self._refused is not None and entry.place <= self._refused:
+                        self._cursor = self._refused
+                    else:
+                        self._refused = entry.place
                     return
+                self._cursor = entry.place
                 if entry.place == until:
                     return
 
@@ -223,20 +238,20 @@ class Follower:
         if self._applying is None:
             return None
         entry, future = self._applying
-        try:
-            await asyncio.shield(future)
-        except LimitExceededError:
-            self._applying = None
+        # Does not cancel what it waits for; from here on to the end there is no other await.
+        await asyncio.wait([future])
+        self._applying = None
+        error = future.exception()
+        if error is not None:
+            said = f"snapshots {self._commands.keys.name!r}: entry {entry.place}: {error}"
+            if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
+                error, LimitExceededError
+            ):
+                log.warning(said)
+                return "damaged" if isinstance(error, CorruptDeltaError) else "base"
             self._lose("damaged")
-            raise
-        except (CorruptDeltaError, BaseMismatchError) as error:
-            self._applying = None
-            problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
-            log.warning("snapshots %r: entry %s: %s", self._commands.keys.name, entry.place, error)
-            return problem
-        finally:
-            if future.done():
-                self._applying = None
+            # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
+            raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
         self._changes.note(decoder.changed, decoder.added, decoder.removed)
         place = Place(decoder.epoch, decoder.sequence)

@@ -45,6 +45,9 @@ local function clock_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- Of redis.pcall.
+local function failed(answer) return type(answer) == 'table' and answer.err end
+
 local function whole(number) return string.format('%.0f', number) end
 """
 
@@ -64,10 +67,10 @@ local stranger = head[2] and not believed(head[2])
 local answer
 if stranger then
   answer = redis.pcall('DEL', head_key)
-  if answer.err then return answer end
+  if failed(answer) then return answer end
 end
 answer = redis.pcall('HSET', head_key, 'layout', ARGV[1], 'claim', whole(epoch))
-if type(answer) == 'table' and answer.err then return answer end
+if failed(answer) then return answer end
 return {'CLAIMED', whole(epoch)}
 """
 )
@@ -126,7 +129,6 @@ else
 end
 
 local function append(key, ...) return redis.pcall('XADD', key, id, 't', whole(now), 'd', target, ...) end
-local function failed(answer) return type(answer) == 'table' and answer.err end
 -- A higher id is in the way.
 local function blocked(answer)
   return string.find(answer.err, 'equal or smaller', 1, true) or string.find(answer.err, 'exhausted', 1, true)
@@ -150,14 +152,16 @@ if not kind then
   if broken and not told then reason = broken end
 end
 
-local frames, bytes, fulls = tonumber(fields[7] or nil) or 0, tonumber(fields[8] or nil) or 0, {}
-if known and not back then
-  for part in string.gmatch(fields[9] or '', '[^;]+') do
-    local at, time, frames_then, bytes_then = string.match(part, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
-    if at then fulls[#fulls + 1] = {at, tonumber(time), tonumber(frames_then), tonumber(bytes_then)} end
-  end
-end
+local frames_before, bytes_before = tonumber(fields[7] or nil) or 0, tonumber(fields[8] or nil) or 0
+local frames, bytes = frames_before + 1, bytes_before + #delta + #full + ENTRY_BYTES
 if full ~= '' then
+  local fulls, kept = {}, {}
+  if known and not back then
+    for part in string.gmatch(fields[9] or '', '[^;]+') do
+      local at, time, frames_then, bytes_then = string.match(part, '^(%d+%-%d+) (%d+) (%d+) (%d+)$')
+      if at then fulls[#fulls + 1] = {at, tonumber(time), tonumber(frames_then), tonumber(bytes_then)} end
+    end
+  end
   -- Each stream, or what stands in its way removed with it: then nothing that was kept is left.
   local function insist(key, ...)
     local answer = append(key, ...)
@@ -175,11 +179,7 @@ if full ~= '' then
     if failed(answer) then return answer end
   end
   if redis.call('XLEN', full_key) == 1 then fulls = {} end
-  fulls[#fulls + 1] = {id, now, frames, bytes}
-end
-frames = frames + 1
-bytes = bytes + #delta + #full + ENTRY_BYTES
-if full ~= '' then
+  fulls[#fulls + 1] = {id, now, frames_before, bytes_before}
   while #fulls > tonumber(ARGV[10]) do
     local held_frames, held_bytes = frames - fulls[1][3], bytes - fulls[1][4]
     local fits = held_frames <= tonumber(ARGV[12]) and held_bytes <= tonumber(ARGV[13])
@@ -187,19 +187,19 @@ if full ~= '' then
     table.remove(fulls, 1)
   end
   -- Followers of a checkpoint may still need the deltas before it, if it is the only full frame.
-  if kind == 'RESTART' or #fulls > 1 then
+  if kind == 'RESTART' or #fulls > 1 or redis.call('XLEN', delta_key) > tonumber(ARGV[12]) then
     redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
     redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
   end
+  for place, entry in ipairs(fulls) do
+    kept[place] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
+  end
+  redis.call('HSET', head_key, 'fulls', table.concat(kept, ';'))
   redis.call('HDEL', head_key, 'want')
-end
-local kept = {}
-for place, entry in ipairs(fulls) do
-  kept[place] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
 end
 redis.call('HSET', head_key, 'layout', layout, 'epoch', ARGV[2], 'sequence', ARGV[3], 'digest', target,
   'writer', identity, 'claim', whole(math.max(epoch, believed(fields[11]) or 0)), 'time', whole(now),
-  'frames', whole(frames), 'bytes', whole(bytes), 'fulls', table.concat(kept, ';'))
+  'frames', whole(frames), 'bytes', whole(bytes))
 for _, key in ipairs(KEYS) do
   if tonumber(ARGV[14]) > 0 then redis.call('PEXPIRE', key, ARGV[14])
   elseif full ~= '' then redis.call('PERSIST', key) end

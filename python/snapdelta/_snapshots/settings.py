@@ -6,10 +6,26 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from snapdelta._snapshots.keys import Keys
 from snapdelta.errors import SnapshotSettingError
+
+
+class SnapshotOptions(TypedDict, total=False):
+    """What SnapshotManager takes by name, for type checkers; SnapshotSettings says what each means."""
+
+    key_prefix: str
+    level: int
+    default: Callable[[Any], Any] | None
+    retained_fulls: int
+    history: float
+    history_frames: int
+    history_bytes: int
+    chain_ratio: float
+    ttl: float | None
+    command_timeout: float
+    clock: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,7 @@ class _Frames:
 
 @dataclass(slots=True)
 class _Chain:
-    """What stands in Redis since the last full frame, as far as this writer knows."""
+    """What has been sent since the last full frame, and that."""
 
     full_at: float
     full_size: int
@@ -102,6 +102,8 @@ class NameWriter:
         self._sequence = 0
         # Whether the outcome of the last attempt is unknown.
         self._in_doubt = False
+        # Whether Redis has ever accepted one of ours.
+        self._published = False
         self._chain: _Chain | None = None
         self._wanted = False
         self._saves_since_wish = _SAVES_BETWEEN_WISHES
@@ -182,11 +184,11 @@ class NameWriter:
         start = perf_counter()
         frames = await self._frames(save)
         coded = perf_counter()
-        answer = await self._publish(frames)
-        written = perf_counter()
         captured = save.captured
         assert captured is not None
-        self._settle(answer, frames, captured.symbols)
+        answer = await self._publish(frames, captured.symbols)
+        written = perf_counter()
+        self._settle(answer, frames)
         return SaveResult(
             type="full" if frames.full else "delta",
             compressed_size=len(frames.delta) + len(frames.full),
@@ -226,7 +228,9 @@ class NameWriter:
         frame = await self._coded(captured.finish)
         self._sequence = encoder.sequence
         if captured.kind == "full":
-            reason = "unproven" if asked == "delta" else "unsure" if self._chain else "first"
+            reason = (
+                "unproven" if asked == "delta" else "unsure" if self._published or self._in_doubt else "first"
+            )
             return _Frames(base, b"", frame, reason)
         due = self._due(save, frame)
         if due is None and not self._suspiciously_large(frame, captured.symbols):
@@ -281,34 +285,40 @@ class NameWriter:
         return await asyncio.get_running_loop().run_in_executor(self._coder, function)
 
     def _new_encoder(self) -> Encoder:
-        return Encoder(level=self._settings.level, default=self._settings.default)
+        return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
 
     # --- publishing
 
-    async def _publish(self, frames: _Frames) -> list[bytes]:
+    async def _publish(self, frames: _Frames, symbols: int) -> list[bytes]:
         """Have Redis accept the state; `frames` has afterwards what was written, and why."""
         doubt, self._in_doubt = self._in_doubt, True
-        if self._chain is not None:
-            # It may be written even if we never hear of it.
-            self._chain.frames += 1
-            self._chain.bytes += len(frames.delta)
         if doubt and not frames.delta:
             frames.reason = "unsure"
-        answer = await self._send(frames)
+        answer = await self._send(frames, symbols)
         if answer[0] == b"NEEDFULL":
             reason = answer[1].decode()
             full = await self._coded(self._encoder.full)
             frames.delta, frames.full = b"", full
-            frames.reason = "unsure" if doubt and reason == "behind" else reason
-            answer = await self._send(frames)
+            if reason == "behind" and doubt:
+                reason = "unsure"
+            elif reason == "head_lost" and not self._published:
+                reason = "first"
+            frames.reason = reason
+            answer = await self._send(frames, symbols)
         self._in_doubt = False
         if answer[0] == b"SUPERSEDED":
             self._superseded = answer[1].decode()
             self._check_rightful()
         return answer
 
-    async def _send(self, frames: _Frames) -> list[bytes]:
+    async def _send(self, frames: _Frames, symbols: int) -> list[bytes]:
         settings, encoder = self._settings, self._encoder
+        # It may be written even if we never hear of it.
+        if frames.full:
+            self._chain = _Chain(settings.clock(), len(frames.full), symbols)
+        elif self._chain is not None:
+            self._chain.frames += 1
+            self._chain.bytes += len(frames.delta)
         return await self._commands.script(
             PUBLISH,
             LAYOUT,
@@ -327,15 +337,15 @@ class NameWriter:
             str(int((settings.ttl or 0) * 1000)),
         )
 
-    def _settle(self, answer: list[bytes], frames: _Frames, symbols: int) -> None:
+    def _settle(self, answer: list[bytes], frames: _Frames) -> None:
         """Redis has accepted it: remember what that means for the next save."""
+        self._published = True
         kind, _, want, reason = answer
         if frames.full:
             if kind != b"WRITTEN":
                 frames.reason = reason.decode()
             if kind == b"RESTART":
                 frames.delta = b""
-            self._chain = _Chain(self._settings.clock(), len(frames.full), symbols)
             if self._wanted:
                 self._saves_since_wish = 0
             self._wanted = False

@@ -1,5 +1,7 @@
 //! Reads cell streams: FORMAT.md section 8.1.
 
+use std::borrow::Cow;
+
 use super::blobs;
 use super::view::{MISSING, View};
 use super::words::{self, Context};
@@ -7,7 +9,7 @@ use crate::error::Result;
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
 use crate::format::limits::Budget;
 use crate::format::reader::Reader;
-use crate::format::value::{Form, Payload, Tag, check_blob, form_of, is_blob, is_word, tag};
+use crate::format::value::{Form, Payload, Tag, are_words, check_blob, form_of, is_blob, tag};
 use crate::table::changes::ChangeSet;
 use crate::table::names::PathId;
 use crate::table::{Cell, Cells, Table};
@@ -197,7 +199,10 @@ fn read_tag<'a>(
                 rows = places.iter().map(|at| column.rows[*at as usize]).collect();
                 &rows
             };
-            let old: Option<Vec<u64>> = column.old.map(|old| {
+            let old: Option<Cow<'_, [u64]>> = column.old.map(|old| {
+                if whole && old.tags.iter().all(|old| *old == tag) {
+                    return Cow::Borrowed(&*old.words);
+                }
                 let cells = places.iter().map(|at| old.get(*at as usize));
                 cells.map(|cell| if cell.tag == tag { cell.word } else { 0 }).collect()
             });
@@ -210,7 +215,7 @@ fn read_tag<'a>(
                 path: column.path,
             };
             let words = words::read(r, &context)?;
-            if !words.iter().all(|word| is_word(tag, *word)) {
+            if !are_words(tag, &words) {
                 return Err(r.corrupt("a value is not in its canonical form"));
             }
             if whole {

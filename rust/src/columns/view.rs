@@ -114,7 +114,10 @@ impl View<'_> {
 
     /// The present cells of another column in these rows.
     pub fn present(&self, path: PathId, rows: &[u32]) -> Cells {
-        self.present_and_base(path, rows).0
+        let mut now = Cells::default();
+        now.reserve(rows.len());
+        self.visit(path, rows, |_, present, _| now.push(present));
+        now
     }
 
     /// The present and the base's cells of another column in these rows.

@@ -31,7 +31,7 @@ pub enum Coding {
     Zstd,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     pub kind: Kind,
     pub coding: Coding,

@@ -127,6 +127,11 @@ pub fn is_text(mut bytes: &[u8]) -> bool {
     }
 }
 
+/// True if the words are such as values of this tag have.
+pub fn are_words(tag: Tag, words: &[u64]) -> bool {
+    matches!(tag, tag::INT | tag::FLOAT) || words.iter().all(|word| is_word(tag, *word))
+}
+
 /// True if the word is one that a value of this tag has.
 pub fn is_word(tag: Tag, word: u64) -> bool {
     match tag {

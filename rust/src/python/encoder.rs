@@ -61,6 +61,10 @@ struct Inner {
 ///
 /// `level` is zstd's (1 to 22). `default`, if given, is called with each value of a kind that is not supported and
 /// returns one that is. `epoch` goes into every frame. The first frame is a full one.
+///
+/// With `verify`, every frame is read back from its bytes before it is handed out: a delta from the state that it was
+/// made from must lead to the digest of the new one, a full frame from nothing. A delta that does not becomes a full
+/// frame under the same sequence; a full frame that does not is an EncodingError.
 #[pyclass(frozen, module = "snapdelta")]
 pub struct Encoder {
     inner: Mutex<Inner>,
@@ -137,16 +141,18 @@ impl Inner {
 #[pymethods]
 impl Encoder {
     #[new]
-    #[pyo3(signature = (*, level = 3, default = None, epoch = 0))]
+    #[pyo3(signature = (*, level = 3, default = None, epoch = 0, verify = false))]
     fn new(
         py: Python<'_>,
         level: i32,
         default: Option<Py<PyAny>>,
         #[pyo3(from_py_with = epoch)] epoch: u64,
+        verify: bool,
     ) -> PyResult<Self> {
         let sealer = Sealer::new(check_level(level)?).map_err(|e| errors::core(py, &e))?;
-        let inner =
-            Inner { state: State::new(epoch), memory: Memory::default(), sealer, pending: None, tickets: 0 };
+        let mut state = State::new(epoch);
+        state.verify = verify;
+        let inner = Inner { state, memory: Memory::default(), sealer, pending: None, tickets: 0 };
         Ok(Encoder { inner: Mutex::new(inner), default, dropped: AtomicU64::new(0) })
     }
 
@@ -173,7 +179,7 @@ impl Encoder {
 
     /// The frame that leads from the last snapshot to this one; a full frame if asked for, or the first time.
     ///
-    /// Raises UnsupportedTypeError (the message names the path), EncoderBusyError. After an error the state is what it was.
+    /// Raises UnsupportedTypeError (the message names the path), EncoderBusyError, EncodingError. After an error the state is what it was.
     #[pyo3(signature = (snapshot, /, full = false))]
     fn encode<'py>(
         &self,
@@ -273,6 +279,8 @@ pub struct CapturedFrame {
 #[pymethods]
 impl CapturedFrame {
     /// The frame. The GIL is not held while it is made. Works once.
+    ///
+    /// Raises EncodingError: then there is no frame and the state is what it was before the capture.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let encoder = self.encoder.get();
         let mut inner = encoder.lock(py)?;

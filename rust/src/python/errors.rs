@@ -41,6 +41,7 @@ pub fn core(py: Python<'_>, error: &Error) -> PyErr {
         ErrorKind::Version => "UnsupportedVersionError",
         ErrorKind::BaseMismatch => "BaseMismatchError",
         ErrorKind::TooLarge => "SnapdeltaError",
+        ErrorKind::Encoding => "EncodingError",
     };
     raise(py, name, error.to_string())
 }

@@ -188,6 +188,14 @@ impl Table {
         true
     }
 
+    /// Lets `then` work on a table without rows that has the keys, shapes and blobs of this one.
+    pub fn without_rows<T>(&mut self, then: impl FnOnce(&mut Table) -> T) -> T {
+        let (rows, index) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.index));
+        let result = then(self);
+        (self.rows, self.index) = (rows, index);
+        result
+    }
+
     fn forget_positions(&mut self) {
         self.index.positions = None;
     }

@@ -96,6 +96,13 @@ impl Shape {
     }
 }
 
+/// How many names there were.
+pub struct Mark {
+    keys: usize,
+    paths: usize,
+    shapes: usize,
+}
+
 pub struct Names {
     pub keys: Vec<Box<[u8]>>,
     key_hashes: Vec<u64>,
@@ -245,6 +252,25 @@ impl Names {
             let key = self.paths[path as usize].key;
             dicts[number as usize].push(Entry { key, child });
         }
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark { keys: self.keys.len(), paths: self.paths.len(), shapes: self.shapes.len() }
+    }
+
+    /// Forgets all that came after the mark, and is not used.
+    pub fn forget_since(&mut self, mark: Mark) {
+        for key in self.keys.drain(mark.keys..) {
+            self.key_index.remove(&key);
+        }
+        self.key_hashes.truncate(mark.keys);
+        for path in self.paths.drain(mark.paths..) {
+            self.path_index.remove(&(path.parent, path.key));
+        }
+        for shape in self.shapes.drain(mark.shapes..) {
+            self.shape_index.remove(&shape.paths);
+        }
+        self.rows.truncate(mark.shapes);
     }
 
     /// True if most of what is kept here is no longer used: time to start anew.
