@@ -61,7 +61,7 @@ lint: $(BUILT) ## Check style and types
 	cargo clippy --quiet --features python -- -D warnings
 
 .PHONY: demo
-demo: $(BUILT) ## A market through Redis: kill the writer, join late, check every frame (FRAMES=5 is short, RECORDING=file plays a file)
+demo: $(BUILT) ## A market through Redis: kill the writer, join late, check every frame (FRAMES=5, RECORDING=file)
 	$(BIN)/python -m snapdelta.cli demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
 
 .PHONY: wheel

@@ -63,12 +63,12 @@ def main() -> None:
 @app.command()
 def demo(
     frames: Annotated[
-        int | None, typer.Option(help="Stop after so many frames [20 of the feed, all of a file].")
+        int | None, typer.Option(min=5, help="Stop after so many frames [20 of the feed, all of a file].")
     ] = None,
     recording: Annotated[
         Path | None, typer.Option(help="A .ndjson.zst recording, instead of the simulated feed.")
     ] = None,
-    symbols: Annotated[int | None, typer.Option(help="Symbols of the feed [11,905].")] = None,
+    symbols: Annotated[int | None, typer.Option(min=1, help="Symbols of the feed [11,905].")] = None,
 ) -> None:
     """Play a market through Redis: kill the writer, join late, check every frame."""
     from snapdelta.demo import Plan, Source, run

@@ -23,6 +23,8 @@ async def read(task: dict[str, Any]) -> None:
     player = Player(Source(**task["source"]))
     numbers = Numbers(task["firsts"])
     async with Redis.from_url(task["url"]) as redis:
+        # To connect takes a while, in which the writer could be ahead.
+        await redis.ping()
         report(Ready())
         async for update in SnapshotReader(redis, NAME).follow():
             number = numbers.of(update.epoch, update.sequence)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Ready:
-    """A reader follows."""
+    """A reader is connected and begins to follow."""
 
 
 @dataclass(frozen=True)
