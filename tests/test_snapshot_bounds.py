@@ -61,7 +61,9 @@ async def held(redis: Redis, name: str = "default") -> Held:
     )
 
 
-async def saves(manager: SnapshotManager, tape: Tape, count: int, name: str = "default") -> AsyncIterator[str]:
+async def saves(
+    manager: SnapshotManager, tape: Tape, count: int, name: str = "default"
+) -> AsyncIterator[str]:
     """Save, and yield the type after every save."""
     for _ in range(count):
         yield (await manager.save_snapshot(tape.next(), name))["type"]

@@ -14,20 +14,18 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from redis.asyncio import RedisCluster
-
 from snapdelta import Limits
-from snapdelta._redis import AsyncRedis
+from snapdelta._redis import AsyncRedis, socket_timeout
 from snapdelta._snapshots.commands import Entry, SnapshotCommands
 from snapdelta._snapshots.follower import PAGE, Follower
 from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds
 from snapdelta._snapshots.keys import Keys
-from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_timeout
+from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.update import Update
 from snapdelta._snapshots.writer import NameWriter, SaveResult
@@ -70,11 +68,11 @@ class SnapshotManager:
         full_snapshot_interval: float = 300.0,
         **settings: Unpack[SnapshotOptions],
     ) -> None:
-        try:
-            self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
-        except TypeError as error:
-            known = ", ".join(SnapshotSettings.__dataclass_fields__)
-            raise SnapshotSettingError(f"{error}; the settings are {known}") from error
+        check_client(redis_client)
+        known = SnapshotSettings.__dataclass_fields__
+        if unknown := set(settings) - set(known):
+            raise SnapshotSettingError(f"there is no setting {min(unknown)!r}; there are: {', '.join(known)}")
+        self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
         self._redis = redis_client
         self._writers: dict[str, NameWriter] = {}
         self._coder = ThreadPoolExecutor(_CODERS, thread_name_prefix="snapdelta-coder")
@@ -82,7 +80,7 @@ class SnapshotManager:
         self._closed = False
 
     async def save_snapshot(
-        self, snapshot: Mapping[str, Any], name: str = "default", force_full: bool = False
+        self, snapshot: dict[str, Any], name: str = "default", force_full: bool = False
     ) -> SaveResult:
         """Save one state of one name; see SaveResult for what is returned.
 
@@ -95,10 +93,10 @@ class SnapshotManager:
         one goes on from whatever has become of it.
         """
         self._check_open()
-        writer = self._writers.get(name)
+        keys = Keys.of(self.settings.key_prefix, name)
+        writer = self._writers.get(keys.name)
         if writer is None:
-            keys = Keys.of(self.settings.key_prefix, name)
-            writer = self._writers[name] = NameWriter(self._redis, keys, self.settings, self._coder)
+            writer = self._writers[keys.name] = NameWriter(self._redis, keys, self.settings, self._coder)
         task = writer.save(snapshot, force_full=force_full)
         try:
             return await asyncio.shield(task)
@@ -170,14 +168,16 @@ class SnapshotReader:
         shared: bool = False,
         command_timeout: float = 5.0,
     ) -> None:
+        check_client(redis_client)
         check_timeout(command_timeout)
         if limits is not None and not isinstance(limits, Limits):
             raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
-        self.name = name
         self._limits = limits
         self._shared = shared
         self._commands = SnapshotCommands(redis_client, Keys.of(key_prefix, name), command_timeout)
-        self._block = _block_time(redis_client, command_timeout)
+        self.name = self._commands.keys.name
+        # A client's own time-out would end a longer read as an error.
+        self._block = min(_BLOCK, command_timeout / 2, (socket_timeout(redis_client) or _BLOCK * 2) / 2)
         self._newest = self._follower()
         self._turn = asyncio.Lock()
 
@@ -218,7 +218,7 @@ class SnapshotReader:
                 yield await follower.update()
 
     async def at(self, timestamp: Timestamp) -> Update:
-        """The state that was the newest at a moment of the past, by the server's clock.
+        """The state that was the newest at a moment, by the server's clock; in the future: the newest.
 
         timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError when the history
         does not reach back so far, SnapshotDamagedError when what is kept does not lead there, and what
@@ -234,7 +234,7 @@ class SnapshotReader:
     async def replay(
         self, start: Timestamp | None = None, end: Timestamp | None = None
     ) -> AsyncIterator[Update]:
-        """Every state that was accepted from `start` to `end`, after the one that was the newest at `start`.
+        """First the state that was the newest at `start`, then every one that was accepted up to `end`.
 
         None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
         missing (a chain that broke, entries that the writer trimmed meanwhile), it goes on at the next full
@@ -242,6 +242,8 @@ class SnapshotReader:
         """
         last = None if end is None else milliseconds("end", end)
         first = None if start is None else milliseconds("start", start)
+        if first is not None and last is not None and last < first:
+            raise SnapshotSettingError(f"end must not be before start, but {end!r} is before {start!r}")
         entry = await self._commands.first_delta()
         if entry is None or (last is not None and entry.time > last):
             return
@@ -273,17 +275,6 @@ class SnapshotReader:
             f"snapshots {self.name!r}: what is kept does not lead to the state of {moment / 1000:.3f}; "
             "take a later one"
         )
-
-
-def _block_time(redis: AsyncRedis, command_timeout: float) -> float:
-    """How long one read may wait: a client's own time-out would end a longer one as an error."""
-    options = (
-        redis.connection_kwargs
-        if isinstance(redis, RedisCluster)
-        else redis.connection_pool.connection_kwargs
-    )
-    limits = [command_timeout, options.get("socket_timeout") or command_timeout]
-    return min(_BLOCK, min(limits) / 2)
 
 
 def _wait_after(failures: int) -> float:

@@ -18,7 +18,7 @@ _SEQUENCE_BITS = 64
 def milliseconds(name: str, moment: Timestamp) -> int:
     """Raises SnapshotSettingError for anything that is not a moment."""
     if isinstance(moment, datetime):
-        if moment.tzinfo is None:
+        if moment.utcoffset() is None:
             raise SnapshotSettingError(
                 f"{name} must have a time zone: {moment!r} could be any of a day's moments"
             )
