@@ -306,6 +306,15 @@ async def test_an_old_writer_wakes_up_where_only_the_head_was_lost(server: Serve
         assert stage.resyncs == {"takeover", "head_lost"}
 
 
+async def test_the_head_names_another_writer(server: Server) -> None:
+    """Of the same epoch, as no two can be; whoever is not in the head is not the one."""
+    async with staged(server.client) as (stage, writer):
+        server.execute("HSET", keys_of().head, "writer", "f" * 32)
+        with pytest.raises(WriterSupersededError, match="default"):
+            await writer.save()
+        await stage.recover(await stage.writer("B"))
+
+
 async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None:
     """A restart held back, and delivered when a later save is there: it is not one more restart."""
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
