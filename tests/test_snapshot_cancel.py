@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ ENOUGH = 300
 
 
 @pytest.fixture
-def in_task(request: pytest.FixtureRequest) -> Iterator[Callable[[str, int], list[CancelAt]]]:
+async def in_task() -> AsyncIterator[Callable[[str, int], list[CancelAt]]]:
     """`in_task(name, nth)`: the next task whose name begins so is cancelled at its nth suspension."""
     loop = asyncio.get_running_loop()
     planned: list[tuple[str, int]] = []
@@ -97,7 +97,7 @@ async def test_the_saving_task_is_cancelled_at_every_await(
             if driven[0].suspensions < nth:
                 break
             await stage.recover(writer)
-        assert nth > 3
+        assert nth > 2
         assert stage.resyncs <= {"takeover", "unsure"}
 
 
@@ -149,7 +149,8 @@ async def test_follow_is_cancelled_at_every_await(server: Server, waits: bool) -
         assert nth > 1
         await stage.recover(writer)
         assert not stage.resyncs
-        await _no_more_connections_than(server, 10)
+        # One of each reader, and those of the others.
+        await _no_more_connections_than(server, nth + 10)
 
 
 async def test_cancelled_saves_leave_nothing_behind(server: Server) -> None:
@@ -215,7 +216,8 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
             await writer.save()
         held.drop()
         await stage.recover(await stage.writer("B"))
-        assert stage.resyncs == {"takeover"}
+        # The second one may have begun, in doubt about the first.
+        assert {"takeover"} <= stage.resyncs <= {"takeover", "unsure"}
         await client.aclose()
 
 

@@ -248,7 +248,9 @@ class Follower:
                 error, LimitExceededError
             ):
                 log.warning(said)
-                return "damaged" if isinstance(error, CorruptDeltaError) else "base"
+                problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
+                self._lose(problem)
+                return problem
             self._lose("damaged")
             # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
             raise type(error)(said) if isinstance(error, SnapdeltaError) else error
