@@ -7,11 +7,13 @@ ratio in one run or comes with its machine: times alone say nothing about anothe
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -20,20 +22,23 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benches.heap import HEAPS
 from benches.timing import Ticker, quiet_collector, seconds_of
+from clock import Clock
 from servers import Server
 from snapdelta import CapturedFrame, Encoder
 from snapdelta.simulate import Feed
-from snapdelta.snapshot_manager import SaveResult, SnapshotManager, SnapshotReader
+from snapdelta.snapshot_manager import SaveResult, SnapshotManager, SnapshotReader, Update
 
 Snapshot = dict[str, Any]
 
 INTERVAL = 5.0
 SAVES_AN_HOUR = round(3600 / INTERVAL)
 WARM_UP = 5
+# At a full frame what is kept reaches back the history and less than full_snapshot_interval more.
+KEPT_SAVES = round((600 + 300) / INTERVAL)
 
 
 @dataclass
@@ -172,16 +177,6 @@ async def costs(server: Server) -> None:
         print(f"| {heap} | {' | '.join(cells)} |", flush=True)
 
 
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @dataclass
 class Held:
     """What a name takes up, at its most, in bytes; and the saves in it then."""
@@ -192,33 +187,31 @@ class Held:
     fulls: int = 0
 
 
-async def memory(server: Server, saves: int, history: float | None) -> Held:
+async def memory(server: Server, saves: int, *, real_time: bool) -> Held:
     """The most that one name with the default settings holds.
 
-    History counts by the server's clock. With `history` None the run is in real time, a save in 5 s. Otherwise
-    it runs faster, and what 600 s would keep is kept by a number of saves: `history` seconds' worth.
+    History counts by the server's clock. A run that is faster than the clock would keep every save that
+    history_frames and history_bytes let it, so history_frames is set to what 600 s are at the most.
     """
-    settings: dict[str, Any] = {}
     clock = Clock()
-    if history is not None:
-        # What counts is the part of history_frames that the next chain does not need: two thirds.
-        settings = {"clock": clock, "history": 1e6, "history_frames": int(history / INTERVAL * 1.5)}
+    settings: dict[str, Any] = {}
+    if not real_time:
+        # Two thirds of history_frames can be held at a full frame; the next chain comes on top.
+        settings = {"clock": clock, "history": 1e6, "history_frames": (KEPT_SAVES * 3 + 1) // 2}
     most = Held()
     with_nothing = server.used_memory()
+    keys = [f"snapdelta:{{default}}:{part}" for part in ("full", "delta", "head")]
     async with server.client() as redis, SnapshotManager(redis, **settings) as manager:
-        keys = [f"snapdelta:{{default}}:{part}" for part in ("full", "delta", "head")]
-        for snapshot, _ in zip(Feed("enriched"), range(saves), strict=False):
-            start = time.monotonic()
+        start = time.monotonic()
+        for number, snapshot in enumerate(islice(Feed("enriched"), saves), 1):
             await manager.save_snapshot(snapshot)
-            usage = 0
-            for key in keys:
-                usage += await redis.memory_usage(key, samples=0) or 0
+            usage = sum([await redis.memory_usage(key, samples=0) or 0 for key in keys])
             most.dataset = max(most.dataset, server.used_memory() - with_nothing)
             if usage > most.usage:
                 most.usage = usage
                 most.fulls, most.deltas = await redis.xlen(keys[0]), await redis.xlen(keys[1])
-            if history is None:
-                await asyncio.sleep(max(0.0, start + INTERVAL - time.monotonic()))
+            if real_time:
+                await asyncio.sleep(start + number * INTERVAL - time.monotonic())
             clock.now += INTERVAL
         await redis.flushall()
     return most
@@ -227,7 +220,7 @@ async def memory(server: Server, saves: int, history: float | None) -> Held:
 async def json_memory(server: Server, frames: int = 12) -> tuple[int, int]:
     """What a minute of plain JSON takes: the key that SET writes, and an entry of a stream."""
     async with server.client() as redis:
-        for snapshot, _ in zip(Feed("enriched"), range(frames), strict=False):
+        for snapshot in islice(Feed("enriched"), frames):
             json = orjson.dumps(snapshot)
             await redis.set("json", json)
             await redis.xadd("frames", {"f": json})
@@ -241,17 +234,13 @@ async def memories(server: Server, *, real_time: bool) -> None:
     print("\n## Redis memory of one name, default settings, stream-node-max-* as the server has them\n")
     print("| what | MEMORY USAGE of its keys | used_memory_dataset | holds |")
     print("|---|---|---|---|")
-    # A full frame is made before the oldest may go, and seconds between saves are never exactly five.
-    runs: dict[str, float | None] = {"as many saves as 600 s keep at most (emulated)": 600 + 250}
-    if real_time:
-        runs = {"in real time": None}
-    for what, history in runs.items():
-        held = await memory(server, 300, history)
-        print(
-            f"| {what} | {held.usage / 1e6:.1f} MB | {held.dataset / 1e6:.1f} MB "
-            f"| {held.fulls} full frames, {held.deltas} saves |",
-            flush=True,
-        )
+    held = await memory(server, 300, real_time=real_time)
+    what = "25 minutes" if real_time else "as many saves as 600 s keep at most"
+    print(
+        f"| {what} | {held.usage / 1e6:.1f} MB | {held.dataset / 1e6:.1f} MB "
+        f"| {held.fulls} full frames, {held.deltas} saves |",
+        flush=True,
+    )
     key, entry = await json_memory(server)
     print(f"| plain JSON: SET | {key / 1e6:.1f} MB | | the newest state |")
     hour = entry * SAVES_AN_HOUR
@@ -259,38 +248,45 @@ async def memories(server: Server, *, real_time: bool) -> None:
 
 
 def _follow(port: int, shared: bool, updates: int, report: Connection) -> None:
-    """A reader in a process of its own: half of the updates undisturbed, half under a ticker."""
+    """A reader in a process of its own; its loop is watched in a second run, as the ticker takes time."""
+    samples = Samples()
+
+    async def undisturbed(followed: AsyncIterator[Update]) -> None:
+        used = time.process_time()
+        update = await anext(followed)
+        assert not update.resynced
+        samples.add(lag=update.lag, used=time.process_time() - used)
+
+    async def watched(followed: AsyncIterator[Update]) -> None:
+        async with Ticker() as ticker:
+            stall = await ticker.of(lambda: anext(followed))
+        samples.add(**{"stall, collected" if gc.isenabled() else "stall": stall})
 
     async def follow() -> None:
-        samples = Samples()
-        async with Redis(host="127.0.0.1", port=port) as redis, Ticker() as ticker:
-            followed = aiter(SnapshotReader(redis, shared=shared).follow())
-            update = await anext(followed)
-            report.send(None)
-            for _ in range(updates):
-                stall = await ticker.of(lambda: anext(followed))
-                samples.add(stall=stall)
         async with Redis(host="127.0.0.1", port=port) as redis:
             followed = aiter(SnapshotReader(redis, shared=shared).follow())
-            update = await anext(followed)
+            await anext(followed)
+            report.send(None)
             for _ in range(updates):
-                used = time.process_time()
-                update = await anext(followed)
-                assert not update.resynced
-                samples.add(lag=update.lag, used=time.process_time() - used)
-        report.send(samples)
+                await undisturbed(followed)
+            for _ in range(updates):
+                await watched(followed)
+            with quiet_collector():
+                for _ in range(updates):
+                    await watched(followed)
 
     asyncio.run(follow())
+    report.send(samples)
 
 
 async def readers(server: Server, updates: int = 20) -> None:
     print("\n## A follower in a process of its own: median (worst)\n")
-    print("| shared | lag | processor time an update | longest stall of its loop |")
-    print("|---|---|---|---|")
+    print("| shared | lag | processor time an update | longest stall of its loop | without collector |")
+    print("|---|---|---|---|---|")
     spawn = multiprocessing.get_context("spawn")
     for shared in (False, True):
         async with server.client() as redis, SnapshotManager(redis) as manager:
-            feed: Iterator[Snapshot] = iter(Feed("enriched"))
+            feed = Feed("enriched")
             await manager.save_snapshot(next(feed))
             ours, theirs = spawn.Pipe()
             reader = spawn.Process(target=_follow, args=(server.port, shared, updates, theirs))
@@ -298,12 +294,14 @@ async def readers(server: Server, updates: int = 20) -> None:
             theirs.close()
             await asyncio.to_thread(ours.recv)
             while not ours.poll():
+                # Made before the pause, so that the reader has the machine to itself.
                 snapshot = next(feed)
                 await manager.save_snapshot(snapshot)
                 await asyncio.sleep(0.3)
             s: Samples = ours.recv()
             await asyncio.to_thread(reader.join)
-            cells = [f"{s.ms(name):.1f} ({s.worst_ms(name):.1f}) ms" for name in ("lag", "used", "stall")]
+            names = ("lag", "used", "stall, collected", "stall")
+            cells = [f"{s.ms(name):.1f} ({s.worst_ms(name):.1f}) ms" for name in names]
             print(f"| {shared} | {' | '.join(cells)} |", flush=True)
             await redis.flushall()
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benches.timing import interleaved, seconds_of
 from servers import KINDS, Server
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy

@@ -107,7 +107,7 @@ async def write(port: int, saves: int) -> None:
             assert result["reason"] == (full if number % CYCLE == 1 else None), result
             clock.now += INTERVAL
             cycle.add(rss=resident(), dataset=(await redis.info("memory"))["used_memory_dataset"])
-            while number - int(await redis.get(POSITION) or 0) > _LEAD:
+            while number - int(await redis.get(POSITION) or 0) > _LEAD:  # noqa: ASYNC110 - it is elsewhere
                 await asyncio.sleep(0.001)
 
 

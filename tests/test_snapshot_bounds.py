@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -53,7 +52,9 @@ class Held:
 async def held(redis: Redis, name: str = "default") -> Held:
     keys = keys_of(name)
     async with redis.pipeline(transaction=True) as pipeline:
-        deltas, fulls = await pipeline.xrange(keys.delta).xrange(keys.full).execute()
+        pipeline.xrange(keys.delta)
+        pipeline.xrange(keys.full)
+        deltas, fulls = await pipeline.execute()
     return Held(
         {entry: int(fields[b"t"]) for entry, fields in deltas},
         {entry: len(fields.get(b"f", b"")) for entry, fields in deltas},
@@ -160,7 +161,9 @@ async def test_with_a_ttl_everything_goes_after_the_last_save(client: Redis) -> 
         async for _ in saves(manager, tape, 100):
             assert len((await held(client)).deltas) <= 12
             async with client.pipeline(transaction=True) as pipeline:
-                left = await pipeline.pttl(keys.full).pttl(keys.delta).pttl(keys.head).execute()
+                for key in keys:
+                    pipeline.pttl(key)
+                left = await pipeline.execute()
             assert all(0 < milliseconds <= ttl * 1000 for milliseconds in left)
             assert max(left) - min(left) <= 1
 
@@ -254,24 +257,24 @@ def quarters(cycles: list[float]) -> list[float]:
 
 
 # Why resident memory can be compared so closely. A process takes memory once for what it does again and again
-# (arenas, free lists, threads, buffers of the codec and the sockets; the history itself fills for the first
-# five cycles): that is in the first quarter, which is not compared. Whatever hangs on the phase within a cycle
-# is the same in each mean, as they are over whole cycles with a sample after every save, and the processes keep
-# sums only. A single large piece that the allocator gives back late moves a sample, and a mean by a hundredth
-# of that. What is left is growth with the number of saves.
+# (arenas, free lists, threads, buffers of the codec and the sockets; the history fills for the first cycles):
+# that is in the first quarter, which is not compared. What hangs on the phase within a cycle is the same in
+# each mean, as they are over whole cycles with a sample after every save, and the processes keep sums only. A
+# large piece that the allocator gives back late moves one sample, and hardly the mean. What is left is growth
+# with the number of saves.
 
 
 @pytest.mark.long
 async def test_nothing_grows_in_a_day_of_saves(fresh_server: Callable[..., Server]) -> None:
-    # 2 % are less than a megabyte of these processes, over half a day: some 100 bytes a save.
+    # 2 % of these processes, over half a day, are some 100 bytes a save.
     means = await endure(fresh_server(), 24 * 3600 // 5)
     for what, (_, second, _, last) in means.items():
         assert abs(last / second - 1) <= 0.02, (what, means)
 
 
 async def test_nothing_grows_in_two_hours_of_saves(fresh_server: Callable[..., Server]) -> None:
-    # The data set is what was asked to be kept, and comes to its size in the first quarter. A process is still
-    # warming up in the second: 5 %, some 3 kB a save, is less than leaving one frame behind at every save.
+    # The data set comes to its size in the first quarter. A process may warm up a little longer; 5 %, some
+    # 3 kB a save, is still less than one frame left behind at every save.
     means = await endure(fresh_server(), 2 * 3600 // 5)
     for what, (_, second, _, last) in means.items():
         assert abs(last / second - 1) <= (0.02 if what == "dataset" else 0.05), (what, means)
