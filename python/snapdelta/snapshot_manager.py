@@ -11,40 +11,34 @@ async for update in SnapshotReader(redis).follow():
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import random
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from snapdelta import Limits
-from snapdelta._redis import AsyncRedis, socket_timeout
+from snapdelta._redis import AsyncRedis, cancellations, socket_timeout
 from snapdelta._snapshots.commands import Entry, SnapshotCommands
 from snapdelta._snapshots.follower import PAGE, Follower
-from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds
+from snapdelta._snapshots.following import Following
+from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds, readable
 from snapdelta._snapshots.keys import Keys
 from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.update import Update
 from snapdelta._snapshots.writer import NameWriter, SaveResult
 from snapdelta.errors import (
+    SnapshotBusyError,
     SnapshotClosedError,
     SnapshotDamagedError,
     SnapshotSettingError,
-    SnapshotUnavailableError,
 )
 
 __all__ = ["SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
 
-log = logging.getLogger("snapdelta.snapshots")
-
 # A blocked read never returns when the stream is made anew with lower ids: wake up and look, so often.
 _BLOCK = 2.0
-# Waiting for a server that is away, in seconds: doubled from the first to the second.
-_SHORTEST_WAIT = 0.05
-_LONGEST_WAIT = 2.0
 _CODERS = 2
 
 
@@ -77,6 +71,7 @@ class SnapshotManager:
         self._writers: dict[str, NameWriter] = {}
         self._coder = ThreadPoolExecutor(_CODERS, thread_name_prefix="snapdelta-coder")
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def save_snapshot(
@@ -98,10 +93,11 @@ class SnapshotManager:
         if writer is None:
             writer = self._writers[keys.name] = NameWriter(self._redis, keys, self.settings, self._coder)
         task = writer.save(snapshot, force_full=force_full)
+        before = cancellations()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.cancelled() and self._closed:
+            if task.cancelled() and self._closed and cancellations() == before:
                 raise SnapshotClosedError(
                     f"snapshots {name!r}: the manager was closed during the save"
                 ) from None
@@ -112,6 +108,18 @@ class SnapshotManager:
         """What was counted for the name since its first save by this manager; zeros before it."""
         writer = self._writers.get(name)
         return writer.counters.copy() if writer is not None else SaveCounters()
+
+    def forget(self, name: str) -> None:
+        """Let go of what is remembered of a name that will not be saved again; its keys stay.
+
+        Raises SnapshotBusyError while a save of it runs. A later save begins anew, as by another writer.
+        """
+        writer = self._writers.get(name)
+        if writer is not None and writer.tasks:
+            raise SnapshotBusyError(
+                f"snapshots {name!r}: a save is running; await it before forgetting the name"
+            )
+        self._writers.pop(name, None)
 
     async def close(self, time_limit: float = 5.0) -> None:
         """Let the saves that have begun come to their end, for at most `time_limit` seconds, then end them.
@@ -144,6 +152,9 @@ class SnapshotManager:
             raise SnapshotClosedError(
                 "this SnapshotManager belongs to another process (a fork); make a new one"
             )
+        self._loop = self._loop or asyncio.get_running_loop()
+        if asyncio.get_running_loop() is not self._loop:
+            raise SnapshotClosedError("this SnapshotManager belongs to another event loop; make a new one")
 
 
 class SnapshotReader:
@@ -193,29 +204,15 @@ class SnapshotReader:
         async with self._turn:
             return await self._newest.update() if await self._newest.catch_up() else None
 
-    async def follow(self) -> AsyncIterator[Update]:
-        """The newest state, and then every one that is saved, in order, for ever.
+    def follow(self) -> Following:
+        """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
 
         Waits for the first save, and for a server that is away. After it has fallen out of the history, or
         Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
-        Raises what `latest` does, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
         """
-        follower = self._follower()
-        waits = 0
-        while True:
-            try:
-                found = await follower.advance(self._block)
-            except SnapshotUnavailableError as error:
-                if not waits:
-                    log.warning("following, and waiting for the server: %s", error)
-                await asyncio.sleep(_wait_after(waits))
-                waits += 1
-                continue
-            if waits:
-                log.info("snapshots %r: the server is back", self.name)
-                waits = 0
-            if found:
-                yield await follower.update()
+        return Following(self._follower(), self.name, self._block)
 
     async def at(self, timestamp: Timestamp) -> Update:
         """The state that was the newest at a moment, by the server's clock; in the future: the newest.
@@ -272,11 +269,5 @@ class SnapshotReader:
 
     def _no_way(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"snapshots {self.name!r}: what is kept does not lead to the state of {moment / 1000:.3f}; "
-            "take a later one"
+            f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
         )
-
-
-def _wait_after(failures: int) -> float:
-    """Doubling, and somewhere in the upper half, so that readers do not come back all at once."""
-    return float(min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(failures, 10)) * random.uniform(0.5, 1))

@@ -111,7 +111,7 @@ class Follower:
             return False
         raise SnapshotDamagedError(
             f"snapshots {self._commands.keys.name!r}: what is kept does not lead to the newest state; "
-            "the writer was asked for a full frame: try again after its next saves"
+            "the writer's next full frame mends that: try again after its next saves"
         )
 
     async def _check_head(self) -> None:
@@ -236,6 +236,8 @@ class Follower:
         if entry.frame is None:
             return "damaged"
         future = asyncio.get_running_loop().run_in_executor(None, self._decoder.apply, entry.frame)
+        # When we are cancelled and never asked again, nobody else would look at its error.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._applying = entry, future
         return await self._settle()
 
