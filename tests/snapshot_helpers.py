@@ -375,7 +375,7 @@ class CancelAt:
                 if self.suspensions == self._nth:
                     task = asyncio.current_task()
                     assert task is not None
-                    task.cancel()
+                    task.cancel("by a test")
                 try:
                     got = yield waits_for
                 except BaseException as error:  # noqa: BLE001  # handed to the one that is driven, whatever it is

@@ -358,3 +358,35 @@ async def test_a_cancellation_is_not_lost_when_the_manager_is_closed(valkey: Ser
         finally:
             valkey.resume()
         assert isinstance(outcome, asyncio.CancelledError if asked else SnapshotClosedError), outcome
+
+
+async def test_a_cancellation_keeps_its_message(valkey: Server) -> None:
+    """Libraries above asyncio tell their own cancellations by it."""
+    async with client_of(valkey) as client, SnapshotManager(client) as manager:
+        await manager.save_snapshot(MANY)
+        ended = False
+        nth = 0
+        while not ended:
+            nth += 1
+            task = asyncio.ensure_future(awaited(CancelAt(SnapshotReader(client).latest(), nth)))
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            ended = not isinstance(outcome, asyncio.CancelledError)
+            assert ended or outcome.args == ("by a test",), nth
+        assert nth > 3
+
+
+async def test_what_somebody_else_wrote_does_not_hide_the_past(valkey: Server) -> None:
+    async with client_of(valkey) as client, SnapshotManager(client) as manager:
+        reader = SnapshotReader(client)
+        times = []
+        for price in range(5):
+            await manager.save_snapshot({"A": {"price": price}})
+            update = await reader.latest()
+            assert update is not None
+            times.append(update.timestamp)
+            await asyncio.sleep(0.005)
+        await client.xadd(KEYS.delta, {"mine": 1}, id=f"{10**14}-1")
+        for number, time in enumerate(times, 1):
+            assert (await reader.at(time)).sequence == number
+        assert (await reader.at(times[-1] + 3600)).sequence == 5
+        assert [update.sequence async for update in reader.replay()] == [1, 2, 3, 4, 5]
