@@ -218,7 +218,7 @@ class Follower:
                 assert position == (before.id[0], before.id[1] + 1), (
                     f"{position} after {before.id}, not resynced"
                 )
-                assert update.reason is None
+                assert update.reason in (None, "larger", "unproven")
             assert update.timestamp >= before.timestamp or update.resynced
         else:
             assert (update.resynced, update.reason) == (False, "start")

@@ -369,6 +369,7 @@ async def test_a_cancellation_keeps_its_message(valkey: Server) -> None:
         while not ended:
             nth += 1
             task = asyncio.ensure_future(awaited(CancelAt(SnapshotReader(client).latest(), nth)))
+            outcome: Any
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
             ended = not isinstance(outcome, asyncio.CancelledError)
             assert ended or outcome.args == ("by a test",), nth
@@ -390,3 +391,30 @@ async def test_what_somebody_else_wrote_does_not_hide_the_past(valkey: Server) -
             assert (await reader.at(time)).sequence == number
         assert (await reader.at(times[-1] + 3600)).sequence == 5
         assert [update.sequence async for update in reader.replay()] == [1, 2, 3, 4, 5]
+
+
+async def test_a_cancelled_latest_does_not_forget_what_it_missed(valkey: Server) -> None:
+    nth = 0
+    ended = False
+    while not ended:
+        nth += 1
+        valkey.reset()
+        async with (
+            client_of(valkey) as client,
+            SnapshotManager(client, history=0, history_frames=6) as manager,
+        ):
+            await manager.save_snapshot({"A": {"price": 1}})
+            reader = SnapshotReader(client)
+            await reader.latest()
+            for price in range(2, 20):
+                await manager.save_snapshot({**MANY, "A": {"price": price}})
+            outcome: Any
+            task = asyncio.ensure_future(awaited(CancelAt(reader.latest(), nth)))
+            (outcome,) = await asyncio.gather(task, return_exceptions=True)
+            ended = not isinstance(outcome, asyncio.CancelledError)
+            if not ended:
+                assert (await manager.save_snapshot({"A": {"price": 1}}))["reason"] == "larger"
+                outcome = await reader.latest()
+            assert isinstance(outcome, Update), outcome
+            assert outcome.resynced, (nth, outcome.reason)
+    assert nth > 5
