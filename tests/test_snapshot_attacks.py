@@ -406,7 +406,7 @@ async def test_a_cancelled_latest_does_not_forget_what_it_missed(valkey: Server)
             await manager.save_snapshot({"A": {"price": 1}})
             reader = SnapshotReader(client)
             await reader.latest()
-            for price in range(2, 20):
+            for price in range(2, 21):
                 await manager.save_snapshot({**MANY, "A": {"price": price}})
             outcome: Any
             task = asyncio.ensure_future(awaited(CancelAt(reader.latest(), nth)))
