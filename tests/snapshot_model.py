@@ -196,6 +196,7 @@ PAGE = 4
 
 @dataclass(frozen=True)
 class Published:
+    reason: str | None  # for a full frame
     want: bool
 
 
@@ -249,128 +250,121 @@ class Server:
     def claim(self) -> int:
         data = self.data.copy()
         head = data.head
-        if head is not None and max(head.claim, (head.id or ZERO)[0]) >= HIGHEST_CLAIM:
+        if head is not None and head.id is not None and head.id[0] >= HIGHEST_CLAIM:
             head = None
-        # An entry that is not believed may lie on top of others.
-        ids = [at for s in (data.full, data.delta) for at in (self.last(s), *s.entries)]
-        epochs = [epoch for epoch, _ in ids if epoch < HIGHEST_EPOCH or not self.rules.bound_epochs]
+        epochs = [self.newest_written(stream)[0] for stream in (data.full, data.delta)]
         if head is not None:
             epochs += [head.claim, (head.id or ZERO)[0]]
-        epoch = max(self.now, *epochs, 0) + 1
+        epoch = max(self.now, *epochs) + 1
         if self.rules.store_claim:
             data.head = replace(head or Head(claim=0), claim=epoch)
         self.data = data
         return epoch
 
+    def newest_written(self, stream: Stream) -> Id:
+        """The newest entry that a writer made, by its looks."""
+        believed = HIGHEST_EPOCH if self.rules.bound_epochs else 2**64
+        ours = (at for at, entry in stream.entries.items() if entry.time is not None and at[0] < believed)
+        return max(ours, default=ZERO)
+
     def last(self, stream: Stream) -> Id:
-        if self.rules.compare_last_generated_id:
-            return stream.last_generated
-        return stream.newest()
+        return stream.last_generated if self.rules.compare_last_generated_id else stream.newest()
 
     def publish(self, p: Publish) -> Published | NeedFull | Superseded:
         data = self.data.copy()
-        head = data.head
-        at = head.id if head is not None else None
-        rules = self.rules
-        if head is not None and at is not None:
-            same = at[0] == p.id[0] and head.writer == p.writer
-            if rules.know_repeats and same and at == p.id and head.digest == p.frame.target:
-                return Published(want=head.want is not None)
-            if rules.superseded and (
-                at[0] > p.id[0] or (at[0] == p.id[0] and (not same or at[1] >= p.id[1]))
-            ):
+        head, rules = data.head, self.rules
+        if head is not None and head.id is not None:
+            same = head.id[0] == p.id[0] and head.writer == p.writer
+            if rules.know_repeats and same and (head.id, head.digest) == (p.id, p.frame.target):
+                return Published(p.reason, want=head.want is not None)
+            later = head.id[0] == p.id[0] and (not same or head.id[1] >= p.id[1])
+            if rules.superseded and (head.id[0] > p.id[0] or later):
                 return Superseded()
-        elif rules.superseded_without_head:
-            written = max(self.newest_written(data.full), self.newest_written(data.delta))
-            if written > p.id:
-                return Superseded()
-        back = self.now < self.newest_time(data) - HOUR
-        why = "clock" if back else self.why_not_follow(data, p)
-        if why is not None and p.full is None:
-            return NeedFull(why)
-        if why == "behind" and p.reason == "unsure":
-            why = p.reason  # the writer knows more
-        self.write(data, p, why)
+        elif rules.superseded_without_head and p.id < max(map(self.newest_written, (data.full, data.delta))):
+            return Superseded()
+        broken = self.broken(data, p)
+        if broken is None and p.delta is not None and self.last(data.delta) >= p.id:
+            broken = "foreign"
+        if broken is not None and p.full is None:
+            return NeedFull(broken)
+        restart = broken is not None or p.delta is None
+        # The writer may know more than that the head is missing or behind.
+        told = (p.reason, broken) in (("first", "head_lost"), ("unsure", "behind"))
+        reason = p.reason if broken is None or told else broken
+        self.write(data, p, reason, restart=restart)
         self.data = data
-        return Published(want=data.head is not None and data.head.want is not None)
+        return Published(reason, want=data.head is not None and data.head.want is not None)
 
-    def why_not_follow(self, data: Data, p: Publish) -> str | None:
-        """Rule 5: why the delta cannot be appended; None if it can."""
+    def broken(self, data: Data, p: Publish) -> str | None:
+        """Rule 5: why nothing can follow on what is there."""
         head = data.head
-        if p.delta is None:
-            return p.reason
-        before = (p.id[0], p.id[1] - 1)
         if self.rules.delta_follows_head:
             if head is None or head.id is None:
                 return "head_lost"
             if head.id[0] != p.id[0]:
                 return "takeover"
-            if head.id != before or head.digest != p.delta.base:
+            if head.id != (p.id[0], p.id[1] - 1) or (p.delta is not None and head.digest != p.delta.base):
                 return "behind"
         if self.rules.streams_not_empty and not (data.full.entries and data.delta.entries):
             return "stream_lost"
-        if self.rules.delta_follows_head and self.last(data.delta) != before:
-            return "foreign"
-        return None
+        return "clock" if self.went_back(head) else None
 
-    def write(self, data: Data, p: Publish, why: str | None) -> None:
-        head = data.head or Head(claim=p.id[0])
-        if head.id is None:
-            head = Head(claim=head.claim)
-        if why == "clock":
-            data.full, data.delta = Stream(), Stream()
-            head = data.head = replace(head, time=0, fulls=())
-        if self.rules.remove_what_stands_in_the_way and p.full is not None:
-            if self.last(data.delta) >= p.id:
-                data.delta = Stream()
-            if self.last(data.full) >= p.id:
-                data.full = Stream()
-                head = replace(head, fulls=())
-        now = max(self.now, self.newest_time(data)) if self.rules.times_never_fall else self.now
-        frames, size = head.frames, head.bytes
-        fulls = head.fulls if data.full.entries else ()
+    def went_back(self, head: Head | None) -> bool:
+        return head is not None and head.id is not None and self.now < head.time - HOUR
+
+    def write(self, data: Data, p: Publish, reason: str | None, *, restart: bool) -> None:
+        """The part behind all checks."""
+        rules = self.rules
+        known = data.head is not None and data.head.id is not None
+        head = data.head if data.head is not None and known else Head(data.head.claim if data.head else 0)
+        back = self.went_back(head)
+        now = max(self.now, head.time) if known and not back and rules.times_never_fall else self.now
+        fulls = () if back and rules.times_never_fall else head.fulls
+        frame = p.frame
         if p.full is not None:
-            fulls += (Full(p.id, now, frames, size),)
-        delta = p.delta if why is None else None
-        # A marker carries no frame.
-        data.delta.add(p.id, Entry(now, p.frame.target, delta, why))
-        if p.full is not None:
-            data.full.add(p.id, Entry(now, p.frame.target, p.full, why or p.reason))
-        frames += 1
-        size += sum(frame.size for frame in (delta, p.full) if frame is not None)
-        head = Head(
-            max(head.claim, p.id[0]), p.id, p.frame.target, p.writer, now, frames, size, fulls, head.want
+            if rules.remove_what_stands_in_the_way and self.last(data.full) >= p.id:
+                data.full, fulls = Stream(), ()
+            data.full.add(p.id, Entry(now, frame.target, p.full, reason))
+            if len(data.full.entries) == 1:
+                fulls = ()
+            if restart and rules.remove_what_stands_in_the_way and self.last(data.delta) >= p.id:
+                data.delta, fulls = Stream(), ()
+            fulls += (Full(p.id, now, head.frames, head.bytes),)
+        data.delta.add(
+            p.id, Entry(now, frame.target, None if restart else p.delta, reason if restart else None)
+        )
+        data.head = Head(
+            claim=max(head.claim, p.id[0]),
+            id=p.id,
+            digest=frame.target,
+            writer=p.writer,
+            time=now,
+            frames=head.frames + 1,
+            bytes=head.bytes + sum(part.size for part in (p.delta, p.full) if part is not None),
+            fulls=fulls,
+            want=head.want if p.full is None else None,
         )
         if p.full is not None:
-            head = replace(head, want=None, fulls=self.retained(head))
-            lowest = head.fulls[0].id if self.rules.trim_at_a_full else (p.id[0], max(p.id[1] - 3, 0))
-            data.full.trim(lowest)
-            data.delta.trim(lowest)
-        data.head = head
+            self.trim(data, restart=restart)
 
-    def retained(self, head: Head) -> tuple[Full, ...]:
-        fulls, limits = list(head.fulls), self.settings
+    def trim(self, data: Data, *, restart: bool) -> None:
+        head, limits = data.head, self.settings
+        assert head is not None
+        assert head.id is not None
+        fulls = list(head.fulls)
+        share = limits.retained_fulls + 1
+        most = limits.history_frames - limits.history_frames // share
         while len(fulls) > limits.retained_fulls:
-            oldest, rest = fulls[0], fulls[1]
-            long_enough = head.time - rest.time >= limits.history
-            too_many = head.frames - oldest.frames > limits.history_frames
-            too_big = head.bytes - oldest.bytes > limits.history_bytes
-            if not (long_enough or too_many or too_big):
+            frames = head.frames - fulls[0].frames
+            size = head.bytes - fulls[0].bytes
+            fits = frames <= most
+            fits = fits and size <= limits.history_bytes - limits.history_bytes // share
+            if fits and head.time - fulls[1].time < limits.history:
                 break
             fulls.pop(0)
-        return tuple(fulls)
-
-    def newest_time(self, data: Data) -> int:
-        """`t` of the entry before, which the head knows, or else the streams."""
-        if data.head is not None and data.head.id is not None:
-            return data.head.time
-        entries = [*data.full.entries.values(), *data.delta.entries.values()]
-        return max((e.time for e in entries if e.time is not None), default=0)
-
-    @staticmethod
-    def newest_written(stream: Stream) -> Id:
-        """The newest entry that looks like a writer's."""
-        ours = (
-            at for at, entry in stream.entries.items() if entry.time is not None and at[0] < HIGHEST_EPOCH
-        )
-        return max(ours, default=ZERO)
+        data.head = replace(head, fulls=tuple(fulls))
+        # A healthy follower may still need what is before a checkpoint that is the only full frame.
+        if restart or len(fulls) > 1 or len(data.delta.entries) > most:
+            lowest = fulls[0].id if self.rules.trim_at_a_full else (head.id[0], max(head.id[1] - 3, 0))
+            data.full.trim(lowest)
+            data.delta.trim(lowest)

@@ -3,11 +3,13 @@ whoever runs them decides what happens in between."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
 from snapshot_model import (
+    ZERO,
     Claim,
     Command,
     Entry,
@@ -29,7 +31,11 @@ from snapshot_model import (
 )
 
 # What a command is answered with is known only where it is sent.
-Steps = Generator[Command, Any, None]
+Steps = Generator[Command, Any, object]
+# A full frame in the place of a delta: nothing is missed.
+IN_PLACE = ("larger",)
+# A reader's wish for a full frame is granted at most once in so many saves.
+BETWEEN_WISHES = 10
 
 # --- a writer
 
@@ -43,56 +49,78 @@ class Writer:
         self.sequence = 0
         self.state: int | None = None
         self.superseded = False
-        self.sure = True
+        self.in_doubt = False
+        self.published = False
         self.last_full: int | None = None
-        self.deltas = 0
+        self.frames = 0
         self.want = False
-        self.saves_since_wanted = 10**9
+        self.saves_since_wanted = BETWEEN_WISHES
 
-    def save(self, state: int, now: int, *, large: bool = False) -> Steps:
-        """Ends when the save has succeeded; raises NoReplyError, or sets `superseded`.
+    def save(
+        self, state: int, now: int, *, forced: bool = False, large: bool = False
+    ) -> Generator[Command, Any, str | None]:
+        """Ends with the reason for a full frame when the save has succeeded; raises NoReplyError, or sets
+        `superseded`.
 
         `large`: a delta would be no smaller than a full frame.
         """
         if self.epoch is None:
             self.epoch = yield Claim()
         assert self.epoch is not None
-        if self.rules.number_every_attempt or self.sure:
+        if self.rules.number_every_attempt or not self.in_doubt:
             self.sequence += 1
         at, before = (self.epoch, self.sequence), self.state
+        full = Frame(at, None, digest(state), state)
         delta = None
         if before is not None:
             delta = Frame(at, digest(before), digest(state), state - before)
-        full = Frame(at, None, digest(state), state)
-        reason = "first" if delta is None else "larger" if large else self.checkpoint(now)
-        if reason == "larger":
-            delta = None
-        sure, self.sure, self.state = self.sure, False, state
-        self.deltas += 1  # when it is sent: an answer may never come
+        reason = "first" if delta is None else self.due(now, forced=forced)
+        if large and delta is not None and reason is None:
+            delta, reason = None, "larger"
+        if self.in_doubt and delta is None:
+            reason = "unsure"
+        doubt, self.in_doubt, self.state = self.in_doubt, True, state
+        self.sent(now, full=reason is not None)
         answer = yield Publish(at, self.name, delta, full if reason else None, reason)
         if isinstance(answer, NeedFull):
-            reason = answer.reason if sure or answer.reason != "behind" else "unsure"
-            answer = yield Publish(at, self.name, delta, full, reason)
+            reason = answer.reason
+            if reason == "behind" and doubt:
+                reason = "unsure"
+            elif reason == "head_lost" and not self.published:
+                reason = "first"
+            self.sent(now, full=True)
+            answer = yield Publish(at, self.name, None, full, reason)
+        self.in_doubt = False
         if isinstance(answer, Superseded):
             self.superseded = True
-            return
+            return None
         assert isinstance(answer, Published)
-        self.sure = True
-        self.saves_since_wanted += 1
+        self.published = True
         if reason is not None:
-            self.last_full, self.deltas = now, 0
-        if reason == "wanted":
-            self.saves_since_wanted = 0
-        self.want = answer.want
+            if self.want:
+                self.saves_since_wanted = 0
+            self.want = False
+        self.want = self.want or answer.want
+        self.saves_since_wanted += 1
+        return answer.reason if reason else None
 
-    def checkpoint(self, now: int) -> str | None:
-        limits = self.settings
-        if self.rules.answer_want and self.want and self.saves_since_wanted >= 10:
-            return "wanted"
-        if self.last_full is None or abs(now - self.last_full) >= limits.interval:
+    def sent(self, now: int, *, full: bool) -> None:
+        """It counts from here on: an answer may never come."""
+        if full:
+            self.last_full, self.frames = now, 0
+        else:
+            self.frames += 1
+
+    def due(self, now: int, *, forced: bool) -> str | None:
+        """Why a full frame goes beside the delta."""
+        if forced:
+            return "forced"
+        if self.last_full is None or abs(now - self.last_full) >= self.settings.interval:
             return "interval"
-        share = min(limits.history_frames, limits.history_bytes) / (limits.retained_fulls + 1)
-        return "chain" if self.deltas + 1 >= share else None
+        if self.rules.answer_want and self.want and self.saves_since_wanted >= BETWEEN_WISHES:
+            return "wanted"
+        share = self.settings.history_frames // (self.settings.retained_fulls + 1)
+        return "chain" if self.frames + 2 > share else None
 
 
 # --- a reader
@@ -116,35 +144,36 @@ class Reader:
         self.state = 0
         self.updates: list[Update] = []
         self.waiting = False  # nothing to do until something happens
+        # The last entry that was read, and the one at which the last way ended.
+        self.cursor = ZERO
+        self.refused = ZERO
 
     def follow(self) -> Steps:
         why: str | None = "start"
         while True:
-            try:
-                if why is not None:
-                    why = yield from self.start(why)
-                else:
-                    why = yield from self.read()
-            except NoReplyError:
-                pass
+            with contextlib.suppress(NoReplyError):
+                why = (yield from self.read()) if why is None else (yield from self.start(why))
 
     def read(self) -> Generator[Command, Any, str | None]:
         """One XREAD; returns why it must start again, if it must."""
-        assert self.at is not None
-        entries = yield ReadDeltas(self.at)
+        entries = yield ReadDeltas(self.cursor)
         if not entries and self.rules.compare_head_when_silent:
             head: Head | None = yield ReadHead()
             if self.elsewhere(head):
                 if self.rules.read_once_more:
-                    entries = yield ReadDeltas(self.at)
+                    entries = yield ReadDeltas(self.cursor)
                 if not entries:
                     return "head"
         self.waiting = not entries
         for at, entry in entries:
-            state = self.apply(self.at, self.state, at, entry)
+            self.cursor = at
+            assert self.at is not None
+            if at <= self.at:
+                continue
+            state = yield from self.step(self.at, self.state, at, entry)
             if state is None:
                 return entry.reason or "gap"
-            self.move(at, state, None)
+            self.move(at, state, entry.reason)
         return None
 
     def elsewhere(self, head: Head | None) -> bool:
@@ -152,18 +181,27 @@ class Reader:
             return False
         return (head.id, head.digest) != (self.at, digest(self.state))
 
-    def apply(self, at: Id, state: int, next_at: Id, entry: Entry) -> int | None:
+    def step(self, at: Id, state: int, next_at: Id, entry: Entry) -> Generator[Command, Any, int | None]:
         """The state after the entry, None if it does not follow."""
+        if entry.reason in IN_PLACE and next_at == (at[0], at[1] + 1):
+            found = yield ReadFull((next_at[0], next_at[1] + 1))
+            return self.whole(*found) if found is not None and found[0] == next_at else None
         frame = entry.frame
-        if entry.time is None or frame is None or frame.damaged or frame.base is None:
+        if frame is None or frame.damaged or frame.base is None:
             return None
         if self.rules.check_header and frame.id != next_at:
             return None
         result = state + frame.content
-        follows = (
-            next_at == (at[0], at[1] + 1) and frame.base == digest(state) and frame.target == digest(result)
-        )
+        fits = frame.base == digest(state) and frame.target == digest(result)
+        follows = fits and next_at == (at[0], at[1] + 1)
         return result if follows or not self.rules.check_chain else None
+
+    def whole(self, at: Id, entry: Entry) -> int | None:
+        """The state of a full frame, None if it cannot be read."""
+        frame = entry.frame
+        if frame is None or frame.damaged or (frame.id != at and self.rules.check_header):
+            return None
+        return frame.content
 
     def start(self, why: str) -> Generator[Command, Any, str | None]:
         """Where `why` comes back it did not work out, and must be tried again when something has happened."""
@@ -171,52 +209,46 @@ class Reader:
         if head is None or head.id is None:
             self.waiting = True
             return why
-        found, bad = yield from self.newest_full()
-        if found is not None:
-            at, state = found
-            at, state, unread = yield from self.to_the_end(at, state)
-            bad = unread or bad
-            reached = at > head.id or (at == head.id and digest(state) == head.digest)
-            if reached or not self.rules.reach_the_head:
-                # What stands behind the head is nobody's; reading it again and again would be no use.
-                self.waiting = unread is not None
-                if (at, state) != (self.at, self.state) or not self.updates:
-                    self.move(at, state, why)
-                return None
+        bad: Id | None = None
+        before: Id | None = None
+        while (found := (yield ReadFull(before))) is not None:
+            before, entry = found
+            assert before is not None
+            state = self.whole(before, entry)
+            if state is not None:
+                at, state = yield from self.to_the_end(before, state)
+                reached = at > head.id or (at == head.id and digest(state) == head.digest)
+                if reached or not self.rules.reach_the_head:
+                    if (at, state) != (self.at, self.state) or not self.updates:
+                        self.move(at, state, why)
+                    return None
+                bad = bad or self.refused
+            bad = bad or before
         again: Head | None = yield ReadHead()
-        if again == head:
-            yield Want(bad or head.id)
+        if again == head and bad is not None:
+            yield Want(bad)
         self.waiting = again == head
         return why
 
-    def newest_full(self) -> Generator[Command, Any, tuple[tuple[Id, int] | None, Id | None]]:
-        """The newest full frame that can be read, and the newest that cannot."""
-        before, bad = None, None
-        while True:
-            found = yield ReadFull(before)
-            if found is None:
-                return None, bad
-            before, entry = found
-            frame = entry.frame
-            right = frame is not None and (frame.id == before or not self.rules.check_header)
-            if right and frame is not None and not frame.damaged:
-                return (before, frame.content), bad
-            bad = bad or before
-
-    def to_the_end(self, at: Id, state: int) -> Generator[Command, Any, tuple[Id, int, Id | None]]:
-        """Where the deltas lead, and the first that cannot be applied."""
+    def to_the_end(self, at: Id, state: int) -> Generator[Command, Any, tuple[Id, int]]:
+        """Where the deltas lead. The entry at which they end is read again, but not a third time."""
+        seen, self.cursor = self.cursor, at
         while True:
             entries = yield ReadDeltas(at)
             if not entries:
-                return at, state, None
+                return at, state
             for next_at, entry in entries:
-                result = self.apply(at, state, next_at, entry)
+                result = yield from self.step(at, state, next_at, entry)
                 if result is None:
-                    return at, state, next_at
+                    if next_at == self.refused:
+                        self.cursor = max(next_at, seen)
+                    self.refused = next_at
+                    return at, state
                 at, state = next_at, result
+                self.cursor = at
 
     def move(self, at: Id, state: int, why: str | None) -> None:
         self.at, self.state = at, state
         self.waiting = False
-        resynced = why is not None and bool(self.updates)
+        resynced = why is not None and why not in IN_PLACE and bool(self.updates)
         self.updates.append(Update(at, state, resynced, why))

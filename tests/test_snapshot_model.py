@@ -81,7 +81,7 @@ def test_the_runs_get_everywhere() -> None:
             if isinstance(command, Publish):
                 answers.add(type(reply).__name__)
                 if isinstance(reply, Published):
-                    reasons.add(command.reason)
+                    reasons.add(reply.reason)
             return reply
 
     for seed in range(60):
