@@ -106,7 +106,9 @@ async def test_the_saving_task_is_cancelled_at_every_await(
 async def test_a_save_is_ended_while_its_frame_is_made(server: Server) -> None:
     """The thread cannot be stopped, and the next save does not wait for it."""
     async with Stage(server.client, level=22) as stage:
-        stage.oracle.markets["big"] = Market("big", symbols=10_000)
+        market = stage.oracle.markets["big"] = Market("big", symbols=10_000)
+        # Made before, so that the second save comes while the first frame is being made.
+        market.state(10)
         writer = await stage.writer("big")
         await writer.save()
         follower = await stage.follow()

@@ -165,12 +165,14 @@ async def test_readers_start_while_the_writer_trims(server: Server) -> None:
         await stage.recover(writer)
 
 
-@pytest.mark.parametrize("nth", range(1, 11))
+@pytest.mark.parametrize("nth", range(1, 7))
 async def test_all_is_trimmed_between_two_commands_of_a_reader(server: Server, nth: int) -> None:
     """What it had found has gone when it reads on: it looks again."""
     async with Proxy(server.port) as proxy, staged(server.client, **SHORT) as (stage, writer):
         client = client_of(proxy)
         reader = await stage.reader(client)
+        # The newest full frame alone is not the newest state.
+        assert (await writer.save())["type"] == "delta"
         await client.ping()
         held = proxy.plan("hold", nth)
         reading = asyncio.create_task(reader.latest())
