@@ -38,6 +38,7 @@ from snapdelta.errors import (
     WriterSupersededError,
 )
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader, Update
+from snapshot_helpers import LIMIT
 from snapshot_model import Id, NoReplyError, Settings
 from snapshot_model_ends import BETWEEN_WISHES, Writer
 from snapshot_twin import Fate, Key, Twin, some_id
@@ -162,7 +163,7 @@ class Snapshots(RuleBasedStateMachine):
             await follower.stop()
         for manager in list(self.managers):
             await self.close(manager)
-        self.proxy.clear()
+        self.drop_what_is_held()
         await self.proxy.refuse()
         await self.proxy.cut()
 
@@ -407,8 +408,7 @@ class Snapshots(RuleBasedStateMachine):
     async def heal(self) -> None:
         """No faults any more; a reader joins; two saves later everybody is on the newest state."""
         self.fault()
-        self.proxy.clear()
-        self.twin.held.clear()
+        self.drop_what_is_held()
         for follower in self.followers:
             follower.open.set()
         await self.add_follower()
@@ -435,6 +435,11 @@ class Snapshots(RuleBasedStateMachine):
         self.check_update(late)
         assert (late.epoch, late.sequence) == self.twin.newest
         await self.see()
+
+    def drop_what_is_held(self) -> None:
+        if self.twin.held:
+            self.held.drop()
+            self.twin.held.clear()
 
     # --- managers and the network
 
@@ -500,7 +505,8 @@ class Snapshots(RuleBasedStateMachine):
         async def deliver() -> None:
             self.fault()
             self.held.deliver()
-            await self.held.done.wait()
+            async with asyncio.timeout(LIMIT):
+                await self.held.done.wait()
             self.twin.deliver()
             await self.see()
 
@@ -578,6 +584,7 @@ class Snapshots(RuleBasedStateMachine):
     def restart_empty(self) -> None:
         async def restart() -> None:
             self.fault()
+            self.drop_what_is_held()
             self.server.restart(empty=True)
             self.twin.reconnect()
             self.twin.lose("full", "delta", "head")
