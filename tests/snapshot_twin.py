@@ -125,8 +125,10 @@ class Twin:
 
     def _is_checkpoint(self, at: Id) -> bool | None:
         """Whether the real save of this id has a full frame beside its delta; None: it was not written so."""
-        both = [self._real.xrange(key, _text(at), _text(at)) for key in (self._keys.delta, self._keys.full)]
-        delta, full = both
+        keys = self._keys.delta, self._keys.full
+        if any(self._real.type(key) != b"stream" for key in keys):
+            return None
+        delta, full = (self._real.xrange(key, _text(at), _text(at)) for key in keys)
         if not delta or b"f" not in delta[0][1]:
             return None
         return bool(full)
