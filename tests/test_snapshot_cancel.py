@@ -13,8 +13,9 @@ from proxy import Proxy
 from servers import Server
 from snapdelta.errors import SnapshotBusyError, SnapshotClosedError, SnapshotError
 from snapdelta.snapshot_manager import SnapshotManager
-from snapshot_helpers import CancelAt, Stage, client_of, keys_of, staged
+from snapshot_helpers import CancelAt, Stage, client_of, keys_of, on_one_server, staged
 from snapshot_market import Market
+from stream_helpers import until
 
 # More suspensions than anything here has.
 ENOUGH = 300
@@ -99,6 +100,24 @@ async def test_the_saving_task_is_cancelled_at_every_await(
             await stage.recover(writer)
         assert nth > 2
         assert stage.resyncs <= {"takeover", "unsure"}
+
+
+@on_one_server
+async def test_a_save_is_ended_while_its_frame_is_made(server: Server) -> None:
+    """The thread cannot be stopped, and the next save does not wait for it."""
+    async with Stage(server.client, level=22) as stage:
+        stage.oracle.markets["big"] = Market("big", symbols=10_000)
+        writer = await stage.writer("big")
+        await writer.save()
+        follower = await stage.follow()
+        saving = asyncio.create_task(writer.save(force_full=True))
+        await until(lambda: bool(_tasks_of("snapdelta-save-")))
+        for task in _tasks_of("snapdelta-save-"):
+            task.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
+        await writer.save()
+        await stage.recover(writer)
+        assert set(follower.resyncs) <= {"unsure", "behind"}
 
 
 async def test_latest_is_cancelled_at_every_await(server: Server) -> None:
@@ -230,6 +249,10 @@ async def test_closed_twice_and_before_the_first_save(server: Server) -> None:
             await manager.save_snapshot(Market().next())
         assert await redis.ping(), "the client is the caller's, and stays open"
         assert await redis.dbsize() == 0
+
+
+def _tasks_of(name: str) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if task.get_name().startswith(name)]
 
 
 def _uncancel() -> None:

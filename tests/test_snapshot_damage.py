@@ -193,6 +193,23 @@ async def test_foreign_entries_between_ours(server: Server, part: str) -> None:
         assert server.execute("XLEN", KEYS.full) < 40
 
 
+@pytest.mark.parametrize("entry_id", ["*", f"{LARGEST_EPOCH - 1}-1"])
+@pytest.mark.parametrize("count", [1, 100])
+async def test_foreign_entries_are_nobodys_later_writer(server: Server, entry_id: str, count: int) -> None:
+    """Not even where the head is lost, and only the streams tell of a later one."""
+    async with staged(server.client) as (stage, writer):
+        for key in (KEYS.full, KEYS.delta):
+            for number in range(count):
+                at = entry_id if entry_id == "*" else f"{entry_id}{number:03}"
+                server.execute("XADD", key, at, "event", "not ours")
+        server.execute("DEL", KEYS.head)
+        assert (await writer.save())["reason"] in ("head_lost", "foreign")
+        await stage.recover(writer)
+        other = await stage.writer("B")
+        assert (await other.save())["epoch"] < _now_ms(server) + 3_600_000
+        await stage.recover(other)
+
+
 async def test_a_stream_without_a_head_before_the_first_save(server: Server) -> None:
     """Only foreign entries: nothing to read, and a writer makes its way."""
     for key in (KEYS.full, KEYS.delta):

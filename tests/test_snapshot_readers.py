@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from proxy import Proxy
 from servers import Server
 from snapdelta.errors import SnapshotAccessError, SnapshotDamagedError
 from snapshot_damage import entries, flipped, tamper
-from snapshot_helpers import Stage, Writer, keys_of, staged
+from snapshot_helpers import Stage, Writer, client_of, keys_of, staged
 from stream_helpers import until
 
 KEYS = keys_of()
@@ -162,6 +163,37 @@ async def test_readers_start_while_the_writer_trims(server: Server) -> None:
         running = False
         await writing
         await stage.recover(writer)
+
+
+@pytest.mark.parametrize("nth", range(1, 11))
+async def test_all_is_trimmed_between_two_commands_of_a_reader(server: Server, nth: int) -> None:
+    """What it had found has gone when it reads on: it looks again."""
+    async with Proxy(server.port) as proxy, staged(server.client, **SHORT) as (stage, writer):
+        client = client_of(proxy)
+        reader = await stage.reader(client)
+        await client.ping()
+        held = proxy.plan("hold", nth)
+        reading = asyncio.create_task(reader.latest())
+        await asyncio.wait({reading, asyncio.create_task(held.hit.wait())}, return_when="FIRST_COMPLETED")
+        before = stage.oracle.newest
+        await writer.saves(12)
+        held.deliver()
+        latest = await reading
+        assert latest is not None
+        stage.oracle.check(latest)
+        assert (latest.epoch, latest.sequence) >= before
+        # And one that follows.
+        held = proxy.plan("hold", nth)
+        follower = await stage.follow(client)
+        await held.hit.wait()
+        await writer.saves(12)
+        held.deliver()
+        await stage.together()
+        assert set(follower.resyncs) <= {"gap"}
+        proxy.clear()
+        await stage.recover(writer)
+        await follower.stop()
+        await client.aclose()
 
 
 # --- readers that may only read

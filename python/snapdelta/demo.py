@@ -6,9 +6,6 @@ Needs the extras `cli`, `redis` and `embedded`, and `recordings` to play a file.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -37,20 +34,10 @@ def run(plan: Plan, console: Console) -> int:
     from snapdelta._demo.summary import summary
 
     try:
-        with _terminated_as_interrupted(), Screen(console, plan) as screen:
+        with Screen(console, plan) as screen:
             outcome = play(plan, screen)
     except DemoError as error:
         console.print(f"failed: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print(summary(plan, outcome))
     return 0
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, so that the processes and the server are ended in order."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

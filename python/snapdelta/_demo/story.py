@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -39,7 +40,11 @@ def play(plan: Plan, screen: Screen) -> Outcome:
     """Raises DemoError when something is not as it must be, and EmbeddedServerError."""
     with EmbeddedServer(unix_socket=True) as server:
         screen.event(f"{server.binary.name} is up")
-        return asyncio.run(_Story(plan, screen, server.url).play())
+        try:
+            return asyncio.run(_Story(plan, screen, server.url).play())
+        except asyncio.CancelledError:
+            # By SIGTERM; what Ctrl-C does.
+            raise KeyboardInterrupt from None
 
 
 class _Story:
@@ -52,6 +57,9 @@ class _Story:
 
     async def play(self) -> Outcome:
         plan, judge, screen = self._plan, self._judge, self._screen
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with self._cast:
             await self._start_reader(READER, [1, plan.resumed_at])
             await self._until(lambda: READER in judge.ready)
