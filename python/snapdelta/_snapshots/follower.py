@@ -29,6 +29,8 @@ PAGE = 16
 # Full frames that are tried, newest first, and starts, as the writer may trim what is being read.
 _FULLS_TRIED = 4
 _STARTS = 3
+# How long a comparison of the clocks holds, in seconds.
+_CLOCK_LIFE = 60.0
 # A full frame stands in the place of a delta: nothing was missed.
 _IN_PLACE = ("larger", "unproven")
 
@@ -63,8 +65,11 @@ class Follower:
         self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
-        # The server's clock less ours, in seconds.
+        # The server's clock less our monotonic one, in seconds, and when to ask again.
         self._clock_offset = 0.0
+        self._ask_time_at = 0.0
+        # The entry that the log has last complained of.
+        self._complained: Place | None = None
 
     # --- to the newest state
 
@@ -83,6 +88,7 @@ class Follower:
             self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, block))
             if not self._entries:
                 await self._check_head()
+        await self._ask_time()
         return self._has_news()
 
     async def catch_up(self) -> bool:
@@ -106,6 +112,7 @@ class Follower:
             else:
                 self._lose("head")
         if not self.lost or await self._start():
+            await self._ask_time()
             return True
         if await self._commands.head() is None:
             return False
@@ -118,7 +125,6 @@ class Follower:
         """Nothing new has come: see whether we are where the head is. If not, there are entries, or we are
         lost."""
         head = await self._commands.head()
-        await self._ask_time()
         if head is not None and not self._matches(head):
             # A save between the two questions, or a stream that was made anew.
             self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
@@ -134,7 +140,8 @@ class Follower:
             if head is None or head == before:
                 break
             before = head
-            end = "+"
+            # What stands behind the head was not accepted.
+            end = str(head.place)
             for _ in range(_FULLS_TRIED):
                 full = await self._commands.full_before(end)
                 if full is None:
@@ -144,7 +151,6 @@ class Follower:
                     await self._go_along(head.place)
                     if self._reached(head):
                         self._found()
-                        await self._ask_time()
                         return True
                     damaged = self._refused
                 damaged = damaged or full.place
@@ -255,7 +261,9 @@ class Follower:
             if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
                 error, LimitExceededError
             ):
-                log.warning(said)
+                if entry.place != self._complained:
+                    self._complained = entry.place
+                    log.warning(said)
                 problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
                 self._lose(problem)
                 return problem
@@ -297,7 +305,12 @@ class Follower:
         return self.at is not None and (self.at.place > head.place or self._matches(head))
 
     async def _ask_time(self) -> None:
-        self._clock_offset = await self._commands.time_ms(self._commands.keys.head) / 1000 - time.time()
+        """Compare the clocks, once a minute; the monotonic one, as the wall's may be set."""
+        if time.monotonic() >= self._ask_time_at:
+            self._clock_offset = (
+                await self._commands.time_ms(self._commands.keys.head) / 1000 - time.monotonic()
+            )
+            self._ask_time_at = time.monotonic() + _CLOCK_LIFE
 
     async def update(self) -> Update:
         """Where we are, and what has changed since the last update."""
@@ -315,7 +328,7 @@ class Follower:
             sequence=at.place.sequence,
             digest=at.digest,
             timestamp=at.time / 1000,
-            lag=max(0.0, time.time() + self._clock_offset - at.time / 1000),
+            lag=max(0.0, time.monotonic() + self._clock_offset - at.time / 1000),
             resynced=reason is not None and reason not in _IN_PLACE and shown is not None,
             reason=reason,
         )
