@@ -82,7 +82,7 @@ async def test_nobody_is_on_the_server_while_it_is_down(fresh_server: Callable[.
         with pytest.raises(SnapshotUnavailableError):
             await writer.save()
         with pytest.raises(SnapshotUnavailableError):
-            await (await stage.reader()).latest()
+            await stage.reader().latest()
         server.start()
         await stage.recover(writer)
 
@@ -133,7 +133,7 @@ async def test_keys_deleted_and_nothing_saved_afterwards(server: Server) -> None
     """Without a head there is nothing to go by; who follows waits, and a new writer is welcome."""
     async with staged(server.client) as (stage, _):
         server.execute("DEL", *KEYS)
-        assert await (await stage.reader()).latest() is None
+        assert await stage.reader().latest() is None
         other = await stage.writer("B")
         assert (await other.save())["reason"] == "first"
         await stage.recover(other)
@@ -220,8 +220,7 @@ async def test_readers_follow_on_a_replica(kind: str, fresh_server: Callable[...
     master, replica = fresh_server(kind), fresh_server(kind)
     async with staged(master.client) as (stage, writer):
         replica.replicate(master)
-        replica_client = replica.client()
-        follower = await stage.follow(replica_client)
+        follower = await stage.follow(stage.own(replica.client()))
         await writer.saves(10)
         await stage.together()
         # The link is cut, and the master goes on alone for a time.
@@ -231,7 +230,6 @@ async def test_readers_follow_on_a_replica(kind: str, fresh_server: Callable[...
         await writer.saves(2)
         await stage.together()
         assert not follower.resyncs
-        await replica_client.aclose()
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -270,7 +268,7 @@ async def test_another_type_at_a_key(server: Server, part: str) -> None:
             with pytest.raises(SnapshotTypeError, match=key.replace("{", r"\{").replace("}", r"\}")):
                 await writer.save()
         with pytest.raises(SnapshotTypeError, match=part):
-            await (await stage.reader()).latest()
+            await stage.reader().latest()
         if part != "full":
             # Who follows does not look at the full frames.
             error = await stage.followers.pop().fails()

@@ -142,7 +142,7 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
         async with Proxy(server.port) as proxy, Stage(server.client) as stage:
             follower = await stage.follow()
             fault = proxy.plan(kind, nth)
-            client = client_of(proxy, retries=retries)
+            client = stage.own(client_of(proxy, retries=retries))
             writer = await stage.writer(client=client)
             failed = await _saves_of(writer, 8)
             assert fault.done.is_set()
@@ -153,7 +153,6 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
                 # What was written and not confirmed is followed by a delta.
                 assert not follower.resyncs
             assert set(follower.resyncs) <= {"unsure"}
-            await client.aclose()
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
@@ -161,19 +160,18 @@ async def test_replies_are_swallowed(server: Server, nth: int) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.2) as stage:
         follower = await stage.follow()
         fault = proxy.plan("swallow", nth, "EVAL")
-        client = client_of(proxy)
+        client = stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         failed = await _saves_of(writer, 6)
         assert fault.done.is_set()
         assert [type(error) for error in failed] == [SnapshotUnavailableError]
         await stage.recover(writer)
         assert set(follower.resyncs) <= {"unsure"}
-        await client.aclose()
 
 
 async def test_connections_are_refused_for_a_time(server: Server) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
-        client, reading = client_of(proxy), client_of(proxy)
+        client, reading = stage.own(client_of(proxy)), stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         follower = await stage.follow(reading)
         await writer.saves(3)
@@ -186,8 +184,6 @@ async def test_connections_are_refused_for_a_time(server: Server) -> None:
         await proxy.accept()
         await stage.recover(writer)
         assert follower.resyncs == ["unsure"]
-        await client.aclose()
-        await reading.aclose()
 
 
 @on_one_server
@@ -197,9 +193,9 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
     async with staged(server.client) as (stage, writer):
         for nth in range(1, 13):
             async with Proxy(server.port) as proxy:
-                client = client_of(proxy, retries=False, socket_timeout=0.3)
+                client = stage.own(client_of(proxy, retries=False, socket_timeout=0.3))
                 fault = proxy.plan(kind, nth)
-                reader = await stage.reader(client)
+                reader = stage.reader(client)
                 follower = await stage.follow(client)
                 async with asyncio.timeout(LIMIT):
                     while not fault.done.is_set():
@@ -212,7 +208,6 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
                 assert (latest.epoch, latest.sequence) == stage.oracle.newest
                 stage.followers.remove(follower)
                 await follower.stop()
-                await client.aclose()
 
 
 # --- commands that come late
@@ -225,7 +220,7 @@ async def test_a_save_arrives_after_its_writer_has_given_up(
 ) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
         follower = await stage.follow()
-        client = client_of(proxy, retries=False)
+        client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
         held = proxy.plan("hold", nth, "EVAL")
         failed = await _saves_of(writer, nth - 1)
@@ -241,12 +236,11 @@ async def test_a_save_arrives_after_its_writer_has_given_up(
             assert b"SUPERSEDED" in held.reply
         await stage.recover(writer)
         assert not before_the_next or not follower.resyncs
-        await client.aclose()
 
 
 async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
-        client = client_of(proxy, retries=False)
+        client = stage.own(client_of(proxy, retries=False))
         old = await stage.writer("A", client, command_timeout=LIMIT)
         await stage.follow()
         await old.saves(3)
@@ -264,7 +258,6 @@ async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> N
         with pytest.raises(WriterSupersededError):
             await old.save()
         assert stage.resyncs == {"takeover"}
-        await client.aclose()
 
 
 async def test_an_old_writer_wakes_up(server: Server) -> None:
@@ -318,7 +311,7 @@ async def test_the_head_names_another_writer(server: Server) -> None:
 async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None:
     """A restart held back, and delivered when a later save is there: it is not one more restart."""
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
-        client = client_of(proxy, retries=False)
+        client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
         follower = await stage.follow()
         await writer.saves(2)
@@ -334,7 +327,6 @@ async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None
         assert b"SUPERSEDED" in held.reply
         await stage.recover(writer)
         assert follower.resyncs == ["head_lost"]
-        await client.aclose()
 
 
 async def test_writers_that_start_together(server: Server) -> None:
