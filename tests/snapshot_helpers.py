@@ -243,6 +243,7 @@ class Stage:
     def __init__(self, connect: Callable[[], AsyncClient], name: str = "default", **settings: Any) -> None:
         self.oracle = Oracle()
         self.followers: list[Follower] = []
+        self.clients = 0
         self.name = name
         self._connect = connect
         self._settings = {"command_timeout": COMMAND_TIMEOUT, **settings}
@@ -260,6 +261,7 @@ class Stage:
 
     def own(self, client: AsyncClient) -> AsyncClient:
         """Close it at the end."""
+        self.clients += 1
         self._stack.push_async_callback(client.aclose)
         return client
 

@@ -19,7 +19,7 @@ from snapdelta.errors import (
     SnapshotTypeError,
     SnapshotUnavailableError,
 )
-from snapshot_helpers import LIMIT, Stage, client_of, keys_of, staged
+from snapshot_helpers import LIMIT, Stage, Writer, client_of, keys_of, staged
 from stream_helpers import until
 
 KEYS = keys_of()
@@ -70,6 +70,32 @@ async def test_a_save_waits_for_a_server_that_comes_back_soon(fresh_server: Call
         assert (await saving)["type"] == "delta"
         await stage.recover(writer)
         assert not stage.resyncs
+
+
+async def test_the_server_is_killed_again_and_again_under_load(fresh_server: Callable[..., Server]) -> None:
+    """Whatever it had confirmed is there after every restart."""
+    server = fresh_server(persist=True)
+    async with staged(server.client, followers=2) as (stage, writer):
+        for _ in range(3):
+            saving = asyncio.create_task(_saves_until_it_fails(writer))
+            await asyncio.sleep(0.1)
+            server.kill()
+            with pytest.raises(SnapshotUnavailableError):
+                await saving
+            confirmed = stage.oracle.newest
+            server.start()
+            latest = await stage.reader().latest()
+            assert latest is not None
+            stage.oracle.check(latest)
+            # What was on its way may be there as well.
+            assert (latest.epoch, latest.sequence) in (confirmed, (confirmed[0], confirmed[1] + 1))
+            await stage.recover(writer)
+        assert stage.resyncs <= {"unsure"}
+
+
+async def _saves_until_it_fails(writer: Writer) -> None:
+    while True:
+        await writer.save()
 
 
 async def test_nobody_is_on_the_server_while_it_is_down(fresh_server: Callable[..., Server]) -> None:

@@ -19,7 +19,7 @@ from snapshot_helpers import LIMIT, Stage, Writer, client_of, keys_of, on_one_se
 from snapshot_market import Market
 
 # Set-up of a connection, claim, and the first saves: the commands of a new writer, and some more.
-COMMANDS = range(1, 13)
+COMMANDS = range(1, 11)
 
 
 # --- a process that is killed
@@ -80,24 +80,25 @@ async def writing(
 
 @on_one_server
 @pytest.mark.parametrize("nth", COMMANDS)
-@pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "is-lost"])
-async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int, arrives: bool) -> None:
-    """With its nth command on the way, which arrives after the next writer's first save or never."""
+@pytest.mark.parametrize("fate", ["lost", "late", "very-late", "answered"])
+async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int, fate: str) -> None:
+    """With its nth command on the way: lost, there before or after the next writer's first save, or carried
+    out and not answered."""
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
         follower = await stage.follow()
-        held = proxy.plan("hold", nth)
+        fault = proxy.plan("swallow" if fate == "answered" else "hold", nth)
         async with writing(stage, proxy.port, "A") as process:
             async with asyncio.timeout(LIMIT):
-                await held.hit.wait()
+                await (fault.done if fate == "answered" else fault.hit).wait()
             await process.kill()
         next_writer = await stage.writer("B")
-        if arrives and nth % 2:
-            held.deliver()
-            await held.done.wait()
+        if fate == "late":
+            fault.deliver()
+            await fault.done.wait()
         await next_writer.save()
-        if arrives:
-            held.deliver()
-            await held.done.wait()
+        if fate == "very-late":
+            fault.deliver()
+            await fault.done.wait()
         await stage.recover(next_writer)
         assert set(follower.resyncs) <= {"takeover", "first"}
 
