@@ -218,7 +218,7 @@ class Follower:
                 assert position == (before.id[0], before.id[1] + 1), (
                     f"{position} after {before.id}, not resynced"
                 )
-                assert update.reason is None
+                assert update.reason in (None, "larger", "unproven")
             assert update.timestamp >= before.timestamp or update.resynced
         else:
             assert (update.resynced, update.reason) == (False, "start")
@@ -388,7 +388,7 @@ class CancelAt:
                 if self.suspensions == self._nth:
                     task = asyncio.current_task()
                     assert task is not None
-                    task.cancel()
+                    task.cancel("by a test")
                 try:
                     got = yield waits_for
                 except BaseException as error:  # noqa: BLE001  # handed to the one that is driven, whatever it is

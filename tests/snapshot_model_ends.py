@@ -57,12 +57,19 @@ class Writer:
         self.saves_since_wanted = BETWEEN_WISHES
 
     def save(
-        self, state: int, now: int, *, forced: bool = False, large: bool = False
+        self,
+        state: int,
+        now: int,
+        *,
+        forced: bool = False,
+        large: bool = False,
+        checkpoint: bool | None = None,
     ) -> Generator[Command, Any, str | None]:
         """Ends with the reason for a full frame when the save has succeeded; raises NoReplyError, or sets
         `superseded`.
 
-        `large`: a delta would be no smaller than a full frame.
+        `large`: a delta would be no smaller than a full frame. `checkpoint`: whether a full frame goes beside
+        the delta, where that is not for the model to say.
         """
         if self.epoch is None:
             self.epoch = yield Claim()
@@ -75,6 +82,8 @@ class Writer:
         if before is not None:
             delta = Frame(at, digest(before), digest(state), state - before)
         reason = "first" if delta is None else self.due(now, forced=forced)
+        if checkpoint is not None and delta is not None:
+            reason = "wanted" if checkpoint else None
         if large and delta is not None and reason is None:
             delta, reason = None, "larger"
         if self.in_doubt and delta is None:
@@ -144,7 +153,7 @@ class Reader:
         self.state = 0
         self.updates: list[Update] = []
         self.waiting = False  # nothing to do until something happens
-        # The last entry that was read, and the one at which the last way ended.
+        # The last entry that was read, and the last that did not fit since one did.
         self.cursor = ZERO
         self.refused = ZERO
 
@@ -172,7 +181,9 @@ class Reader:
                 continue
             state = yield from self.step(self.at, self.state, at, entry)
             if state is None:
+                self.refused = max(at, self.refused)
                 return entry.reason or "gap"
+            self.refused = ZERO
             self.move(at, state, entry.reason)
         return None
 
@@ -231,8 +242,8 @@ class Reader:
         return why
 
     def to_the_end(self, at: Id, state: int) -> Generator[Command, Any, tuple[Id, int]]:
-        """Where the deltas lead. The entry at which they end is read again, but not a third time."""
-        seen, self.cursor = self.cursor, at
+        """Where the deltas lead. Entries that do not fit are read once more, then passed over."""
+        self.cursor = at
         while True:
             entries = yield ReadDeltas(at)
             if not entries:
@@ -240,9 +251,10 @@ class Reader:
             for next_at, entry in entries:
                 result = yield from self.step(at, state, next_at, entry)
                 if result is None:
-                    if next_at == self.refused:
-                        self.cursor = max(next_at, seen)
-                    self.refused = next_at
+                    if next_at <= self.refused:
+                        self.cursor = self.refused
+                    else:
+                        self.refused = next_at
                     return at, state
                 at, state = next_at, result
                 self.cursor = at

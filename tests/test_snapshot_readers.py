@@ -227,7 +227,7 @@ async def test_a_reader_that_may_not_write(server: Server) -> None:
             await writer.save(force_full=True)
             await stage.together()
             assert follower.resyncs == ["damaged"]
-            with pytest.raises(SnapshotAccessError, match="lacks a right"):
+            with pytest.raises(SnapshotAccessError, match=r"the user lacks a right .* docs/snapshots.md"):
                 await (await stage.writer("B", client)).save()
             await follower.stop()
     finally:

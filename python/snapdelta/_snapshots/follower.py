@@ -205,7 +205,7 @@ class Follower:
                 return "gap"
             problem = await self._apply(full)
             if problem is None and not self.lost:
-                self._reason = entry.reason
+                self._reason = self._reason or entry.reason
             return problem
         return await self._apply(entry)
 
