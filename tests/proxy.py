@@ -86,10 +86,8 @@ class Proxy:
         self._faults.append(fault)
         return fault
 
-    def clear(self) -> None:
-        """Forget every fault that is planned; what is held back is dropped."""
-        for fault in self._faults:
-            fault.drop()
+    def forget(self) -> None:
+        """Plan nothing any more; what is held back stays so."""
         self._faults.clear()
 
     async def cut(self) -> None:

@@ -243,6 +243,7 @@ class Stage:
     def __init__(self, connect: Callable[[], AsyncClient], name: str = "default", **settings: Any) -> None:
         self.oracle = Oracle()
         self.followers: list[Follower] = []
+        self.clients = 0
         self.name = name
         self._connect = connect
         self._settings = {"command_timeout": COMMAND_TIMEOUT, **settings}
@@ -258,24 +259,28 @@ class Stage:
         left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("snapdelta-")]
         assert not left, left
 
-    async def client(self) -> AsyncClient:
-        client = self._connect()
+    def own(self, client: AsyncClient) -> AsyncClient:
+        """Close it at the end."""
+        self.clients += 1
         self._stack.push_async_callback(client.aclose)
         return client
+
+    def client(self) -> AsyncClient:
+        return self.own(self._connect())
 
     async def writer(self, name: str = "A", client: AsyncClient | None = None, **settings: Any) -> Writer:
         """A manager that saves a market of its own."""
         market = self.oracle.markets.setdefault(name, Market(name))
-        manager = SnapshotManager(client or await self.client(), **{**self._settings, **settings})
+        manager = SnapshotManager(client or self.client(), **{**self._settings, **settings})
         await self._stack.enter_async_context(manager)
         return Writer(manager, market, self)
 
-    async def reader(self, client: AsyncClient | None = None) -> SnapshotReader:
-        return SnapshotReader(client or await self.client(), self.name, command_timeout=COMMAND_TIMEOUT)
+    def reader(self, client: AsyncClient | None = None) -> SnapshotReader:
+        return SnapshotReader(client or self.client(), self.name, command_timeout=COMMAND_TIMEOUT)
 
     async def follow(self, client: AsyncClient | None = None) -> Follower:
         """A reader that follows from now on."""
-        follower = Follower(await self.reader(client), self.oracle)
+        follower = Follower(self.reader(client), self.oracle)
         self.followers.append(await self._stack.enter_async_context(follower))
         return follower
 
@@ -286,7 +291,7 @@ class Stage:
 
     async def join(self) -> None:
         """Who comes now is on the newest state at once, by either way."""
-        reader = await self.reader()
+        reader = self.reader()
         latest = await reader.latest()
         assert latest is not None
         self.oracle.check(latest)
@@ -298,7 +303,7 @@ class Stage:
     async def nobody_is_misled(self) -> None:
         """Who comes in the middle of a fault is told so, or reads what was saved."""
         try:
-            latest = await (await self.reader()).latest()
+            latest = await (self.reader()).latest()
         except SnapshotError:
             return
         if latest is not None:

@@ -13,7 +13,7 @@ from proxy import Proxy
 from servers import Server
 from snapdelta.errors import SnapshotBusyError, SnapshotClosedError, SnapshotError
 from snapdelta.snapshot_manager import SnapshotManager
-from snapshot_helpers import CancelAt, Stage, client_of, keys_of, on_one_server, staged
+from snapshot_helpers import CancelAt, Stage, check_symbols, client_of, keys_of, on_one_server, staged
 from snapshot_market import Market
 from stream_helpers import until
 
@@ -129,7 +129,7 @@ async def test_latest_is_cancelled_at_every_await(server: Server) -> None:
             nth += 1
             assert nth < ENOUGH
             # A new client: connecting has awaits of its own.
-            reader = await stage.reader()
+            reader = stage.reader()
             reading = CancelAt(reader.latest(), nth)
             try:
                 await reading
@@ -146,31 +146,69 @@ async def test_latest_is_cancelled_at_every_await(server: Server) -> None:
         assert not stage.resyncs
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["first", "next"])
-async def test_follow_is_cancelled_at_every_await(server: Server, waits: bool) -> None:
-    """The first update of a new reader, and the next one of a reader that waits for it."""
+async def test_the_start_of_following_is_cancelled_at_every_await(server: Server) -> None:
+    """The next wait goes on, and has the newest state."""
     async with staged(server.client) as (stage, writer):
         nth = 0
         while True:
             nth += 1
             assert nth < ENOUGH
-            updates = (await stage.reader()).follow()
-            if waits:
-                stage.oracle.check(await anext(updates))
-                await writer.save()
+            # A new client: connecting has awaits of its own.
+            updates = stage.reader().follow()
             reading = CancelAt(anext(updates), nth)
             try:
-                stage.oracle.check(await reading)
+                update = await reading
             except asyncio.CancelledError:
                 _uncancel()
-            await updates.aclose()
+                update = await anext(updates)
+            stage.oracle.check(update)
+            assert (update.epoch, update.sequence, update.reason) == (*stage.oracle.newest, "start")
+            if reading.suspensions < nth:
+                break
+        assert nth > 3
+        await stage.recover(writer)
+        await _no_more_connections_than(server, nth + 10)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["before-the-save", "after-the-save"])
+async def test_a_wait_for_the_next_update_is_cancelled_at_every_await(server: Server, waits: bool) -> None:
+    """No update is lost, none comes twice, and nobody starts again."""
+    async with staged(server.client) as (stage, writer):
+        updates = stage.reader().follow()
+        before = await anext(updates)
+        nth = 0
+        while True:
+            nth += 1
+            assert nth < ENOUGH
+            if not waits:
+                await writer.save()
+            reading = CancelAt(anext(updates), nth)
+            # Where it waits for what does not come, it ends by the cancellation or not at all.
+            task = asyncio.create_task(_awaited(reading))
+            if waits:
+                await asyncio.wait({task}, timeout=0.05)
+                await writer.save()
+            update = await task
+            if update is None:
+                update = await anext(updates)
+            stage.oracle.check(update)
+            assert (update.epoch, update.sequence) == stage.oracle.newest
+            assert (update.resynced, update.reason) == (False, None)
+            check_symbols(update, before.snapshot)
+            before = update
             if reading.suspensions < nth:
                 break
         assert nth > 1
         await stage.recover(writer)
-        assert not stage.resyncs
-        # One of each reader, and those of the others.
-        await _no_more_connections_than(server, nth + 10)
+
+
+async def _awaited(reading: CancelAt) -> Any:
+    """None if it was cancelled."""
+    try:
+        return await reading
+    except asyncio.CancelledError:
+        _uncancel()
+        return None
 
 
 async def test_cancelled_saves_leave_nothing_behind(server: Server) -> None:
@@ -193,7 +231,7 @@ async def test_cancelled_saves_leave_nothing_behind(server: Server) -> None:
 
 async def test_a_third_save_is_refused_and_leaves_no_trace(server: Server) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
-        client = client_of(proxy)
+        client = stage.own(client_of(proxy))
         writer = await stage.writer(client=client, command_timeout=20.0)
         await stage.follow()
         await writer.saves(2)
@@ -210,14 +248,13 @@ async def test_a_third_save_is_refused_and_leaves_no_trace(server: Server) -> No
         assert results[1]["sequence"] == results[0]["sequence"] + 1
         await stage.recover(writer)
         assert not stage.resyncs
-        await client.aclose()
 
 
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool) -> None:
     """Closing ends in bounded time, with or without an answer."""
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
-        client = client_of(proxy)
+        client = stage.own(client_of(proxy))
         writer = await stage.writer("A", client, command_timeout=0.5)
         await stage.follow()
         await writer.saves(2)
@@ -238,7 +275,6 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
         await stage.recover(await stage.writer("B"))
         # The second one may have begun, in doubt about the first.
         assert {"takeover"} <= stage.resyncs <= {"takeover", "unsure"}
-        await client.aclose()
 
 
 async def test_closed_twice_and_before_the_first_save(server: Server) -> None:

@@ -11,7 +11,7 @@ from proxy import Proxy
 from servers import Server
 from snapdelta.errors import SnapshotDamagedError, UnsupportedVersionError, WriterSupersededError
 from snapshot_damage import DAMAGE, entries, tamper
-from snapshot_helpers import LIMIT, Follower, Stage, client_of, keys_of, staged
+from snapshot_helpers import LIMIT, Follower, Stage, client_of, keys_of, on_one_server, staged
 from stream_helpers import until
 
 KEYS = keys_of()
@@ -23,6 +23,7 @@ LARGEST_CLAIM = 2 * LARGEST_EPOCH
 # --- entries that are damaged
 
 
+@on_one_server
 @pytest.mark.parametrize("how", DAMAGE)
 async def test_a_damaged_delta_under_a_follower_and_a_late_reader(server: Server, how: str) -> None:
     async with staged(server.client) as (stage, writer):
@@ -31,7 +32,7 @@ async def test_a_damaged_delta_under_a_follower_and_a_late_reader(server: Server
         await writer.saves(3)
         tamper(server, KEYS.delta, DAMAGE[how], behind=2)
         with pytest.raises(SnapshotDamagedError, match="default"):
-            await (await stage.reader()).latest()
+            await stage.reader().latest()
         follower.resume()
         # Whoever finds it asks for a full frame.
         await until(lambda: server.execute("HGET", KEYS.head, "want") is not None)
@@ -41,6 +42,7 @@ async def test_a_damaged_delta_under_a_follower_and_a_late_reader(server: Server
         assert follower.resyncs[0] in ("damaged", "gap", "wanted")
 
 
+@on_one_server
 @pytest.mark.parametrize("how", DAMAGE)
 async def test_a_damaged_checkpoint_costs_nobody_anything(server: Server, how: str) -> None:
     """Who comes late starts from the full frame before; who follows does not read it."""
@@ -54,6 +56,7 @@ async def test_a_damaged_checkpoint_costs_nobody_anything(server: Server, how: s
         assert not stage.resyncs
 
 
+@on_one_server
 @pytest.mark.parametrize("how", DAMAGE)
 async def test_the_only_full_frame_is_damaged(server: Server, how: str) -> None:
     async with staged(server.client) as (stage, writer):
@@ -63,7 +66,7 @@ async def test_the_only_full_frame_is_damaged(server: Server, how: str) -> None:
             await stage.nobody_is_misled()
         else:
             with pytest.raises(SnapshotDamagedError, match="default"):
-                await (await stage.reader()).latest()
+                await stage.reader().latest()
             assert server.execute("HGET", KEYS.head, "want") is not None
         results = await stage.recover(writer)
         assert {result["reason"] for result in results} & {"wanted", "stream_lost"}
@@ -127,7 +130,7 @@ async def test_a_frame_of_a_newer_format(server: Server, part: str) -> None:
             await writer.save(force_full=True)
         tamper(server, getattr(KEYS, part), lambda fields: {**fields, b"f": at_version(fields[b"f"], 2)})
         with pytest.raises(UnsupportedVersionError, match=r"default.*upgrade snapdelta-rs"):
-            await (await stage.reader()).latest()
+            await stage.reader().latest()
         follower.resume()
         if part == "delta":
             assert isinstance(await follower.fails(), UnsupportedVersionError)
@@ -151,7 +154,7 @@ async def test_a_head_of_a_newer_layout(server: Server) -> None:
                 await each.save()
         assert (entries(server, KEYS.full), entries(server, KEYS.delta)) == before
         with pytest.raises(UnsupportedVersionError, match="upgrade snapdelta-rs"):
-            await (await stage.reader()).latest()
+            await stage.reader().latest()
         assert isinstance(await follower.fails(), UnsupportedVersionError)
         server.execute("HSET", KEYS.head, "layout", 1)
         await stage.follow()
@@ -215,7 +218,7 @@ async def test_a_stream_without_a_head_before_the_first_save(server: Server) -> 
     for key in (KEYS.full, KEYS.delta):
         server.execute("XADD", key, "*", "event", "not ours")
     async with Stage(server.client) as stage:
-        assert await (await stage.reader()).latest() is None
+        assert await stage.reader().latest() is None
         follower = await stage.follow()
         await stage.recover(await stage.writer())
         assert not follower.resyncs
@@ -257,7 +260,7 @@ async def test_claims_of_the_future(server: Server, claim: int) -> None:
     """Each writer takes one more, also where the one before it has published nothing."""
     async with staged(server.client) as (stage, _), Proxy(server.port) as proxy:
         server.execute("HSET", KEYS.head, "claim", claim)
-        client = client_of(proxy)
+        client = stage.own(client_of(proxy))
         claims = proxy.plan("hold", 2, "EVAL")
         other = await stage.writer("B", client, command_timeout=LIMIT)
         saving = asyncio.create_task(other.save())
@@ -269,7 +272,6 @@ async def test_claims_of_the_future(server: Server, claim: int) -> None:
             await saving
         await stage.recover(writer)
         assert stage.resyncs == {"takeover"}
-        await client.aclose()
 
 
 @pytest.mark.parametrize("claim", [LARGEST_CLAIM, 10**18, HIGHEST, -5, "x", "inf", "nan", ""])

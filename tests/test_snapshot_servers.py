@@ -64,14 +64,14 @@ async def test_the_ordinary_life(
         return clients[-1]
 
     async with Stage(connect, "ranking") as ranking, Stage(connect, "späte Liste: 2") as late:
-        manager = SnapshotManager(await ranking.client(), 1000.0, level=1)
+        manager = SnapshotManager(ranking.client(), 1000.0, level=1)
         async with manager:
             writers = [_writer(manager, stage, n) for n, stage in enumerate((ranking, late))]
             for writer in writers:
                 await writer.stage.follow()
-                assert await (await writer.stage.reader()).latest() is None
+                assert await writer.stage.reader().latest() is None
                 with pytest.raises(SnapshotHistoryError):
-                    await (await writer.stage.reader()).at(0.0)
+                    await writer.stage.reader().at(0.0)
             await asyncio.gather(*(_life(writer) for writer in writers))
         assert not ranking.resyncs | late.resyncs
         for stage in (ranking, late):
@@ -107,7 +107,7 @@ async def _life(writer: Writer) -> None:
 async def _history(stage: Stage) -> None:
     """Whoever looks back sees what who was there saw."""
     seen = stage.followers[0].seen
-    reader = await stage.reader()
+    reader = stage.reader()
     for moment in {each.timestamp for each in seen}:
         update = await reader.at(moment)
         stage.oracle.check(update)

@@ -19,7 +19,7 @@ from snapshot_helpers import LIMIT, Stage, Writer, client_of, keys_of, on_one_se
 from snapshot_market import Market
 
 # Set-up of a connection, claim, and the first saves: the commands of a new writer, and some more.
-COMMANDS = range(1, 13)
+COMMANDS = range(1, 11)
 
 
 # --- a process that is killed
@@ -80,24 +80,25 @@ async def writing(
 
 @on_one_server
 @pytest.mark.parametrize("nth", COMMANDS)
-@pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "is-lost"])
-async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int, arrives: bool) -> None:
-    """With its nth command on the way, which arrives after the next writer's first save or never."""
+@pytest.mark.parametrize("fate", ["lost", "late", "very-late", "answered"])
+async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int, fate: str) -> None:
+    """With its nth command on the way: lost, there before or after the next writer's first save, or carried
+    out and not answered."""
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
         follower = await stage.follow()
-        held = proxy.plan("hold", nth)
+        fault = proxy.plan("swallow" if fate == "answered" else "hold", nth)
         async with writing(stage, proxy.port, "A") as process:
             async with asyncio.timeout(LIMIT):
-                await held.hit.wait()
+                await (fault.done if fate == "answered" else fault.hit).wait()
             await process.kill()
         next_writer = await stage.writer("B")
-        if arrives and nth % 2:
-            held.deliver()
-            await held.done.wait()
+        if fate == "late":
+            fault.deliver()
+            await fault.done.wait()
         await next_writer.save()
-        if arrives:
-            held.deliver()
-            await held.done.wait()
+        if fate == "very-late":
+            fault.deliver()
+            await fault.done.wait()
         await stage.recover(next_writer)
         assert set(follower.resyncs) <= {"takeover", "first"}
 
@@ -142,7 +143,7 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
         async with Proxy(server.port) as proxy, Stage(server.client) as stage:
             follower = await stage.follow()
             fault = proxy.plan(kind, nth)
-            client = client_of(proxy, retries=retries)
+            client = stage.own(client_of(proxy, retries=retries))
             writer = await stage.writer(client=client)
             failed = await _saves_of(writer, 8)
             assert fault.done.is_set()
@@ -153,7 +154,6 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
                 # What was written and not confirmed is followed by a delta.
                 assert not follower.resyncs
             assert set(follower.resyncs) <= {"unsure"}
-            await client.aclose()
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
@@ -161,19 +161,18 @@ async def test_replies_are_swallowed(server: Server, nth: int) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.2) as stage:
         follower = await stage.follow()
         fault = proxy.plan("swallow", nth, "EVAL")
-        client = client_of(proxy)
+        client = stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         failed = await _saves_of(writer, 6)
         assert fault.done.is_set()
         assert [type(error) for error in failed] == [SnapshotUnavailableError]
         await stage.recover(writer)
         assert set(follower.resyncs) <= {"unsure"}
-        await client.aclose()
 
 
 async def test_connections_are_refused_for_a_time(server: Server) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
-        client, reading = client_of(proxy), client_of(proxy)
+        client, reading = stage.own(client_of(proxy)), stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         follower = await stage.follow(reading)
         await writer.saves(3)
@@ -186,8 +185,6 @@ async def test_connections_are_refused_for_a_time(server: Server) -> None:
         await proxy.accept()
         await stage.recover(writer)
         assert follower.resyncs == ["unsure"]
-        await client.aclose()
-        await reading.aclose()
 
 
 @on_one_server
@@ -197,9 +194,9 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
     async with staged(server.client) as (stage, writer):
         for nth in range(1, 13):
             async with Proxy(server.port) as proxy:
-                client = client_of(proxy, retries=False, socket_timeout=0.3)
+                client = stage.own(client_of(proxy, retries=False, socket_timeout=0.3))
                 fault = proxy.plan(kind, nth)
-                reader = await stage.reader(client)
+                reader = stage.reader(client)
                 follower = await stage.follow(client)
                 async with asyncio.timeout(LIMIT):
                     while not fault.done.is_set():
@@ -212,7 +209,6 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
                 assert (latest.epoch, latest.sequence) == stage.oracle.newest
                 stage.followers.remove(follower)
                 await follower.stop()
-                await client.aclose()
 
 
 # --- commands that come late
@@ -225,7 +221,7 @@ async def test_a_save_arrives_after_its_writer_has_given_up(
 ) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
         follower = await stage.follow()
-        client = client_of(proxy, retries=False)
+        client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
         held = proxy.plan("hold", nth, "EVAL")
         failed = await _saves_of(writer, nth - 1)
@@ -241,12 +237,11 @@ async def test_a_save_arrives_after_its_writer_has_given_up(
             assert b"SUPERSEDED" in held.reply
         await stage.recover(writer)
         assert not before_the_next or not follower.resyncs
-        await client.aclose()
 
 
 async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
-        client = client_of(proxy, retries=False)
+        client = stage.own(client_of(proxy, retries=False))
         old = await stage.writer("A", client, command_timeout=LIMIT)
         await stage.follow()
         await old.saves(3)
@@ -264,7 +259,6 @@ async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> N
         with pytest.raises(WriterSupersededError):
             await old.save()
         assert stage.resyncs == {"takeover"}
-        await client.aclose()
 
 
 async def test_an_old_writer_wakes_up(server: Server) -> None:
@@ -318,7 +312,7 @@ async def test_the_head_names_another_writer(server: Server) -> None:
 async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None:
     """A restart held back, and delivered when a later save is there: it is not one more restart."""
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
-        client = client_of(proxy, retries=False)
+        client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
         follower = await stage.follow()
         await writer.saves(2)
@@ -334,7 +328,6 @@ async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None
         assert b"SUPERSEDED" in held.reply
         await stage.recover(writer)
         assert follower.resyncs == ["head_lost"]
-        await client.aclose()
 
 
 async def test_writers_that_start_together(server: Server) -> None:
