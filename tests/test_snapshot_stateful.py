@@ -30,6 +30,7 @@ from proxy import Kind, Proxy
 from servers import KINDS, Server
 from snapdelta.errors import (
     SnapshotAccessError,
+    SnapshotDamagedError,
     SnapshotMemoryError,
     SnapshotReadOnlyError,
     SnapshotTypeError,
@@ -383,8 +384,15 @@ class Snapshots(RuleBasedStateMachine):
     def join(self) -> None:
         async def join() -> None:
             await self.add_follower()
+            late = self.followers[-1]
+            # Nobody writes meanwhile: the newest state, or none.
+            with suppress(SnapshotDamagedError, SnapshotUnavailableError):
+                latest = await late.reader.latest()
+                if latest is not None:
+                    self.check_update(latest)
+                    assert (latest.epoch, latest.sequence) == self.twin.newest
             if self.followers[0].calm is not None:
-                await self.reaches_the_newest(self.followers[-1])
+                await self.reaches_the_newest(late)
             await self.see()
 
         self.run(join())
@@ -444,10 +452,17 @@ class Snapshots(RuleBasedStateMachine):
 
     # No preconditions: what the followers have come to is a matter of time, and draws must not depend on it.
 
-    @rule(retries=st.booleans())
-    def another_manager(self, retries: bool) -> None:
-        if len(self.managers) < 4:
-            self.run(self.add_manager(retries=retries))
+    @rule(retries=st.booleans(), saves=st.integers(0, 1))
+    def another_manager(self, retries: bool, saves: int) -> None:
+        async def another() -> None:
+            if len(self.managers) < 4:
+                await self.saves(await self.add_manager(retries=retries), saves)
+
+        self.run(another())
+
+    @rule()
+    def the_oldest_wakes_up(self) -> None:
+        self.run(self.saves(self.managers[0], 1))
 
     @rule(which=st.integers(0, 3))
     def end_a_manager(self, which: int) -> None:
@@ -565,10 +580,10 @@ class Snapshots(RuleBasedStateMachine):
         for update in follower.updates[follower.checked :]:
             self.check_update(update)
 
-    @rule(keys=st.sets(st.sampled_from(["full", "delta", "head"]), min_size=1))
-    def evict(self, keys: set[Key]) -> None:
+    @rule(keys=st.sampled_from([["full"], ["delta"], ["head"], ["full", "delta"], ["full", "delta", "head"]]))
+    def evict(self, keys: list[Key]) -> None:
         self.fault()
-        self.twin.lose(*sorted(keys))
+        self.twin.lose(*keys)
         self.run(self.see())
 
     @rule()
