@@ -61,8 +61,8 @@ lint: $(BUILT) ## Check style and types
 	cargo clippy --quiet --features python -- -D warnings
 
 .PHONY: demo
-demo: $(BUILT) ## Play a feed through the codec and check every frame (FRAMES=5 stops early, RECORDING=file plays a file)
-	$(BIN)/python -m snapdelta.demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
+demo: $(BUILT) ## A market through Redis: kill the writer, join late, check every frame (FRAMES=5, RECORDING=file)
+	$(BIN)/python -m snapdelta.cli demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
 
 .PHONY: wheel
 wheel: $(ENVIRONMENT) | toolchain ## Build a wheel for this Python and platform into dist/

@@ -6,17 +6,15 @@ side does not.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from benches.timing import quiet_collector
 
+if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 ROUNDS = 15
@@ -35,19 +33,6 @@ class Timing:
     @property
     def ratio(self) -> float:
         return median(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
-
-
-@contextmanager
-def _quiet_collector() -> Iterator[None]:
-    """No garbage collection within a time: whoever allocates the object that starts it would be charged."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 def time_pairs(
@@ -77,7 +62,7 @@ def time_pairs(
         held.clear()
         (prepare or clear)()
 
-    with _quiet_collector():
+    with quiet_collector():
         benchmark.pedantic(lambda: held.append(ours()), setup=set_up, rounds=rounds, warmup_rounds=_WARM_UP)
     held.clear()
     assert benchmark.stats is not None

@@ -7,7 +7,6 @@ servers that this program starts on loopback are used.
 from __future__ import annotations
 
 import asyncio
-import gc
 import multiprocessing
 import multiprocessing.synchronize
 import socket
@@ -21,34 +20,13 @@ from typing import Any
 from redis.asyncio import Redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benches.timing import interleaved, seconds_of
 from servers import KINDS, Server
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from stream_helpers import fill
 
 ROW = {"symbol": "AAPL", "price": 187.25, "volume": 1_234_567, "time": "2026-03-02T14:30:00.000Z"}
-
-
-async def seconds_of(work: Callable[[], Awaitable[Any]]) -> float:
-    start = time.perf_counter()
-    await work()
-    return time.perf_counter() - start
-
-
-async def interleaved(samples: int, *works: Callable[[], Awaitable[Any]]) -> tuple[list[float], ...]:
-    """Samples of each piece of work in turn, so that whatever else the machine does hits all alike."""
-    for work in works:
-        for _ in range(20):
-            await work()
-    taken: tuple[list[float], ...] = tuple([] for _ in works)
-    gc.disable()
-    try:
-        for number in range(samples):
-            for offset in range(len(works)):
-                index = (number + offset) % len(works)
-                taken[index].append(await seconds_of(works[index]))
-    finally:
-        gc.enable()
-    return taken
 
 
 async def write_ratio(redis: Redis, samples: int = 4000) -> float:

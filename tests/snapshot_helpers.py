@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from exact import assert_same
 from proxy import Proxy
-from servers import AsyncClient, Server
+from servers import KINDS, AsyncClient, Server
 from snapdelta.errors import (
     SnapshotBusyError,
     SnapshotClosedError,
@@ -42,6 +43,13 @@ REFUSED = (
 # Seconds that end a test that has failed, and that a save may take where the server is away.
 LIMIT = 30.0
 COMMAND_TIMEOUT = 1.0
+
+# For what takes seconds: one kind of server, and all of them in the long run.
+on_one_server = pytest.mark.parametrize(
+    "server",
+    [pytest.param(kind, marks=[pytest.mark.long] if number else []) for number, kind in enumerate(KINDS)],
+    indirect=True,
+)
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ class Follower:
                 assert position == (before.id[0], before.id[1] + 1), (
                     f"{position} after {before.id}, not resynced"
                 )
-                assert update.reason is None
+                assert update.reason in (None, "larger", "unproven")
             assert update.timestamp >= before.timestamp or update.resynced
         else:
             assert (update.resynced, update.reason) == (False, "start")
@@ -375,7 +383,7 @@ class CancelAt:
                 if self.suspensions == self._nth:
                     task = asyncio.current_task()
                     assert task is not None
-                    task.cancel()
+                    task.cancel("by a test")
                 try:
                     got = yield waits_for
                 except BaseException as error:  # noqa: BLE001  # handed to the one that is driven, whatever it is

@@ -98,9 +98,8 @@ def errors():
 def refused(value):
     raise KeyError(value)
 
-work = {"streams": streams, "with_fulls": with_fulls, "verified": verified}
-work |= {"stateless": stateless, "errors": errors}
-work = work[sys.argv[1]]()
+works = [streams, with_fulls, verified, stateless, errors]
+work = {work.__name__: work for work in works}[sys.argv[1]]()
 sizes = {}
 for n in range(1, int(sys.argv[2]) + 1):
     next(work)

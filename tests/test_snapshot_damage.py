@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 
 import pytest
-import redis as sync_redis
 
 from frames import at_version
+from proxy import Proxy
 from servers import Server
 from snapdelta.errors import SnapshotDamagedError, UnsupportedVersionError, WriterSupersededError
-from snapshot_helpers import Follower, Stage, keys_of, staged
+from snapshot_damage import DAMAGE, entries, tamper
+from snapshot_helpers import LIMIT, Follower, Stage, client_of, keys_of, staged
 from stream_helpers import until
 
 KEYS = keys_of()
-Fields = dict[bytes, bytes]
+# Of entries that count, and of a head that does.
 LARGEST_EPOCH = 10**14
-
-
-def entries(server: Server, key: str) -> list[tuple[bytes, Fields]]:
-    with sync_redis.Redis(port=server.port) as client:
-        return list(client.xrange(key))
-
-
-def tamper(server: Server, key: str, change: Callable[[Fields], Fields | None], behind: int = 1) -> None:
-    """Change the entry so far from the end, or remove it, in place; the server knows nothing of it."""
-    rows = entries(server, key)
-    with sync_redis.Redis(port=server.port) as client, client.pipeline(transaction=True) as pipe:
-        pipe.delete(key)
-        for number, (entry_id, fields) in enumerate(rows):
-            new = change(dict(fields)) if number == len(rows) - behind else fields
-            if new is not None:
-                pipe.xadd(key, dict(new), id=entry_id)
-        pipe.execute()
-
-
-def flipped(fields: Fields) -> Fields:
-    frame = bytearray(fields[b"f"])
-    frame[len(frame) // 2] ^= 0x10
-    return {**fields, b"f": bytes(frame)}
-
-
-def without_frame(fields: Fields) -> Fields:
-    return {name: value for name, value in fields.items() if name != b"f"}
-
-
-DAMAGE: dict[str, Callable[[Fields], Fields | None]] = {
-    "flipped": flipped,
-    "cut": lambda fields: {**fields, b"f": fields[b"f"][:-7]},
-    "longer": lambda fields: {**fields, b"f": fields[b"f"] + b"\0"},
-    "empty": lambda fields: {**fields, b"f": b""},
-    "text": lambda fields: {**fields, b"f": b"not a frame"},
-    "digest": lambda fields: {**fields, b"d": b"0123456789abcdef"},
-    "no-digest": lambda fields: {name: value for name, value in fields.items() if name != b"d"},
-    "no-frame": without_frame,
-    "gone": lambda fields: None,
-}
+LARGEST_CLAIM = 2 * LARGEST_EPOCH
 
 
 # --- entries that are damaged
@@ -231,6 +193,23 @@ async def test_foreign_entries_between_ours(server: Server, part: str) -> None:
         assert server.execute("XLEN", KEYS.full) < 40
 
 
+@pytest.mark.parametrize("entry_id", ["*", f"{LARGEST_EPOCH - 1}-1"])
+@pytest.mark.parametrize("count", [1, 100])
+async def test_foreign_entries_are_nobodys_later_writer(server: Server, entry_id: str, count: int) -> None:
+    """Not even where the head is lost, and only the streams tell of a later one."""
+    async with staged(server.client) as (stage, writer):
+        for key in (KEYS.full, KEYS.delta):
+            for number in range(count):
+                at = entry_id if entry_id == "*" else f"{entry_id}{number:03}"
+                server.execute("XADD", key, at, "event", "not ours")
+        server.execute("DEL", KEYS.head)
+        assert (await writer.save())["reason"] in ("head_lost", "foreign")
+        await stage.recover(writer)
+        other = await stage.writer("B")
+        assert (await other.save())["epoch"] < _now_ms(server) + 3_600_000
+        await stage.recover(other)
+
+
 async def test_a_stream_without_a_head_before_the_first_save(server: Server) -> None:
     """Only foreign entries: nothing to read, and a writer makes its way."""
     for key in (KEYS.full, KEYS.delta):
@@ -271,16 +250,37 @@ async def test_the_clock_goes_back_by_more_than_an_hour(server: Server) -> None:
         assert int(server.execute("HGET", KEYS.head, "time")) < _now_ms(server) + 60_000
 
 
-CLAIMS = [LARGEST_EPOCH + offset for offset in (-(10**13), -1000, 0, 1)] + [10**18, HIGHEST, -5]
+@pytest.mark.parametrize(
+    "claim", [LARGEST_EPOCH - 10**13, LARGEST_EPOCH - 1, LARGEST_EPOCH, LARGEST_CLAIM - 10]
+)
+async def test_claims_of_the_future(server: Server, claim: int) -> None:
+    """Each writer takes one more, also where the one before it has published nothing."""
+    async with staged(server.client) as (stage, _), Proxy(server.port) as proxy:
+        server.execute("HSET", KEYS.head, "claim", claim)
+        client = client_of(proxy)
+        claims = proxy.plan("hold", 2, "EVAL")
+        other = await stage.writer("B", client, command_timeout=LIMIT)
+        saving = asyncio.create_task(other.save())
+        await claims.hit.wait()
+        writer = await stage.writer("C")
+        assert (await writer.save())["epoch"] == claim + 2
+        claims.deliver()
+        with pytest.raises(WriterSupersededError):
+            await saving
+        await stage.recover(writer)
+        assert stage.resyncs == {"takeover"}
+        await client.aclose()
 
 
-@pytest.mark.parametrize("claim", [*CLAIMS, "x", "inf", "nan", ""])
-async def test_claims_of_the_future_and_of_nobody(server: Server, claim: int | str) -> None:
+@pytest.mark.parametrize("claim", [LARGEST_CLAIM, 10**18, HIGHEST, -5, "x", "inf", "nan", ""])
+async def test_claims_of_nobody(server: Server, claim: int | str) -> None:
     async with staged(server.client) as (stage, _):
         server.execute("HSET", KEYS.head, "claim", claim)
         for name in ("B", "C"):
             writer = await stage.writer(name)
-            assert (await writer.save())["reason"] == "takeover"
+            result = await writer.save()
+            assert result["reason"] == "takeover"
+            assert result["epoch"] < _now_ms(server) + 3_600_000
             await stage.recover(writer)
         assert stage.resyncs == {"takeover"}
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from documents import ROOT, blocks, run
 from servers import Server
@@ -16,9 +19,16 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading = blocks(_DOCUMENT, "python")
+    writing, reading, plain = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
+    await run(plain, _DOCUMENT, names)
+    parsed = TypeAdapter(datetime).validate_python("2026-03-02T09:30:00.125-05:00")
+    await names["manager"].save_snapshot({"A": {"at": parsed}})
+    carried = (await names["reader"].latest()).snapshot["A"]["at"]
+    assert type(carried.tzinfo) is timezone
+    assert carried == parsed
+    await names["manager"].close()
     assert names["before"].snapshot == names["update"].snapshot
     await names["redis"].aclose()
 
@@ -28,7 +38,7 @@ async def test_the_rights_are_enough(server: Server) -> None:
     for line in re.findall(r"^ACL SETUSER .*$", _TEXT, re.M):
         server.execute(*line.split())
     try:
-        writing, reading = blocks(_DOCUMENT, "python")
+        writing, reading, _ = blocks(_DOCUMENT, "python")
         scanner = f"Redis(port={server.port}, username='scanner', password='password')"
         names = await run(writing.replace("Redis()", scanner), _DOCUMENT)
         await names["redis"].aclose()

@@ -15,7 +15,7 @@ import pytest
 from proxy import Kind, Proxy
 from servers import Server
 from snapdelta.errors import SnapshotError, SnapshotUnavailableError, WriterSupersededError
-from snapshot_helpers import LIMIT, Stage, Writer, client_of, staged
+from snapshot_helpers import LIMIT, Stage, Writer, client_of, keys_of, on_one_server, staged
 from snapshot_market import Market
 
 # Set-up of a connection, claim, and the first saves: the commands of a new writer, and some more.
@@ -78,6 +78,7 @@ async def writing(
         await writer.kill()
 
 
+@on_one_server
 @pytest.mark.parametrize("nth", COMMANDS)
 @pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "is-lost"])
 async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int, arrives: bool) -> None:
@@ -101,6 +102,7 @@ async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int,
         assert set(follower.resyncs) <= {"takeover", "first"}
 
 
+@on_one_server
 async def test_a_writer_is_killed_again_and_again(server: Server) -> None:
     """Each one at another moment of its work, and the next one takes over; all readers follow."""
     async with Stage(server.client) as stage:
@@ -188,6 +190,7 @@ async def test_connections_are_refused_for_a_time(server: Server) -> None:
         await reading.aclose()
 
 
+@on_one_server
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after", "cut_within", "swallow"])
 async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind: Kind) -> None:
     """Nothing is lost, so nobody starts again."""
@@ -288,6 +291,50 @@ async def test_an_old_writer_wakes_up_on_a_server_that_lost_everything(server: S
         await stage.recover(new)
         with pytest.raises(WriterSupersededError):
             await old.save()
+
+
+async def test_an_old_writer_wakes_up_where_only_the_head_was_lost(server: Server) -> None:
+    """The streams' newest entries tell that there was a later one."""
+    async with staged(server.client, followers=2) as (stage, old):
+        new = await stage.writer("B")
+        await new.saves(3)
+        server.execute("DEL", keys_of().head)
+        with pytest.raises(WriterSupersededError, match="default"):
+            await old.save()
+        assert (await new.save())["reason"] == "head_lost"
+        await stage.recover(new)
+        assert stage.resyncs == {"takeover", "head_lost"}
+
+
+async def test_the_head_names_another_writer(server: Server) -> None:
+    """Of the same epoch, as no two can be; whoever is not in the head is not the one."""
+    async with staged(server.client) as (stage, writer):
+        server.execute("HSET", keys_of().head, "writer", "f" * 32)
+        with pytest.raises(WriterSupersededError, match="default"):
+            await writer.save()
+        await stage.recover(await stage.writer("B"))
+
+
+async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None:
+    """A restart held back, and delivered when a later save is there: it is not one more restart."""
+    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
+        client = client_of(proxy, retries=False)
+        writer = await stage.writer(client=client)
+        follower = await stage.follow()
+        await writer.saves(2)
+        server.execute("DEL", *keys_of())
+        # NEEDFULL, and then the full frame.
+        held = proxy.plan("hold", 2, "EVAL")
+        with pytest.raises(SnapshotUnavailableError):
+            await writer.save()
+        assert (await writer.save())["reason"] == "head_lost"
+        await writer.save()
+        held.deliver()
+        await held.done.wait()
+        assert b"SUPERSEDED" in held.reply
+        await stage.recover(writer)
+        assert follower.resyncs == ["head_lost"]
+        await client.aclose()
 
 
 async def test_writers_that_start_together(server: Server) -> None:

@@ -7,6 +7,7 @@ A table of contents. The parts that need an extra are imported when they are fir
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from snapdelta._native import (
@@ -81,6 +82,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return version("snapdelta-rs")
     if name in _LAZY:
         value = getattr(import_module(_LAZY[name]), name)
         globals()[name] = value

@@ -35,12 +35,14 @@ def _of_dicts(a: dict[Any, Any], b: dict[Any, Any], path: str) -> str | None:
         if key != other_key:
             return f"{path or 'snapshot'}: key {position} {key!r} became {other_key!r}"
         # Most leaves are equal: leave them before anything is called.
-        if type(value) is type(other) and type(value) in _PLAIN and value == other:
+        kind = type(value)
+        if kind is type(other) and (kind in _PLAIN or (kind is float and value)) and value == other:
             continue
         if difference := first_difference(value, other, f"{path}.{key}" if path else str(key)):
             return difference
     return None
 
 
-# Equal by == means the same for these, when the types are the same (0.0 == -0.0 keeps float out).
+# Equal by == means the same for these, when the types are the same; for floats, of which 0.0 == -0.0, it does
+# where they are not zero.
 _PLAIN = frozenset({int, str, bool, type(None)})

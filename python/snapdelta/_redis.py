@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -18,6 +19,7 @@ try:
         ClusterDownError,
         ClusterError,
         MasterDownError,
+        NoPermissionError,
         OutOfMemoryError,
         ReadOnlyError,
         RedisClusterException,
@@ -51,6 +53,18 @@ _UNAVAILABLE = (
 _PASSING = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "UNBLOCKED", "BUSY ")
 
 
+def is_async_client(client: object) -> bool:
+    """Whether it is a client of redis.asyncio, and not the synchronous one that looks so much like it."""
+    return isinstance(client, (Redis, RedisCluster))
+
+
+def socket_timeout(client: AsyncRedis) -> float | None:
+    """The client's own time limit on an answer, in seconds."""
+    pool = client if isinstance(client, RedisCluster) else client.connection_pool
+    limit: float | None = pool.connection_kwargs.get("socket_timeout")
+    return limit
+
+
 class Failure(Enum):
     """Why Redis did not do what it was asked for."""
 
@@ -58,6 +72,7 @@ class Failure(Enum):
     WRONG_TYPE = "the key holds another type"
     OUT_OF_MEMORY = "the server has reached maxmemory and refuses writes"
     READ_ONLY = "the server is a read-only replica"
+    NOT_ALLOWED = "the user lacks a right"
     REFUSED = "refused"
 
 
@@ -77,6 +92,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.OUT_OF_MEMORY
     if isinstance(error, ReadOnlyError) or "READONLY" in text:
         return Failure.READ_ONLY
+    if isinstance(error, NoPermissionError) or "NOPERM" in text:
+        return Failure.NOT_ALLOWED
     return Failure.REFUSED
 
 
@@ -107,13 +124,13 @@ class Commands(ABC):
     def typed(self, key: str, error: BaseException) -> SnapdeltaError:
         """The error for what redis-py, or the time limit, raised about the key."""
 
-    async def run(self, key: str, *command: Any, **options: Any) -> Any:
-        """One command; answers are bytes, whatever the client decodes."""
+    async def run(self, key: str, name: str, *arguments: Any, **options: Any) -> Any:
+        """One command; what is sent is UTF-8, answers are bytes, whatever the client encodes and decodes."""
         options[NEVER_DECODE] = True
         before = cancellations()
         try:
             async with asyncio.timeout(self.time_limit):
-                answer = await self.redis.execute_command(*command, **options)
+                answer = await self.redis.execute_command(name, *_exact(arguments), **options)
         except REDIS_ERRORS as error:
             raise self.typed(key, error) from error
         end_if_cancelled(before)
@@ -122,8 +139,8 @@ class Commands(ABC):
     async def run_all(self, key: str, *commands: tuple[Any, ...]) -> list[Any]:
         """Several commands on one key in one round trip; the first error among the answers is raised."""
         pipeline = self.redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command, **{NEVER_DECODE: True})
+        for name, *arguments in commands:
+            pipeline.execute_command(name, *_exact(arguments), **{NEVER_DECODE: True})
         before = cancellations()
         try:
             async with asyncio.timeout(self.time_limit):
@@ -163,6 +180,14 @@ class Commands(ABC):
                 await self.redis.initialize()
         except REDIS_ERRORS as error:
             raise self.typed(key, error) from error
+
+
+def _exact(arguments: Iterable[Any]) -> list[Any]:
+    # Plain ASCII stays text, as redis-py looks for words in it.
+    return [
+        key_of(argument) if isinstance(argument, str) and not argument.isascii() else argument
+        for argument in arguments
+    ]
 
 
 def key_of(name: str) -> bytes:

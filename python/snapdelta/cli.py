@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 try:
@@ -57,6 +58,25 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 def main() -> None:
     """What the script `snapdelta` calls."""
     app()
+
+
+@app.command()
+def demo(
+    frames: Annotated[
+        int | None, typer.Option(min=5, help="Stop after so many frames [20 of the feed, all of a file].")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="A .ndjson.zst recording, instead of the simulated feed.")
+    ] = None,
+    symbols: Annotated[int | None, typer.Option(min=1, help="Symbols of the feed [11,905].")] = None,
+) -> None:
+    """Play a market through Redis: kill the writer, join late, check every frame."""
+    from snapdelta.demo import Plan, Source, run
+
+    with _errors():
+        source = Source(None if recording is None else str(recording), symbols)
+        status = run(Plan.of(source, frames), _console())
+    raise typer.Exit(status)
 
 
 @migrate.command()

@@ -59,10 +59,10 @@ class EmbeddedServer:
     """One server process with a directory of its own. Also a context manager.
 
     `port=None` takes a free port on 127.0.0.1; `unix_socket=True` listens on a socket in the directory
-    instead of a port. `settings` are lines of the server's configuration (`{"maxmemory": "50mb"}`). With
-    `persist=True` the data outlives `kill()` and `stop()` (append-only file) until `close()`; by default
-    nothing is written to disk. `directory` is made, and removed again by `close()`, unless it is given.
-    `timeout` is in seconds.
+    instead of a port. `binary` is the path of another server. `settings` are lines of the server's
+    configuration (`{"maxmemory": "50mb"}`). With `persist=True` the data outlives `kill()` and `stop()`
+    (append-only file) until `close()`; by default nothing is written to disk. `directory` is made, and
+    removed again by `close()`, unless it is given. `timeout` is in seconds.
     """
 
     def __init__(
@@ -113,7 +113,10 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """What `redis.asyncio.from_url` takes."""
+        """What `redis.asyncio.from_url` takes, once the server has been started."""
+        if not self._unix_socket and self._port == 0:
+            # Clients take port 0 for their default, where another server may listen.
+            raise EmbeddedServerError(f"{self.binary.name} has not been started; call start()")
         return f"unix://{self.socket_path}" if self._unix_socket else f"redis://127.0.0.1:{self._port}/0"
 
     @property
@@ -153,7 +156,8 @@ class EmbeddedServer:
         if choose_port:
             self._port = 0
         raise EmbeddedServerError(
-            f"{self.binary.name} did not come up within {self.timeout:g} s; its log ends: {log}"
+            f"{self.binary.name} ended at once, or did not answer within {self.timeout:g} s; "
+            f"its log ends: {log}"
         )
 
     def stop(self) -> None:
@@ -205,10 +209,13 @@ class EmbeddedServer:
         arguments = [str(self.binary)]
         for name, value in settings.items():
             arguments += [f"--{name}", str(value)]
-        with (self.directory / "server.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        try:
+            with (self.directory / "server.log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+        except OSError as error:
+            raise EmbeddedServerError(f"{self.binary} cannot be run: {error}") from error
         self._watchdog = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "sh", str(self._process.pid)],
             stdin=subprocess.PIPE,

@@ -180,3 +180,12 @@ class MigrationLockedError(MigrationError):
 
 class MigrationSettingError(SnapdeltaError, ValueError):
     """A period that is none, or a combination of periods that would lose history."""
+
+
+# --- the demo
+
+
+class DemoError(SnapdeltaError, RuntimeError):
+    """The demo has seen a frame that differs, an unexplained resync or a process that died, or was given too
+    little to play.
+    """

@@ -11,42 +11,34 @@ async for update in SnapshotReader(redis).follow():
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from redis.asyncio import RedisCluster
-
 from snapdelta import Limits
-from snapdelta._redis import AsyncRedis
+from snapdelta._redis import AsyncRedis, cancellations, socket_timeout
 from snapdelta._snapshots.commands import Entry, SnapshotCommands
 from snapdelta._snapshots.follower import PAGE, Follower
-from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds
+from snapdelta._snapshots.following import Following
+from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds, readable
 from snapdelta._snapshots.keys import Keys
-from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_timeout
+from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.update import Update
 from snapdelta._snapshots.writer import NameWriter, SaveResult
 from snapdelta.errors import (
+    SnapshotBusyError,
     SnapshotClosedError,
     SnapshotDamagedError,
     SnapshotSettingError,
-    SnapshotUnavailableError,
 )
 
 __all__ = ["SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
 
-log = logging.getLogger("snapdelta.snapshots")
-
 # A blocked read never returns when the stream is made anew with lower ids: wake up and look, so often.
 _BLOCK = 2.0
-# Waiting for a server that is away, in seconds: doubled from the first to the second.
-_SHORTEST_WAIT = 0.05
-_LONGEST_WAIT = 2.0
 _CODERS = 2
 
 
@@ -70,19 +62,20 @@ class SnapshotManager:
         full_snapshot_interval: float = 300.0,
         **settings: Unpack[SnapshotOptions],
     ) -> None:
-        try:
-            self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
-        except TypeError as error:
-            known = ", ".join(SnapshotSettings.__dataclass_fields__)
-            raise SnapshotSettingError(f"{error}; the settings are {known}") from error
+        check_client(redis_client)
+        known = SnapshotSettings.__dataclass_fields__
+        if unknown := set(settings) - set(known):
+            raise SnapshotSettingError(f"there is no setting {min(unknown)!r}; there are: {', '.join(known)}")
+        self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
         self._redis = redis_client
         self._writers: dict[str, NameWriter] = {}
         self._coder = ThreadPoolExecutor(_CODERS, thread_name_prefix="snapdelta-coder")
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def save_snapshot(
-        self, snapshot: Mapping[str, Any], name: str = "default", force_full: bool = False
+        self, snapshot: dict[str, Any], name: str = "default", force_full: bool = False
     ) -> SaveResult:
         """Save one state of one name; see SaveResult for what is returned.
 
@@ -95,15 +88,16 @@ class SnapshotManager:
         one goes on from whatever has become of it.
         """
         self._check_open()
-        writer = self._writers.get(name)
+        keys = Keys.of(self.settings.key_prefix, name)
+        writer = self._writers.get(keys.name)
         if writer is None:
-            keys = Keys.of(self.settings.key_prefix, name)
-            writer = self._writers[name] = NameWriter(self._redis, keys, self.settings, self._coder)
+            writer = self._writers[keys.name] = NameWriter(self._redis, keys, self.settings, self._coder)
         task = writer.save(snapshot, force_full=force_full)
+        before = cancellations()
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if task.cancelled() and self._closed:
+            if task.cancelled() and self._closed and cancellations() == before:
                 raise SnapshotClosedError(
                     f"snapshots {name!r}: the manager was closed during the save"
                 ) from None
@@ -114,6 +108,18 @@ class SnapshotManager:
         """What was counted for the name since its first save by this manager; zeros before it."""
         writer = self._writers.get(name)
         return writer.counters.copy() if writer is not None else SaveCounters()
+
+    def forget(self, name: str) -> None:
+        """Let go of what is remembered of a name that will not be saved again; its keys stay.
+
+        Raises SnapshotBusyError while a save of it runs. A later save begins anew, as by another writer.
+        """
+        writer = self._writers.get(name)
+        if writer is not None and writer.tasks:
+            raise SnapshotBusyError(
+                f"snapshots {name!r}: a save is running; await it before forgetting the name"
+            )
+        self._writers.pop(name, None)
 
     async def close(self, time_limit: float = 5.0) -> None:
         """Let the saves that have begun come to their end, for at most `time_limit` seconds, then end them.
@@ -146,6 +152,9 @@ class SnapshotManager:
             raise SnapshotClosedError(
                 "this SnapshotManager belongs to another process (a fork); make a new one"
             )
+        self._loop = self._loop or asyncio.get_running_loop()
+        if asyncio.get_running_loop() is not self._loop:
+            raise SnapshotClosedError("this SnapshotManager belongs to another event loop; make a new one")
 
 
 class SnapshotReader:
@@ -170,14 +179,16 @@ class SnapshotReader:
         shared: bool = False,
         command_timeout: float = 5.0,
     ) -> None:
+        check_client(redis_client)
         check_timeout(command_timeout)
         if limits is not None and not isinstance(limits, Limits):
             raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
-        self.name = name
         self._limits = limits
         self._shared = shared
         self._commands = SnapshotCommands(redis_client, Keys.of(key_prefix, name), command_timeout)
-        self._block = _block_time(redis_client, command_timeout)
+        self.name = self._commands.keys.name
+        # A client's own time-out would end a longer read as an error.
+        self._block = min(_BLOCK, command_timeout / 2, (socket_timeout(redis_client) or _BLOCK * 2) / 2)
         self._newest = self._follower()
         self._turn = asyncio.Lock()
 
@@ -193,32 +204,18 @@ class SnapshotReader:
         async with self._turn:
             return await self._newest.update() if await self._newest.catch_up() else None
 
-    async def follow(self) -> AsyncIterator[Update]:
-        """The newest state, and then every one that is saved, in order, for ever.
+    def follow(self) -> Following:
+        """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
 
         Waits for the first save, and for a server that is away. After it has fallen out of the history, or
         Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
-        Raises what `latest` does, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
         """
-        follower = self._follower()
-        waits = 0
-        while True:
-            try:
-                found = await follower.advance(self._block)
-            except SnapshotUnavailableError as error:
-                if not waits:
-                    log.warning("following, and waiting for the server: %s", error)
-                await asyncio.sleep(_wait_after(waits))
-                waits += 1
-                continue
-            if waits:
-                log.info("snapshots %r: the server is back", self.name)
-                waits = 0
-            if found:
-                yield await follower.update()
+        return Following(self._follower(), self.name, self._block)
 
     async def at(self, timestamp: Timestamp) -> Update:
-        """The state that was the newest at a moment of the past, by the server's clock.
+        """The state that was the newest at a moment, by the server's clock; in the future: the newest.
 
         timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError when the history
         does not reach back so far, SnapshotDamagedError when what is kept does not lead there, and what
@@ -234,7 +231,7 @@ class SnapshotReader:
     async def replay(
         self, start: Timestamp | None = None, end: Timestamp | None = None
     ) -> AsyncIterator[Update]:
-        """Every state that was accepted from `start` to `end`, after the one that was the newest at `start`.
+        """First the state that was the newest at `start`, then every one that was accepted up to `end`.
 
         None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
         missing (a chain that broke, entries that the writer trimmed meanwhile), it goes on at the next full
@@ -242,6 +239,8 @@ class SnapshotReader:
         """
         last = None if end is None else milliseconds("end", end)
         first = None if start is None else milliseconds("start", start)
+        if first is not None and last is not None and last < first:
+            raise SnapshotSettingError(f"end must not be before start, but {end!r} is before {start!r}")
         entry = await self._commands.first_delta()
         if entry is None or (last is not None and entry.time > last):
             return
@@ -270,22 +269,5 @@ class SnapshotReader:
 
     def _no_way(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"snapshots {self.name!r}: what is kept does not lead to the state of {moment / 1000:.3f}; "
-            "take a later one"
+            f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
         )
-
-
-def _block_time(redis: AsyncRedis, command_timeout: float) -> float:
-    """How long one read may wait: a client's own time-out would end a longer one as an error."""
-    options = (
-        redis.connection_kwargs
-        if isinstance(redis, RedisCluster)
-        else redis.connection_pool.connection_kwargs
-    )
-    limits = [command_timeout, options.get("socket_timeout") or command_timeout]
-    return min(_BLOCK, min(limits) / 2)
-
-
-def _wait_after(failures: int) -> float:
-    """Doubling, and somewhere in the upper half, so that readers do not come back all at once."""
-    return float(min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(failures, 10)) * random.uniform(0.5, 1))

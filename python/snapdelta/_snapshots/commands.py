@@ -20,11 +20,12 @@ from snapdelta.errors import (
 )
 
 _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
-    Failure.UNAVAILABLE: (SnapshotUnavailableError, "a save may or may not have been carried out"),
+    Failure.UNAVAILABLE: (SnapshotUnavailableError, "try again; what was sent may have been carried out"),
     Failure.WRONG_TYPE: (SnapshotTypeError, "delete or rename that key, or use another name or key_prefix"),
     Failure.OUT_OF_MEMORY: (SnapshotMemoryError, "raise maxmemory, or lower history and history_bytes"),
     Failure.READ_ONLY: (SnapshotReadOnlyError, "connect to its master"),
-    Failure.REFUSED: (SnapshotAccessError, "see the ACL and settings that docs/snapshots.md lists"),
+    Failure.NOT_ALLOWED: (SnapshotAccessError, "give it the commands that docs/snapshots.md lists"),
+    Failure.REFUSED: (SnapshotAccessError, ""),
 }
 
 
@@ -59,8 +60,8 @@ class SnapshotCommands(Commands):
         text = str(error) or f"no answer in {self.time_limit:g} s"
         failure = failure_of(error)
         kind, advice = _ADVICE[failure]
-        said = text if failure is Failure.REFUSED else f"{failure.value} ({text})"
-        return kind(f"snapshots {self.keys.name!r}: {key}: {said}; {advice}")
+        said = f"{failure.value} ({text}); {advice}" if advice else text
+        return kind(f"snapshots {self.keys.name!r}: {key}: {said}")
 
     def wrong_type(self, key: str, found: str) -> SnapshotTypeError:
         advice = _ADVICE[Failure.WRONG_TYPE][1]

@@ -91,25 +91,30 @@ class Follower:
         Raises SnapshotDamagedError when what is kept does not lead there.
         """
         await self._settle()
-        while not self.lost:
+        head = await self._commands.head()
+        if head is None:
+            return False
+        if self.at is not None and self.at.place > head.place:
+            # Redis has lost what we have.
+            self._lose("head")
+        # No further than to this head: saves may come faster than we read.
+        while not self.lost and not self._reached(head):
             if not self._entries:
                 self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if self._entries:
                 await self.take(self._entries.popleft())
-                continue
-            head = await self._check_head()
-            if head is None or self._matches(head):
-                return head is not None
-        if await self._start():
+            else:
+                self._lose("head")
+        if not self.lost or await self._start():
             return True
         if await self._commands.head() is None:
             return False
         raise SnapshotDamagedError(
             f"snapshots {self._commands.keys.name!r}: what is kept does not lead to the newest state; "
-            "the writer was asked for a full frame: try again after its next saves"
+            "the writer's next full frame mends that: try again after its next saves"
         )
 
-    async def _check_head(self) -> Head | None:
+    async def _check_head(self) -> None:
         """Nothing new has come: see whether we are where the head is. If not, there are entries, or we are
         lost."""
         head = await self._commands.head()
@@ -119,7 +124,6 @@ class Follower:
             self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if not self._entries:
                 self._lose("head")
-        return head
 
     async def _start(self) -> bool:
         """Begin at a full frame and go on to the head; False if there is no way to it (yet)."""
@@ -137,7 +141,7 @@ class Follower:
                     break
                 end = f"({full.place}"
                 if await self._begin_at(full):
-                    await self._go_along(None)
+                    await self._go_along(head.place)
                     if self._reached(head):
                         self._found()
                         await self._ask_time()
@@ -188,7 +192,7 @@ class Follower:
             self._refused = None
         else:
             self._refused = max(entry.place, self._refused or entry.place)
-            self._lose(entry.reason or problem)
+            self._lose(problem if entry.reason in _IN_PLACE else entry.reason or problem)
 
     async def _follow(self, entry: Entry) -> str | None:
         """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
@@ -199,18 +203,20 @@ class Follower:
             full = await self._commands.full_before(str(entry.place))
             if full is None or full.place != entry.place:
                 return "gap"
-            self._reason = self._reason or entry.reason
-            entry = full
+            problem = await self._apply(full)
+            if problem is None and not self.lost:
+                self._reason = self._reason or entry.reason
+            return problem
         return await self._apply(entry)
 
     async def _begin_at(self, full: Entry) -> bool:
         self._cursor = full.place
         return await self._apply(full) is None
 
-    async def _go_along(self, until: Place | None) -> None:
-        """Apply the deltas behind where we are, up to a place or the end, or the first that does not fit."""
+    async def _go_along(self, until: Place) -> None:
+        """Apply the deltas behind where we are, up to a place, or to the first that does not fit."""
         assert self.at is not None
-        while self.at.place != until:
+        while self.at.place < until:
             entries = await self._commands.deltas_after(self.at.place, PAGE)
             if not entries:
                 return
@@ -222,7 +228,7 @@ class Follower:
                         self._refused = entry.place
                     return
                 self._cursor = entry.place
-                if entry.place == until:
+                if entry.place >= until:
                     return
 
     async def _apply(self, entry: Entry) -> str | None:
@@ -230,6 +236,8 @@ class Follower:
         if entry.frame is None:
             return "damaged"
         future = asyncio.get_running_loop().run_in_executor(None, self._decoder.apply, entry.frame)
+        # When we are cancelled and never asked again, nobody else would look at its error.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._applying = entry, future
         return await self._settle()
 
@@ -248,7 +256,9 @@ class Follower:
                 error, LimitExceededError
             ):
                 log.warning(said)
-                return "damaged" if isinstance(error, CorruptDeltaError) else "base"
+                problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
+                self._lose(problem)
+                return problem
             self._lose("damaged")
             # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
             raise type(error)(said) if isinstance(error, SnapdeltaError) else error
@@ -266,7 +276,8 @@ class Follower:
     def _lose(self, reason: str | None) -> None:
         self.lost = True
         self._entries.clear()
-        self._reason = self._reason or reason
+        if self._reason is None or self._reason in _IN_PLACE:
+            self._reason = reason
 
     def _found(self) -> None:
         self.lost = False
@@ -305,9 +316,6 @@ class Follower:
             digest=at.digest,
             timestamp=at.time / 1000,
             lag=max(0.0, time.time() + self._clock_offset - at.time / 1000),
-            resynced=bool(reason)
-            and reason not in _IN_PLACE
-            and shown is not None
-            and shown.digest != at.digest,
+            resynced=reason is not None and reason not in _IN_PLACE and shown is not None,
             reason=reason,
         )

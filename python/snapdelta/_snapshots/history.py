@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from snapdelta._snapshots.commands import Entry, SnapshotCommands
@@ -18,7 +18,7 @@ _SEQUENCE_BITS = 64
 def milliseconds(name: str, moment: Timestamp) -> int:
     """Raises SnapshotSettingError for anything that is not a moment."""
     if isinstance(moment, datetime):
-        if moment.tzinfo is None:
+        if moment.utcoffset() is None:
             raise SnapshotSettingError(
                 f"{name} must have a time zone: {moment!r} could be any of a day's moments"
             )
@@ -28,6 +28,15 @@ def milliseconds(name: str, moment: Timestamp) -> int:
             f"{name} must be seconds since 1970 or a datetime with a zone, not {moment!r}"
         )
     return round(moment * 1000)
+
+
+def readable(moment: int) -> str:
+    """A moment in ms, for people: in seconds, as the calls take it, and as a date where it has one."""
+    seconds = moment / 1000
+    try:
+        return f"{seconds:.3f} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.3f}"
 
 
 async def entry_at(commands: SnapshotCommands, moment: int) -> Entry:
@@ -40,8 +49,8 @@ async def entry_at(commands: SnapshotCommands, moment: int) -> Entry:
         raise SnapshotHistoryError(f"snapshots {commands.keys.name!r}: nothing is kept")
     if low.time > moment:
         raise SnapshotHistoryError(
-            f"snapshots {commands.keys.name!r}: what is kept begins at {low.time / 1000:.3f}, "
-            f"{moment / 1000:.3f} is before that; to go back further, raise the manager's history, "
+            f"snapshots {commands.keys.name!r}: what is kept begins at {readable(low.time)}, "
+            f"{readable(moment)} is before that; to go back further, raise the manager's history, "
             "history_frames and history_bytes"
         )
     if high.time <= moment:

@@ -48,10 +48,12 @@ class Keys:
             raise SnapshotSettingError(
                 f"a name must be 1 to 200 characters without braces and control characters, not {name!r}"
             )
+        # Of an enumeration's member, its text.
+        name, prefix = str.__str__(name), str.__str__(prefix)
+        stem = f"{prefix}{{{name}}}"
         # Lone surrogates have no UTF-8.
         try:
-            f"{prefix}{name}".encode()
+            stem.encode()
         except UnicodeEncodeError as error:
-            raise SnapshotSettingError(f"the name {name!r} cannot be encoded as UTF-8") from error
-        stem = f"{prefix}{{{name}}}"
+            raise SnapshotSettingError(f"name and key_prefix must be Unicode: {stem!r} is not") from error
         return cls(name, f"{stem}:full", f"{stem}:delta", f"{stem}:head")

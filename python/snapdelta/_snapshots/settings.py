@@ -8,8 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from snapdelta._redis import is_async_client
 from snapdelta._snapshots.keys import Keys
 from snapdelta.errors import SnapshotSettingError
+
+# Of times in seconds and of ratios: what is larger is a mistake.
+_MOST = 10**9
 
 
 class SnapshotOptions(TypedDict, total=False):
@@ -77,10 +81,10 @@ class SnapshotSettings:
                     f"not {self.ttl!r}"
                 )
         check_timeout(self.command_timeout)
-        for name in ("default", "clock"):
-            value = getattr(self, name)
-            if not callable(value) and (value is not None or name == "clock"):
-                raise SnapshotSettingError(f"{name} must be callable, not {value!r}")
+        if self.default is not None and not callable(self.default):
+            raise SnapshotSettingError(f"default must be callable, not {self.default!r}")
+        if not callable(self.clock) or not isinstance(self.clock(), (int, float)):
+            raise SnapshotSettingError(f"clock must be callable and return seconds, not {self.clock!r}")
 
     @property
     def chain_frames(self) -> int:
@@ -93,13 +97,22 @@ class SnapshotSettings:
         return self.history_bytes // (self.retained_fulls + 1)
 
 
+def check_client(client: object) -> None:
+    if not is_async_client(client):
+        kind = type(client)
+        raise SnapshotSettingError(
+            "redis_client must be a redis.asyncio.Redis or RedisCluster, "
+            f"not {kind.__module__}.{kind.__qualname__}"
+        )
+
+
 def check_timeout(value: float) -> None:
     _number("command_timeout", value, above=0)
 
 
 def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise SnapshotSettingError(f"{name} must be a finite number of seconds or times, not {value!r}")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= _MOST:
+        raise SnapshotSettingError(f"{name} must be a number up to {_MOST:,}, not {value!r}")
     if value < least or (above is not None and value <= above):
         limit = f"more than {above:g}" if above is not None else f"at least {least:g}"
         raise SnapshotSettingError(f"{name} must be {limit}, not {value!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +14,7 @@ class SaveCounters:
     saved: int = 0  # saves that Redis accepted
     failed: int = 0  # saves that raised, or were dropped before they began
     bytes_written: int = 0  # of frames
-    fulls: Counter[str] = field(default_factory=Counter)  # full frames, by reason
+    fulls: dict[str, int] = field(default_factory=dict)  # full frames, by reason
 
     def copy(self) -> SaveCounters:
         return replace(self, fulls=self.fulls.copy())
@@ -23,5 +22,5 @@ class SaveCounters:
     def count(self, result: Mapping[str, Any]) -> None:
         self.saved += 1
         self.bytes_written += result["compressed_size"]
-        if result["reason"] is not None:
-            self.fulls[result["reason"]] += 1
+        if (reason := result["reason"]) is not None:
+            self.fulls[reason] = self.fulls.get(reason, 0) + 1

@@ -142,9 +142,7 @@ class NameWriter:
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
         """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
         save = self._saves.get(task)
-        if save is None:
-            return
-        if not save.begun:
+        if save is not None and not save.begun:
             task.cancel()
         task.add_done_callback(self._log_unseen)
 
@@ -362,5 +360,7 @@ class NameWriter:
             )
 
     def _log_unseen(self, task: asyncio.Task[SaveResult]) -> None:
-        if not task.cancelled() and isinstance(error := task.exception(), SnapdeltaError):
-            log.warning("a save that nobody waited for failed: %s", error)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            known = isinstance(error, SnapdeltaError)
+            log.warning("a save that nobody waited for failed: %s", error, exc_info=None if known else error)
