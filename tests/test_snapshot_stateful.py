@@ -100,7 +100,7 @@ class Following:
     async def stop(self) -> None:
         if self.task is not None:
             self.task.cancel()
-            with suppress(asyncio.CancelledError, SnapshotTypeError):
+            with suppress(asyncio.CancelledError):
                 await self.task
         await self.client.aclose()
 
@@ -548,6 +548,7 @@ class Snapshots(RuleBasedStateMachine):
                 self.server.execute("REPLICAOF", "127.0.0.1", 1)
                 error = SnapshotReadOnlyError
             else:
+                await self.stop_the_followers()
                 self.twin.set_wrong_type(refused)
                 # This comes before anything else.
                 fate, error = "cut", SnapshotTypeError
@@ -559,26 +560,17 @@ class Snapshots(RuleBasedStateMachine):
                 self.server.execute("REPLICAOF", "NO", "ONE")
             else:
                 self.twin.lose(refused)
-                await self.replace_the_failed()
+                await self.add_follower()
             await self.see()
 
         self.run(save())
 
-    async def replace_the_failed(self) -> None:
-        """Followers that saw the wrong type have ended with that error."""
-        await asyncio.sleep(0)
-        for follower in list(self.followers):
-            if follower.task is not None and follower.task.done():
-                with pytest.raises(SnapshotTypeError):
-                    follower.task.result()
-                self.check_seen_before_the_end(follower)
-                self.followers.remove(follower)
-                await follower.stop()
-                await self.add_follower()
-
-    def check_seen_before_the_end(self, follower: Following) -> None:
-        for update in follower.updates[follower.checked :]:
-            self.check_update(update)
+    async def stop_the_followers(self) -> None:
+        """A wrong type ends them, at a moment of its own."""
+        for follower in self.followers:
+            self.check(follower)
+            await follower.stop()
+        self.followers.clear()
 
     @rule(keys=st.sampled_from([["full"], ["delta"], ["head"], ["full", "delta"], ["full", "delta", "head"]]))
     def evict(self, keys: list[Key]) -> None:
