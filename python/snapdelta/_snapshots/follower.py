@@ -144,6 +144,7 @@ class Follower:
                     await self._go_along(head.place)
                     if self._reached(head):
                         self._found()
+                        self._pass_over_strays()
                         await self._ask_time()
                         return True
                     damaged = self._refused
@@ -284,6 +285,11 @@ class Follower:
         if not self._has_news():
             # A stray entry, but the state is the one that was shown.
             self._reason = None
+
+    def _pass_over_strays(self) -> None:
+        """What did not fit has led nowhere new: it is nobody's, and is not to be read again and again."""
+        if not self._has_news() and self._cursor is not None and self._refused is not None:
+            self._cursor = max(self._cursor, self._refused)
 
     def _has_news(self) -> bool:
         at, shown = self.at, self._shown
