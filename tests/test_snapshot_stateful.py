@@ -490,7 +490,7 @@ class Snapshots(RuleBasedStateMachine):
             with suppress(SnapshotUnavailableError):
                 await self.save(manager, fates)
             assert planned.hit.is_set() or nth == 2
-            self.proxy.clear()
+            self.proxy.forget()
             await self.see()
 
         self.run(save())

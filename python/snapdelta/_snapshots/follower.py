@@ -61,7 +61,7 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
-        # The last entry that did not fit since one did: up to there, what is met again is passed over.
+        # The last entry that did not fit, since one did.
         self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
@@ -147,13 +147,13 @@ class Follower:
                 if full is None:
                     break
                 end = f"({full.place}"
+                unfit = full.place
                 if await self._begin_at(full):
-                    await self._go_along(head.place)
+                    unfit = await self._go_along(head.place) or unfit
                     if self._reached(head):
                         self._found()
                         return True
-                    damaged = self._refused
-                damaged = damaged or full.place
+                damaged = damaged or unfit
         if damaged is not None:
             await self._want(damaged)
         return False
@@ -219,23 +219,20 @@ class Follower:
         self._cursor = full.place
         return await self._apply(full) is None
 
-    async def _go_along(self, until: Place) -> None:
-        """Apply the deltas behind where we are, up to a place, or to the first that does not fit."""
+    async def _go_along(self, until: Place) -> Place | None:
+        """Apply the deltas behind where we are, up to a place; that of the first that does not fit, or None."""
         assert self.at is not None
         while self.at.place < until:
             entries = await self._commands.deltas_after(self.at.place, PAGE)
             if not entries:
-                return
+                break
             for entry in entries:
                 if await self._follow(entry) is not None:
-                    if self._refused is not None and entry.place <= self._refused:
-                        self._cursor = self._refused
-                    else:
-                        self._refused = entry.place
-                    return
+                    return entry.place
                 self._cursor = entry.place
                 if entry.place >= until:
-                    return
+                    break
+        return None
 
     async def _apply(self, entry: Entry) -> str | None:
         """Have the decoder apply the entry's frame; why it could not, or None."""
@@ -290,8 +287,10 @@ class Follower:
     def _found(self) -> None:
         self.lost = False
         if not self._has_news():
-            # A stray entry, but the state is the one that was shown.
+            # Stray entries led nowhere: they are nobody's, and are not to be read again and again.
             self._reason = None
+            if self._cursor is not None and self._refused is not None:
+                self._cursor = max(self._cursor, self._refused)
 
     def _has_news(self) -> bool:
         at, shown = self.at, self._shown
