@@ -316,6 +316,7 @@ async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None
         writer = await stage.writer(client=client)
         follower = await stage.follow()
         await writer.saves(2)
+        await stage.together()
         server.execute("DEL", *keys_of())
         # NEEDFULL, and then the full frame.
         held = proxy.plan("hold", 2, "EVAL")

@@ -220,7 +220,7 @@ class Follower:
         return await self._apply(full) is None
 
     async def _go_along(self, until: Place) -> Place | None:
-        """Apply the deltas behind where we are, up to a place; that of the first that does not fit, or None."""
+        """Apply the deltas behind where we are, up to a place; the first that does not fit, or None."""
         assert self.at is not None
         while self.at.place < until:
             entries = await self._commands.deltas_after(self.at.place, PAGE)
