@@ -323,3 +323,20 @@ async def _pause(stage: Stage, follower: Follower) -> None:
     """Let it take one more, and then none until it is resumed."""
     follower.pause()
     await stage.together()
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+async def test_a_follower_reads_what_is_nobodys_only_a_few_times(server: Server, count: int) -> None:
+    async with staged(server.client) as (stage, writer):
+        for number in range(count):
+            server.execute("XADD", KEYS.delta, f"{LARGEST_EPOCH}-{number}", "not", "ours")
+        before = _reads(server)
+        await asyncio.sleep(1.0)
+        # Each entry by itself at most, and one read after another that finds nothing.
+        assert _reads(server) - before <= 2 * count + 10
+        await stage.recover(writer)
+
+
+def _reads(server: Server) -> int:
+    """XREADs that the server has answered."""
+    return int(server.execute("INFO", "commandstats").get("cmdstat_xread", {"calls": 0})["calls"])

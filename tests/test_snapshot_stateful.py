@@ -4,50 +4,33 @@ update is a state that was accepted, and everybody recovers within two saves."""
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
     rule,
     run_state_machine_as_test,
 )
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-import snapdelta
-from exact import assert_same
-from normal import N
-from proxy import Kind, Proxy
+from proxy import Kind
 from servers import KINDS, Server
 from snapdelta.errors import (
-    SnapshotAccessError,
+    SnapshotDamagedError,
     SnapshotMemoryError,
     SnapshotReadOnlyError,
     SnapshotTypeError,
     SnapshotUnavailableError,
     WriterSupersededError,
 )
-from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader, Update
 from snapshot_helpers import LIMIT
-from snapshot_model import Id, NoReplyError, Settings
-from snapshot_model_ends import BETWEEN_WISHES, Writer
-from snapshot_twin import Fate, Key, Twin, some_id
-from strategies import STEPS, Snapshot, tables
-from stream_helpers import until
+from snapshot_play import INTERVAL, Manager, Play
+from snapshot_twin import Fate, Key, some_id
+from strategies import STEPS
 
-INTERVAL = 60.0
-HISTORY_FRAMES = 12
-# Readers look at the head after half of this.
-READER_TIMEOUT = 0.6
 STREAMS: st.SearchStrategy[Any] = st.sampled_from(["full", "delta"])
 # What the client hears of is never known to it: the proxy's word for it, and what became of the command.
 CUTS: dict[str, tuple[Kind, Fate]] = {
@@ -57,260 +40,7 @@ CUTS: dict[str, tuple[Kind, Fate]] = {
 }
 
 
-@dataclass(eq=False)
-class Manager:
-    """A real manager and the model's writer."""
-
-    manager: SnapshotManager
-    client: Redis
-    twin: Writer
-    retries: bool
-    # It may have heard of a wish for a full frame, which the model has not.
-    certain: bool = True
-    since_granted: int = BETWEEN_WISHES
-
-
-@dataclass(eq=False)
-class Following:
-    """A follower in a task of its own, which keeps what it is given."""
-
-    reader: SnapshotReader
-    client: Redis
-    open: asyncio.Event = field(default_factory=asyncio.Event)
-    updates: list[Update] = field(default_factory=list)
-    checked: int = 0
-    # While there is no fault: what must have come, all of it and in this order.
-    calm: list[Id] | None = None
-    task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self.open.set()
-        self.task = asyncio.create_task(self._follow(), name="follower")
-
-    async def _follow(self) -> None:
-        async for update in self.reader.follow():
-            self.updates.append(update)
-            await self.open.wait()
-
-    @property
-    def at(self) -> Id | None:
-        return (self.updates[-1].epoch, self.updates[-1].sequence) if self.updates else None
-
-    async def stop(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            with suppress(asyncio.CancelledError, SnapshotTypeError):
-                await self.task
-        await self.client.aclose()
-
-
-class Snapshots(RuleBasedStateMachine):
-    server: Server
-
-    # --- beginning and end
-
-    @initialize(history=st.sampled_from([0.0, 1e6]), rows=tables(4), seed=st.integers(0, 2**32))
-    def begin(self, history: float, rows: Snapshot, seed: int) -> None:
-        self.server.reset()
-        self.random = random.Random(seed)
-        self.clock = 0.0
-        self.history = history
-        self.rows = rows
-        self.states: dict[int, Snapshot] = {}
-        self.managers: list[Manager] = []
-        self.followers: list[Following] = []
-        self.wrong: Key | None = None
-        self.twin = Twin(
-            self.server,
-            Settings(
-                history=int(history * 1000),
-                history_frames=HISTORY_FRAMES,
-                history_bytes=10**9,
-                interval=int(INTERVAL * 1000),
-            ),
-        )
-        self.runner = asyncio.Runner()
-        self.proxy = self.run(self.open_proxy())
-        self.new_ballast()
-        self.run(self.add_manager(retries=False))
-        self.run(self.add_follower())
-
-    def run(self, steps: Coroutine[Any, Any, Any]) -> Any:
-        self.failed = True
-        result = self.runner.run(steps)
-        self.failed = False
-        return result
-
-    async def open_proxy(self) -> Proxy:
-        proxy = Proxy(self.server.port)
-        await proxy.accept()
-        return proxy
-
-    def teardown(self) -> None:
-        if not hasattr(self, "runner"):
-            return
-        try:
-            if not self.failed:
-                self.run(self.heal())
-        finally:
-            self.run(self.end())
-            self.twin.close()
-            self.runner.close()
-
-    async def end(self) -> None:
-        for follower in self.followers:
-            await follower.stop()
-        for manager in list(self.managers):
-            await self.close(manager)
-        self.drop_what_is_held()
-        await self.proxy.refuse()
-        await self.proxy.cut()
-
-    async def add_manager(self, *, retries: bool) -> Manager:
-        client = Redis(port=self.proxy.port, retry=Retry(NoBackoff(), 2 if retries else 0))
-        manager = SnapshotManager(
-            client,
-            full_snapshot_interval=INTERVAL,
-            history=self.history,
-            history_frames=HISTORY_FRAMES,
-            history_bytes=10**9,
-            chain_ratio=1e6,
-            clock=lambda: self.clock,
-        )
-        twin = Writer(f"writer {len(self.managers)}", self.twin.model.rules, self.twin.model.settings)
-        self.managers.append(Manager(manager, client, twin, retries))
-        return self.managers[-1]
-
-    async def close(self, manager: Manager) -> None:
-        self.managers.remove(manager)
-        await manager.manager.close()
-        await manager.client.aclose()
-
-    async def add_follower(self) -> None:
-        client = Redis(port=self.server.port)
-        reader = SnapshotReader(client, command_timeout=READER_TIMEOUT)
-        self.followers.append(Following(reader, client))
-        self.followers[-1].start()
-        if len(self.followers) > 3:
-            await self.followers.pop(0).stop()
-
-    # --- states
-
-    def new_ballast(self) -> None:
-        """Records that make every full frame larger than a delta."""
-        self.ballast = {f"ballast {n}": {"text": self.random.randbytes(24).hex()} for n in range(40)}
-
-    def next_state(self) -> tuple[Snapshot, int]:
-        snapshot = {**self.ballast, **self.rows}
-        frame = snapdelta.dumps(snapshot)
-        digest = snapdelta.inspect(frame).target_digest
-        self.states[digest] = N(snapshot)
-        return snapshot, digest
-
-    # --- saves
-
-    async def save(
-        self, manager: Manager, fates: list[Fate] | None = None, *, forced: bool = False
-    ) -> dict[str, Any] | None:
-        """One save, by the manager and by the model; None where it gives up. Raises what redis refused."""
-        snapshot, digest = self.next_state()
-        self.look_for_wishes()
-        wanted = self.twin.wanted or not manager.certain
-        if manager.twin.epoch is None:
-            self.fault()
-        result: dict[str, Any] | None = None
-        error: Exception | None = None
-        try:
-            result = dict(await manager.manager.save_snapshot(snapshot, force_full=forced))
-        except (SnapshotAccessError, WriterSupersededError) as raised:
-            error = raised
-        self.look_for_wishes()
-        large = result is not None and result["reason"] == "larger"
-        reason: str | None = None
-        lost = False
-        try:
-            reason = self.twin.save(
-                manager.twin,
-                digest,
-                self.clock,
-                fates or [],
-                certain=manager.certain,
-                forced=forced,
-                large=large,
-            )
-        except NoReplyError:
-            lost = True
-        assert lost == isinstance(error, SnapshotAccessError), error
-        assert manager.twin.superseded == isinstance(error, WriterSupersededError), error
-        if error is not None:
-            if lost:
-                raise error
-            return None
-        assert result is not None
-        assert (result["epoch"], result["sequence"]) == (manager.twin.epoch, manager.twin.sequence)
-        if manager.certain:
-            assert result["reason"] == reason, f"{result['reason']}, not {reason}"
-            assert result["type"] == ("full" if reason else "delta")
-        granted = wanted and result["type"] == "full"
-        manager.since_granted = 0 if granted else manager.since_granted + 1
-        for follower in self.followers:
-            if follower.calm is not None:
-                follower.calm.append((result["epoch"], result["sequence"]))
-        return result
-
-    def look_for_wishes(self) -> None:
-        if self.twin.wanted:
-            for manager in self.managers:
-                manager.certain = False
-
-    def fault(self) -> None:
-        """From now on followers may lose their way."""
-        for follower in self.followers:
-            follower.calm = None
-
-    async def see(self) -> None:
-        """After every rule: what is in Redis, and what the followers were given."""
-        self.twin.compare()
-        for follower in self.followers:
-            if follower.calm is not None and follower.open.is_set():
-                await self.reaches_the_newest(follower)
-            self.check(follower)
-
-    def check(self, follower: Following) -> None:
-        if follower.task is not None and follower.task.done():
-            follower.task.result()
-        new = follower.updates[follower.checked :]
-        follower.checked = len(follower.updates)
-        for update in new:
-            self.check_update(update)
-            if follower.calm is not None:
-                assert not update.resynced, f"resynced without a fault: {update.reason}"
-                assert (update.epoch, update.sequence) == follower.calm.pop(0)
-
-    def check_update(self, update: Update) -> None:
-        at = (update.epoch, update.sequence)
-        assert at in self.twin.accepted, f"{at} was never accepted"
-        assert update.digest == self.twin.accepted[at]
-        assert_same(update.snapshot, self.states[update.digest])
-
-    async def reaches_the_newest(self, follower: Following) -> None:
-        with suppress(TimeoutError):
-            await until(lambda: follower.at == self.twin.newest)
-        assert follower.at == self.twin.newest, f"at {follower.at}, not {self.twin.newest}"
-
-    async def let_followers_look(self) -> None:
-        """Give them the time to find their way, or to find out that there is none and to ask for help."""
-        head = self.twin.newest
-        if head is not None:
-            with suppress(TimeoutError):
-                await until(
-                    lambda: self.twin.wanted or all(follower.at == head for follower in self.followers),
-                    2 * READER_TIMEOUT,
-                )
-
-    def pick(self, which: int) -> Manager:
-        return self.managers[-1 - which % len(self.managers)]
-
+class Snapshots(Play):
     # --- rules without a fault
 
     @rule(step=st.sampled_from(list(STEPS)), data=st.data(), which=st.integers(0, 3), forced=st.booleans())
@@ -383,8 +113,15 @@ class Snapshots(RuleBasedStateMachine):
     def join(self) -> None:
         async def join() -> None:
             await self.add_follower()
+            late = self.followers[-1]
+            # Nobody writes meanwhile: the newest state, or none.
+            with suppress(SnapshotDamagedError, SnapshotUnavailableError):
+                latest = await late.reader.latest()
+                if latest is not None:
+                    self.check_update(latest)
+                    assert (latest.epoch, latest.sequence) == self.twin.newest
             if self.followers[0].calm is not None:
-                await self.reaches_the_newest(self.followers[-1])
+                await self.reaches_the_newest(late)
             await self.see()
 
         self.run(join())
@@ -404,50 +141,21 @@ class Snapshots(RuleBasedStateMachine):
     def recover(self) -> None:
         self.run(self.heal())
 
-    async def heal(self) -> None:
-        """No faults any more; a reader joins; two saves later everybody is on the newest state."""
-        self.fault()
-        self.drop_what_is_held()
-        for follower in self.followers:
-            follower.open.set()
-        await self.add_follower()
-        successes = 0
-        needed = 2
-        for _ in range(2 * BETWEEN_WISHES):
-            await self.let_followers_look()
-            live = [manager for manager in self.managers if not manager.twin.superseded]
-            latest = max(live, key=lambda manager: manager.twin.epoch or 0, default=None)
-            manager = latest or await self.add_manager(retries=False)
-            if not successes:
-                # A wish is granted at most once in so many saves.
-                needed = 2 + max(0, BETWEEN_WISHES - manager.since_granted)
-            successes += await self.save(manager) is not None
-            if successes == needed:
-                break
-        assert successes == needed, "saves do not succeed"
-        for follower in self.followers:
-            await self.reaches_the_newest(follower)
-            self.check(follower)
-            follower.calm = []
-        late = await self.followers[-1].reader.latest()
-        assert late is not None
-        self.check_update(late)
-        assert (late.epoch, late.sequence) == self.twin.newest
-        await self.see()
-
-    def drop_what_is_held(self) -> None:
-        if self.twin.held:
-            self.held.drop()
-            self.twin.held.clear()
-
     # --- managers and the network
 
     # No preconditions: what the followers have come to is a matter of time, and draws must not depend on it.
 
-    @rule(retries=st.booleans())
-    def another_manager(self, retries: bool) -> None:
-        if len(self.managers) < 4:
-            self.run(self.add_manager(retries=retries))
+    @rule(retries=st.booleans(), saves=st.integers(0, 1))
+    def another_manager(self, retries: bool, saves: int) -> None:
+        async def another() -> None:
+            if len(self.managers) < 4:
+                await self.saves(await self.add_manager(retries=retries), saves)
+
+        self.run(another())
+
+    @rule()
+    def the_oldest_wakes_up(self) -> None:
+        self.run(self.saves(self.managers[0], 1))
 
     @rule(which=st.integers(0, 3))
     def end_a_manager(self, which: int) -> None:
@@ -475,7 +183,7 @@ class Snapshots(RuleBasedStateMachine):
             with suppress(SnapshotUnavailableError):
                 await self.save(manager, fates)
             assert planned.hit.is_set() or nth == 2
-            self.proxy.clear()
+            self.proxy.forget()
             await self.see()
 
         self.run(save())
@@ -533,6 +241,7 @@ class Snapshots(RuleBasedStateMachine):
                 self.server.execute("REPLICAOF", "127.0.0.1", 1)
                 error = SnapshotReadOnlyError
             else:
+                await self.stop_the_followers()
                 self.twin.set_wrong_type(refused)
                 # This comes before anything else.
                 fate, error = "cut", SnapshotTypeError
@@ -544,31 +253,22 @@ class Snapshots(RuleBasedStateMachine):
                 self.server.execute("REPLICAOF", "NO", "ONE")
             else:
                 self.twin.lose(refused)
-                await self.replace_the_failed()
+                await self.add_follower()
             await self.see()
 
         self.run(save())
 
-    async def replace_the_failed(self) -> None:
-        """Followers that saw the wrong type have ended with that error."""
-        await asyncio.sleep(0)
-        for follower in list(self.followers):
-            if follower.task is not None and follower.task.done():
-                with pytest.raises(SnapshotTypeError):
-                    follower.task.result()
-                self.check_seen_before_the_end(follower)
-                self.followers.remove(follower)
-                await follower.stop()
-                await self.add_follower()
+    async def stop_the_followers(self) -> None:
+        """A wrong type ends them, at a moment of its own."""
+        for follower in self.followers:
+            self.check(follower)
+            await follower.stop()
+        self.followers.clear()
 
-    def check_seen_before_the_end(self, follower: Following) -> None:
-        for update in follower.updates[follower.checked :]:
-            self.check_update(update)
-
-    @rule(keys=st.sets(st.sampled_from(["full", "delta", "head"]), min_size=1))
-    def evict(self, keys: set[Key]) -> None:
+    @rule(keys=st.sampled_from([["full"], ["delta"], ["head"], ["full", "delta"], ["full", "delta", "head"]]))
+    def evict(self, keys: list[Key]) -> None:
         self.fault()
-        self.twin.lose(*sorted(keys))
+        self.twin.lose(*keys)
         self.run(self.see())
 
     @rule()

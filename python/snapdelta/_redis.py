@@ -110,7 +110,9 @@ def end_if_cancelled(before: int) -> None:
     ends in the moment of the cancellation, and the task would go on as if nobody had asked it to end.
     """
     if cancellations() > before:
-        raise asyncio.CancelledError
+        # With its message, by which anyio knows its own.
+        message = getattr(asyncio.current_task(), "_cancel_message", None)
+        raise asyncio.CancelledError(*() if message is None else (message,))
 
 
 class Commands(ABC):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -230,7 +230,7 @@ class SnapshotReader:
 
     async def replay(
         self, start: Timestamp | None = None, end: Timestamp | None = None
-    ) -> AsyncIterator[Update]:
+    ) -> AsyncGenerator[Update, None]:
         """First the state that was the newest at `start`, then every one that was accepted up to `end`.
 
         None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
@@ -247,20 +247,29 @@ class SnapshotReader:
         if first is not None and entry.time <= first:
             entry = await entry_at(self._commands, first)
         follower = self._follower()
-        found = await follower.go_to(entry.place)
+        new = found = await follower.go_to(entry.place)
         page: list[Entry] = []
         while True:
-            if found:
+            if new:
                 yield await follower.update()
             page = page or await self._commands.deltas_after(entry.place, PAGE)
             if not page or (last is not None and page[0].time > last):
                 break
             entry = page.pop(0)
+            new = bool(entry.time)
+            if not new:
+                # No writer made it.
+                continue
             if found:
                 await follower.take(entry)
                 found = not follower.lost
             if not found:
-                found = await follower.go_to(entry.place, entry.reason or "gap")
+                # Only a full frame helps.
+                full = await self._commands.full_from(entry.place)
+                if full is None or (last is not None and full.time > last):
+                    break
+                found = await follower.go_to(full.place, entry.reason or "gap")
+                new, entry, page = found, full, []
         if not found:
             raise self._no_way(entry.time)
 

@@ -108,9 +108,17 @@ class SnapshotCommands(Commands):
         """The newest full frame at or before an id ("+": of all; "(ID": before it)."""
         return next(iter(await self._range("XREVRANGE", self.keys.full, end, "-", 1)), None)
 
+    async def full_from(self, place: Place) -> Entry | None:
+        """The oldest full frame at or behind a place."""
+        return next(iter(await self._range("XRANGE", self.keys.full, str(place), "+", 1)), None)
+
     async def delta_at(self, end: str) -> Entry | None:
-        """The newest entry of the delta stream at or before an id."""
-        return next(iter(await self._range("XREVRANGE", self.keys.delta, end, "-", 1)), None)
+        """The newest entry of the delta stream at or before an id that a writer made."""
+        while True:
+            entry = next(iter(await self._range("XREVRANGE", self.keys.delta, end, "-", 1)), None)
+            if entry is None or entry.time:
+                return entry
+            end = f"({entry.place}"
 
     async def first_delta(self) -> Entry | None:
         """The oldest entry of the delta stream."""

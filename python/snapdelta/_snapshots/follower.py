@@ -29,6 +29,8 @@ PAGE = 16
 # Full frames that are tried, newest first, and starts, as the writer may trim what is being read.
 _FULLS_TRIED = 4
 _STARTS = 3
+# How long a comparison of the clocks holds, in seconds.
+_CLOCK_LIFE = 60.0
 # A full frame stands in the place of a delta: nothing was missed.
 _IN_PLACE = ("larger", "unproven")
 
@@ -59,12 +61,15 @@ class Follower:
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
-        # The last entry that did not fit since one did: up to there, what is met again is passed over.
+        # The last entry that did not fit, since one did.
         self._refused: Place | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
-        # The server's clock less ours, in seconds.
+        # The server's clock less our monotonic one, in seconds, and when to ask again.
         self._clock_offset = 0.0
+        self._ask_time_at = 0.0
+        # The entry that the log has last complained of.
+        self._complained: Place | None = None
 
     # --- to the newest state
 
@@ -83,6 +88,7 @@ class Follower:
             self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, block))
             if not self._entries:
                 await self._check_head()
+        await self._ask_time()
         return self._has_news()
 
     async def catch_up(self) -> bool:
@@ -106,6 +112,7 @@ class Follower:
             else:
                 self._lose("head")
         if not self.lost or await self._start():
+            await self._ask_time()
             return True
         if await self._commands.head() is None:
             return False
@@ -118,7 +125,6 @@ class Follower:
         """Nothing new has come: see whether we are where the head is. If not, there are entries, or we are
         lost."""
         head = await self._commands.head()
-        await self._ask_time()
         if head is not None and not self._matches(head):
             # A save between the two questions, or a stream that was made anew.
             self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
@@ -134,20 +140,20 @@ class Follower:
             if head is None or head == before:
                 break
             before = head
-            end = "+"
+            # What stands behind the head was not accepted.
+            end = str(head.place)
             for _ in range(_FULLS_TRIED):
                 full = await self._commands.full_before(end)
                 if full is None:
                     break
                 end = f"({full.place}"
+                unfit = full.place
                 if await self._begin_at(full):
-                    await self._go_along(head.place)
+                    unfit = await self._go_along(head.place) or unfit
                     if self._reached(head):
                         self._found()
-                        await self._ask_time()
                         return True
-                    damaged = self._refused
-                damaged = damaged or full.place
+                damaged = damaged or unfit
         if damaged is not None:
             await self._want(damaged)
         return False
@@ -213,23 +219,20 @@ class Follower:
         self._cursor = full.place
         return await self._apply(full) is None
 
-    async def _go_along(self, until: Place) -> None:
-        """Apply the deltas behind where we are, up to a place, or to the first that does not fit."""
+    async def _go_along(self, until: Place) -> Place | None:
+        """Apply the deltas behind where we are, up to a place; that of the first that does not fit, or None."""
         assert self.at is not None
         while self.at.place < until:
             entries = await self._commands.deltas_after(self.at.place, PAGE)
             if not entries:
-                return
+                break
             for entry in entries:
                 if await self._follow(entry) is not None:
-                    if self._refused is not None and entry.place <= self._refused:
-                        self._cursor = self._refused
-                    else:
-                        self._refused = entry.place
-                    return
+                    return entry.place
                 self._cursor = entry.place
                 if entry.place >= until:
-                    return
+                    break
+        return None
 
     async def _apply(self, entry: Entry) -> str | None:
         """Have the decoder apply the entry's frame; why it could not, or None."""
@@ -255,7 +258,9 @@ class Follower:
             if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
                 error, LimitExceededError
             ):
-                log.warning(said)
+                if entry.place != self._complained:
+                    self._complained = entry.place
+                    log.warning(said)
                 problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
                 self._lose(problem)
                 return problem
@@ -282,8 +287,10 @@ class Follower:
     def _found(self) -> None:
         self.lost = False
         if not self._has_news():
-            # A stray entry, but the state is the one that was shown.
+            # Stray entries led nowhere: they are nobody's, and are not to be read again and again.
             self._reason = None
+            if self._cursor is not None and self._refused is not None:
+                self._cursor = max(self._cursor, self._refused)
 
     def _has_news(self) -> bool:
         at, shown = self.at, self._shown
@@ -297,7 +304,12 @@ class Follower:
         return self.at is not None and (self.at.place > head.place or self._matches(head))
 
     async def _ask_time(self) -> None:
-        self._clock_offset = await self._commands.time_ms(self._commands.keys.head) / 1000 - time.time()
+        """Compare the clocks, once a minute; the monotonic one, as the wall's may be set."""
+        if time.monotonic() >= self._ask_time_at:
+            self._clock_offset = (
+                await self._commands.time_ms(self._commands.keys.head) / 1000 - time.monotonic()
+            )
+            self._ask_time_at = time.monotonic() + _CLOCK_LIFE
 
     async def update(self) -> Update:
         """Where we are, and what has changed since the last update."""
@@ -315,7 +327,7 @@ class Follower:
             sequence=at.place.sequence,
             digest=at.digest,
             timestamp=at.time / 1000,
-            lag=max(0.0, time.time() + self._clock_offset - at.time / 1000),
+            lag=max(0.0, time.monotonic() + self._clock_offset - at.time / 1000),
             resynced=reason is not None and reason not in _IN_PLACE and shown is not None,
             reason=reason,
         )

@@ -58,7 +58,7 @@ class SnapshotSettings:
     retained_fulls: int = 2
     history: float = 600.0
     history_frames: int = 1_000
-    history_bytes: int = 20_000_000
+    history_bytes: int = 24_000_000
     chain_ratio: float = 4.0
     ttl: float | None = None
     command_timeout: float = 5.0
