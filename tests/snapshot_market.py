@@ -47,7 +47,7 @@ class Market:
             }
         if rng.random() < 0.3:
             records[f"N{len(self._states)}"] = self._record()
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and len(records) > 20:
             del records[rng.choice(list(records))]
         if rng.random() < 0.3:
             self._records = dict(sorted(records.items(), key=lambda item: item[1]["price"], reverse=True))

@@ -38,7 +38,7 @@ async def test_a_long_life_without_faults(server: Server) -> None:
 
 @pytest.mark.long
 async def test_a_very_long_life_without_faults(server: Server) -> None:
-    await _faultless(server, saves=10_000)
+    await _faultless(server, saves=5_000)
 
 
 async def _faultless(server: Server, saves: int) -> None:
@@ -55,7 +55,7 @@ async def _faultless(server: Server, saves: int) -> None:
                 await stage.together()
                 late = await stage.follow()
                 await late.reaches(stage.oracle.newest)
-                if number % 100 == 0:
+                if number % 100 == 0 or len(stage.followers) > 6:
                     stage.followers.remove(late)
                     await late.stop()
             if number % 20 == 0:
@@ -68,7 +68,7 @@ async def _faultless(server: Server, saves: int) -> None:
                     assert admin.xlen(KEYS.full) <= 60
                     assert admin.dbsize() == 3
         await stage.together()
-        assert reasons == {None, "interval", "forced"}
+        assert {None, "interval", "forced"} <= reasons <= {None, "interval", "forced", "chain"}
         assert not stage.resyncs
         # The two that were there from the beginning have seen every save since they began.
         for follower in stage.followers[:2]:
