@@ -69,6 +69,12 @@ def test_every_setting_key_and_error_is_explained() -> None:
             assert f"`{name}`" in _TEXT, name
 
 
+def test_every_file_that_is_named_is_there() -> None:
+    named = re.findall(r"`((?:tests|benches|rust|python)/[\w/.]+)`", _TEXT)
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_reason_is_explained() -> None:
     layout = (ROOT / "docs/redis-layout.md").read_text(encoding="utf-8")
     reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH))

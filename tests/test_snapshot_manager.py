@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from redis.asyncio import Redis
 
 from exact import assert_same
 from servers import Server
-from snapdelta import SnapshotManager, SnapshotReader
+from snapdelta import Encoder, SnapshotManager, SnapshotReader
+from snapdelta._snapshots import writer
 from snapdelta.errors import (
+    EncodingError,
     SnapshotBusyError,
     SnapshotClosedError,
     SnapshotSettingError,
@@ -123,6 +126,71 @@ async def test_a_delta_that_is_no_smaller_goes_as_a_full_frame(client: Redis) ->
             assert_same(update.snapshot, snapshot)
             assert not update.resynced
             assert update.reason == ("larger" if number else "start")
+
+
+class Doubted:
+    """An encoder whose frames fail their proof, as a fault of the codec would make them: a delta becomes the
+    full frame that the real one makes then (`"delta"`), or no frame comes out at all (`"all"`)."""
+
+    failing: str | None = None
+
+    def __init__(self, **options: Any) -> None:
+        self._real = Encoder(**options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def capture(self, snapshot: Snapshot) -> Any:
+        captured = self._real.capture(snapshot)
+        if Doubted.failing is None:
+            return captured
+        stand_in = SimpleNamespace(kind=captured.kind, symbols=captured.symbols, added=captured.added)
+        stand_in.removed, stand_in.updated = captured.removed, captured.updated
+
+        def finish() -> bytes:
+            if Doubted.failing == "all":
+                raise EncodingError("frame 3 does not lead to its own digest")
+            captured.finish()
+            stand_in.kind = "full"
+            return self._real.full()
+
+        stand_in.finish = finish
+        return stand_in
+
+
+@pytest.mark.parametrize("failing", ["delta", "all"])
+async def test_frames_that_fail_their_proof(
+    client: Redis, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr(writer, "Encoder", Doubted)
+    monkeypatch.setattr(Doubted, "failing", None)
+    reader = SnapshotReader(client)
+    frames = snapshots(6)
+    async with SnapshotManager(client) as manager:
+        for snapshot in frames[:2]:
+            await manager.save_snapshot(snapshot)
+        before = await reader.latest()
+        assert before is not None
+        monkeypatch.setattr(Doubted, "failing", failing)
+        if failing == "delta":
+            result = await manager.save_snapshot(frames[2])
+            assert (result["type"], result["reason"], result["sequence"]) == ("full", "unproven", 3)
+            update = await reader.latest()
+            assert update is not None
+            assert (update.resynced, update.reason) == (False, "unproven")
+            assert_same(update.snapshot, frames[2])
+        else:
+            with pytest.raises(EncodingError):
+                await manager.save_snapshot(frames[2])
+            after = await reader.latest()
+            assert after is not None
+            assert after.sequence == before.sequence
+        monkeypatch.setattr(Doubted, "failing", None)
+        types = [(await manager.save_snapshot(snapshot))["type"] for snapshot in frames[3:]]
+        assert types == (["delta"] * 3 if failing == "delta" else ["full", "delta", "delta"])
+        update = await reader.latest()
+        assert update is not None
+        assert_same(update.snapshot, frames[5])
 
 
 async def test_each_name_has_a_chain_of_its_own(client: Redis) -> None:

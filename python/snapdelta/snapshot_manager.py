@@ -52,8 +52,7 @@ class SnapshotManager:
     One manager writes any number of names, each with a chain of its own. The last manager that began to write
     a name owns it; an earlier one gets WriterSupersededError. Also an asynchronous context manager.
 
-    Raises SnapshotSettingError on a setting that cannot be meant. Nothing is sent to Redis before the first
-    save.
+    Raises SnapshotSettingError on an impossible setting. Nothing is sent to Redis before the first save.
     """
 
     def __init__(
@@ -164,9 +163,9 @@ class SnapshotReader:
     name, key_prefix  as the writer has them
     limits           what one frame may make the reader hold (snapdelta.Limits, 256 MiB by default)
     shared           let successive updates share the records that did not change: faster, and to be read only
-    command_timeout  seconds, over the client's own retries
+    command_timeout  seconds for one command, the client's own retries included
 
-    Raises SnapshotSettingError on a setting that cannot be meant.
+    Raises SnapshotSettingError on an impossible setting.
     """
 
     def __init__(

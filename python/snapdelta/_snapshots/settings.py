@@ -47,7 +47,7 @@ class SnapshotSettings:
                      where a chain would outgrow its share
     chain_ratio      a full frame is made when the deltas since the last one are this many times as large
     ttl              expiry of the keys after the last save; None: never
-    command_timeout  over the client's own retries
+    command_timeout  for one command, the client's own retries included
     clock            seconds, monotonic; decides when a full frame is due
     """
 

@@ -62,5 +62,5 @@ class Changes:
     def take(self) -> tuple[list[str], list[str], list[str]]:
         """Changed, added and removed symbols since the last call."""
         taken = list(self._changed), list(self._added), list(self._removed)
-        self.__init__()  # type: ignore[misc]
+        self._changed, self._added, self._removed = {}, {}, {}
         return taken

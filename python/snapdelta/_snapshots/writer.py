@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
@@ -118,7 +118,7 @@ class NameWriter:
         """Saves that run or wait."""
         return list(self._saves)
 
-    def save(self, snapshot: Mapping[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
+    def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
         Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened.
