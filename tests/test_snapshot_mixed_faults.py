@@ -11,7 +11,7 @@ import pytest
 from servers import Server
 from snapdelta.errors import SnapshotDamagedError, SnapshotError, SnapshotMemoryError, WriterSupersededError
 from snapshot_damage import DAMAGE, entries, tamper
-from snapshot_helpers import Stage, Writer, keys_of, staged
+from snapshot_helpers import Stage, Writer, keys_of, on_one_server, staged
 
 KEYS = keys_of()
 MOST = 60
@@ -75,6 +75,7 @@ class Mischief:
             follower.resume()
 
 
+@on_one_server
 @pytest.mark.parametrize("seed", range(3))
 async def test_faults_in_any_order(server: Server, seed: int) -> None:
     await _faults(server, seed, rounds=40)

@@ -138,6 +138,7 @@ async def test_an_old_process_is_told_that_it_is_superseded(server: Server) -> N
 # --- connections that are cut
 
 
+@on_one_server
 @pytest.mark.parametrize("retries", [True, False], ids=["retries", "no-retries"])
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after", "cut_within"])
 async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind, retries: bool) -> None:
