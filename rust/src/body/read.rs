@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::split;
 use crate::columns::read::{self as cells, Column};
-use crate::columns::view::{Gather, Inserts, MISSING, Side, View};
+use crate::columns::view::{Inserts, MISSING, Side, View, gather_all};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::column_flag::{INSERTS, UPDATES};
@@ -14,7 +14,7 @@ use crate::format::section;
 use crate::format::value::{Payload, is_blob, is_text, read_plain};
 use crate::order;
 use crate::sets;
-use crate::table::changes::{Added, ChangeSet, Record, Step, in_blocks};
+use crate::table::changes::{Added, ChangeSet, Record};
 use crate::table::names::{PathId, ROOT, ShapeId};
 use crate::table::{Cell, Cells, Table};
 
@@ -407,30 +407,14 @@ impl Reading<'_> {
             heads.iter().map(|head| head.updates.map_or(&[][..], |set| &sets[set])).collect();
         // no column stands twice, so that more cannot all be there
         let n: usize = lists.iter().map(|rows| rows.len()).sum();
-        let mut missing = (n as u64 > self.base_cells).then_some(0);
-        if missing.is_none() {
-            let mut gathers: Vec<Gather<'_>> = Vec::with_capacity(heads.len());
-            for (head, rows) in heads.iter_mut().zip(&lists) {
-                gathers.push(Gather::new(self.table, head.path));
-                head.old = Cells { tags: vec![MISSING; rows.len()], words: vec![0; rows.len()] };
-            }
-            in_blocks(&lists, |step| {
-                let (at, part) = match step {
-                    Step::Ahead(rows, cells) => return self.table.touch(rows, cells),
-                    Step::Part(at, part) => (at, part),
-                };
-                let old = &mut heads[at].old;
-                let places = old.tags[part.clone()].iter_mut().zip(&mut old.words[part.clone()]);
-                for (row, (tag, word)) in lists[at][part].iter().zip(places) {
-                    match gathers[at].cell(*row) {
-                        Some(cell) => (*tag, *word) = (cell.tag, cell.word),
-                        None => missing = Some(at),
-                    }
-                }
-            });
+        let not_there = |at: usize| heads[at].contents.corrupt(NOT_THERE);
+        if n as u64 > self.base_cells {
+            return Err(not_there(0));
         }
-        if let Some(at) = missing {
-            return Err(heads[at].contents.corrupt(NOT_THERE));
+        let paths: Vec<PathId> = heads.iter().map(|head| head.path).collect();
+        let fetched = gather_all(self.table, &paths, &lists).map_err(not_there)?;
+        for (head, old) in heads.iter_mut().zip(fetched) {
+            head.old = old;
         }
         if !self.changes.reshaped.is_empty() {
             for (head, rows) in heads.iter().zip(&lists) {
