@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::split;
 use crate::columns::read::{self as cells, Column};
-use crate::columns::view::{Gather, Inserts, MISSING, Side, View};
+use crate::columns::view::{Inserts, MISSING, Side, View, gather_all};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::column_flag::{INSERTS, UPDATES};
@@ -16,7 +16,9 @@ use crate::order;
 use crate::sets;
 use crate::table::changes::{Added, ChangeSet, Record};
 use crate::table::names::{PathId, ROOT, ShapeId};
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Cells, Table};
+
+const NOT_THERE: &str = "an updated cell is not there";
 
 /// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
 pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
@@ -27,6 +29,7 @@ pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<Chang
         paths: vec![ROOT],
         inserts: Vec::new(),
         replaced: HashSet::new(),
+        base_cells: 0,
     };
     match reading.body(body) {
         Ok(()) => Ok(reading.changes),
@@ -48,12 +51,16 @@ struct Reading<'t> {
     inserts: Vec<Inserts>,
     /// Places in `ChangeSet::cells` where an update stands in for a cell that stayed.
     replaced: HashSet<usize>,
+    /// The number of the base's cells, which the budget was charged for.
+    base_cells: u64,
 }
 
 /// A column of COLUMNS before its cells are read.
 struct Head<'a> {
     path: PathId,
     updates: Option<usize>,
+    /// The base's cells that are to be updated.
+    old: Cells,
     inserts: bool,
     contents: Reader<'a>,
 }
@@ -67,7 +74,7 @@ impl Reading<'_> {
         self.path_nodes(part(section::PATHS))?;
         self.shapes(part(section::SHAPES))?;
         let sets = self.sets(part(section::SETS))?;
-        let heads = self.heads(part(section::COLUMNS), &sets)?;
+        let mut heads = self.heads(part(section::COLUMNS), &sets)?;
         let mut updates_done = vec![true; self.table.names.paths.len()];
         let mut inserts_done = updates_done.clone();
         for head in &heads {
@@ -75,6 +82,7 @@ impl Reading<'_> {
             inserts_done[head.path as usize] &= !head.inserts;
         }
         self.loose(part(section::LOOSE), &updates_done, &inserts_done)?;
+        self.fetch_old(&mut heads, &sets)?;
         for head in heads {
             self.column(head, &sets, &mut updates_done, &mut inserts_done)?;
         }
@@ -254,6 +262,7 @@ impl Reading<'_> {
         let mut replaced = reshaped.chain(self.changes.removed.iter().copied());
         let gone = sum(&mut replaced.by_ref().map(|row| self.table.rows[row as usize].shape));
         let base = sum(&mut self.table.rows.iter().map(|row| row.shape));
+        self.base_cells = base.0;
         self.budget.charge(base.0 - gone.0 + new.0, CELL, "cells")?;
         self.budget.charge(base.1 - gone.1 + new.1, DICT, "dicts")?;
         Ok(new.0)
@@ -297,7 +306,8 @@ impl Reading<'_> {
             };
             let length = r.count("bytes")?;
             let contents = r.part(length)?;
-            heads.push(Head { path, updates, inserts: flags & INSERTS != 0, contents });
+            let inserts = flags & INSERTS != 0;
+            heads.push(Head { path, updates, old: Cells::default(), inserts, contents });
         }
         r.finish()?;
         Ok(heads)
@@ -337,8 +347,11 @@ impl Reading<'_> {
         }
         for (row, node) in places {
             let path = self.paths[node];
-            let base = self.table.cell(row as usize, path);
-            let old = self.check_update(row, path, base).map_err(|e| e.at(r.offset()))?;
+            let old = self.table.cell(row as usize, path).ok_or_else(|| r.corrupt(NOT_THERE))?;
+            if self.changes.removed.binary_search(&row).is_ok() {
+                return Err(r.corrupt("a removed row is updated"));
+            }
+            self.check_stays(row, path).map_err(|e| e.at(r.offset()))?;
             if !updates_loose[path as usize] {
                 return Err(r.corrupt("a column has both listed and loose updates"));
             }
@@ -378,22 +391,39 @@ impl Reading<'_> {
         Ok(cell)
     }
 
-    /// The base's cell that is to be updated.
-    fn check_update(&self, row: u32, path: PathId, base: Option<Cell>) -> Result<Cell> {
-        let bad = |message| Err(Error::corrupt(message));
-        let Some(old) = base else {
-            return bad("an updated cell is not there");
-        };
-        if self.changes.removed.is_empty() && self.changes.reshaped.is_empty() {
-            return Ok(old);
-        }
-        if self.changes.removed.binary_search(&row).is_ok() {
-            return bad("a removed row is updated");
-        }
+    /// Checks that an updated cell is also in the row's new shape, if it has one.
+    fn check_stays(&self, row: u32, path: PathId) -> Result<()> {
         match self.changes.reshaped.binary_search_by_key(&row, |r| r.0) {
-            Ok(i) if !self.stays(i, path) => bad("an updated cell is not in the row's new shape"),
-            _ => Ok(old),
+            Ok(i) if !self.stays(i, path) => {
+                Err(Error::corrupt("an updated cell is not in the row's new shape"))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Gets the base's cells that the columns update, all at once: those of one row lie together.
+    fn fetch_old(&self, heads: &mut [Head<'_>], sets: &[Vec<u32>]) -> Result<()> {
+        let lists: Vec<&[u32]> =
+            heads.iter().map(|head| head.updates.map_or(&[][..], |set| &sets[set])).collect();
+        // no column stands twice, so that more cannot all be there
+        let n: usize = lists.iter().map(|rows| rows.len()).sum();
+        let not_there = |at: usize| heads[at].contents.corrupt(NOT_THERE);
+        if n as u64 > self.base_cells {
+            return Err(not_there(0));
+        }
+        let paths: Vec<PathId> = heads.iter().map(|head| head.path).collect();
+        let fetched = gather_all(self.table, &paths, &lists).map_err(not_there)?;
+        for (head, old) in heads.iter_mut().zip(fetched) {
+            head.old = old;
+        }
+        if !self.changes.reshaped.is_empty() {
+            for (head, rows) in heads.iter().zip(&lists) {
+                for row in *rows {
+                    self.check_stays(*row, head.path).map_err(|e| e.at(head.contents.offset()))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn stays(&self, reshaped: usize, path: PathId) -> bool {
@@ -436,19 +466,12 @@ impl Reading<'_> {
         updates_done: &mut [bool],
         inserts_done: &mut [bool],
     ) -> Result<()> {
-        let Head { path, mut contents, .. } = head;
+        let Head { path, old, mut contents, .. } = head;
         let depth = self.table.names.paths[path as usize].depth;
         if let Some(set) = head.updates {
             let rows = &sets[set];
             if rows.is_empty() {
                 return Err(contents.corrupt("a column is listed for no cells"));
-            }
-            let mut old = crate::table::Cells::default();
-            old.reserve(rows.len());
-            let mut gather = Gather::new(self.table, path);
-            for row in rows {
-                let checked = self.check_update(*row, path, gather.cell(*row));
-                old.push(checked.map_err(|e| e.at(contents.offset()))?);
             }
             let column = Column {
                 old: Some(&old),

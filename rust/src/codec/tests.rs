@@ -382,14 +382,16 @@ fn no_flipped_byte_of_a_body_gets_through() {
     let begin = proof.full(&mut sealer).expect("a full frame");
     let (frame, _) = send(&mut writer, &mut sealer, &second, Kind::Delta).expect("a delta");
     let (meant, body) = frame::open(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
-    proof.prove(&frame, &meant).expect("the frame itself");
+    let written = changes(&mut proof.table, &second);
+    proof.prove(&frame, &meant, Some(&written)).expect("the frame itself");
     let held = told(&proof);
     let mut refused = 0;
     for at in 0..body.len() {
         let wrong = resealed(&frame, |_, body| body[at] ^= 1 << (at % 8));
         let mut reader = Decoder::new(DEFAULT_MAX_BYTES);
         reader.apply(&begin).expect("a full frame");
-        let is_refused = proof.prove(&wrong, &meant).is_err();
+        let is_refused = proof.prove(&wrong, &meant, Some(&written)).is_err();
+        assert_eq!(is_refused, proof.prove(&wrong, &meant, None).is_err(), "byte {at}");
         assert_eq!(is_refused, reader.apply(&wrong).is_err(), "byte {at}");
         // what leads to the same state by another way is no fault
         refused += usize::from(is_refused);

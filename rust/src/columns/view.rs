@@ -1,7 +1,7 @@
 //! What a column sees of the others in its row: the *present* and *base* cells of FORMAT.md section 8.
 
 use crate::format::value::Tag;
-use crate::table::changes::Updates;
+use crate::table::changes::{Step, Updates, in_blocks};
 use crate::table::names::{PathId, ShapeId};
 use crate::table::{Cell, Cells, Table};
 
@@ -55,19 +55,19 @@ fn join(list: &[u32], wanted: &[u32], mut found: impl FnMut(usize, Option<usize>
 }
 
 /// Cells of one column in rows that mostly share their shape.
-pub struct Gather<'a> {
+struct Gather<'a> {
     table: &'a Table,
     path: PathId,
     last: (ShapeId, Option<usize>),
 }
 
 impl<'a> Gather<'a> {
-    pub fn new(table: &'a Table, path: PathId) -> Self {
+    fn new(table: &'a Table, path: PathId) -> Self {
         Gather { table, path, last: (ShapeId::MAX, None) }
     }
 
     #[inline(always)]
-    pub fn cell(&mut self, row: u32) -> Option<Cell> {
+    fn cell(&mut self, row: u32) -> Option<Cell> {
         let row = &self.table.rows[row as usize];
         if row.shape != self.last.0 {
             let shape = &self.table.names.shapes[row.shape as usize];
@@ -77,29 +77,67 @@ impl<'a> Gather<'a> {
     }
 }
 
+/// The cells of several columns, each in rows of its own; those of one row are fetched together. The number of a
+/// column if it lacks one. The caller has checked that the cells fit into memory.
+pub fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
+    let mut gathers: Vec<Gather<'_>> = paths.iter().map(|path| Gather::new(table, *path)).collect();
+    let room = |rows: &&[u32]| Cells { tags: vec![MISSING; rows.len()], words: vec![0; rows.len()] };
+    let mut all: Vec<Cells> = lists.iter().map(room).collect();
+    let mut lacking = None;
+    in_blocks(lists, |step| {
+        let (at, part) = match step {
+            Step::Ahead(rows, cells) => return table.touch(rows, cells),
+            Step::Part(at, part) => (at, part),
+        };
+        let Cells { tags, words } = &mut all[at];
+        let places = tags[part.clone()].iter_mut().zip(&mut words[part.clone()]);
+        for (row, (tag, word)) in lists[at][part].iter().zip(places) {
+            match gathers[at].cell(*row) {
+                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
+                None => lacking = Some(at),
+            }
+        }
+    });
+    match lacking {
+        None => Ok(all),
+        Some(at) => Err(at),
+    }
+}
+
 impl View<'_> {
+    /// The base's cells by themselves: what they are needed for would keep them from being waited for together.
+    fn base(&self, path: PathId, rows: &[u32]) -> Vec<Cell> {
+        let mut gather = Gather::new(self.table, path);
+        rows.iter().map(|row| gather.cell(*row).unwrap_or(NO_CELL)).collect()
+    }
+
     /// Calls `take` for each row with the present and the base cell of another column.
     #[inline(always)]
     pub fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
         let done = self.done.get(path as usize) == Some(&true);
         match self.side {
             Side::Updates(updates) => {
-                let mut gather = Gather::new(self.table, path);
-                let mut base = |i: usize| gather.cell(rows[i]).unwrap_or(NO_CELL);
                 match updates.get(path as usize).filter(|column| done && !column.rows.is_empty()) {
                     None => {
-                        for i in 0..rows.len() {
-                            let cell = base(i);
-                            take(i, cell, cell);
-                        }
+                        let base = self.base(path, rows);
+                        base.into_iter().enumerate().for_each(|(i, cell)| take(i, cell, cell));
                     }
-                    Some(column) => join(&column.rows, rows, |i, at| match at {
-                        Some(at) => take(i, column.new.get(at), column.old.get(at)),
-                        None => {
-                            let cell = base(i);
-                            take(i, cell, cell);
-                        }
-                    }),
+                    Some(column) => {
+                        let mut others = Vec::new();
+                        join(&column.rows, rows, |i, at| {
+                            if at.is_none() {
+                                others.push(rows[i]);
+                            }
+                        });
+                        let mut others = self.base(path, &others).into_iter();
+                        join(&column.rows, rows, |i, at| match at {
+                            Some(at) => take(i, column.new.get(at), column.old.get(at)),
+                            None => {
+                                let cell = others.next().unwrap_or(NO_CELL);
+                                take(i, cell, cell);
+                            }
+                        });
+                    }
                 }
             }
             Side::Inserts(inserts) => match inserts.get(path as usize).filter(|_| done) {

@@ -1,11 +1,13 @@
 //! The change set: what leads from one state to the next. Both encoder and decoder make one, and commit it.
 
+use std::ops::Range;
+
 use super::names::{PathId, ShapeId};
 use super::{Cell, Cells, Row, Table, digest, symbol_hash};
 use crate::format::value::is_blob;
 
 /// The changed cells of one column, in ascending order of their rows.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 pub struct Updates {
     pub rows: Vec<u32>,
     pub old: Cells,
@@ -68,6 +70,44 @@ pub struct Outcome {
     pub digest: u64,
     /// Record hashes in the order of the reference.
     hashes: Vec<u64>,
+}
+
+/// Rows that are worked on together: few enough for the processor's cache.
+const BLOCK: u32 = 128;
+
+/// What comes next on the way through lists of rows.
+pub enum Step<'a> {
+    /// Most of the rows of the parts up to the next such step, and how many cells of a row the parts have on average.
+    Ahead(&'a [u32], usize),
+    /// The number of a list, and a part of it.
+    Part(usize, Range<usize>),
+}
+
+/// Goes through ascending lists of rows side by side, block of rows after block, so that what several lists have of a
+/// row is met while the row is at hand.
+pub fn in_blocks(lists: &[&[u32]], mut take: impl FnMut(Step<'_>)) {
+    let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| row + 1);
+    let blocks = rows.div_ceil(BLOCK) as usize;
+    // a list with less than a row a block goes by itself: the blocks would cost more than its rows
+    let (mut long, short): (Vec<usize>, Vec<usize>) =
+        (0..lists.len()).partition(|at| lists[*at].len() >= blocks);
+    for at in short {
+        take(Step::Part(at, 0..lists[at].len()));
+    }
+    long.sort_by_key(|at| std::cmp::Reverse(lists[*at].len()));
+    let cells: usize = long.iter().map(|at| lists[*at].len()).sum();
+    let mut starts = vec![0; lists.len()];
+    for block in 0..blocks as u32 {
+        for (i, &at) in long.iter().enumerate() {
+            let start = starts[at];
+            let n = lists[at][start..].iter().take_while(|row| **row / BLOCK == block).count();
+            starts[at] += n;
+            if i == 0 {
+                take(Step::Ahead(&lists[at][start..start + n], cells / lists[at].len().max(1)));
+            }
+            take(Step::Part(at, start..start + n));
+        }
+    }
 }
 
 impl ChangeSet {
@@ -190,6 +230,25 @@ impl ChangeSet {
         (&self.cells.tags[record.start..end], &self.cells.words[record.start..end])
     }
 
+    /// True if another change set of this table, with the same numbers, changes the same: then its outcome is the same.
+    pub fn is_same(&self, other: &ChangeSet, table: &Table) -> bool {
+        let same =
+            |a: Record, b: Record| a.shape == b.shape && self.record(table, a) == other.record(table, b);
+        let (added, reshaped) = (&self.added, &self.reshaped);
+        let columns = self.updates.len().max(other.updates.len()) as PathId;
+        self.removed == other.removed
+            && self.order == other.order
+            && reshaped.len() == other.reshaped.len()
+            && reshaped.iter().zip(&other.reshaped).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
+            && added.len() == other.added.len()
+            && added.iter().zip(&other.added).all(|(a, b)| a.symbol == b.symbol && same(a.record, b.record))
+            && (0..columns).all(|path| self.updated_cells(path) == other.updated_cells(path))
+    }
+
+    fn updated_cells(&self, path: PathId) -> Option<&Updates> {
+        self.updates.get(path as usize).filter(|column| !column.rows.is_empty())
+    }
+
     pub fn outcome(&self, table: &Table) -> Outcome {
         let mut hashes: Vec<u64> = table.rows.iter().map(|row| row.hash).collect();
         for (path, column) in self.updates.iter().enumerate() {
@@ -277,25 +336,35 @@ impl ChangeSet {
     }
 
     fn commit_updates(&mut self, table: &mut Table) {
-        for (path, column) in self.updates.iter().enumerate() {
-            let mut reshaped = self.reshaped.iter().map(|r| r.0).peekable();
-            for (i, row) in column.rows.iter().enumerate() {
-                while reshaped.next_if(|at| at < row).is_some() {}
-                if reshaped.peek() == Some(row) {
+        let lists: Vec<&[u32]> = self.updates.iter().map(|column| &*column.rows).collect();
+        in_blocks(&lists, |step| {
+            let (path, part) = match step {
+                Step::Ahead(rows, cells) => return table.touch(rows, cells),
+                Step::Part(path, part) => (path, part),
+            };
+            let column = &self.updates[path];
+            // rows that follow one another mostly share their shape
+            let mut last = (ShapeId::MAX, None);
+            for i in part {
+                let row = column.rows[i];
+                if self.reshaped.binary_search_by_key(&row, |r| r.0).is_ok() {
                     continue; // replaced as a whole
                 }
                 let old = column.old.get(i);
                 if is_blob(old.tag) {
                     table.pool.release(old.word);
                 }
-                let target = &mut table.rows[*row as usize];
-                let shape = &table.names.shapes[target.shape as usize];
-                if let Some(position) = shape.position(path as PathId) {
+                let target = &mut table.rows[row as usize];
+                if target.shape != last.0 {
+                    let shape = &table.names.shapes[target.shape as usize];
+                    last = (target.shape, shape.position(path as PathId));
+                }
+                if let Some(position) = last.1 {
                     target.tags[position] = column.new.tags[i];
                     target.words[position] = column.new.words[i];
                 }
             }
-        }
+        });
     }
 
     fn new_row(&self, table: &mut Table, symbol: Box<[u8]>, record: Record) -> Row {
@@ -318,5 +387,29 @@ fn drop_row(table: &mut Table, row: &Row) {
         if is_blob(tag) {
             table.pool.release(word);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_bring_all_of_each_list_in_order() {
+        let every = |step: usize| (0..1000).step_by(step).collect::<Vec<u32>>();
+        let all = [every(1), every(3), vec![], every(90), every(200), vec![5], vec![127, 128, 999]];
+        let lists: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
+        let mut seen = vec![Vec::new(); lists.len()];
+        let mut ahead = Vec::new();
+        in_blocks(&lists, |step| match step {
+            Step::Ahead(rows, cells) => {
+                assert_eq!(cells, (1000 + 334 + 12) / 1000);
+                ahead.extend_from_slice(rows);
+            }
+            Step::Part(at, part) => seen[at].extend_from_slice(&lists[at][part]),
+        });
+        assert_eq!(seen, all);
+        assert_eq!(ahead, every(1));
+        in_blocks(&[&[], &[]], |step| assert!(matches!(step, Step::Part(_, part) if part.is_empty())));
     }
 }

@@ -6,6 +6,7 @@ pub mod pool;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::hint::black_box;
 
 use hashbrown::HashTable;
 
@@ -22,7 +23,7 @@ pub struct Cell {
 }
 
 /// Cells side by side, tags and words apart.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Cells {
     pub tags: Vec<Tag>,
     pub words: Vec<u64>,
@@ -107,6 +108,21 @@ impl Table {
         let row = &self.rows[row];
         let position = self.names.shapes[row.shape as usize].position(path)?;
         Some(row.cell(position))
+    }
+
+    /// Brings rows of which so many cells are needed next into the processor's cache: it waits for many of them at a
+    /// time, where the work on them would wait for one after the other.
+    pub fn touch(&self, rows: &[u32], cells: usize) {
+        const WORDS_A_LINE: usize = 8;
+        let mut all = 0;
+        for row in rows {
+            let row = &self.rows[*row as usize];
+            if row.words.len() <= cells * WORDS_A_LINE {
+                all ^= row.tags.first().map_or(0, |tag| u64::from(*tag));
+                row.words.iter().step_by(WORDS_A_LINE).for_each(|word| all ^= word);
+            }
+        }
+        black_box(all);
     }
 
     pub fn payload(&self, cell: Cell) -> Payload<'_> {
