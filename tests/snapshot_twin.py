@@ -177,7 +177,8 @@ class Twin:
         # Those of a writer begin with `t`; only where no writer can have made it, this one may as well.
         like_ours = b"t" in fields and at[0] >= HIGHEST_EPOCH
         if not like_ours:
-            fields = dict(reversed(fields.items()))
+            # Last, also where a copy is copied again.
+            fields = dict(sorted(fields.items(), key=lambda field: field[0] == b"t"))
         self._real.xadd(name, fields, id=_text(at))
         stream.add(at, Entry(1 if like_ours else None))
         if removed:
