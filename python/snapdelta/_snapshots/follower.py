@@ -141,19 +141,11 @@ class Follower:
                 break
             before = head
             # What stands behind the head was not accepted.
-            end = str(head.place)
-            for _ in range(_FULLS_TRIED):
-                full = await self._commands.full_before(end)
-                if full is None:
-                    break
-                end = f"({full.place}"
-                unfit = full.place
-                if await self._begin_at(full):
-                    unfit = await self._go_along(head.place) or unfit
-                    if self._reached(head):
-                        self._found()
-                        return True
-                damaged = damaged or unfit
+            there, unfit = await self._reach(head.place)
+            if there and self._matches(head):
+                self._found()
+                return True
+            damaged = damaged or unfit or (head.place if there else None)
         if damaged is not None:
             await self._want(damaged)
         return False
@@ -171,19 +163,28 @@ class Follower:
         """Begin at a full frame and go on to a place; False if what is kept has no way there."""
         await self._settle()
         self._lose(reason)
+        there, _ = await self._reach(place)
+        if there:
+            self._found()
+            await self._ask_time()
+        return there
+
+    async def _reach(self, place: Place) -> tuple[bool, Place | None]:
+        """Begin at a full frame and go on to a place: whether that led there, and what first did not fit."""
+        unfit: Place | None = None
         end = str(place)
         for _ in range(_FULLS_TRIED):
             full = await self._commands.full_before(end)
             if full is None:
                 break
             end = f"({full.place}"
+            stop = full.place
             if await self._begin_at(full):
-                await self._go_along(place)
+                stop = await self._go_along(place) or stop
                 if self.at is not None and self.at.place == place:
-                    self._found()
-                    await self._ask_time()
-                    return True
-        return False
+                    return True, unfit
+            unfit = unfit or stop
+        return False, unfit
 
     # --- entries
 
