@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -129,27 +129,14 @@ class Commands(ABC):
     async def run(self, key: str, name: str, *arguments: Any, **options: Any) -> Any:
         """One command; what is sent is UTF-8, answers are bytes, whatever the client encodes and decodes."""
         options[NEVER_DECODE] = True
-        before = cancellations()
-        try:
-            async with asyncio.timeout(self.time_limit):
-                answer = await self.redis.execute_command(name, *_exact(arguments), **options)
-        except REDIS_ERRORS as error:
-            raise self.typed(key, error) from error
-        end_if_cancelled(before)
-        return answer
+        return await self._in_time(key, self.redis.execute_command(name, *_exact(arguments), **options))
 
     async def run_all(self, key: str, *commands: tuple[Any, ...]) -> list[Any]:
         """Several commands on one key in one round trip; the first error among the answers is raised."""
         pipeline = self.redis.pipeline(transaction=False)
         for name, *arguments in commands:
             pipeline.execute_command(name, *_exact(arguments), **{NEVER_DECODE: True})
-        before = cancellations()
-        try:
-            async with asyncio.timeout(self.time_limit):
-                answers = await pipeline.execute(raise_on_error=False)
-        except REDIS_ERRORS as error:
-            raise self.typed(key, error) from error
-        end_if_cancelled(before)
+        answers = await self._in_time(key, pipeline.execute(raise_on_error=False))
         for answer in answers:
             if isinstance(answer, Exception):
                 raise self.typed(key, answer) from answer
@@ -177,11 +164,18 @@ class Commands(ABC):
 
     async def initialize(self, key: str) -> None:
         """Have a cluster client ask for the slots, if it has not yet."""
+        await self._in_time(key, self.redis.initialize())
+
+    async def _in_time(self, key: str, answer: Awaitable[Any]) -> Any:
+        """Wait for an answer of redis-py, no longer than the time limit."""
+        before = cancellations()
         try:
             async with asyncio.timeout(self.time_limit):
-                await self.redis.initialize()
+                answered = await answer
         except REDIS_ERRORS as error:
             raise self.typed(key, error) from error
+        end_if_cancelled(before)
+        return answered
 
 
 def _exact(arguments: Iterable[Any]) -> list[Any]:
