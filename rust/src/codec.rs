@@ -173,7 +173,12 @@ impl State {
 
     /// Applies a delta's body to the table, if it leads to the digest that its header names.
     pub fn apply_body(&mut self, header: &Header, contents: &[u8], budget: &mut Budget) -> Result<Touched> {
-        let (changes, outcome) = read_checked(&mut self.table, header, contents, budget)?;
+        let changes = body::read::read(contents, &mut self.table, budget)?;
+        let outcome = changes.outcome(&self.table);
+        if let Err(error) = check_target(header, outcome.digest) {
+            changes.abandon(&mut self.table);
+            return Err(error);
+        }
         let touched = Touched::of(&self.table, &changes);
         self.epoch = header.epoch;
         self.advance(changes, &outcome, header.sequence);
@@ -281,24 +286,6 @@ fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
         }
     };
     whole
-}
-
-/// The change set of a body, if it leads to the digest that the header names.
-fn read_checked(
-    table: &mut Table,
-    header: &Header,
-    contents: &[u8],
-    budget: &mut Budget,
-) -> Result<(ChangeSet, Outcome)> {
-    let changes = body::read::read(contents, table, budget)?;
-    let outcome = changes.outcome(table);
-    match check_target(header, outcome.digest) {
-        Ok(()) => Ok((changes, outcome)),
-        Err(error) => {
-            changes.abandon(table);
-            Err(error)
-        }
-    }
 }
 
 fn unproven(header: &Header, error: &Error) -> Error {
