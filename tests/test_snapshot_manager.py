@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from clock import Clock
 from exact import assert_same
 from servers import Server
 from snapdelta import Encoder, SnapshotManager, SnapshotReader
@@ -34,14 +35,6 @@ async def client(server: Server) -> AsyncIterator[Redis]:
     client = server.client()
     yield client
     await client.aclose()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def snapshots(count: int, symbols: int = 60) -> list[Snapshot]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from clock import Clock
 from proxy import Proxy
 from servers import Server
 from snapdelta.errors import SnapshotAccessError, SnapshotDamagedError
@@ -17,16 +18,6 @@ from stream_helpers import until
 KEYS = keys_of()
 # A full frame every other save, and three of them kept.
 SHORT: dict[str, Any] = {"history": 0.0, "history_frames": 6}
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # --- nothing happens

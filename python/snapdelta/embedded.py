@@ -116,14 +116,14 @@ class EmbeddedServer:
         """What `redis.asyncio.from_url` takes, once the server has been started."""
         if not self._unix_socket and self._port == 0:
             # Clients take port 0 for their default, where another server may listen.
-            raise EmbeddedServerError(f"{self.binary.name} has not been started; call start()")
+            raise self._not_started()
         return f"unix://{self.socket_path}" if self._unix_socket else f"redis://127.0.0.1:{self._port}/0"
 
     @property
     def pid(self) -> int:
         """The server's process id."""
         if self._process is None:
-            raise EmbeddedServerError(f"{self.binary.name} has not been started; call start()")
+            raise self._not_started()
         return self._process.pid
 
     @property
@@ -194,6 +194,9 @@ class EmbeddedServer:
         self.close()
 
     # --- inside
+
+    def _not_started(self) -> EmbeddedServerError:
+        return EmbeddedServerError(f"{self.binary.name} has not been started; call start()")
 
     def _launch(self) -> None:
         settings: dict[str, str | int] = {

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from snapdelta._redis import REDIS_ERRORS, AsyncRedis, cancellations, end_if_cancelled
+from snapdelta._snapshots.keys import KEY_PREFIX
 from snapdelta._streams.commands import StreamCommands, access_error
 from snapdelta._streams.fields import decode_fields, encode_fields
 from snapdelta._streams.policy import PolicyBook, StreamPolicy
@@ -72,7 +73,7 @@ class RedisStreamManager:
         *,
         strict: bool | None = None,
         discover: str | None = None,
-        protected: Sequence[str] = ("snapdelta:",),
+        protected: Sequence[str] = (KEY_PREFIX,),
         discover_interval: float = 60.0,
         command_timeout: float = 5.0,
         time_budget: float = 0.5,

@@ -23,7 +23,7 @@ from snapdelta._snapshots.commands import Entry, SnapshotCommands
 from snapdelta._snapshots.follower import PAGE, Follower
 from snapdelta._snapshots.following import Following
 from snapdelta._snapshots.history import Timestamp, entry_at, milliseconds, readable
-from snapdelta._snapshots.keys import Keys
+from snapdelta._snapshots.keys import KEY_PREFIX, Keys
 from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.update import Update
@@ -173,7 +173,7 @@ class SnapshotReader:
         redis_client: AsyncRedis,
         name: str = "default",
         *,
-        key_prefix: str = "snapdelta:",
+        key_prefix: str = KEY_PREFIX,
         limits: Limits | None = None,
         shared: bool = False,
         command_timeout: float = 5.0,

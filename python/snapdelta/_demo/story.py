@@ -13,10 +13,8 @@ from snapdelta._demo.cast import Actor, Cast
 from snapdelta._demo.judge import LATE_READER, READER, WRITER, Judge
 from snapdelta._demo.plan import NAME, PLAIN_KEY, Plan
 from snapdelta._demo.screen import Screen
-from snapdelta._snapshots.keys import Keys
+from snapdelta._snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.embedded import EmbeddedServer
-
-_PREFIX = "snapdelta:"
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class _Story:
                 self._screen.show(self._judge)
 
     async def _held(self) -> Held:
-        keys = Keys.of(_PREFIX, NAME)
+        keys = Keys.of(KEY_PREFIX, NAME)
         async with Redis.from_url(self._url) as redis:
             ours = await _memory(redis, keys.full, keys.delta, keys.head)
             return Held(ours, await _memory(redis, PLAIN_KEY), await redis.xlen(keys.delta))

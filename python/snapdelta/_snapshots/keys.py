@@ -9,6 +9,7 @@ from typing import NamedTuple
 from snapdelta.errors import SnapshotSettingError
 
 LAYOUT = "1"
+KEY_PREFIX = "snapdelta:"
 _PART = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
 
 

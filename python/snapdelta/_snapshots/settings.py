@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from snapdelta._redis import is_async_client
-from snapdelta._snapshots.keys import Keys
+from snapdelta._snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.errors import SnapshotSettingError
 
 # Of times in seconds and of ratios: what is larger is a mistake.
@@ -52,7 +52,7 @@ class SnapshotSettings:
     """
 
     full_snapshot_interval: float = 300.0
-    key_prefix: str = "snapdelta:"
+    key_prefix: str = KEY_PREFIX
     level: int = 3
     default: Callable[[Any], Any] | None = None
     retained_fulls: int = 2
