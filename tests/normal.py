@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import TzInfo
 
 AS_THEY_ARE = (bool, int, float, str, bytes, date, timedelta, Decimal, UUID, type(None))
 DICTS = (dict, defaultdict, OrderedDict)
@@ -49,6 +50,8 @@ def normal(value: Any, default: Callable[[Any], Any] | None, path: tuple[str | i
         zone = value.tzinfo
         if zone is None or type(zone) is timezone or (type(zone) is ZoneInfo and zone.key is not None):
             return value
+        if type(zone) is TzInfo:
+            return value.replace(tzinfo=timezone(zone.utcoffset(None)))
     elif kind is list or kind is tuple:
         return kind(normal(item, default, (*path, n)) for n, item in enumerate(value))
     elif kind in DICTS:
@@ -64,6 +67,8 @@ def normal(value: Any, default: Callable[[Any], Any] | None, path: tuple[str | i
         return normal(value.model_dump(), default, path)
     elif isinstance(value, msgspec.Struct):
         return normal({name: getattr(value, name) for name in value.__struct_fields__}, default, path)
+    elif "__pydantic_serializer__" in vars(kind) and dataclasses.is_dataclass(kind):
+        return normal(TypeAdapter(kind).dump_python(value), default, path)
     elif dataclasses.is_dataclass(kind):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
         return normal(fields, default, path)

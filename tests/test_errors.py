@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
@@ -125,16 +125,31 @@ def test_the_message_names_the_path(make: Callable[[Any], Snapshot], path: str) 
 
 @pytest.mark.parametrize("key", [1, None, 1.5, b"x", Text("x"), ("a",), np.str_("x")], ids=repr)
 def test_keys_are_str_and_nothing_else(key: Any) -> None:
-    for snapshot, path in (
-        ({key: 1}, ""),
-        ({"A": {key: 1}}, "A: "),
-        ({"A": {"b": {"c": 1, key: 1}}}, "A.b: "),
-        ({"A": {"b": [{key: 1}]}}, "A.b[0]: "),
+    of = f"are str, not {type(key).__name__}"
+    for snapshot, says in (
+        ({key: 1}, f"{key!r}: symbols {of}"),
+        ({"A": {key: 1}}, f"A.{key!r}: keys {of}"),
+        ({"A": {"b": {"c": 1, key: 1}}}, f"A.b.{key!r}: keys {of}"),
+        ({"A": {"b": [{key: 1}]}}, f"A.b[0].{key!r}: keys {of}"),
+        ({"A": {"b": OrderedDict({key: 1})}}, f"A.b.{key!r}: keys {of}"),
+        ({"A": {"b": [OrderedDict({key: 1})]}}, f"A.b[0].{key!r}: keys {of}"),
     ):
-        with pytest.raises(snapdelta.UnsupportedTypeError) as caught:
-            snapdelta.dumps(snapshot)
-        assert str(caught.value).startswith(path)
-        assert type(key).__name__ in str(caught.value)
+        for encode in (snapdelta.dumps, snapdelta.Encoder().encode, lambda curr: snapdelta.diff({}, curr)):
+            with pytest.raises(snapdelta.UnsupportedTypeError) as caught:
+                encode(snapshot)
+            assert str(caught.value) == says
+
+
+def test_a_key_without_a_text_is_named_by_its_class() -> None:
+    class Key:
+        def __repr__(self) -> str:
+            raise ValueError
+
+    with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^A\.<Key>: keys are str, not Key$"):
+        snapdelta.dumps({"A": {Key(): 1}})
+    with pytest.raises(snapdelta.UnsupportedTypeError) as caught:
+        snapdelta.dumps({("long",) * 10_000: 1})
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("snapshot", [None, [], "x", 1, [("A", 1)], Point(1)], ids=repr)
@@ -180,15 +195,19 @@ def test_cycles_are_named() -> None:
 
 
 def test_a_default_may_refuse_or_fail() -> None:
-    def refuse(value: Any) -> Any:
-        raise TypeError(f"no {type(value).__name__}")
-
-    with pytest.raises(TypeError, match="no set"):
-        snapdelta.dumps({"A": {1}}, default=refuse)
-    with pytest.raises(ZeroDivisionError):
-        snapdelta.dumps({"A": {1}}, default=lambda value: 1 // 0)
-    with pytest.raises(KeyboardInterrupt):
-        snapdelta.dumps({"A": {1}}, default=interrupt)
+    for error in (TypeError("no set"), ValueError("no set"), UnicodeError("no set")):
+        for make, path in PLACES:
+            with pytest.raises(snapdelta.UnsupportedTypeError) as refused:
+                snapdelta.dumps(make({1}), default=raising(error))
+            says = f"{path}: set is not supported, and default= raised: {type(error).__name__}: no set"
+            assert str(refused.value) == says
+            assert refused.value.__cause__ is error
+    for other in (ZeroDivisionError("no set"), KeyboardInterrupt(), Own("no set")):
+        for make, path in PLACES:
+            with pytest.raises(type(other)) as caught:
+                snapdelta.dumps(make({1}), default=raising(other))
+            assert caught.value is other
+            assert other.__notes__.pop() == f"{path}: set is not supported, and default= raised"
     # one that never comes to an end
     with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^A"):
         snapdelta.dumps({"A": {1}}, default=lambda value: value)
@@ -196,8 +215,21 @@ def test_a_default_may_refuse_or_fail() -> None:
         snapdelta.dumps({"A": {"x": {1}}}, default=lambda value: [value])
 
 
-def interrupt(value: Any) -> Any:
-    raise KeyboardInterrupt
+class Own(Exception):  # noqa: N818
+    """An error that will not be told of."""
+
+    def add_note(self, note: str) -> None:
+        raise RuntimeError
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raising(error: BaseException) -> Callable[[Any], Any]:
+    def default(value: Any) -> Any:
+        raise error
+
+    return default
 
 
 def test_arguments_that_make_no_sense() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from typing import Any
 
+import pandas
+import pytest
 from pydantic import TypeAdapter
 
 from documents import ROOT, blocks, run
@@ -19,15 +21,20 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading, plain = blocks(_DOCUMENT, "python")
+    writing, reading, default = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
-    await run(plain, _DOCUMENT, names)
+    await run(default, _DOCUMENT, names)
     parsed = TypeAdapter(datetime).validate_python("2026-03-02T09:30:00.125-05:00")
-    await names["manager"].save_snapshot({"A": {"at": parsed}})
-    carried = (await names["reader"].latest()).snapshot["A"]["at"]
-    assert type(carried.tzinfo) is timezone
-    assert carried == parsed
+    record = {"at": parsed, "seen": pandas.Timestamp("2026-03-02", tz="UTC"), "tags": {2, 1}}
+    await names["manager"].save_snapshot({"A": record})
+    carried = (await names["reader"].latest()).snapshot["A"]
+    assert type(carried["at"].tzinfo) is timezone
+    assert carried == {"at": parsed, "seen": datetime(2026, 3, 2, tzinfo=UTC), "tags": [1, 2]}
+    with pytest.raises(
+        errors.UnsupportedTypeError, match=r"^A\.z: complex is not supported, and default= raised"
+    ):
+        await names["manager"].save_snapshot({"A": {"z": 1j}})
     await names["manager"].close()
     assert names["before"].snapshot == names["update"].snapshot
     await names["redis"].aclose()

@@ -1,4 +1,5 @@
-"""How records that are no dicts are read: pydantic models, dataclasses, msgspec Structs; and numpy's scalars.
+"""How objects of classes that are no builtins are read: pydantic's models and zones, dataclasses, msgspec's
+Structs, numpy's scalars.
 
 The core asks once a class. Nothing is imported here that the caller has not imported.
 """
@@ -6,15 +7,13 @@ The core asks once a class. Nothing is imported here that the caller has not imp
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import decimal
-import enum
 import sys
-import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from datetime import datetime, time, timedelta, timezone
+from functools import lru_cache
+from typing import Any, Literal
 
-Reader = Callable[[Any], dict[str, Any]]
+Reader = Callable[[Any], Any]
 
 _NUMPY_SCALARS = (
     "bool",
@@ -35,24 +34,60 @@ _NUMPY_SCALARS = (
     "bytes_",
 )
 
-# field types whose value `model_dump()` hands out as it is
-_PLAIN = {
-    bool,
-    int,
-    float,
-    str,
-    bytes,
-    type(None),
-    datetime.date,
-    datetime.datetime,
-    datetime.time,
-    datetime.timedelta,
-    decimal.Decimal,
-    uuid.UUID,
+# What may be in the parts of a core schema that say how a model is serialized. With anything else, the model is
+# dumped: a later pydantic may have new ways.
+_MODEL_KEYS = {
+    *("type", "cls", "schema", "config", "custom_init", "root_model", "post_init", "revalidate_instances"),
+    *("strict", "frozen", "extra_behavior", "ref", "metadata", "generic_origin"),
 }
+_FIELDS_KEYS = {
+    *(
+        "type",
+        "fields",
+        "computed_fields",
+        "model_name",
+        "extra_behavior",
+        "extras_schema",
+        "extras_keys_schema",
+    ),
+    *("strict", "from_attributes", "ref", "metadata"),
+}
+_FIELD_KEYS = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
+# Their serializers hand a scalar out as it is.
+_SCALARS = {
+    *("none", "bool", "int", "float", "str", "bytes", "date", "datetime", "time", "timedelta", "decimal"),
+    *("uuid", "enum", "literal", "any"),
+}
+# These validate; the schema inside serializes.
+_WRAPPERS = {"nullable", "default", "function-before", "function-after", "function-wrap"}
 
 
-def is_numpy_scalar(cls: type) -> bool:
+def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
+    """What kind of class it is, and what its objects are read with: a function for a record or a zone; for a
+    model that may be read in place, its serializer and the names of its fields.
+    """
+    if _is_numpy_scalar(cls):
+        return "numpy", None
+    if cls is getattr(sys.modules.get("pydantic_core"), "TzInfo", None):
+        return "zone", _in_fixed_zone
+    pydantic = sys.modules.get("pydantic")
+    # models of pydantic 1 have no `model_dump`
+    if pydantic is not None and issubclass(cls, pydantic.BaseModel) and hasattr(cls, "model_dump"):
+        names = _plain_fields(cls)
+        if names is None:
+            return "record", _dump
+        return "model", (cls.__pydantic_serializer__, names)  # type: ignore[attr-defined]
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        return "record", _by_names(tuple(cls.__struct_fields__))  # type: ignore[attr-defined]
+    if dataclasses.is_dataclass(cls):
+        if "__pydantic_serializer__" in vars(cls):
+            return "record", _dump_dataclass
+        return "record", _by_names(tuple(field.name for field in dataclasses.fields(cls)))
+    return "unknown", None
+
+
+def _is_numpy_scalar(cls: type) -> bool:
     """True for the scalars of numpy whose `item()` is exact."""
     numpy = sys.modules.get("numpy")
     if numpy is None:
@@ -62,71 +97,89 @@ def is_numpy_scalar(cls: type) -> bool:
     return any(cls is getattr(numpy, name, None) for name in names)
 
 
-def reader_of(cls: type) -> Reader | None:
-    """A function from an object of this class to a dict of its fields; None if it is no kind of record."""
-    pydantic = sys.modules.get("pydantic")
-    if pydantic is not None and issubclass(cls, pydantic.BaseModel):
-        return _fields_of(cls) if _is_plain_model(cls) else _dump
-    msgspec = sys.modules.get("msgspec")
-    if msgspec is not None and issubclass(cls, msgspec.Struct):
-        return _by_names(tuple(cls.__struct_fields__))  # type: ignore[attr-defined]
-    if dataclasses.is_dataclass(cls):
-        return _by_names(tuple(field.name for field in dataclasses.fields(cls)))
-    return None
+def _in_fixed_zone(moment: Any) -> datetime | time:
+    plain: datetime | time = moment.replace(tzinfo=_fixed_zone(moment.tzinfo.utcoffset(None)))
+    return plain
+
+
+@lru_cache(maxsize=1024)  # one object an offset, which an Encoder then knows
+def _fixed_zone(offset: timedelta) -> timezone:
+    return timezone(offset)
 
 
 def _by_names(names: tuple[str, ...]) -> Reader:
-    return lambda record: {name: getattr(record, name) for name in names}
-
-
-def _fields_of(cls: Any) -> Reader:
-    count = len(cls.model_fields)
-
-    def read(model: Any) -> dict[str, Any]:
-        fields: dict[str, Any] = model.__dict__
-        # a cached property lives there too
-        return fields if len(fields) == count else _dump(model)
+    def read(record: Any) -> dict[str, Any]:
+        try:
+            return {name: getattr(record, name) for name in names}
+        except AttributeError as error:
+            missing = [name for name in names if not hasattr(record, name)]
+            raise TypeError(f"no value for {', '.join(missing) or error}") from error
 
     return read
 
 
-def _dump(model: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = model.model_dump()
-    return fields
+def _dump(model: Any) -> Any:
+    return model.model_dump()
 
 
-def _is_plain_model(cls: Any) -> bool:
-    """True if `__dict__` holds what `model_dump()` gives: nothing serialized, computed, excluded or extra."""
-    decorators = cls.__pydantic_decorators__
-    config = cls.model_config
+def _dump_dataclass(record: Any) -> Any:
+    # what a model gives that holds it
+    return type(record).__pydantic_serializer__.to_python(record)
+
+
+def _plain_fields(cls: Any) -> tuple[str, ...] | None:
+    """The names of a model's fields, if its serializer hands scalars in them out as they are; else None."""
+    if cls.model_dump is not sys.modules["pydantic"].BaseModel.model_dump:
+        return None
+    schema = cls.__pydantic_core_schema__
+    definitions: dict[str, Any] = {}
+    # what encloses the model: definitions, its validators
+    while type(schema) is dict and "serialization" not in schema and schema["type"] != "model":
+        if schema["type"] == "definitions":
+            definitions = {entry["ref"]: entry for entry in schema["definitions"]}
+        elif schema["type"] not in _WRAPPERS:
+            return None
+        schema = schema["schema"]
+    # a class that is not complete yet has another kind of mapping
+    if type(schema) is not dict or schema.get("cls") is not cls or not _is_plain_model(schema):
+        return None
+    fields = schema["schema"]["fields"]
+    plain = all(
+        field.keys() <= _FIELD_KEYS and _is_plain(field["schema"], definitions) for field in fields.values()
+    )
+    return tuple(fields) if plain else None
+
+
+def _is_plain_model(schema: Mapping[str, Any]) -> bool:
+    fields, config = schema["schema"], schema.get("config", {})
     return (
-        not cls.__pydantic_root_model__
-        and not decorators.field_serializers
-        and not decorators.model_serializers
-        and not cls.model_computed_fields
-        and not config.get("json_encoders")
-        and not config.get("serialize_by_alias")
-        and config.get("extra") != "allow"
-        and cls.model_dump is sys.modules["pydantic"].BaseModel.model_dump
-        and all(_is_plain_field(field) for field in cls.model_fields.values())
+        schema.keys() <= _MODEL_KEYS
+        and not schema.get("root_model")
+        and fields["type"] == "model-fields"
+        and fields.keys() <= _FIELDS_KEYS
+        and not fields.get("computed_fields")
+        and "allow"
+        not in (
+            schema.get("extra_behavior"),
+            fields.get("extra_behavior"),
+            config.get("extra_fields_behavior"),
+        )
+        and not any(value for key, value in config.items() if key.startswith("serialize"))
     )
 
 
-def _is_plain_field(field: Any) -> bool:
-    # constraints do no harm; anything else in the metadata may be a serializer
-    return (
-        not field.exclude
-        and all(type(entry).__module__ == "annotated_types" for entry in field.metadata)
-        and _is_plain_type(field.annotation)
-    )
-
-
-def _is_plain_type(annotation: Any) -> bool:
-    arguments = getattr(annotation, "__args__", ())
-    if arguments:
-        origin = getattr(annotation, "__origin__", None)
-        # a union has no __origin__ or is typing.Union; containers may hold models, and are dumped
-        if origin is None or "Union" in str(origin):
-            return all(_is_plain_type(argument) for argument in arguments)
+def _is_plain(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> bool:
+    """True if scalars of this schema are serialized as they are."""
+    kind = schema["type"]
+    if "serialization" in schema:
         return False
-    return annotation in _PLAIN or (isinstance(annotation, type) and issubclass(annotation, enum.Enum))
+    if kind == "definition-ref":
+        # only a class can refer to itself, and that is not plain
+        entry = definitions.get(schema["schema_ref"])
+        return entry is not None and entry["type"] in _SCALARS and _is_plain(entry, definitions)
+    if kind == "union":
+        choices = (choice[0] if isinstance(choice, tuple) else choice for choice in schema["choices"])
+        return all(_is_plain(choice, definitions) for choice in choices)
+    if kind in _WRAPPERS:
+        return _is_plain(schema["schema"], definitions)
+    return kind in _SCALARS

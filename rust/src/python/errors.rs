@@ -1,11 +1,11 @@
 //! The only place where errors of the core become Python exceptions.
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use super::trouble::{Trouble, path_text};
+use super::trouble::{Step, Trouble, path_text};
 use crate::error::{Error, ErrorKind};
 
 fn class<'py>(py: Python<'py>, name: &'static str) -> PyResult<Bound<'py, PyType>> {
@@ -24,14 +24,31 @@ fn raise(py: Python<'_>, name: &'static str, message: String) -> PyErr {
 
 pub fn to_python(py: Python<'_>, trouble: Trouble) -> PyErr {
     match trouble {
-        Trouble::Python(error) => error,
+        Trouble::Python { trail, what, error } => raised(py, &trail, &what, error).unwrap_or_else(|e| e),
         Trouble::Core(error) => core(py, &error),
-        Trouble::Unsupported { trail, message } => {
-            let path = path_text(trail.iter().rev());
-            let text = if path.is_empty() { message } else { format!("{path}: {message}") };
-            raise(py, "UnsupportedTypeError", text)
-        }
+        Trouble::Unsupported { trail, message } => match path_text(py, &trail) {
+            Ok(path) if path.is_empty() => raise(py, "UnsupportedTypeError", message),
+            Ok(path) => raise(py, "UnsupportedTypeError", format!("{path}: {message}")),
+            Err(error) => error,
+        },
     }
+}
+
+/// The error of code that was asked to read or convert a value: what it says of the value becomes an
+/// UnsupportedTypeError, anything else stays what it is; both with the path.
+fn raised(py: Python<'_>, trail: &[Step], what: &str, error: PyErr) -> PyResult<PyErr> {
+    let path = path_text(py, trail)?;
+    if path.is_empty() {
+        return Ok(error);
+    }
+    if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) {
+        let unsupported = raise(py, "UnsupportedTypeError", format!("{path}: {what}: {error}"));
+        unsupported.set_cause(py, Some(error));
+        return Ok(unsupported);
+    }
+    let add_note = py.get_type::<PyBaseException>().getattr("add_note")?;
+    add_note.call1((error.value(py), format!("{path}: {what}")))?;
+    Ok(error)
 }
 
 pub fn core(py: Python<'_>, error: &Error) -> PyErr {

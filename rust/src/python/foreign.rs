@@ -4,13 +4,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
 use super::memory::{Memory, Value};
-use super::raw::{Dict, Obj, Str, View, Walk};
+use super::raw::{self, Dict, Obj, Pair, Str, View, Walk};
 use super::sequence;
 use super::trouble::{Outcome, Step, Trouble};
 use super::types::{Kind, Types};
 use super::walk::{Capture, Deferred, Hole, Item};
 use crate::format::decimal;
-use crate::format::time::{Delta, Zone};
+use crate::format::time::{self, Delta};
 use crate::format::value::{Payload, Tag, tag, trim_big_int, write_plain};
 use crate::format::writer::Writer;
 use crate::table::names::PathId;
@@ -38,10 +38,16 @@ pub struct Inner {
 impl Foreign {
     pub fn of(walk: &Walk<'_>, object: Obj<'_>, view: &View<'_>, memory: &Memory) -> Foreign {
         let class = object.type_address();
-        let leaf = !matches!(view, View::Foreign)
-            || class == walk.types.decimal
-            || class == walk.types.uuid
-            || memory.is_leaf_class(class);
+        let types = walk.types;
+        let leaf = match view {
+            View::DateTime(.., raw::Zone::Other(zone)) | View::Time(.., raw::Zone::Other(zone)) => {
+                let zone = zone.type_address();
+                // of other zones default= may make anything
+                types.carries_zone(zone) || memory.classes.known(zone) == Some(Kind::Zone)
+            }
+            View::Foreign => class == types.decimal || class == types.uuid || memory.is_leaf_class(class),
+            _ => true,
+        };
         Foreign::Object { object: object.to_owned(walk), leaf }
     }
 
@@ -51,24 +57,24 @@ impl Foreign {
             Foreign::Sequence { .. } => true,
         }
     }
-
-    /// What is built from it is of the same type.
-    pub fn is_builtin(&self, types: &Types) -> bool {
-        match self {
-            Foreign::Object { object, .. } => {
-                let class = Python::attach(|py| object.bind(py).get_type().as_ptr() as usize);
-                [types.decimal, types.uuid, types.int, types.datetime, types.time].contains(&class)
-            }
-            Foreign::Sequence { .. } => false,
-        }
-    }
 }
 
 /// What a value is once it is resolved.
 enum Resolved<'py> {
-    Leaf(Tag, Value),
+    Leaf {
+        tag: Tag,
+        value: Value,
+        /// It was given as another type than is built from it.
+        converted: bool,
+    },
     /// An exact dict that is not empty.
     Dict(Bound<'py, PyDict>),
+}
+
+impl Resolved<'_> {
+    fn leaf(tag: Tag, value: Value) -> Self {
+        Resolved::Leaf { tag, value, converted: false }
+    }
 }
 
 pub struct Resolver<'a, 'py> {
@@ -95,11 +101,12 @@ impl<'py> Resolver<'_, 'py> {
     }
 
     fn hole(&self, capture: &mut Capture<'_>, hole: Hole) -> Outcome<()> {
-        let Hole { place, path, foreign, .. } = hole;
+        let Hole { row, place, path, foreign } = hole;
         let depth = capture.table.names.paths[path as usize].depth;
         let resolved = self.foreign(foreign, capture.memory, depth);
         match resolved.map_err(|trouble| below_path(capture, path, trouble))? {
-            Resolved::Leaf(tag, value) => {
+            Resolved::Leaf { tag, value, converted } => {
+                capture.plain[row] &= !converted;
                 let cell = capture.take(tag, value.payload(), None);
                 capture.fill(&place, path, cell);
                 Ok(())
@@ -127,7 +134,7 @@ impl<'py> Resolver<'_, 'py> {
             let depth = capture.table.names.paths[path as usize].depth;
             let resolved = self.foreign(foreign, capture.memory, depth);
             match resolved.map_err(|trouble| below_path(capture, path, trouble))? {
-                Resolved::Leaf(tag, value) => {
+                Resolved::Leaf { tag, value, .. } => {
                     let cell = capture.take(tag, value.payload(), None);
                     cells.push((path, cell));
                 }
@@ -154,7 +161,7 @@ impl<'py> Resolver<'_, 'py> {
             Foreign::Object { object, .. } => self.object(object.into_bound(self.py), memory, depth),
             Foreign::Sequence { tag, bytes, holes } => {
                 let bytes = self.fill_holes(bytes, holes, memory)?;
-                Ok(Resolved::Leaf(tag, Value::Blob(bytes)))
+                Ok(Resolved::leaf(tag, Value::Blob(bytes)))
             }
         }
     }
@@ -174,7 +181,7 @@ impl<'py> Resolver<'_, 'py> {
 
     fn plain_form(&self, foreign: Foreign, w: &mut Writer, memory: &mut Memory, depth: usize) -> Outcome<()> {
         match self.foreign(foreign, memory, depth)? {
-            Resolved::Leaf(tag, value) => write_plain(w, tag, value.payload()),
+            Resolved::Leaf { tag, value, .. } => write_plain(w, tag, value.payload()),
             Resolved::Dict(dict) => {
                 let mut bytes = Writer::default();
                 let holes = {
@@ -190,16 +197,15 @@ impl<'py> Resolver<'_, 'py> {
     /// Converts until it is a value that can be carried.
     fn object(&self, first: Bound<'py, PyAny>, memory: &mut Memory, depth: usize) -> Outcome<Resolved<'py>> {
         let mut object = first.clone();
-        for _ in 0..MOST_CONVERSIONS {
-            if let Some(resolved) = self.builtin(&object, memory, depth)? {
-                if let Resolved::Leaf(tag, value) = &resolved
-                    && first.is_instance(self.types.enum_type.bind(self.py))?
-                {
-                    let copy = match value {
-                        Value::Word(word) => Value::Word(*word),
-                        Value::Blob(bytes) => Value::Blob(bytes.clone()),
-                    };
-                    memory.learn_enum(&first, *tag, copy);
+        for conversions in 0..MOST_CONVERSIONS {
+            if let Some(mut resolved) = self.builtin(&object, memory, depth)? {
+                if let Resolved::Leaf { tag, value, converted } = &mut resolved {
+                    *converted = conversions > 0;
+                    // one that may change is read each time
+                    let immutable = conversions == 1 && ![tag::LIST, tag::TUPLE, tag::EMPTY].contains(tag);
+                    if immutable && first.is_instance(self.types.enum_type.bind(self.py))? {
+                        memory.learn_enum(&first, *tag, value.clone());
+                    }
                 }
                 return Ok(resolved);
             }
@@ -233,7 +239,7 @@ impl<'py> Resolver<'_, 'py> {
                         object.clone().cast_into::<PyDict>().map_err(PyErr::from)?,
                     )));
                 }
-                View::Dict(_) => return Ok(Some(Resolved::Leaf(tag::EMPTY, Value::Word(0)))),
+                View::Dict(_) => return Ok(Some(Resolved::leaf(tag::EMPTY, Value::Word(0)))),
                 View::List(items) => {
                     Some((tag::LIST, sequence::write(&walk, items, &mut w, memory, depth + 1)?))
                 }
@@ -241,15 +247,15 @@ impl<'py> Resolver<'_, 'py> {
                     Some((tag::TUPLE, sequence::write(&walk, items, &mut w, memory, depth + 1)?))
                 }
                 view => match sequence::scalar(&view, &mut w, memory) {
-                    Some((tag, Some(word))) => return Ok(Some(Resolved::Leaf(tag, Value::Word(word)))),
-                    Some((tag, None)) => return Ok(Some(Resolved::Leaf(tag, Value::Blob(w.bytes)))),
+                    Some((tag, Some(word))) => return Ok(Some(Resolved::leaf(tag, Value::Word(word)))),
+                    Some((tag, None)) => return Ok(Some(Resolved::leaf(tag, Value::Blob(w.bytes)))),
                     None => None,
                 },
             }
         };
         if let Some((tag, holes)) = sequence {
             let bytes = self.fill_holes(w.bytes, holes, memory)?;
-            return Ok(Some(Resolved::Leaf(tag, Value::Blob(bytes))));
+            return Ok(Some(Resolved::leaf(tag, Value::Blob(bytes))));
         }
         self.number(object)
     }
@@ -263,7 +269,7 @@ impl<'py> Resolver<'_, 'py> {
             signed.set_item("signed", true)?;
             let bytes = object.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))?;
             let bytes: Vec<u8> = bytes.extract()?;
-            return Ok(Some(Resolved::Leaf(tag::BIG_INT, Value::Blob(trim_big_int(&bytes).to_vec()))));
+            return Ok(Some(Resolved::leaf(tag::BIG_INT, Value::Blob(trim_big_int(&bytes).to_vec()))));
         }
         if class == self.types.decimal {
             let text = object.str()?;
@@ -275,45 +281,100 @@ impl<'py> Resolver<'_, 'py> {
                 Payload::Word(word) => Value::Word(word),
                 Payload::Blob(bytes) => Value::Blob(bytes.to_vec()),
             };
-            return Ok(Some(Resolved::Leaf(tag, value)));
+            return Ok(Some(Resolved::leaf(tag, value)));
         }
         if class == self.types.uuid {
             let bytes: Vec<u8> = object.getattr("bytes")?.extract()?;
-            return Ok(Some(Resolved::Leaf(tag::UUID, Value::Blob(bytes))));
+            return Ok(Some(Resolved::leaf(tag::UUID, Value::Blob(bytes))));
         }
         Ok(None)
     }
 
     fn convert(&self, object: &Bound<'py, PyAny>, memory: &mut Memory) -> Outcome<Bound<'py, PyAny>> {
         let class = object.get_type();
-        let (kind, reader) = memory.classes.get(&class, self.types)?;
-        Ok(match (kind, reader) {
-            (Kind::Enum, _) => object.getattr("_value_")?,
-            (Kind::NumpyScalar, _) => object.call_method0("item")?,
-            (Kind::Dict, _) => self.py.get_type::<PyDict>().call1((object,))?,
-            (Kind::Record, Some(reader)) => reader.bind(self.py).call1((object,))?,
-            _ => match self.default {
-                Some(default) => default.call1((object,))?,
-                None => return Err(self.unsupported(object, &class)?),
+        // a datetime or time gets here for its zone alone
+        let zone = if self.is_moment(&class) { Some(object.getattr("tzinfo")?.get_type()) } else { None };
+        let (kind, helper) = memory.classes.get(zone.as_ref().unwrap_or(&class), self.types)?;
+        let helper = helper.map(|helper| helper.into_bound(self.py));
+        let read = match (kind, helper, &zone) {
+            (Kind::Zone, Some(reader), Some(_)) => reader.call1((object,)),
+            (Kind::Enum, _, None) => object.getattr("_value_"),
+            (Kind::NumpyScalar, _, None) => object.call_method0("item"),
+            (Kind::Dict, _, None) => self.py.get_type::<PyDict>().call1((object,)),
+            (Kind::Record, Some(reader), None) => reader.call1((object,)),
+            (Kind::Model, Some(plain), None) => match self.fields_in_place(object, &plain, memory)? {
+                Some(fields) => Ok(fields),
+                None => object.call_method0("model_dump"),
             },
-        })
+            _ => {
+                let mut name = class.name()?.to_string();
+                if let Some(zone) = &zone {
+                    name = format!("{name} with a time zone of class {}", zone.name()?);
+                }
+                return self.by_default(object, &name);
+            }
+        };
+        let name = class.name()?;
+        read.map_err(|error| Trouble::raised(error, format!("{name} could not be read")))
     }
 
-    fn unsupported(&self, object: &Bound<'py, PyAny>, class: &Bound<'py, PyType>) -> Outcome<Trouble> {
-        let dated = class.is(&self.types.datetime_type) || class.is(&self.types.time_type);
-        let name = if dated {
-            let zone = object.getattr("tzinfo")?.get_type();
-            format!("{} with a time zone of class {}", class.name()?, zone.name()?)
-        } else {
-            class.name()?.to_string()
+    fn by_default(&self, object: &Bound<'py, PyAny>, name: &str) -> Outcome<Bound<'py, PyAny>> {
+        match self.default {
+            Some(default) => default.call1((object,)).map_err(|error| {
+                Trouble::raised(error, format!("{name} is not supported, and default= raised"))
+            }),
+            None => Err(Trouble::unsupported(format!(
+                "{name} is not supported (a default= callable could convert it)"
+            ))),
+        }
+    }
+
+    /// A model's `__dict__`, where it is what `model_dump()` gives: of a class whose serializer, which is still the
+    /// one of `plain`, hands scalars out as they are; with exactly its fields, in their order, and only scalars.
+    fn fields_in_place(
+        &self,
+        model: &Bound<'py, PyAny>,
+        plain: &Bound<'py, PyAny>,
+        memory: &Memory,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (serializer, names): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
+        if !model.get_type().getattr("__pydantic_serializer__")?.is(&serializer) {
+            return Ok(None);
+        }
+        let fields = model.getattr("__dict__")?;
+        let exact = {
+            let walk = Walk::new(self.py, self.types);
+            match (walk.root(&fields).view(self.types), walk.root(&names).view(self.types)) {
+                (View::Dict(dict), View::Tuple(names)) => {
+                    let names = names.items();
+                    let mut buffers = (Vec::new(), Vec::new());
+                    let mut is_name = |key: Obj<'_>, name: Obj<'_>| {
+                        key.address() == name.address()
+                            || match (Str::of(key, self.types), Str::of(name, self.types)) {
+                                (Some(key), Some(name)) => {
+                                    key.text(&mut buffers.0) == name.text(&mut buffers.1)
+                                }
+                                _ => false,
+                            }
+                    };
+                    dict.len() == names.len()
+                        && dict.items().zip(names).all(|(Pair { key, value }, name)| {
+                            is_name(key, name) && is_scalar(value, self.types, memory)
+                        })
+                }
+                _ => false,
+            }
         };
-        Ok(Trouble::unsupported(format!("{name} is not supported (a default= callable could convert it)")))
+        Ok(exact.then_some(fields))
+    }
+
+    fn is_moment(&self, class: &Bound<'py, PyType>) -> bool {
+        class.is(&self.types.datetime_type) || class.is(&self.types.time_type)
     }
 
     /// Learns the zone of a datetime or time, so that it can be read in place.
     fn learn_zone_of(&self, object: &Bound<'py, PyAny>, memory: &mut Memory) -> Outcome<()> {
-        let class = object.get_type();
-        if !class.is(&self.types.datetime_type) && !class.is(&self.types.time_type) {
+        if !self.is_moment(&object.get_type()) {
             return Ok(());
         }
         let zone = object.getattr("tzinfo")?;
@@ -325,16 +386,16 @@ impl<'py> Resolver<'_, 'py> {
             let arguments: Vec<Bound<'py, PyAny>> = zone.call_method0("__getinitargs__")?.extract()?;
             let offset = self.delta(&arguments[0])?;
             match arguments.get(1) {
-                None if offset.is_zero() => Zone::Utc.write(&mut w),
-                None => Zone::Offset(offset).write(&mut w),
-                Some(name) => Zone::Named(offset, &self.text(name)?).write(&mut w),
+                None if offset.is_zero() => time::Zone::Utc.write(&mut w),
+                None => time::Zone::Offset(offset).write(&mut w),
+                Some(name) => time::Zone::Named(offset, &self.text(name)?).write(&mut w),
             }
         } else if zone.get_type().is(&self.types.zone_info) {
             let key = zone.getattr("key")?;
             if key.is_none() {
                 return Ok(());
             }
-            Zone::Key(&self.text(&key)?).write(&mut w);
+            time::Zone::Key(&self.text(&key)?).write(&mut w);
         } else {
             return Ok(());
         }
@@ -357,10 +418,22 @@ impl<'py> Resolver<'_, 'py> {
     }
 }
 
+/// It is one leaf, whose value pydantic hands out as it is.
+fn is_scalar(object: Obj<'_>, types: &Types, memory: &Memory) -> bool {
+    match object.view(types) {
+        View::Dict(_) | View::List(_) | View::Tuple(_) => false,
+        View::Foreign => {
+            let class = object.type_address();
+            class == types.decimal || class == types.uuid || memory.classes.known(class) == Some(Kind::Enum)
+        }
+        _ => true,
+    }
+}
+
 fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> Resolved<'py> {
     match crate::format::value::text_cell(text.text(buffer)) {
-        (tag, Payload::Word(word)) => Resolved::Leaf(tag, Value::Word(word)),
-        (tag, Payload::Blob(bytes)) => Resolved::Leaf(tag, Value::Blob(bytes.to_vec())),
+        (tag, Payload::Word(word)) => Resolved::leaf(tag, Value::Word(word)),
+        (tag, Payload::Blob(bytes)) => Resolved::leaf(tag, Value::Blob(bytes.to_vec())),
     }
 }
 

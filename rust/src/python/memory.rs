@@ -10,6 +10,7 @@ use crate::format::value::{Payload, Tag};
 use crate::table::names::{KeyId, Names};
 
 /// A cell's content that is no part of a table yet.
+#[derive(Clone)]
 pub enum Value {
     Word(u64),
     Blob(Vec<u8>),

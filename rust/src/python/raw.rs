@@ -19,6 +19,7 @@ use pyo3::types::PyDict;
 
 use super::raw_dict::{self, Entry};
 use super::raw_int;
+use super::trouble::Trouble;
 use super::types::Types;
 use crate::format::time::{Clock, Date, Delta};
 
@@ -115,11 +116,12 @@ impl<'w> Obj<'w> {
         unsafe { Bound::from_borrowed_ptr(walk.py, self.pointer) }.unbind()
     }
 
-    /// The name of its class.
-    pub fn type_name(self, walk: &Walk<'_>) -> String {
-        // SAFETY: the object is alive (Walk) and the GIL is held
-        let object = unsafe { Bound::from_borrowed_ptr(walk.py, self.pointer) };
-        object.get_type().name().map_or_else(|_| "another class".into(), |name| name.to_string())
+    /// The error for a key, or symbol, of another class than str.
+    pub fn is_no_str(self, kind: &str, walk: &Walk<'_>) -> Trouble {
+        let key = self.to_owned(walk);
+        let class = key.bind(walk.py).get_type();
+        let name = class.name().map_or_else(|_| "another class".into(), |name| name.to_string());
+        Trouble::other_key(kind, key, &name)
     }
 
     /// Brings the head of the object into the cache.

@@ -66,7 +66,7 @@ impl Writing<'_, '_> {
         self.w.size(dict.len());
         for Pair { key, value } in dict.items() {
             let Some(text) = Str::of(key, self.walk.types) else {
-                return Err(Trouble::unsupported(format!("keys are str, not {}", key.type_name(self.walk))));
+                return Err(key.is_no_str("keys", self.walk));
             };
             let key = text.text(&mut self.text).to_vec();
             self.w.text(&key);

@@ -1,10 +1,16 @@
 //! What can go wrong while Python objects are read, and the path in its message.
 
-use pyo3::PyErr;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+
+/// Of the text of a key that is no str, so much is shown.
+const LONGEST_KEY: usize = 80;
 
 pub enum Step {
     Key(Vec<u8>),
     Index(usize),
+    /// A key that is no str.
+    OtherKey(Py<PyAny>),
 }
 
 pub enum Trouble {
@@ -13,8 +19,12 @@ pub enum Trouble {
         trail: Vec<Step>,
         message: String,
     },
-    /// Raised by Python code that was asked to convert a value, or for want of memory.
-    Python(PyErr),
+    /// Raised by Python code that was asked to convert a value, or for want of memory. `what` says what it was to do.
+    Python {
+        trail: Vec<Step>,
+        what: String,
+        error: PyErr,
+    },
     Core(crate::error::Error),
 }
 
@@ -22,7 +32,7 @@ pub type Outcome<T> = Result<T, Trouble>;
 
 impl From<PyErr> for Trouble {
     fn from(error: PyErr) -> Self {
-        Trouble::Python(error)
+        Trouble::raised(error, "it could not be read".into())
     }
 }
 
@@ -37,6 +47,16 @@ impl Trouble {
         Trouble::Unsupported { trail: Vec::new(), message: message.into() }
     }
 
+    pub fn raised(error: PyErr, what: String) -> Trouble {
+        Trouble::Python { trail: Vec::new(), what, error }
+    }
+
+    /// `kind`: of what the key is one, symbols or keys.
+    pub fn other_key(kind: &str, key: Py<PyAny>, class: &str) -> Trouble {
+        let message = format!("{kind} are str, not {class}");
+        Trouble::Unsupported { trail: vec![Step::OtherKey(key)], message }
+    }
+
     pub fn too_deep() -> Trouble {
         Trouble::unsupported(format!(
             "nested deeper than {} (or it contains itself)",
@@ -46,8 +66,9 @@ impl Trouble {
 
     /// One step further up.
     pub fn below(mut self, step: Step) -> Trouble {
-        if let Trouble::Unsupported { trail, .. } = &mut self {
-            trail.push(step);
+        match &mut self {
+            Trouble::Unsupported { trail, .. } | Trouble::Python { trail, .. } => trail.push(step),
+            Trouble::Core(_) => {}
         }
         self
     }
@@ -62,21 +83,36 @@ impl Trouble {
     }
 }
 
-/// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped.
-pub fn path_text<'a>(steps: impl Iterator<Item = &'a Step>) -> String {
+/// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped; of a trail, which leads up. A key
+/// that is no str tells its own text: Python code may run.
+pub fn path_text(py: Python<'_>, trail: &[Step]) -> PyResult<String> {
     let mut text = String::new();
-    for step in steps {
-        match step {
-            Step::Index(i) => text.push_str(&format!("[{i}]")),
-            Step::Key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(&key_text(key));
+    for step in trail.iter().rev() {
+        let key = match step {
+            Step::Index(i) => {
+                text.push_str(&format!("[{i}]"));
+                continue;
             }
+            Step::Key(key) => key_text(key),
+            Step::OtherKey(key) => other_key_text(key.bind(py))?,
+        };
+        if !text.is_empty() {
+            text.push('.');
         }
+        text.push_str(&key);
     }
-    text
+    Ok(text)
+}
+
+fn other_key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
+    match key.repr() {
+        Ok(text) => Ok(text.to_string_lossy().chars().take(LONGEST_KEY).collect()),
+        // the key is no less wrong for having no text
+        Err(error) if error.is_instance_of::<PyException>(key.py()) => {
+            Ok(format!("<{}>", key.get_type().name()?))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 pub fn key_text(key: &[u8]) -> String {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyDate, PyDateTime, PyDelta, PyTime, PyType};
 
 /// Addresses of exact types. The types are held by `held` or live as long as the interpreter.
 pub struct Types {
@@ -53,10 +53,11 @@ impl Types {
     fn new(py: Python<'_>) -> PyResult<Types> {
         let of = |module: &str, name: &str| py.import(module)?.getattr(name);
         let builtin = |name: &str| Ok::<usize, PyErr>(of("builtins", name)?.as_ptr() as usize);
-        let datetime_type = of("datetime", "datetime")?;
-        let date_type = of("datetime", "date")?;
-        let time_type = of("datetime", "time")?;
-        let timedelta_type = of("datetime", "timedelta")?;
+        // the module's names may be another's for a while: freezegun puts its own classes there
+        let datetime_type = py.get_type::<PyDateTime>().into_any();
+        let date_type = py.get_type::<PyDate>().into_any();
+        let time_type = py.get_type::<PyTime>().into_any();
+        let timedelta_type = py.get_type::<PyDelta>().into_any();
         let timezone_type = of("datetime", "timezone")?;
         let utc_object = timezone_type.getattr("utc")?;
         let decimal_type = of("decimal", "Decimal")?;
@@ -97,6 +98,13 @@ impl Types {
     }
 }
 
+impl Types {
+    /// A zone of this class is carried as it is.
+    pub fn carries_zone(&self, class: usize) -> bool {
+        [&self.timezone_type, &self.zone_info].iter().any(|kind| kind.as_ptr() as usize == class)
+    }
+}
+
 /// How objects of a class that is no builtin become plain ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -105,12 +113,16 @@ pub enum Kind {
     Dict,
     /// `value.item()`
     NumpyScalar,
-    /// Read by the class's own reader: pydantic models, dataclasses, msgspec Structs.
+    /// Read by the class's own reader.
     Record,
+    /// A pydantic model: its `__dict__` where that is exact, else `model_dump()`.
+    Model,
+    /// A time zone whose datetimes and times its reader turns into ones in a `timezone`.
+    Zone,
     Unknown,
 }
 
-/// A class, its kind, and the reader of its objects if it is a kind of record.
+/// A class, its kind, and what `_records.kind_of` gives to read its objects.
 type Known = (Py<PyAny>, Kind, Option<Py<PyAny>>);
 
 /// What was learned of classes. Each is held, so that its address stays its own.
@@ -151,10 +163,14 @@ fn classify(class: &Bound<'_, PyType>, types: &Types) -> PyResult<(Kind, Option<
     if class.is_subclass(types.enum_type.bind(py))? {
         return Ok((Kind::Enum, None));
     }
-    let records = py.import("snapdelta._records")?;
-    if records.call_method1("is_numpy_scalar", (class,))?.is_truthy()? {
-        return Ok((Kind::NumpyScalar, None));
-    }
-    let reader = records.call_method1("reader_of", (class,))?;
-    if reader.is_none() { Ok((Kind::Unknown, None)) } else { Ok((Kind::Record, Some(reader.unbind()))) }
+    let told = py.import("snapdelta._records")?.call_method1("kind_of", (class,))?;
+    let (kind, helper): (String, Option<Py<PyAny>>) = told.extract()?;
+    let kind = match kind.as_str() {
+        "numpy" => Kind::NumpyScalar,
+        "record" => Kind::Record,
+        "model" => Kind::Model,
+        "zone" => Kind::Zone,
+        _ => Kind::Unknown,
+    };
+    Ok((kind, helper))
 }

@@ -143,8 +143,7 @@ impl<'a> Capture<'a> {
                 prefetch_slice(&row.words);
             }
             let Some(text) = Str::of(*key, walk.types) else {
-                let name = key.type_name(&walk);
-                return Err(Trouble::unsupported(format!("a symbol is a str, not {name}")));
+                return Err(key.is_no_str("symbols", &walk));
             };
             let text = text.text(&mut symbol);
             let record = fetcher.is_wanted(at).then_some(*value);
@@ -339,7 +338,7 @@ impl<'a> Capture<'a> {
         }
         for Pair { key, value } in dict.items() {
             let Some(text) = Str::of(key, walk.types) else {
-                return Err(Trouble::unsupported(format!("keys are str, not {}", key.type_name(walk))));
+                return Err(key.is_no_str("keys", walk));
             };
             let id = self.table.names.key(text.text(&mut self.text));
             let below = self.table.names.path(path, id);
@@ -504,9 +503,6 @@ impl<'a> Capture<'a> {
             return Ok(Found::Cell(cell));
         }
         let foreign = Foreign::of(walk, object, view, self.memory);
-        if !foreign.is_builtin(walk.types) {
-            self.not_plain();
-        }
         Ok(Found::Hole(foreign))
     }
 
