@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property
 from random import Random
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -102,7 +102,7 @@ class Leveled(BaseModel):
 
 class Named(BaseModel):
     kind: Literal["named"] = "named"
-    secret: int = Field(3, exclude=True)
+    secret: int = Field(default=3, exclude=True)
 
 
 class Box(BaseModel, Generic[T]):
@@ -116,6 +116,15 @@ class Rooted(RootModel[list[int]]):
 
 class RootedScalar(RootModel[int]):
     pass
+
+
+class Node(BaseModel):
+    """Its schema stands among definitions."""
+
+    value: int = 1
+    side: Side = Side.BUY
+    other: Side | None = None
+    next: Node | None = None
 
 
 class Halved(BaseModel):
@@ -140,7 +149,7 @@ class Trade:
 @pydantic_dataclass
 class Checked:
     price: float
-    hidden: int = Field(1, exclude=True)
+    hidden: int = Field(default=1, exclude=True)
     size: int = 2
 
     @field_serializer("size")
@@ -186,7 +195,7 @@ SCALARS: list[tuple[Any, Make]] = [
     (Literal["a", 7], of("a", 7)),
     (Annotated[int, Field(ge=0)], of(0, 9)),
     (Annotated[str, Field(max_length=20)], of("short")),
-    (Union[int, str, None], of(1, "1", None)),
+    (int | str | None, of(1, "1", None)),
     (float | None, of(1.5, None)),
     (datetime | None, MOMENTS),
 ]
@@ -221,14 +230,37 @@ OTHERS: list[tuple[Any, Make]] = [
 ]
 
 
+# Instances of each class above.
+RECORDS: list[Any] = [
+    *(
+        Level(price=1.5),
+        DeepLevel(price=1.5),
+        Leveled(),
+        Named(),
+        Box[int](content=1),
+        Box[Level | None](content=None),
+    ),
+    *(
+        Box[float](content=1.5),
+        Box(content=[1]),
+        Rooted([1]),
+        Rooted([]),
+        RootedScalar(7),
+        Node(),
+        Halved(width=3),
+    ),
+    *(Node(next=Node(next=Node())), Trade(1.5, []), Checked(2.5), RootModel[Level](DeepLevel(price=1))),
+    *(RootModel[dict[str, int]]({}), RootModel[Side](Side.SELL), RootModel[ByName](ByName.BID)),
+]
+
+
 # --- what a class may have besides; each takes the namespace and the names of the fields
 
 
 def aliases(rng: Random, names: list[str], space: dict[str, Any]) -> None:
     for name in rng.sample(names, min(2, len(names))):
-        space[name] = Field(
-            **{rng.choice(["alias", "serialization_alias", "validation_alias"]): f"{name}Alias"}
-        )
+        kind = rng.choice(["alias", "serialization_alias", "validation_alias"])
+        space[name] = Field(**{kind: f"{name}Alias"})  # type: ignore[call-overload]
     space["model_config"]["populate_by_name"] = True
     if rng.random() < 0.4:
         space["model_config"]["serialize_by_alias"] = True
@@ -245,7 +277,7 @@ def excluded_if(rng: Random, names: list[str], space: dict[str, Any]) -> None:
 
 def computed(rng: Random, names: list[str], space: dict[str, Any]) -> None:
     def fields(self: Any) -> int:
-        return len(self.__dict__)
+        return len(type(self).model_fields)
 
     space["fields_"] = computed_field(property(fields))
 
@@ -332,10 +364,10 @@ def frozen(rng: Random, names: list[str], space: dict[str, Any]) -> None:
 
 
 def validators(rng: Random, names: list[str], space: dict[str, Any]) -> None:
-    space["field_"] = field_validator(rng.choice(names), mode=rng.choice(["before", "after"]))(
-        lambda cls, value: value
-    )
-    space["model_"] = model_validator(mode="wrap")(classmethod(lambda cls, value, handler: handler(value)))
+    mode: Any = rng.choice(["before", "after"])
+    wrap: Any = model_validator(mode="wrap")
+    space["field_"] = field_validator(rng.choice(names), mode=mode)(lambda cls, value: value)
+    space["model_"] = wrap(classmethod(lambda cls, value, handler: handler(value)))
 
 
 # They leave what `model_dump()` gives of scalars as it is.
@@ -367,7 +399,8 @@ class Made:
         self.extra = space["model_config"].get("extra") == "allow"
         self.parts = [part.__name__ for part in parts]
         parent = base.cls if base else BaseModel
-        self.cls: Any = type(BaseModel)(f"Model{number}", (parent,), space)
+        metaclass: Any = type(BaseModel)
+        self.cls: Any = metaclass(f"Model{number}", (parent,), space)
 
     def fields(self) -> dict[str, Any]:
         return {name: make(self.rng) for name, make in self.values.items()}
@@ -399,7 +432,7 @@ def changed(rng: Random, model: Any, change: Callable[[Random, Any], None]) -> A
     return model
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024
+Point = namedtuple("Point", "x y")
 
 
 class Levels(list):  # type: ignore[type-arg]

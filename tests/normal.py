@@ -51,7 +51,7 @@ def normal(value: Any, default: Callable[[Any], Any] | None, path: tuple[str | i
         if zone is None or type(zone) is timezone or (type(zone) is ZoneInfo and zone.key is not None):
             return value
         if type(zone) is TzInfo:
-            return value.replace(tzinfo=timezone(zone.utcoffset(None)))
+            return value.replace(tzinfo=timezone(zone.utcoffset(None)))  # type: ignore[arg-type]
     elif kind is list or kind is tuple:
         return kind(normal(item, default, (*path, n)) for n, item in enumerate(value))
     elif kind in DICTS:

@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import freezegun
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import pendulum
 import pytest
 from pydantic import BaseModel, SecretStr
@@ -30,9 +30,15 @@ class Zone(tzinfo):
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
         return self.offset
 
+    def dst(self, moment: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return None
+
 
 with freezegun.freeze_time("2024-05-05 06:07:08"):
-    FAKES = [datetime.now(), datetime.now(UTC), date.today()]  # noqa: DTZ005, DTZ011
+    FAKES = [datetime.now(), datetime.now(UTC), date.today()]
 
 VALUES: list[tuple[Any, Any]] = [
     (pd.Timestamp("2025-04-07 01:02:03.000004"), datetime(2025, 4, 7, 1, 2, 3, 4)),
@@ -42,7 +48,8 @@ VALUES: list[tuple[Any, Any]] = [
     (pendulum.datetime(2024, 5, 5, tz="UTC"), datetime(2024, 5, 5, tzinfo=UTC)),
     (pendulum.datetime(2024, 5, 5, 1, tz="Europe/Berlin"), datetime(2024, 5, 5, 1, tzinfo=SUMMER)),
     (pendulum.datetime(2024, 5, 5, tz=2), datetime(2024, 5, 5, tzinfo=SUMMER)),
-    (pendulum.naive(2024, 5, 5, 6), datetime(2024, 5, 5, 6)),
+    # pendulum's fold is 1 unless told otherwise
+    (pendulum.naive(2024, 5, 5, 6), datetime(2024, 5, 5, 6, fold=1)),
     (pendulum.date(2024, 5, 5), date(2024, 5, 5)),
     (pendulum.time(1, 2, 3), time(1, 2, 3)),
     (FAKES[0], datetime(2024, 5, 5, 6, 7, 8)),
@@ -50,7 +57,7 @@ VALUES: list[tuple[Any, Any]] = [
     (FAKES[2], date(2024, 5, 5)),
     (
         datetime(2024, 5, 5, tzinfo=Zone(timedelta(hours=2)), fold=1),
-        datetime(2024, 5, 5, tzinfo=SUMMER, fold=1),
+        datetime(2024, 5, 5, tzinfo=SUMMER),
     ),
     (time(1, tzinfo=Zone(timedelta(0))), time(1, tzinfo=UTC)),
 ]
@@ -70,7 +77,10 @@ def test_datetimes_of_other_libraries(value: Any, want: Any) -> None:
 
 
 def test_an_hour_that_comes_twice() -> None:
-    moments = [pd.Timestamp("2025-10-26 02:30", tz="Europe/Berlin", fold=fold) for fold in (0, 1)]
+    moments = [
+        pd.Timestamp(datetime(2025, 10, 26, 2, 30, fold=fold), tz="Europe/Berlin", fold=fold)
+        for fold in (0, 1)
+    ]
     got = snapdelta.loads(snapdelta.dumps({"A": moments}, default=plain_datetimes))["A"]
     assert [moment.fold for moment in got] == [0, 1]
     assert [moment.utcoffset() for moment in got] == [timedelta(hours=2), timedelta(hours=1)]
@@ -106,11 +116,12 @@ async def test_a_manager_goes_on_after_a_refused_snapshot(server: Server, defaul
     name = f"refused-{default is None}"
     async with SnapshotManager(redis_client=client, default=default) as manager:
         assert (await manager.save_snapshot(good, name))["type"] == "full"
-        for bad, path in (
+        refused: list[tuple[dict[Any, Any], str]] = [
             ({**good, "MSFT": ticker.model_dump()}, r"MSFT\.secret"),
             ({f"S{n}": {"m": {"tags": [1, {2}]}} for n in range(3)}, r"S0\.m\.tags\[1]"),
             ({**good, 7: {}}, "7"),
-        ):
+        ]
+        for bad, path in refused:
             with pytest.raises(snapdelta.UnsupportedTypeError, match=rf"^{path}: ") as caught:
                 await manager.save_snapshot(bad, name)
             assert isinstance(caught.value, snapdelta.SnapdeltaError)
@@ -118,5 +129,6 @@ async def test_a_manager_goes_on_after_a_refused_snapshot(server: Server, defaul
         assert (await manager.save_snapshot(good, name))["type"] == "delta"
         latest = await SnapshotReader(client, name).latest()
         want = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        assert latest is not None
         assert_same(latest.snapshot, {"AAPL": {"symbol": "AAPL", "timestamp": want}, "MSFT": {"price": 1.5}})
     await client.aclose()

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timezone
 from typing import Any
 
-import pandas
+import pandas  # type: ignore[import-untyped]
 import pytest
 from pydantic import TypeAdapter
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime, time, timedelta, timezone
-from functools import lru_cache
 from typing import Any, Literal
 
 Reader = Callable[[Any], Any]
@@ -34,8 +32,8 @@ _NUMPY_SCALARS = (
     "bytes_",
 )
 
-# What may be in the parts of a core schema that say how a model is serialized. With anything else, the model is
-# dumped: a later pydantic may have new ways.
+# What may be in the parts of a core schema that say how a model is serialized. With anything else the model
+# is dumped: a later pydantic may have new ways.
 _MODEL_KEYS = {
     *("type", "cls", "schema", "config", "custom_init", "root_model", "post_init", "revalidate_instances"),
     *("strict", "frozen", "extra_behavior", "ref", "metadata", "generic_origin"),
@@ -63,13 +61,13 @@ _WRAPPERS = {"nullable", "default", "function-before", "function-after", "functi
 
 
 def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
-    """What kind of class it is, and what its objects are read with: a function for a record or a zone; for a
-    model that may be read in place, its serializer and the names of its fields.
+    """What kind of class it is, and what its objects are read with: a function for a record; for a model that
+    may be read in place, its serializer and the names of its fields.
     """
     if _is_numpy_scalar(cls):
         return "numpy", None
     if cls is getattr(sys.modules.get("pydantic_core"), "TzInfo", None):
-        return "zone", _in_fixed_zone
+        return "zone", None
     pydantic = sys.modules.get("pydantic")
     # models of pydantic 1 have no `model_dump`
     if pydantic is not None and issubclass(cls, pydantic.BaseModel) and hasattr(cls, "model_dump"):
@@ -95,16 +93,6 @@ def _is_numpy_scalar(cls: type) -> bool:
     # `bool_` is `bool` in numpy 2
     names = (*_NUMPY_SCALARS, "bool_")
     return any(cls is getattr(numpy, name, None) for name in names)
-
-
-def _in_fixed_zone(moment: Any) -> datetime | time:
-    plain: datetime | time = moment.replace(tzinfo=_fixed_zone(moment.tzinfo.utcoffset(None)))
-    return plain
-
-
-@lru_cache(maxsize=1024)  # one object an offset, which an Encoder then knows
-def _fixed_zone(offset: timedelta) -> timezone:
-    return timezone(offset)
 
 
 def _by_names(names: tuple[str, ...]) -> Reader:

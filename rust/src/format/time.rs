@@ -191,6 +191,10 @@ impl<'a> Zone<'a> {
     }
 }
 
+pub fn is_utc(zone: &[u8]) -> bool {
+    matches!(Zone::read(&mut Reader::new(zone)), Ok(Zone::Utc))
+}
+
 /// A datetime or time as it stands in a blob: microseconds, fold, zone.
 pub fn write_stamp(w: &mut Writer, microseconds: u64, fold: u8, zone: Zone<'_>) {
     w.u64(microseconds);

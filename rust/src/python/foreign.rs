@@ -75,6 +75,12 @@ impl Resolved<'_> {
     fn leaf(tag: Tag, value: Value) -> Self {
         Resolved::Leaf { tag, value, converted: false }
     }
+
+    /// A scalar of `sequence`: a word, or a blob that was written.
+    fn scalar((tag, word): (Tag, Option<u64>), w: Writer, converted: bool) -> Self {
+        let value = word.map_or(Value::Blob(w.bytes), Value::Word);
+        Resolved::Leaf { tag, value, converted }
+    }
 }
 
 pub struct Resolver<'a, 'py> {
@@ -200,7 +206,7 @@ impl<'py> Resolver<'_, 'py> {
         for conversions in 0..MOST_CONVERSIONS {
             if let Some(mut resolved) = self.builtin(&object, memory, depth)? {
                 if let Resolved::Leaf { tag, value, converted } = &mut resolved {
-                    *converted = conversions > 0;
+                    *converted |= conversions > 0;
                     // one that may change is read each time
                     let immutable = conversions == 1 && ![tag::LIST, tag::TUPLE, tag::EMPTY].contains(tag);
                     if immutable && first.is_instance(self.types.enum_type.bind(self.py))? {
@@ -246,11 +252,15 @@ impl<'py> Resolver<'_, 'py> {
                 View::Tuple(items) => {
                     Some((tag::TUPLE, sequence::write(&walk, items, &mut w, memory, depth + 1)?))
                 }
-                view => match sequence::scalar(&view, &mut w, memory) {
-                    Some((tag, Some(word))) => return Ok(Some(Resolved::leaf(tag, Value::Word(word)))),
-                    Some((tag, None)) => return Ok(Some(Resolved::leaf(tag, Value::Blob(w.bytes)))),
-                    None => None,
-                },
+                view => {
+                    if let Some(scalar) = sequence::scalar(&view, &mut w, memory) {
+                        return Ok(Some(Resolved::scalar(scalar, w, false)));
+                    }
+                    if let Some(scalar) = sequence::in_converted_zone(&view, &mut w, memory) {
+                        return Ok(Some(Resolved::scalar(scalar, w, true)));
+                    }
+                    None
+                }
             }
         };
         if let Some((tag, holes)) = sequence {
@@ -292,33 +302,33 @@ impl<'py> Resolver<'_, 'py> {
 
     fn convert(&self, object: &Bound<'py, PyAny>, memory: &mut Memory) -> Outcome<Bound<'py, PyAny>> {
         let class = object.get_type();
-        // a datetime or time gets here for its zone alone
-        let zone = if self.is_moment(&class) { Some(object.getattr("tzinfo")?.get_type()) } else { None };
-        let (kind, helper) = memory.classes.get(zone.as_ref().unwrap_or(&class), self.types)?;
+        let (kind, helper) = memory.classes.get(&class, self.types)?;
         let helper = helper.map(|helper| helper.into_bound(self.py));
-        let read = match (kind, helper, &zone) {
-            (Kind::Zone, Some(reader), Some(_)) => reader.call1((object,)),
-            (Kind::Enum, _, None) => object.getattr("_value_"),
-            (Kind::NumpyScalar, _, None) => object.call_method0("item"),
-            (Kind::Dict, _, None) => self.py.get_type::<PyDict>().call1((object,)),
-            (Kind::Record, Some(reader), None) => reader.call1((object,)),
-            (Kind::Model, Some(plain), None) => match self.fields_in_place(object, &plain, memory)? {
+        let read = match (kind, helper) {
+            (Kind::Enum, _) => object.getattr("_value_"),
+            (Kind::NumpyScalar, _) => object.call_method0("item"),
+            (Kind::Dict, _) => self.py.get_type::<PyDict>().call1((object,)),
+            (Kind::Record, Some(reader)) => reader.call1((object,)),
+            (Kind::Model, Some(plain)) => match self.fields_in_place(object, &plain, memory)? {
                 Some(fields) => Ok(fields),
                 None => object.call_method0("model_dump"),
             },
-            _ => {
-                let mut name = class.name()?.to_string();
-                if let Some(zone) = &zone {
-                    name = format!("{name} with a time zone of class {}", zone.name()?);
-                }
-                return self.by_default(object, &name);
-            }
+            _ => return self.by_default(object, &class),
         };
         let name = class.name()?;
         read.map_err(|error| Trouble::raised(error, format!("{name} could not be read")))
     }
 
-    fn by_default(&self, object: &Bound<'py, PyAny>, name: &str) -> Outcome<Bound<'py, PyAny>> {
+    fn by_default(
+        &self,
+        object: &Bound<'py, PyAny>,
+        class: &Bound<'py, PyType>,
+    ) -> Outcome<Bound<'py, PyAny>> {
+        let mut name = class.name()?.to_string();
+        if self.is_moment(class) {
+            let zone = object.getattr("tzinfo")?.get_type();
+            name = format!("{name} with a time zone of class {}", zone.name()?);
+        }
         match self.default {
             Some(default) => default.call1((object,)).map_err(|error| {
                 Trouble::raised(error, format!("{name} is not supported, and default= raised"))
@@ -382,12 +392,12 @@ impl<'py> Resolver<'_, 'py> {
             return Ok(());
         }
         let mut w = Writer::default();
+        let mut converted = false;
         if zone.get_type().is(&self.types.timezone_type) {
             let arguments: Vec<Bound<'py, PyAny>> = zone.call_method0("__getinitargs__")?.extract()?;
             let offset = self.delta(&arguments[0])?;
             match arguments.get(1) {
-                None if offset.is_zero() => time::Zone::Utc.write(&mut w),
-                None => time::Zone::Offset(offset).write(&mut w),
+                None => fixed_zone(offset).write(&mut w),
                 Some(name) => time::Zone::Named(offset, &self.text(name)?).write(&mut w),
             }
         } else if zone.get_type().is(&self.types.zone_info) {
@@ -396,10 +406,14 @@ impl<'py> Resolver<'_, 'py> {
                 return Ok(());
             }
             time::Zone::Key(&self.text(&key)?).write(&mut w);
+        } else if memory.classes.get(&zone.get_type(), self.types)?.0 == Kind::Zone {
+            converted = true;
+            let offset = self.delta(&zone.call_method1("utcoffset", (self.py.None(),))?)?;
+            fixed_zone(offset).write(&mut w);
         } else {
             return Ok(());
         }
-        memory.learn_zone(&zone, &w.bytes);
+        memory.learn_zone(&zone, &w.bytes, converted);
         Ok(())
     }
 
@@ -416,6 +430,10 @@ impl<'py> Resolver<'_, 'py> {
         let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
         bytes.extract()
     }
+}
+
+fn fixed_zone(offset: Delta) -> time::Zone<'static> {
+    if offset.is_zero() { time::Zone::Utc } else { time::Zone::Offset(offset) }
 }
 
 /// It is one leaf, whose value pydantic hands out as it is.

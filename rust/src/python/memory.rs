@@ -28,12 +28,16 @@ impl Value {
 /// Objects made on the fly must not pile up.
 const MOST_OBJECTS: usize = 4096;
 
+/// The zone object, held, and its bytes.
+type KnownZone = (Py<PyAny>, Box<[u8]>);
+
 #[derive(Default)]
 pub struct Memory {
     pub keys: Keys,
     pub classes: Classes,
-    /// By address: the zone object, held, and its bytes.
-    zones: HashMap<usize, (Py<PyAny>, Box<[u8]>)>,
+    /// By address: zones as they are, and zones that become another.
+    zones: HashMap<usize, KnownZone>,
+    converted_zones: HashMap<usize, KnownZone>,
     /// By address: the enum member, held, and its value.
     enums: HashMap<usize, (Py<PyAny>, Tag, Value)>,
 }
@@ -43,11 +47,17 @@ impl Memory {
         self.zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
     }
 
-    pub fn learn_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8]) {
-        if self.zones.len() >= MOST_OBJECTS {
-            self.zones.clear();
+    /// What becomes of a zone that is not carried as it is.
+    pub fn converted_zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
+        self.converted_zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
+    }
+
+    pub fn learn_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8], converted: bool) {
+        let zones = if converted { &mut self.converted_zones } else { &mut self.zones };
+        if zones.len() >= MOST_OBJECTS {
+            zones.clear();
         }
-        self.zones.insert(zone.as_ptr() as usize, (zone.clone().unbind(), bytes.into()));
+        zones.insert(zone.as_ptr() as usize, (zone.clone().unbind(), bytes.into()));
     }
 
     pub fn known_enum(&self, member: Obj<'_>) -> Option<(Tag, Payload<'_>)> {

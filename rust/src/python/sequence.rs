@@ -158,12 +158,32 @@ fn stamp(w: &mut Writer, microseconds: u64, fold: u8, zone: &Zone<'_>, memory: &
     match zone {
         Zone::None => time::write_stamp(w, microseconds, fold, time::Zone::None),
         Zone::Utc => time::write_stamp(w, microseconds, fold, time::Zone::Utc),
-        Zone::Other(zone) => {
-            let bytes = memory.zone(*zone)?;
-            w.u64(microseconds);
-            w.u8(fold);
-            w.raw(bytes);
-        }
+        Zone::Other(zone) => stamp_in(w, microseconds, fold, memory.zone(*zone)?),
     }
     Some(())
+}
+
+fn stamp_in(w: &mut Writer, microseconds: u64, fold: u8, zone: &[u8]) {
+    w.u64(microseconds);
+    w.u8(fold);
+    w.raw(zone);
+}
+
+/// The same of a datetime or time in a zone that becomes another.
+pub fn in_converted_zone(view: &View<'_>, w: &mut Writer, memory: &Memory) -> Option<(Tag, Option<u64>)> {
+    match view {
+        View::DateTime(date, clock, fold, Zone::Other(zone)) => {
+            let (word, zone) = (time::datetime_word(*date, *clock), memory.converted_zone(*zone)?);
+            if *fold == 0 && time::is_utc(zone) {
+                return Some((tag::DATETIME_UTC, Some(word)));
+            }
+            stamp_in(w, word, *fold, zone);
+            Some((tag::DATETIME_ZONED, None))
+        }
+        View::Time(clock, fold, Zone::Other(zone)) => {
+            stamp_in(w, time::time_microseconds(*clock), *fold, memory.converted_zone(*zone)?);
+            Some((tag::TIME, None))
+        }
+        _ => None,
+    }
 }

@@ -117,7 +117,7 @@ pub enum Kind {
     Record,
     /// A pydantic model: its `__dict__` where that is exact, else `model_dump()`.
     Model,
-    /// A time zone whose datetimes and times its reader turns into ones in a `timezone`.
+    /// A time zone that becomes the `timezone` of its offset.
     Zone,
     Unknown,
 }

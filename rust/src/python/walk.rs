@@ -490,7 +490,14 @@ impl<'a> Capture<'a> {
         old: Option<Cell>,
     ) -> Outcome<Found<'w>> {
         self.writer.bytes.clear();
-        if let Some((tag, word)) = sequence::scalar(view, &mut self.writer, self.memory) {
+        let mut scalar = sequence::scalar(view, &mut self.writer, self.memory);
+        if scalar.is_none() {
+            scalar = sequence::in_converted_zone(view, &mut self.writer, self.memory);
+            if scalar.is_some() {
+                self.not_plain();
+            }
+        }
+        if let Some((tag, word)) = scalar {
             let payload = match word {
                 Some(word) => Payload::Word(word),
                 None => Payload::Blob(&self.writer.bytes),
