@@ -39,16 +39,8 @@ _MODEL_KEYS = {
     *("strict", "frozen", "extra_behavior", "ref", "metadata", "generic_origin"),
 }
 _FIELDS_KEYS = {
-    *(
-        "type",
-        "fields",
-        "computed_fields",
-        "model_name",
-        "extra_behavior",
-        "extras_schema",
-        "extras_keys_schema",
-    ),
-    *("strict", "from_attributes", "ref", "metadata"),
+    *("type", "fields", "computed_fields", "model_name", "extra_behavior", "strict", "from_attributes"),
+    *("ref", "metadata"),
 }
 _FIELD_KEYS = {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
 # Their serializers hand a scalar out as it is.
@@ -111,7 +103,7 @@ def _dump(model: Any) -> Any:
 
 
 def _dump_dataclass(record: Any) -> Any:
-    # what a model gives that holds it
+    # what a model that holds it gives
     return type(record).__pydantic_serializer__.to_python(record)
 
 

@@ -315,8 +315,10 @@ impl<'py> Resolver<'_, 'py> {
             },
             _ => return self.by_default(object, &class),
         };
-        let name = class.name()?;
-        read.map_err(|error| Trouble::raised(error, format!("{name} could not be read")))
+        read.map_err(|error| match class.name() {
+            Ok(name) => Trouble::raised(error, format!("{name} could not be read")),
+            Err(nameless) => nameless.into(),
+        })
     }
 
     fn by_default(
@@ -339,8 +341,8 @@ impl<'py> Resolver<'_, 'py> {
         }
     }
 
-    /// A model's `__dict__`, where it is what `model_dump()` gives: of a class whose serializer, which is still the
-    /// one of `plain`, hands scalars out as they are; with exactly its fields, in their order, and only scalars.
+    /// A model's `__dict__`, if `model_dump()` gives the same. `plain` names the serializer that hands scalars out as
+    /// they are, and the fields: the class must still have that serializer, the dict these fields and only scalars.
     fn fields_in_place(
         &self,
         model: &Bound<'py, PyAny>,
@@ -357,19 +359,9 @@ impl<'py> Resolver<'_, 'py> {
             match (walk.root(&fields).view(self.types), walk.root(&names).view(self.types)) {
                 (View::Dict(dict), View::Tuple(names)) => {
                     let names = names.items();
-                    let mut buffers = (Vec::new(), Vec::new());
-                    let mut is_name = |key: Obj<'_>, name: Obj<'_>| {
-                        key.address() == name.address()
-                            || match (Str::of(key, self.types), Str::of(name, self.types)) {
-                                (Some(key), Some(name)) => {
-                                    key.text(&mut buffers.0) == name.text(&mut buffers.1)
-                                }
-                                _ => false,
-                            }
-                    };
                     dict.len() == names.len()
                         && dict.items().zip(names).all(|(Pair { key, value }, name)| {
-                            is_name(key, name) && is_scalar(value, self.types, memory)
+                            same_str(key, name, self.types) && is_scalar(value, self.types, memory)
                         })
                 }
                 _ => false,
@@ -434,6 +426,14 @@ impl<'py> Resolver<'_, 'py> {
 
 fn fixed_zone(offset: Delta) -> time::Zone<'static> {
     if offset.is_zero() { time::Zone::Utc } else { time::Zone::Offset(offset) }
+}
+
+fn same_str(a: Obj<'_>, b: Obj<'_>, types: &Types) -> bool {
+    a.address() == b.address()
+        || match (Str::of(a, types), Str::of(b, types)) {
+            (Some(a), Some(b)) => a.text(&mut Vec::new()) == b.text(&mut Vec::new()),
+            _ => false,
+        }
 }
 
 /// It is one leaf, whose value pydantic hands out as it is.

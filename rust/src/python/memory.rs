@@ -35,7 +35,7 @@ type KnownZone = (Py<PyAny>, Box<[u8]>);
 pub struct Memory {
     pub keys: Keys,
     pub classes: Classes,
-    /// By address: zones as they are, and zones that become another.
+    /// By address: zones carried as they are, and zones that are converted.
     zones: HashMap<usize, KnownZone>,
     converted_zones: HashMap<usize, KnownZone>,
     /// By address: the enum member, held, and its value.

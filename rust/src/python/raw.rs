@@ -117,7 +117,7 @@ impl<'w> Obj<'w> {
     }
 
     /// The error for a key, or symbol, of another class than str.
-    pub fn is_no_str(self, kind: &str, walk: &Walk<'_>) -> Trouble {
+    pub fn refused_key(self, kind: &str, walk: &Walk<'_>) -> Trouble {
         let key = self.to_owned(walk);
         let class = key.bind(walk.py).get_type();
         let name = class.name().map_or_else(|_| "another class".into(), |name| name.to_string());

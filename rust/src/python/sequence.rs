@@ -66,7 +66,7 @@ impl Writing<'_, '_> {
         self.w.size(dict.len());
         for Pair { key, value } in dict.items() {
             let Some(text) = Str::of(key, self.walk.types) else {
-                return Err(key.is_no_str("keys", self.walk));
+                return Err(key.refused_key("keys", self.walk));
             };
             let key = text.text(&mut self.text).to_vec();
             self.w.text(&key);
@@ -169,7 +169,7 @@ fn stamp_in(w: &mut Writer, microseconds: u64, fold: u8, zone: &[u8]) {
     w.raw(zone);
 }
 
-/// The same of a datetime or time in a zone that becomes another.
+/// As `scalar`, for a datetime or time whose zone is converted.
 pub fn in_converted_zone(view: &View<'_>, w: &mut Writer, memory: &Memory) -> Option<(Tag, Option<u64>)> {
     match view {
         View::DateTime(date, clock, fold, Zone::Other(zone)) => {

@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
-/// Of the text of a key that is no str, so much is shown.
+/// A message shows at most so many characters of a key that is no str.
 const LONGEST_KEY: usize = 80;
 
 pub enum Step {
@@ -19,7 +19,7 @@ pub enum Trouble {
         trail: Vec<Step>,
         message: String,
     },
-    /// Raised by Python code that was asked to convert a value, or for want of memory. `what` says what it was to do.
+    /// Raised by Python code that reads or converts a value, or for want of memory. `what` says what failed.
     Python {
         trail: Vec<Step>,
         what: String,
@@ -51,7 +51,7 @@ impl Trouble {
         Trouble::Python { trail: Vec::new(), what, error }
     }
 
-    /// `kind`: of what the key is one, symbols or keys.
+    /// `kind` is "symbols" or "keys".
     pub fn other_key(kind: &str, key: Py<PyAny>, class: &str) -> Trouble {
         let message = format!("{kind} are str, not {class}");
         Trouble::Unsupported { trail: vec![Step::OtherKey(key)], message }
@@ -83,8 +83,8 @@ impl Trouble {
     }
 }
 
-/// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped; of a trail, which leads up. A key
-/// that is no str tells its own text: Python code may run.
+/// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped. A trail leads from the value up.
+/// The `repr` of a key that is no str runs Python code.
 pub fn path_text(py: Python<'_>, trail: &[Step]) -> PyResult<String> {
     let mut text = String::new();
     for step in trail.iter().rev() {

@@ -53,7 +53,7 @@ impl Types {
     fn new(py: Python<'_>) -> PyResult<Types> {
         let of = |module: &str, name: &str| py.import(module)?.getattr(name);
         let builtin = |name: &str| Ok::<usize, PyErr>(of("builtins", name)?.as_ptr() as usize);
-        // the module's names may be another's for a while: freezegun puts its own classes there
+        // freezegun replaces the module's names for a while
         let datetime_type = py.get_type::<PyDateTime>().into_any();
         let date_type = py.get_type::<PyDate>().into_any();
         let time_type = py.get_type::<PyTime>().into_any();
@@ -96,10 +96,8 @@ impl Types {
             default_dict: of("collections", "defaultdict")?.unbind(),
         })
     }
-}
 
-impl Types {
-    /// A zone of this class is carried as it is.
+    /// Zones of this class are carried as they are.
     pub fn carries_zone(&self, class: usize) -> bool {
         [&self.timezone_type, &self.zone_info].iter().any(|kind| kind.as_ptr() as usize == class)
     }

@@ -143,7 +143,7 @@ impl<'a> Capture<'a> {
                 prefetch_slice(&row.words);
             }
             let Some(text) = Str::of(*key, walk.types) else {
-                return Err(key.is_no_str("symbols", &walk));
+                return Err(key.refused_key("symbols", &walk));
             };
             let text = text.text(&mut symbol);
             let record = fetcher.is_wanted(at).then_some(*value);
@@ -338,7 +338,7 @@ impl<'a> Capture<'a> {
         }
         for Pair { key, value } in dict.items() {
             let Some(text) = Str::of(key, walk.types) else {
-                return Err(key.is_no_str("keys", walk));
+                return Err(key.refused_key("keys", walk));
             };
             let id = self.table.names.key(text.text(&mut self.text));
             let below = self.table.names.path(path, id);
