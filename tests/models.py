@@ -366,9 +366,13 @@ def frozen(rng: Random, names: list[str], space: dict[str, Any]) -> None:
 def validators(rng: Random, names: list[str], space: dict[str, Any]) -> None:
     mode: Any = rng.choice(["before", "after"])
     wrap: Any = model_validator(mode="wrap")
-    space["field_"] = field_validator(rng.choice(names), mode=mode)(lambda cls, value: value)
-    unchanged: Any = classmethod(lambda cls, value, handler: handler(value))  # type: ignore[no-untyped-call]
-    space["model_"] = wrap(unchanged)
+    validate: Any = field_validator
+    space["field_"] = validate(rng.choice(names), mode=mode)(lambda cls, value: value)
+
+    def unchanged(cls: Any, value: Any, handler: Any) -> Any:
+        return handler(value)
+
+    space["model_"] = wrap(classmethod(unchanged))
 
 
 # They leave what `model_dump()` gives of scalars as it is.
