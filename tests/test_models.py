@@ -331,6 +331,12 @@ def test_a_field_without_a_value_is_named() -> None:
                 snapdelta.dumps(snapshot)
             assert isinstance(caught.value.__cause__, TypeError)
             assert isinstance(caught.value.__cause__.__cause__, AttributeError)
+    checked = Checked(1.5)
+    del checked.price
+    with pytest.raises(
+        snapdelta.UnsupportedTypeError, match=r"^A\[0]: Checked could not be read: .*'price'$"
+    ):
+        snapdelta.dumps({"A": [checked]})
 
 
 def test_a_serializer_that_raises_is_named() -> None:

@@ -104,7 +104,10 @@ def _dump(model: Any) -> Any:
 
 def _dump_dataclass(record: Any) -> Any:
     # what a model that holds it gives
-    return type(record).__pydantic_serializer__.to_python(record)
+    try:
+        return type(record).__pydantic_serializer__.to_python(record)
+    except AttributeError as error:
+        raise TypeError(str(error)) from error
 
 
 def _plain_fields(cls: Any) -> tuple[str, ...] | None:
