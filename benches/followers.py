@@ -64,9 +64,10 @@ async def _follow(url: str, followers: int, saves: int, shared: bool, go_on: Any
             go_on.release()
             await all_have(count)
         cpu = time.process_time() - cpu
+        grown = (_resident() - before) / 1e6
         print(
-            f"{followers} followers, shared={shared}: {connections} connections, "
-            f"+{(_resident() - before) / 1e6:.0f} MB, {cpu / (saves - 1) * 1e3:.0f} ms of processor time a save"
+            f"{followers} followers, shared={shared}: {connections} connections, +{grown:.0f} MB, "
+            f"{cpu / (saves - 1) * 1e3:.0f} ms of processor time a save"
         )
         go_on.release()
         for task in tasks:
