@@ -77,7 +77,7 @@ async def _follow(url: str, followers: int, saves: int, shared: bool, go_on: Any
 
 def main() -> None:
     followers, symbols, saves = (*map(int, sys.argv[1:]), *(120, 2_000, 12)[len(sys.argv) - 1 :])
-    for shared in (False, True):
+    for shared in (True, False):
         with EmbeddedServer() as server:
             go_on = multiprocessing.Semaphore(0)
             writer = multiprocessing.Process(target=_write, args=(server.url, symbols, saves, go_on))

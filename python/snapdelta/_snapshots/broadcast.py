@@ -21,7 +21,7 @@ from snapdelta.errors import SnapdeltaError, SnapshotUnavailableError
 log = logging.getLogger("snapdelta.snapshots")
 
 # Seconds that a state is kept for consumers that have not asked for it, while others want to go on.
-_GRACE = 0.25
+_GRACE = 0.1
 # Seconds after which the connection is closed when nobody waits for an update.
 _LINGER = 2.0
 # Seconds that closing it may take.
@@ -100,12 +100,15 @@ class Broadcast:
                     view.since = None
         follower.views.append(view)
 
-    def leave(self, view: View) -> None:
-        """Forget the view; with the last one, the task ends."""
+    def leave(self, view: View) -> asyncio.Task[None] | None:
+        """Forget the view; with the last one, the task ends: that task."""
         if view in self._follower.views:
             self._follower.views.remove(view)
-        if not self._follower.views and not self._calls and self._task is not None:
-            self._task.cancel()
+        task = self._task
+        if self._follower.views or self._calls or task is None:
+            return None
+        task.cancel()
+        return task
 
     def rejoin(self, view: View, state: State | None) -> bool:
         """Have a view that followed by itself go on with the others, if they are at its state."""
@@ -168,10 +171,18 @@ class Broadcast:
             self._task = None
             self._wake(None, everybody=True)
             try:
-                async with asyncio.timeout(_CLOSING):
-                    await own.aclose()
-            except REDIS_ERRORS as error:
-                log.debug("snapshots %r: closing the connection: %s", self.commands.keys.name, error)
+                await self._close(own)
+            except asyncio.CancelledError:
+                # A loop that shuts down cancels what is ending already.
+                await self._close(own)
+                raise
+
+    async def _close(self, own: AsyncRedis) -> None:
+        try:
+            async with asyncio.timeout(_CLOSING):
+                await own.aclose()
+        except REDIS_ERRORS as error:
+            log.debug("snapshots %r: closing the connection: %s", self.commands.keys.name, error)
 
     async def _step(self, outage: Outage) -> None:
         try:

@@ -60,8 +60,9 @@ class Following(AsyncIterator[Update]):
         """End the iteration. Without it, it ends when nobody has it any more."""
         self._closed = True
         self._alone = None
-        if self._broadcast is not None:
-            self._broadcast.leave(self._view)
+        ending = self._broadcast.leave(self._view) if self._broadcast is not None else None
+        if ending is not None:
+            await asyncio.wait([ending])
 
     def __del__(self) -> None:
         broadcast = self._broadcast
