@@ -212,6 +212,9 @@ class SnapshotReader:
         Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
         Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
         A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
+
+        All who follow the name on this client, in this event loop and with these limits, share one follower
+        and its connection, which is not of the client's pool.
         """
         commands = self._commands
         keys, limits, time_limit, block = commands.keys, self._limits, commands.time_limit, self._block

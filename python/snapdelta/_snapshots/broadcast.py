@@ -143,7 +143,7 @@ class Broadcast:
             del self._waiting[view]
         if error is not None:
             # Each its own, as tracebacks grow on them.
-            raise type(error)(*error.args) if isinstance(error, SnapdeltaError) else error
+            raise (type(error)(*error.args) if isinstance(error, SnapdeltaError) else error) from error
 
     # --- the task
 

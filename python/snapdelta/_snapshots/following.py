@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Self
 
 from snapdelta._snapshots.broadcast import Broadcast
@@ -66,10 +67,10 @@ class Following(AsyncIterator[Update]):
 
     def __del__(self) -> None:
         broadcast = self._broadcast
-        # A closed loop has nothing left to end.
-        if broadcast is not None and not self._closed and not broadcast.loop.is_closed():
-            # The collector may run in any thread.
-            broadcast.loop.call_soon_threadsafe(broadcast.leave, self._view)
+        if broadcast is not None and not self._closed:
+            # A closed loop has nothing left to end; the collector may run in any thread.
+            with suppress(RuntimeError):
+                broadcast.loop.call_soon_threadsafe(broadcast.leave, self._view)
 
     async def _next(self, broadcast: Broadcast) -> Update:
         view = self._view
