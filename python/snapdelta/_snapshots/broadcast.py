@@ -141,9 +141,11 @@ class Broadcast:
             error = await future
         finally:
             del self._waiting[view]
-        if error is not None:
+        if isinstance(error, SnapdeltaError):
             # Each its own, as tracebacks grow on them.
-            raise (type(error)(*error.args) if isinstance(error, SnapdeltaError) else error) from error
+            raise type(error)(*error.args) from error
+        if error is not None:
+            raise error
 
     # --- the task
 
