@@ -112,8 +112,9 @@ class Broadcast:
 
     def rejoin(self, view: View, state: State | None) -> bool:
         """Have a view that followed by itself go on with the others, if they are at its state."""
-        at = self._follower.at
-        if self._leaving or self._follower.lost or at is None or not at.same(state):
+        follower = self._follower
+        at = follower.at
+        if self._leaving or not follower.settled or at is None or not at.same(state):
             return False
         view.show(at)
         return True
@@ -154,6 +155,13 @@ class Broadcast:
             own = self.commands.redis = own_client(self._client)
             name = f"snapdelta-follow-{self.commands.keys.name}"
             self._task = self.loop.create_task(self._run(own), name=name)
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Also when it was cancelled before its first step."""
+        if self._task is task:
+            self._task = None
+            self._wake(None, everybody=True)
 
     async def _run(self, own: AsyncRedis) -> None:
         outage = Outage(self.commands.keys.name)

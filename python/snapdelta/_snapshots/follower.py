@@ -307,10 +307,15 @@ class Follower:
             # Stray entries led nowhere: they are nobody's, and are not to be read again and again.
             self._cursor = max(self._cursor, self._refused)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the decoder is at `at`, and that may be shown; a thread may be moving it on."""
+        return not self.lost and self._applying is None
+
     def has_news(self, view: View) -> bool:
         """Whether there is a state to show it that it has not been shown."""
         at = self.at
-        if self.lost or at is None:
+        if not self.settled or at is None:
             return False
         if view.shown is None:
             return at is not view.since and (view.target is None or self.reached(view.target))
