@@ -76,10 +76,10 @@ class Following(AsyncIterator[Update]):
         view = self._view
         while True:
             alone = self._alone
-            if alone is not None and not broadcast.rejoin(view, alone.views[0].shown):
-                while not alone.has_news(alone.views[0]):
-                    await alone.advance(broadcast.block)
-                return await alone.update()
+            while alone is not None and not broadcast.rejoin(view, alone.views[0].shown):
+                if alone.has_news(alone.views[0]):
+                    return await alone.update()
+                await alone.advance(broadcast.block)
             self._alone = None
             if not self._joined:
                 await broadcast.join(view)
