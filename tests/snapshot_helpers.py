@@ -29,6 +29,7 @@ from snapdelta.errors import (
 )
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader, Update
 from snapshot_market import MARK, Market, State, copied
+from stream_helpers import until
 
 Id = tuple[int, int]
 # After one of these the state was not written, and never will be.
@@ -256,8 +257,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
-        left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("snapdelta-")]
-        assert not left, left
+        # What followers share ends a moment after the last of them.
+        await until(lambda: not _tasks_left())
 
     def own(self, client: AsyncClient) -> AsyncClient:
         """Close it at the end."""
@@ -330,6 +331,10 @@ class Stage:
     def resyncs(self) -> set[str | None]:
         """The reasons of all resyncs of all followers."""
         return {reason for follower in self.followers for reason in follower.resyncs}
+
+
+def _tasks_left() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("snapdelta-")]
 
 
 @dataclass

@@ -21,7 +21,7 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading, default = blocks(_DOCUMENT, "python")
+    writing, reading, default, _ = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
     await run(default, _DOCUMENT, names)
@@ -45,7 +45,7 @@ async def test_the_rights_are_enough(server: Server) -> None:
     for line in re.findall(r"^ACL SETUSER .*$", _TEXT, re.M):
         server.execute(*line.split())
     try:
-        writing, reading, _ = blocks(_DOCUMENT, "python")
+        writing, reading, *_ = blocks(_DOCUMENT, "python")
         scanner = f"Redis(port={server.port}, username='scanner', password='password')"
         names = await run(writing.replace("Redis()", scanner), _DOCUMENT)
         await names["redis"].aclose()

@@ -177,8 +177,8 @@ async def test_all_is_trimmed_between_two_commands_of_a_reader(server: Server, n
         assert latest is not None
         stage.oracle.check(latest)
         assert (latest.epoch, latest.sequence) >= before
-        # And one that follows.
-        held = proxy.plan("hold", nth)
+        # And one that follows, behind the four commands with which its own connection begins.
+        held = proxy.plan("hold", 4 + nth)
         follower = await stage.follow(client)
         await held.hit.wait()
         await writer.saves(12)

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 try:
-    from redis.asyncio import Redis, RedisCluster
+    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.client import NEVER_DECODE
     from redis.exceptions import (
         AuthenticationError,
@@ -19,6 +19,7 @@ try:
         ClusterDownError,
         ClusterError,
         MasterDownError,
+        MaxConnectionsError,
         NoPermissionError,
         OutOfMemoryError,
         ReadOnlyError,
@@ -49,6 +50,8 @@ _UNAVAILABLE = (
     RedisClusterException,
     OSError,
 )
+# A pool without a free connection, as redis-py says it where it does not raise MaxConnectionsError.
+_EXHAUSTED = ("Too many connections", "No connection available.")
 # What a server says for a while: in an election, while a script runs, when its role changes under a reader.
 _PASSING = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "UNBLOCKED", "BUSY ")
 
@@ -65,9 +68,17 @@ def socket_timeout(client: AsyncRedis) -> float | None:
     return limit
 
 
+# What to do about an exhausted pool.
+POOL_ADVICE = (
+    "raise the client's max_connections: every call that runs at once (a save, a read, a stream call) needs "
+    "one connection; followers have their own"
+)
+
+
 class Failure(Enum):
     """Why Redis did not do what it was asked for."""
 
+    POOL_EXHAUSTED = "all connections of the client's pool are in use"
     UNAVAILABLE = "the server cannot be reached or is not ready"
     WRONG_TYPE = "the key holds another type"
     OUT_OF_MEMORY = "the server has reached maxmemory and refuses writes"
@@ -79,6 +90,9 @@ class Failure(Enum):
 def failure_of(error: BaseException) -> Failure:
     """The kind of what redis-py raised."""
     text = str(error)
+    # Before the kinds of connection errors, of which it is one.
+    if isinstance(error, MaxConnectionsError) or text in _EXHAUSTED:
+        return Failure.POOL_EXHAUSTED
     # A wrong password will not become right by trying again, though redis-py calls it a connection error.
     if isinstance(error, AuthenticationError):
         return Failure.REFUSED
@@ -173,9 +187,15 @@ class Commands(ABC):
             async with asyncio.timeout(self.time_limit):
                 answered = await answer
         except REDIS_ERRORS as error:
-            raise self.typed(key, error) from error
+            raise self.typed(key, self._of_pool(error)) from error
         end_if_cancelled(before)
         return answered
+
+    def _of_pool(self, error: BaseException) -> BaseException:
+        """What a pool would have said that was still waiting for a free connection at our time limit."""
+        pool = None if isinstance(self.redis, RedisCluster) else self.redis.connection_pool
+        waits = isinstance(pool, BlockingConnectionPool) and not pool.can_get_connection()
+        return MaxConnectionsError(_EXHAUSTED[1]) if waits and type(error) is TimeoutError else error
 
 
 def _exact(arguments: Iterable[Any]) -> list[Any]:

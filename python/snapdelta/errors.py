@@ -99,6 +99,10 @@ class StreamUnavailableError(StreamAccessError, ConnectionError):
     """
 
 
+class StreamPoolExhaustedError(StreamUnavailableError):
+    """All connections of the client's pool are in use; the message says which setting to raise."""
+
+
 class StreamTypeError(StreamAccessError, TypeError):
     """The key holds something other than a stream."""
 
@@ -153,6 +157,10 @@ class SnapshotUnavailableError(SnapshotAccessError, ConnectionError):
     """The server could not be reached, did not answer in time, or its cluster is moving the keys; a save may
     or may not have been carried out.
     """
+
+
+class SnapshotPoolExhaustedError(SnapshotUnavailableError):
+    """All connections of the client's pool are in use; the message says which setting to raise."""
 
 
 class SnapshotTypeError(SnapshotAccessError, TypeError):

@@ -19,6 +19,7 @@ from typing import Any, Self, Unpack
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, cancellations, socket_timeout
+from snapdelta._snapshots.broadcast import Broadcast
 from snapdelta._snapshots.commands import Entry, SnapshotCommands
 from snapdelta._snapshots.follower import PAGE, Follower
 from snapdelta._snapshots.following import Following
@@ -27,6 +28,7 @@ from snapdelta._snapshots.keys import KEY_PREFIX, Keys
 from snapdelta._snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.update import Update
+from snapdelta._snapshots.view import View
 from snapdelta._snapshots.writer import NameWriter, SaveResult
 from snapdelta.errors import (
     SnapshotBusyError,
@@ -210,8 +212,17 @@ class SnapshotReader:
         Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
         Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
         A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
+
+        All who follow the name on this client, in this event loop and with these limits, share one follower
+        and its connection, which is not of the client's pool.
         """
-        return Following(self._follower(), self.name, self._block)
+        commands = self._commands
+        keys, limits, time_limit, block = commands.keys, self._limits, commands.time_limit, self._block
+        return Following(
+            lambda: Broadcast.of(commands.redis, keys, limits, time_limit, block),
+            self.name,
+            shared=self._shared,
+        )
 
     async def at(self, timestamp: Timestamp) -> Update:
         """The state that was the newest at a moment, by the server's clock; in the future: the newest.
@@ -273,7 +284,7 @@ class SnapshotReader:
             raise self._no_way(entry.time)
 
     def _follower(self) -> Follower:
-        return Follower(self._commands, self._limits, shared=self._shared)
+        return Follower(self._commands, self._limits, View(shared=self._shared))
 
     def _no_way(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from snapdelta._redis import AsyncRedis, Commands, Failure, failure_of
+from snapdelta._redis import POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of
 from snapdelta._snapshots.keys import LAYOUT, Keys, Place
 from snapdelta._snapshots.scripts import WANT
 from snapdelta.errors import (
     SnapdeltaError,
     SnapshotAccessError,
     SnapshotMemoryError,
+    SnapshotPoolExhaustedError,
     SnapshotReadOnlyError,
     SnapshotTypeError,
     SnapshotUnavailableError,
@@ -20,6 +21,7 @@ from snapdelta.errors import (
 )
 
 _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
+    Failure.POOL_EXHAUSTED: (SnapshotPoolExhaustedError, POOL_ADVICE),
     Failure.UNAVAILABLE: (SnapshotUnavailableError, "try again; what was sent may have been carried out"),
     Failure.WRONG_TYPE: (SnapshotTypeError, "delete or rename that key, or use another name or key_prefix"),
     Failure.OUT_OF_MEMORY: (SnapshotMemoryError, "raise maxmemory, or lower history and history_bytes"),

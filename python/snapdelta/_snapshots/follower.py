@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
 
 from snapdelta import Decoder, Limits
 from snapdelta._snapshots.commands import Entry, Head, SnapshotCommands
 from snapdelta._snapshots.keys import Place
 from snapdelta._snapshots.thaw import records_of
-from snapdelta._snapshots.update import Changes, Update
+from snapdelta._snapshots.update import Update
+from snapdelta._snapshots.view import IN_PLACE, State, View
 from snapdelta.errors import (
     BaseMismatchError,
     CorruptDeltaError,
@@ -31,33 +32,30 @@ _FULLS_TRIED = 4
 _STARTS = 3
 # How long a comparison of the clocks holds, in seconds.
 _CLOCK_LIFE = 60.0
-# A full frame stands in the place of a delta: nothing was missed.
-_IN_PLACE = ("larger", "unproven")
-
-
-class State(NamedTuple):
-    """Where a decoder is: its place, digest, and when Redis accepted that, in milliseconds."""
-
-    place: Place
-    digest: int
-    time: int
 
 
 class Follower:
     """Moves along a name's history. For one task at a time; may be cancelled at every await.
 
-    `at` is where the decoder is; while `lost`, that is not to be shown.
+    `at` is where the decoder is; while `lost`, that is not to be shown. `views` are those who are shown it.
+    `hold` is awaited before a state that can be shown is left.
     """
 
-    def __init__(self, commands: SnapshotCommands, limits: Limits | None, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        commands: SnapshotCommands,
+        limits: Limits | None,
+        *views: View,
+        hold: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.at: State | None = None
         self.lost = True
+        self.views = list(views)
         self._commands = commands
         self._decoder = Decoder(limits)
-        self._shared = shared
-        self._changes = Changes()
-        self._shown: State | None = None
-        self._reason: str | None = "start"
+        self._hold = hold
+        # The last state that could be shown.
+        self._stood: State | None = None
         # The last entry of the delta stream that was read, and those read and not yet taken.
         self._cursor: Place | None = None
         self._entries: deque[Entry] = deque()
@@ -73,11 +71,13 @@ class Follower:
 
     # --- to the newest state
 
-    async def advance(self, block: float) -> bool:
-        """One step, waiting up to `block` seconds for an entry; whether there is a new state to show."""
+    async def advance(self, block: float) -> None:
+        """One step, waiting up to `block` seconds for an entry."""
+        before = self.at
         await self._settle()
-        if self._has_news():
-            return True
+        if self.at is not before and not self.lost:
+            # A call that was cancelled made this step.
+            return
         if self.lost:
             if not await self._start():
                 # The next save wakes us up.
@@ -89,7 +89,6 @@ class Follower:
             if not self._entries:
                 await self._check_head()
         await self._ask_time()
-        return self._has_news()
 
     async def catch_up(self) -> bool:
         """Go to the newest state without waiting; False where there is no head to go by.
@@ -104,7 +103,7 @@ class Follower:
             # Redis has lost what we have.
             self._lose("head")
         # No further than to this head: saves may come faster than we read.
-        while not self.lost and not self._reached(head):
+        while not self.lost and not self.reached(head):
             if not self._entries:
                 self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if self._entries:
@@ -125,11 +124,16 @@ class Follower:
         """Nothing new has come: see whether we are where the head is. If not, there are entries, or we are
         lost."""
         head = await self._commands.head()
-        if head is not None and not self._matches(head):
+        if head is not None and not self.matches(head):
             # A save between the two questions, or a stream that was made anew.
             self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
             if not self._entries:
+                await self._leave()
                 self._lose("head")
+
+    async def _leave(self) -> None:
+        if self._hold is not None:
+            await self._hold()
 
     async def _start(self) -> bool:
         """Begin at a full frame and go on to the head; False if there is no way to it (yet)."""
@@ -142,7 +146,7 @@ class Follower:
             before = head
             # What stands behind the head was not accepted.
             there, unfit = await self._reach(head.place)
-            if there and self._matches(head):
+            if there and self.matches(head):
                 self._found()
                 return True
             damaged = damaged or unfit or (head.place if there else None)
@@ -194,25 +198,27 @@ class Follower:
         at = self.at
         if at is None or entry.place <= at.place:
             return
+        await self._leave()
         problem = await self._follow(entry)
         if problem is None:
             self._refused = None
         else:
             self._refused = max(entry.place, self._refused or entry.place)
-            self._lose(problem if entry.reason in _IN_PLACE else entry.reason or problem)
+            self._lose(problem if entry.reason in IN_PLACE else entry.reason or problem)
 
     async def _follow(self, entry: Entry) -> str | None:
         """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
         assert self.at is not None
         if entry.place != (self.at.place.epoch, self.at.place.sequence + 1):
             return "gap"
-        if entry.frame is None and entry.reason in _IN_PLACE:
+        if entry.frame is None and entry.reason in IN_PLACE:
             full = await self._commands.full_before(str(entry.place))
             if full is None or full.place != entry.place:
                 return "gap"
             problem = await self._apply(full)
             if problem is None and not self.lost:
-                self._reason = self._reason or entry.reason
+                for view in self.views:
+                    view.reason = view.reason or entry.reason
             return problem
         return await self._apply(entry)
 
@@ -269,12 +275,16 @@ class Follower:
             # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
             raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
-        self._changes.note(decoder.changed, decoder.added, decoder.removed)
+        changed, added, removed = decoder.changed, decoder.added, decoder.removed
+        for view in self.views:
+            view.changes.note(changed, added, removed)
         place = Place(decoder.epoch, decoder.sequence)
         self.at = State(place, decoder.digest, entry.time)
         if place != entry.place or f"{decoder.digest:016x}".encode() != entry.digest:
             self._lose("damaged")
             return "damaged"
+        if not self.lost:
+            self._stood = self.at
         return None
 
     # --- where we are
@@ -282,27 +292,41 @@ class Follower:
     def _lose(self, reason: str | None) -> None:
         self.lost = True
         self._entries.clear()
-        if self._reason is None or self._reason in _IN_PLACE:
-            self._reason = reason
+        for view in self.views:
+            # A new start goes to the head.
+            view.target = None
+            view.miss(reason)
 
     def _found(self) -> None:
         self.lost = False
-        if not self._has_news():
+        for view in self.views:
+            if view.shown is not None and not self.has_news(view):
+                view.reason = None
+        at, stood, self._stood = self.at, self._stood, self.at
+        if at is not None and at.same(stood) and self._cursor is not None and self._refused is not None:
             # Stray entries led nowhere: they are nobody's, and are not to be read again and again.
-            self._reason = None
-            if self._cursor is not None and self._refused is not None:
-                self._cursor = max(self._cursor, self._refused)
+            self._cursor = max(self._cursor, self._refused)
 
-    def _has_news(self) -> bool:
-        at, shown = self.at, self._shown
-        return not self.lost and at is not None and (shown is None or at[:2] != shown[:2])
+    @property
+    def settled(self) -> bool:
+        """Whether the decoder is at `at`, and that may be shown; a thread may be moving it on."""
+        return not self.lost and self._applying is None
 
-    def _matches(self, head: Head) -> bool:
+    def has_news(self, view: View) -> bool:
+        """Whether there is a state to show it that it has not been shown."""
+        at = self.at
+        if not self.settled or at is None:
+            return False
+        if view.shown is None:
+            return at is not view.since and (view.target is None or self.reached(view.target))
+        return not at.same(view.shown)
+
+    def matches(self, head: Head) -> bool:
         at = self.at
         return at is not None and at.place == head.place and f"{at.digest:016x}".encode() == head.digest
 
-    def _reached(self, head: Head) -> bool:
-        return self.at is not None and (self.at.place > head.place or self._matches(head))
+    def reached(self, head: Head) -> bool:
+        return self.at is not None and (self.at.place > head.place or self.matches(head))
 
     async def _ask_time(self) -> None:
         """Compare the clocks, once a minute; the monotonic one, as the wall's may be set."""
@@ -312,13 +336,17 @@ class Follower:
             )
             self._ask_time_at = time.monotonic() + _CLOCK_LIFE
 
-    async def update(self) -> Update:
-        """Where we are, and what has changed since the last update."""
+    async def update(self, view: View | None = None) -> Update:
+        """Where we are, and what has changed since the last update of the view; None: of the only one."""
+        view = view or self.views[0]
         assert self.at is not None
-        snapshot = await records_of(self._decoder, shared=self._shared)
-        at, shown, reason = self.at, self._shown, self._reason
-        self._shown, self._reason = at, None
-        changed, added, removed = self._changes.take()
+        snapshot = await records_of(self._decoder, shared=view.shared)
+        at, shown, reason = self.at, view.shown, view.reason
+        changed, added, removed = view.changes.take()
+        if shown is None:
+            # Who joined others has not seen where all this came from.
+            changed, added, removed = list(snapshot), list(snapshot), []
+        view.show(at)
         return Update(
             snapshot=snapshot,
             changed=changed,
@@ -329,6 +357,6 @@ class Follower:
             digest=at.digest,
             timestamp=at.time / 1000,
             lag=max(0.0, time.monotonic() + self._clock_offset - at.time / 1000),
-            resynced=reason is not None and reason not in _IN_PLACE and shown is not None,
+            resynced=reason is not None and reason not in IN_PLACE and shown is not None,
             reason=reason,
         )

@@ -3,61 +3,100 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Self
 
+from snapdelta._snapshots.broadcast import Broadcast
 from snapdelta._snapshots.follower import Follower
+from snapdelta._snapshots.outage import Outage
 from snapdelta._snapshots.update import Update
-from snapdelta.errors import SnapshotUnavailableError
-
-log = logging.getLogger("snapdelta.snapshots")
-
-# Waiting for a server that is away, in seconds: doubled from the first to the second.
-_SHORTEST_WAIT = 0.05
-_LONGEST_WAIT = 2.0
+from snapdelta._snapshots.view import View
+from snapdelta.errors import SnapshotClosedError, SnapshotUnavailableError
 
 
 class Following(AsyncIterator[Update]):
     """What `SnapshotReader.follow()` returns.
 
     A generator would end when a wait for its next item is cancelled (`asyncio.wait_for(anext(...), 1)`); this
-    goes on with the same update. Holds nothing that would have to be closed.
+    goes on with the same update. Shares one follower with all who follow the name on the client; lets go of
+    it when it is closed, or nobody has it any more.
     """
 
-    def __init__(self, follower: Follower, name: str, block: float) -> None:
-        self._follower = follower
-        self._name = name
-        self._block = block
+    def __init__(self, broadcast: Callable[[], Broadcast], name: str, *, shared: bool) -> None:
+        self._find = broadcast
+        self._broadcast: Broadcast | None = None
+        self._view = View(shared=shared)
+        self._joined = False
+        # Ours alone, while we are behind the others.
+        self._alone: Follower | None = None
+        self._outage = Outage(name)
         self._turn = asyncio.Lock()
-        self._failures = 0
+        self._closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Update:
         async with self._turn:
-            while not await self._advance():
-                pass
-            return await self._follower.update()
+            if self._closed:
+                raise StopAsyncIteration
+            broadcast = self._broadcast = self._broadcast or self._find()
+            if broadcast.loop is not asyncio.get_running_loop():
+                raise SnapshotClosedError("this following belongs to another event loop; call follow() again")
+            broadcast.begin_call()
+            try:
+                while True:
+                    try:
+                        update = await self._next(broadcast)
+                    except SnapshotUnavailableError as error:
+                        await self._outage.wait(error)
+                    else:
+                        self._outage.over()
+                        return update
+            finally:
+                broadcast.end_call()
 
     async def aclose(self) -> None:
-        """Nothing; for `contextlib.aclosing`."""
+        """End the iteration. Without it, it ends when nobody has it any more."""
+        self._closed = True
+        self._alone = None
+        ending = self._broadcast.leave(self._view) if self._broadcast is not None else None
+        if ending is not None:
+            await asyncio.wait([ending])
 
-    async def _advance(self) -> bool:
-        """One step; whether there is a state to show."""
-        try:
-            found = await self._follower.advance(self._block)
-        except SnapshotUnavailableError as error:
-            if not self._failures:
-                log.warning("following, and waiting for the server: %s", error)
-            wait = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 10))
-            self._failures += 1
-            # Readers do not come back all at once.
-            await asyncio.sleep(wait * random.uniform(0.5, 1))
-            return False
-        if self._failures:
-            log.info("snapshots %r: the server is back", self._name)
-            self._failures = 0
-        return found
+    def __del__(self) -> None:
+        broadcast = self._broadcast
+        if broadcast is not None and not self._closed:
+            # A closed loop has nothing left to end; the collector may run in any thread.
+            with suppress(RuntimeError):
+                broadcast.loop.call_soon_threadsafe(broadcast.leave, self._view)
+
+    async def _next(self, broadcast: Broadcast) -> Update:
+        view = self._view
+        while True:
+            alone = self._alone
+            while alone is not None and not broadcast.rejoin(view, alone.views[0].shown):
+                if alone.has_news(alone.views[0]):
+                    return await alone.update()
+                await alone.advance(broadcast.block)
+            self._alone = None
+            if not self._joined:
+                await broadcast.join(view)
+                self._joined = True
+            update = await broadcast.next(view)
+            if update is not None:
+                return update
+            await self._fall_behind(broadcast)
+
+    async def _fall_behind(self, broadcast: Broadcast) -> None:
+        """Go on by ourselves from the last update, if that is still kept; else with the others, later."""
+        view = self._view
+        alone = Follower(broadcast.commands, broadcast.limits, View(shared=view.shared))
+        if view.shown is not None:
+            if await alone.go_to(view.shown.place) and alone.at is not None and alone.at.same(view.shown):
+                alone.views[0].show(alone.at)
+                self._alone = alone
+                return
+            view.miss("gap")
+        view.behind = False

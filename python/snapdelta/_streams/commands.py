@@ -10,10 +10,11 @@ from typing import Any
 
 from redis.asyncio import RedisCluster
 
-from snapdelta._redis import AsyncRedis, Commands, Failure, failure_of, name_of, pairs
+from snapdelta._redis import POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of, name_of, pairs
 from snapdelta.errors import (
     StreamAccessError,
     StreamMemoryError,
+    StreamPoolExhaustedError,
     StreamTypeError,
     StreamUnavailableError,
 )
@@ -32,6 +33,8 @@ def access_error(
     """The typed error for what redis-py raised about a stream; `write` when entries were on their way."""
     text = str(error) or type(error).__name__
     match failure_of(error):
+        case Failure.POOL_EXHAUSTED as failure:
+            return StreamPoolExhaustedError(f"stream {stream!r}: {failure.value}; {POOL_ADVICE}", ids)
         case Failure.UNAVAILABLE as failure:
             return StreamUnavailableError(
                 f"stream {stream!r}: {failure.value} ({text})"

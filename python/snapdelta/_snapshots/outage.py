@@ -1,0 +1,38 @@
+"""Waiting for a server that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from snapdelta.errors import SnapshotUnavailableError
+
+log = logging.getLogger("snapdelta.snapshots")
+
+# In seconds: doubled from the first to the second.
+_SHORTEST_WAIT = 0.05
+_LONGEST_WAIT = 2.0
+
+
+class Outage:
+    """One outage after the other: says when one begins and ends, and waits in between."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._failures = 0
+
+    async def wait(self, error: SnapshotUnavailableError) -> None:
+        """Before the next try, longer each time."""
+        if not self._failures:
+            log.warning("following, and waiting for the server: %s", error)
+        wait = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 10))
+        self._failures += 1
+        # Readers do not come back all at once.
+        await asyncio.sleep(wait * random.uniform(0.5, 1))
+
+    def over(self) -> None:
+        """A try has succeeded."""
+        if self._failures:
+            log.info("snapshots %r: the server is back", self._name)
+            self._failures = 0
