@@ -131,7 +131,6 @@ impl State {
         if header != (Header { coding: header.coding, body_length: header.body_length, ..*meant }) {
             return Err(Error::corrupt_at(0, "the header is not the one that was meant"));
         }
-        let names = self.table.names.mark();
         let mut read = |table: &mut Table| {
             let changes = body::read::read(&contents, table, &mut budget)?;
             // what was written leads to the digest that was meant; the same by another way is right as well
@@ -140,12 +139,10 @@ impl State {
             changes.abandon(table);
             check_target(&header, reached)
         };
-        let proved = match header.kind {
+        match header.kind {
             Kind::Delta => read(&mut self.table),
             Kind::Full => self.table.without_rows(read),
-        };
-        self.table.names.forget_since(names);
-        proved
+        }
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.

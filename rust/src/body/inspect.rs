@@ -115,12 +115,6 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The base rows that must be known to read the body; None if all must.
-pub fn touched_rows(body: &[u8], budget: &mut Budget) -> Result<Option<Vec<bool>>> {
-    let contents = inspect(body, budget)?;
-    Ok((!contents.sorted).then_some(contents.touched))
-}
-
 fn owned_texts(texts: &[&[u8]], r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
     if !texts.iter().all(|text| is_text(text)) {
         return Err(r.corrupt("a name is not UTF-8"));

@@ -23,9 +23,9 @@ const NOT_THERE: &str = "an updated cell is not there";
 /// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
 pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
     let mut reading = Reading {
+        changes: ChangeSet::over(table),
         table,
         budget,
-        changes: ChangeSet::default(),
         paths: vec![ROOT],
         inserts: Vec::new(),
         replaced: HashSet::new(),

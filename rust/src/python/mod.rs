@@ -1,5 +1,6 @@
 //! The only place that knows PyO3: dict -> change set, state -> dict, and the classes and functions of `snapdelta._native`.
 
+mod base;
 mod build;
 mod capture;
 mod decoder;

@@ -101,9 +101,9 @@ enum Lockstep {
 impl<'a> Capture<'a> {
     pub fn new(table: &'a mut Table, memory: &'a mut Memory) -> Self {
         Capture {
+            changes: ChangeSet::over(table),
             table,
             memory,
-            changes: ChangeSet::default(),
             holes: Vec::new(),
             deferred: Vec::new(),
             target: Vec::new(),
@@ -406,6 +406,11 @@ impl<'a> Capture<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Something is left to be resolved, by Python code.
+    pub fn is_open(&self) -> bool {
+        !self.holes.is_empty() || !self.deferred.is_empty()
     }
 
     /// Puts a resolved cell where its hole was.
