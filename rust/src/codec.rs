@@ -23,6 +23,8 @@ pub struct State {
     pub started: bool,
     /// Frames are read back before they are handed out.
     pub verify: bool,
+    /// What the last full frame, and the last delta after it, were found to make a reader hold.
+    needs: [u64; 2],
     hints: Hints,
 }
 
@@ -140,9 +142,19 @@ impl State {
             check_target(&header, reached)
         };
         match header.kind {
-            Kind::Delta => read(&mut self.table),
-            Kind::Full => self.table.without_rows(read),
+            Kind::Delta => read(&mut self.table)?,
+            Kind::Full => self.table.without_rows(read)?,
         }
+        self.needs = match header.kind {
+            Kind::Delta => [self.needs[0], budget.spent()],
+            Kind::Full => [budget.spent(), 0],
+        };
+        Ok(())
+    }
+
+    /// Bytes that a reader's limits must allow for the latest frames. Only known of frames that were read back.
+    pub fn required_bytes(&self) -> Option<u64> {
+        self.verify.then(|| self.needs.into_iter().max()).flatten()
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.

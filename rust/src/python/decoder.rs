@@ -23,7 +23,7 @@ struct Inner {
 
 /// Follows a stream of frames: full frames at any time, deltas only of the same epoch, the next sequence and the right base.
 ///
-/// `limits` bounds the memory that a frame may take (Limits, 256 MiB by default).
+/// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
 pub struct Decoder {
     inner: Mutex<Inner>,

@@ -279,6 +279,13 @@ impl Encoder {
         Ok(self.lock(py)?.state.digest)
     }
 
+    /// What a reader's Limits must allow, at least, to read the latest frames: bytes, counted as FORMAT.md section 10
+    /// says. None without `verify`, as it is found when a frame is read back.
+    #[getter]
+    fn required_bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.lock(py)?.state.required_bytes())
+    }
+
     /// Bytes of memory that the native state takes.
     #[getter]
     fn memory(&self, py: Python<'_>) -> PyResult<usize> {

@@ -226,7 +226,7 @@ impl<'py> Resolver<'_, 'py> {
             match root.view(self.types) {
                 View::Str(text) => {
                     let mut buffer = Vec::new();
-                    return Ok(Some(text_leaf(text, &mut buffer)));
+                    return Ok(Some(text_leaf(text, &mut buffer)?));
                 }
                 View::Dict(dict) if dict.len() > 0 => {
                     return Ok(Some(Resolved::Dict(
@@ -357,11 +357,11 @@ impl<'py> Resolver<'_, 'py> {
     }
 }
 
-fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> Resolved<'py> {
-    match crate::format::value::text_cell(text.text(buffer)) {
+fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> PyResult<Resolved<'py>> {
+    Ok(match crate::format::value::text_cell(text.text(buffer)?) {
         (tag, Payload::Word(word)) => Resolved::Leaf(tag, Value::Word(word)),
         (tag, Payload::Blob(bytes)) => Resolved::Leaf(tag, Value::Blob(bytes.to_vec())),
-    }
+    })
 }
 
 fn below_path(capture: &Capture<'_>, path: PathId, trouble: Trouble) -> Trouble {

@@ -112,7 +112,7 @@ impl Keys {
     fn compare(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
         let mut buffer = Vec::new();
         let same =
-            Str::of(key, walk.types).is_some_and(|text| text.text(&mut buffer) == &*names.keys[id as usize]);
+            Str::of(key, walk.types).is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *names.keys[id as usize]));
         if same {
             self.keep(walk, key, id as usize);
         }

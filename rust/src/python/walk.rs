@@ -146,7 +146,7 @@ impl<'a> Capture<'a> {
                 let name = key.type_name(&walk);
                 return Err(Trouble::unsupported(format!("a symbol is a str, not {name}")));
             };
-            let text = text.text(&mut symbol);
+            let text = text.text(&mut symbol)?;
             let record = fetcher.is_wanted(at).then_some(*value);
             self.row(&walk, text, record).map_err(|trouble| trouble.below_key(text))?;
         }
@@ -341,7 +341,7 @@ impl<'a> Capture<'a> {
             let Some(text) = Str::of(key, walk.types) else {
                 return Err(Trouble::unsupported(format!("keys are str, not {}", key.type_name(walk))));
             };
-            let id = self.table.names.key(text.text(&mut self.text));
+            let id = self.table.names.key(text.text(&mut self.text)?);
             let below = self.table.names.path(path, id);
             let found = self.leaf(walk, value, None, depth).and_then(|found| match found {
                 Found::Cell(cell) => {
@@ -467,7 +467,7 @@ impl<'a> Capture<'a> {
         }
         let (items, kind) = match object.view(walk.types) {
             View::Str(text) => {
-                let (tag, payload) = text_cell(text.text(&mut self.text));
+                let (tag, payload) = text_cell(text.text(&mut self.text)?);
                 return Ok(Found::Cell(take(self.table, &mut self.changes, tag, payload, old)));
             }
             View::Dict(dict) if dict.len() == 0 => return Ok(Found::Cell(Cell { tag: tag::EMPTY, word: 0 })),

@@ -75,9 +75,9 @@ impl Shape {
         *self.paths == [ROOT]
     }
 
-    /// Dicts below the record itself.
-    pub fn inner_dicts(&self) -> usize {
-        self.dicts.len().saturating_sub(1)
+    /// Dicts of the record, itself included; none if it is one leaf.
+    pub fn dicts(&self) -> usize {
+        self.dicts.len()
     }
 
     #[inline]
