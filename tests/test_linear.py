@@ -131,11 +131,11 @@ def apply_time(count: int) -> float:
     took = []
     for _ in range(3):
         before = getrusage(RUSAGE_SELF).ru_utime
-        for _ in range(40_000 // count):
+        for _ in range(max(1, 40_000 // count)):
             snapdelta.apply(first, frame)
         took.append(getrusage(RUSAGE_SELF).ru_utime - before)
-    return min(took) / (40_000 // count)
+    return min(took) / max(1, 40_000 // count)
 
 
 def test_apply_to_a_record_of_many_dicts_is_linear() -> None:
-    assert apply_time(40_000) < 4 * SLACK * apply_time(10_000)
+    assert apply_time(60_000) < 4 * 2 * apply_time(15_000)
