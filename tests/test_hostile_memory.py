@@ -267,7 +267,10 @@ def small_shapes(count: int) -> bytes:
 def long_shapes(count: int) -> bytes:
     """The same 500 paths, each time from another one on."""
     k = 500
-    turns = [sv(i, *[0] * (k - i), *([-k] if i > 1 else []), *[0] * max(0, i - 2)) for i in (n % k + 1 for n in range(count))]
+    turns = [
+        sv(i, *[0] * (k - i), *([-k] if i > 1 else []), *[0] * max(0, i - 2))
+        for i in (n % k + 1 for n in range(count))
+    ]
     return shapes_of(k, b"".join(uv(k) + turn for turn in turns), count)
 
 
@@ -280,7 +283,9 @@ def deep_shapes(count: int) -> bytes:
 
 
 def empty_sets(count: int) -> bytes:
-    return compressed_frame({ROWS: uv(0, 0, 0), SETS: uv(count) + uv(0) + b"\0" + uv(0) + (uv(0) + b"\0" + uv(0)) * (count - 1)})
+    return compressed_frame(
+        {ROWS: uv(0, 0, 0), SETS: uv(count) + uv(0) + b"\0" + uv(0) + (uv(0) + b"\0" + uv(0)) * (count - 1)}
+    )
 
 
 def long_symbols(count: int) -> bytes:
@@ -423,7 +428,8 @@ SNAPSHOTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "names of its own": lambda rows: {str(r): {f"a{r}": {f"b{r}": r}} for r in range(rows)},
     "wide": lambda rows: {str(r): {str(c): r * c / 2 for c in range(683)} for r in range(rows // 683)},
     "zones of its own": lambda rows: {
-        str(r): datetime(2026, 1, 2, tzinfo=timezone(timedelta(seconds=r % 80_000), f"zone {r}")) for r in range(rows)
+        str(r): datetime(2026, 1, 2, tzinfo=timezone(timedelta(seconds=r % 80_000), f"zone {r}"))
+        for r in range(rows)
     },
 }
 

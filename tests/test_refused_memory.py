@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # Names, symbols and texts are new in every input: whatever stays of them shows.
-PROGRAM = '''
+PROGRAM = """
 import ctypes, gc, sys
 sys.path[:0] = sys.argv[3:]
 import frames as f
@@ -59,7 +59,7 @@ def a_new_row(n):
     return f.body_of({ROWS: uv(1, 0, 1) + strings(f"S{n}"), PATHS: paths_of(n), SHAPES: shape, COLUMNS: uv(NAMES) + columns})
 
 def too_much(n):
-    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: uv(4000) + uv(1, 2) * 4000 + uv(0)})
+    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: uv(8000) + uv(1, 2) * 8000 + uv(0)})
 
 def a_broken_shape(n):
     return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: uv(2) + uv(1, 2) + uv(2, 2, 1) + uv(0)})
@@ -134,7 +134,7 @@ for name, (error, refused) in KINDS.items():
 decoder.apply(encoder.encode({"A": {"x": 2, "in": {"y": 1}}}))
 assert decoder.snapshot() == {"A": {"x": 2, "in": {"y": 1}}}
 print(grown)
-'''
+"""
 
 MIB = 1 << 20
 

@@ -111,8 +111,8 @@ impl Keys {
     #[inline(never)]
     fn compare(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
         let mut buffer = Vec::new();
-        let same =
-            Str::of(key, walk.types).is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *names.keys[id as usize]));
+        let same = Str::of(key, walk.types)
+            .is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *names.keys[id as usize]));
         if same {
             self.keep(walk, key, id as usize);
         }

@@ -261,7 +261,8 @@ impl Names {
 
     /// Forgets all that came after the mark, and is not used.
     pub fn forget_since(&mut self, mark: &Mark) {
-        if self.keys.len() == mark.keys && self.paths.len() == mark.paths && self.shapes.len() == mark.shapes {
+        if self.keys.len() == mark.keys && self.paths.len() == mark.paths && self.shapes.len() == mark.shapes
+        {
             return;
         }
         for key in self.keys.drain(mark.keys..) {
