@@ -8,7 +8,7 @@ only `zstandard`, for bodies that are zstd frames (RFC 8878).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import copysign, inf, nan

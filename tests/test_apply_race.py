@@ -97,8 +97,8 @@ def uuid_of(value: float) -> UUID:
     return UUID(int=int(value * 2**100))
 
 
-# A name, and how many rows and columns of what: a body read at once; one during which the GIL is released; values that
-# Python code builds.
+# Rows and columns of what: a body read at once, one read without the GIL, values that Python code builds.
+# builds.
 RACES: dict[str, tuple[int, int, Callable[[float], Any]]] = {
     "at once": (2000, 4, float),
     "long body": (10_000, 14, float),

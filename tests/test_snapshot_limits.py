@@ -1,4 +1,4 @@
-"""What a reader must be allowed: the default passes a wide market, and the writer says when it does not suffice."""
+"""What a reader must be allowed: the default passes a wide market; the writer warns when it does not suffice."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ gc.collect()
 import snapdelta, uuid, enum
 class E(enum.Enum):
     A = 1
-assert snapdelta.loads(snapdelta.dumps({"a": {"u": uuid.UUID(int=1), "e": E.A}})) == {"a": {"u": uuid.UUID(int=1), "e": 1}}
+frame = snapdelta.dumps({"a": {"u": uuid.UUID(int=1), "e": E.A}})
+assert snapdelta.loads(frame) == {"a": {"u": uuid.UUID(int=1), "e": 1}}
 try:
     snapdelta.loads(b"x")
 except snapdelta.CorruptDeltaError:
