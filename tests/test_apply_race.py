@@ -98,7 +98,6 @@ def uuid_of(value: float) -> UUID:
 
 
 # Rows and columns of what: a body read at once, one read without the GIL, values that Python code builds.
-# builds.
 RACES: dict[str, tuple[int, int, Callable[[float], Any]]] = {
     "at once": (2000, 4, float),
     "long body": (10_000, 14, float),

@@ -1,4 +1,4 @@
-"""What a reader must be allowed: the default passes a wide market; the writer warns when it does not suffice."""
+"""What a reader must be allowed: the default passes a wide market; the writer warns when it is too little."""
 
 from __future__ import annotations
 
