@@ -8,7 +8,7 @@ only `zstandard`, for bodies that are zstd frames (RFC 8878).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import copysign, inf, nan
@@ -122,7 +122,7 @@ def inflate(coded: bytes, length: int) -> bytes:
     return bytes(out)
 
 
-def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 256 << 20) -> Snapshot:
+def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 30) -> Snapshot:
     """The snapshot that a frame makes of its base. A full frame needs none."""
     head = header(frame)
     rows = rows_of(base or {}) if head.kind == 1 else []
@@ -165,6 +165,7 @@ class Body:
         if 1 not in found:
             raise Corrupt("no ROWS")
         heads = column_heads(Reader(found.get(6, EMPTY[6])))
+        self.budget.charge(512 * len(heads))
         for number, name in SECTIONS.items():
             reader = Reader(found.get(number, EMPTY.get(number, b"")))
             if name == "loose":
@@ -196,22 +197,27 @@ class Body:
         if reader.uv() != len(self.base):
             raise Corrupt("another number of rows in the base")
         self.removed = set(reader.gaps(reader.uv(), len(self.base)))
-        self.added = [text(symbol) for symbol in reader.strings(reader.uv())]
+        self.added = self.names(reader)
         self.survivors = [n for n in range(len(self.base)) if n not in self.removed]
         symbols = [self.base[n].symbol for n in self.survivors] + self.added
         if len(set(symbols)) != len(symbols):
             raise Corrupt("a symbol twice")
-        self.budget.charge(256 * (len(self.base) + len(symbols)))
+        self.budget.charge(384 * (len(self.base) + len(symbols)))
+
+    def names(self, reader: Reader) -> list[str]:
+        names = reader.strings(reader.uv())
+        self.budget.charge(3 * sum(map(len, names)))
+        return [text(name) for name in names]
 
     # --- 4. PATHS
 
     def paths(self, reader: Reader) -> None:
-        keys = [text(key) for key in reader.strings(reader.uv())]
-        self.budget.charge(128 * len(keys))
+        keys = self.names(reader)
+        self.budget.charge(320 * len(keys))
         if len(set(keys)) != len(keys):
             raise Corrupt("a key twice")
         count = reader.uv()
-        self.budget.charge(128 * count)
+        self.budget.charge(320 * count)
         self.nodes: list[Path] = [()]
         parent, key = 0, -1
         for _ in within(count, reader.left()):
@@ -234,7 +240,7 @@ class Body:
 
     def shapes(self, reader: Reader) -> None:
         count = reader.uv()
-        self.budget.charge(128 * count)
+        self.budget.charge(512 * count)
         shapes = [self.shape(reader) for _ in within(count, reader.left())]
 
         def numbered() -> list[Path]:
@@ -255,19 +261,19 @@ class Body:
             self.added_shapes += [shape] * run
         shapes_kept = [self.reshaped.get(n, self.base[n].cells) for n in self.survivors]
         for kept in [*shapes_kept, *self.added_shapes]:
-            inner = {path[:length] for path in kept for length in range(1, len(path))}
-            self.budget.charge(128 * len(kept) + 256 * len(inner))
+            self.budget.charge(128 * len(kept) + 256 * dicts_in(kept))
         self.place_rows()
 
     def shape(self, reader: Reader) -> list[Path]:
         count = reader.uv()
-        self.budget.charge(16 * count)
+        self.budget.charge(64 * count)
         paths: list[Path] = []
         node = -1
         for _ in within(count, reader.left()):
             node += 1 + reader.sv()
             paths.append(self.path(node))
         check_shape(paths)
+        self.budget.charge(32 * dicts_in(paths))
         return paths
 
     def place_rows(self) -> None:
@@ -283,7 +289,9 @@ class Body:
 
     def sets(self, reader: Reader) -> None:
         self.row_sets: list[list[int]] = [list(range(len(self.base)))]
-        for _ in range(reader.uv()):
+        count = reader.uv()
+        self.budget.charge(64 * count)
+        for _ in range(count):
             self.row_sets.append(self.row_set(reader))
             self.budget.charge(16 * len(self.row_sets[-1]))
             if self.removed.intersection(self.row_sets[-1]):
@@ -311,6 +319,7 @@ class Body:
 
     def loose(self, reader: Reader, listed: set[int]) -> None:
         count = reader.uv()
+        self.budget.charge(512 * count)
         row, rows = 0, []
         for _ in within(count, reader.left()):
             row += reader.uv()
@@ -344,6 +353,8 @@ class Body:
         """Charges what a blob makes of itself, once for each cell that holds it."""
         if isinstance(cell[1], bytes):
             self.budget.charge(64 + 2 * len(cell[1]) + weight_of(value_of(cell)))
+        elif cell[0] == 19:
+            self.budget.charge(64)
 
     # --- 8. COLUMNS
 
@@ -390,7 +401,7 @@ class Body:
             elif each in WORD_TAGS:
                 payloads[each] = iter(self.words(reader, each, path, of_tag))
             else:
-                payloads[each] = iter(blobs(reader, len(of_tag)))
+                payloads[each] = iter(blobs(reader, len(of_tag), self.budget))
         cells: list[Cell] = [(each, next(payloads[each])) for each in tags]
         for cell in cells:
             value_of(cell)  # corrupt if not canonical
@@ -429,6 +440,7 @@ class Body:
             count = reader.uv()
             if not 1 <= count <= 65536:
                 raise Corrupt(f"a dictionary of {count}")
+            self.budget.charge(16 * count)
             entries = reader.planes(count)
             return [entry(entries, index) for index in reader.planes(n)]
         if coding == 2:
@@ -679,7 +691,7 @@ def operate(operation: int, a: float, b: float, o: float) -> float:
 # --- 8.3 Blob streams
 
 
-def blobs(reader: Reader, n: int) -> list[bytes]:
+def blobs(reader: Reader, n: int, budget: Budget) -> list[bytes]:
     coding = reader.u8()
     if coding == 0:
         return reader.strings(n)
@@ -688,6 +700,7 @@ def blobs(reader: Reader, n: int) -> list[bytes]:
     count = reader.uv()
     if not 1 <= count <= 65536:
         raise Corrupt(f"a dictionary of {count}")
+    budget.charge(64 * count)
     entries = reader.strings(count)
     return [entry(entries, index) for index in reader.planes(n)]
 
@@ -707,6 +720,11 @@ def check_depth(row: Row) -> None:
 
 
 # --- 10. Limits
+
+
+def dicts_in(paths: Iterable[Path]) -> int:
+    """Dicts of a record with these paths, itself included."""
+    return len({path[:length] for path in paths for length in range(len(path))})
 
 
 class Budget:

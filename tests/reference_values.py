@@ -454,7 +454,7 @@ def weight_of(value: Any) -> int:
         return 256 + sum(128 + weight_of(item) for item in value.values()) if value else 0
     if type(value) in (list, tuple):
         return sum(128 + weight_of(item) for item in value)
-    return 0
+    return 128 if cell_of(value)[0] in (16, 17) else 0
 
 
 # --- 1.3 Hashes and digests

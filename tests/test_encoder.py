@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -125,3 +126,45 @@ def test_what_a_captured_frame_told_stays() -> None:
     second = encoder.capture({"A": 2})
     assert told(first) == ("full", 2, 2, 0, 0)
     assert told(second) == ("delta", 1, 0, 1, 1)
+
+
+# --- frames dropped in any order
+
+
+def test_an_older_frame_dropped_after_a_newer_one_leaves_the_encoder_free() -> None:
+    encoder = snapdelta.Encoder()
+    encoder.encode({"a": {"x": 1}})
+    first = encoder.capture({"a": {"x": 2}})
+    first.finish()
+    second = encoder.capture({"a": {"x": 3}})
+    del second
+    del first
+    assert_same(reference.decode(encoder.encode({"a": {"x": 4}}), {"a": {"x": 2}}), {"a": {"x": 4}})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_frames_kept_and_dropped_in_any_order(seed: int) -> None:
+    """The encoder is busy exactly while the newest frame is neither finished nor dropped."""
+    rng = random.Random(seed)
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    kept: list[snapdelta.CapturedFrame] = []
+    newest: snapdelta.CapturedFrame | None = None  # unfinished
+    for n in range(200):
+        action = rng.choice(["capture", "capture", "finish", "drop", "drop an old one"])
+        if action == "capture" and newest is None:
+            newest = encoder.capture({"a": {"x": n}})
+        elif action == "capture":
+            with pytest.raises(snapdelta.EncoderBusyError):
+                encoder.capture({"a": {"x": n}})
+        elif action == "finish" and newest is not None:
+            decoder.apply(newest.finish())
+            kept.append(newest)
+            newest = None
+        elif action == "drop":
+            newest = None
+        elif kept:
+            del kept[rng.randrange(len(kept))]
+    newest = None
+    kept.clear()
+    decoder.apply(encoder.encode({"a": {"x": "end"}}, full=not len(decoder)))
+    assert_same(decoder.snapshot(), {"a": {"x": "end"}})

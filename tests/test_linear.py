@@ -116,3 +116,26 @@ def test_many_private_names_at_full_size() -> None:
     assert_same(snapdelta.apply(first, frame), second)
     assert_same(reference.decode(frame, first), second)
     assert_same(snapdelta.loads(snapdelta.dumps(second)), second)
+
+
+def many_dicts(count: int, turn: int) -> Snapshot:
+    """One record with so many dicts in it, all of which change with the turn."""
+    return {"all": {f"k{n}": {"v": n + turn, "w": 1} for n in range(count)}}
+
+
+def apply_time(count: int) -> float:
+    first, second = many_dicts(count, 0), many_dicts(count, 1)
+    frame = snapdelta.diff(first, second)
+    result = snapdelta.apply(first, frame)
+    assert result == second
+    took = []
+    for _ in range(3):
+        before = getrusage(RUSAGE_SELF).ru_utime
+        for _ in range(max(1, 40_000 // count)):
+            snapdelta.apply(first, frame)
+        took.append(getrusage(RUSAGE_SELF).ru_utime - before)
+    return min(took) / max(1, 40_000 // count)
+
+
+def test_apply_to_a_record_of_many_dicts_is_linear() -> None:
+    assert apply_time(60_000) < 4 * 2 * apply_time(15_000)

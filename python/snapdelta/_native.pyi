@@ -19,7 +19,7 @@ _Default = Callable[[Any], Any] | None
 
 @final
 class Limits:
-    """Bounds what one frame may make a reader hold, in bytes (256 MiB by default)."""
+    """Bounds what one frame may make a reader hold, in bytes (1 GiB by default)."""
 
     def __new__(cls, max_bytes: int = ...) -> Limits: ...
     @property
@@ -42,6 +42,8 @@ class Encoder:
     def sequence(self) -> int: ...
     @property
     def digest(self) -> int: ...
+    @property
+    def required_bytes(self) -> int | None: ...
     @property
     def memory(self) -> int: ...
 

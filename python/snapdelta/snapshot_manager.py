@@ -163,7 +163,7 @@ class SnapshotReader:
 
     redis_client     a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
     name, key_prefix  as the writer has them
-    limits           what one frame may make the reader hold (snapdelta.Limits, 256 MiB by default)
+    limits           what one frame may make the reader hold (snapdelta.Limits, 1 GiB by default)
     shared           let successive updates share the records that did not change: faster, and to be read only
     command_timeout  seconds for one command, the client's own retries included
 

@@ -23,6 +23,8 @@ pub struct State {
     pub started: bool,
     /// Frames are read back before they are handed out.
     pub verify: bool,
+    /// What the last full frame, and the last delta after it, were found to make a reader hold.
+    needs: [u64; 2],
     hints: Hints,
 }
 
@@ -131,7 +133,6 @@ impl State {
         if header != (Header { coding: header.coding, body_length: header.body_length, ..*meant }) {
             return Err(Error::corrupt_at(0, "the header is not the one that was meant"));
         }
-        let names = self.table.names.mark();
         let mut read = |table: &mut Table| {
             let changes = body::read::read(&contents, table, &mut budget)?;
             // what was written leads to the digest that was meant; the same by another way is right as well
@@ -140,12 +141,20 @@ impl State {
             changes.abandon(table);
             check_target(&header, reached)
         };
-        let proved = match header.kind {
-            Kind::Delta => read(&mut self.table),
-            Kind::Full => self.table.without_rows(read),
+        match header.kind {
+            Kind::Delta => read(&mut self.table)?,
+            Kind::Full => self.table.without_rows(read)?,
+        }
+        self.needs = match header.kind {
+            Kind::Delta => [self.needs[0], budget.spent()],
+            Kind::Full => [budget.spent(), 0],
         };
-        self.table.names.forget_since(names);
-        proved
+        Ok(())
+    }
+
+    /// Bytes that a reader's limits must allow for the latest frames. Only known of frames that were read back.
+    pub fn required_bytes(&self) -> Option<u64> {
+        self.verify.then(|| self.needs.into_iter().max()).flatten()
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.

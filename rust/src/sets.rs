@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::format::limits::{Budget, MEMBER};
+use crate::format::limits::{Budget, MEMBER, SET};
 use crate::format::reader::Reader;
 use crate::format::set_kind::{BITMAP, MEMBERS, WITHOUT};
 use crate::format::writer::Writer;
@@ -112,6 +112,7 @@ pub fn read(
     budget: &mut Budget,
 ) -> Result<Vec<Vec<u32>>> {
     let count = r.count("row sets")?;
+    budget.charge(count as u64, SET, "row sets")?;
     let mut sets: Vec<Vec<u32>> = Vec::new();
     let gone = Set::new(removed, base_rows);
     let all: Vec<u32> = (0..base_rows as u32).collect();

@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 _SAVES_BETWEEN_WISHES = 10
 # Our own frames need no bound.
 _UNBOUNDED = Limits(2**62)
+_DEFAULT_LIMIT = Limits().max_bytes
 
 
 class SaveResult(TypedDict):
@@ -36,7 +37,8 @@ class SaveResult(TypedDict):
 
     `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
     for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
-    against the save before. `capture_ms` is the time that the event loop was held.
+    against the save before. `required_bytes` is what the limits of a reader must allow, in bytes.
+    `capture_ms` is the time that the event loop was held.
     """
 
     type: Literal["full", "delta"]
@@ -48,6 +50,7 @@ class SaveResult(TypedDict):
     added: int
     removed: int
     updated: int
+    required_bytes: int
     capture_ms: float
     encode_ms: float
     write_ms: float
@@ -108,6 +111,7 @@ class NameWriter:
         self._wanted = False
         self._saves_since_wish = _SAVES_BETWEEN_WISHES
         self._superseded: str | None = None
+        self._readable = True
         self._turn = asyncio.Lock()
         self._saves: dict[asyncio.Task[SaveResult], _Save] = {}
 
@@ -160,6 +164,7 @@ class NameWriter:
         finally:
             save.captured = None
         self.counters.count(result)
+        self._check_readable(result["required_bytes"])
         log.log(
             logging.INFO if result["reason"] else logging.DEBUG,
             "snapshots %r: %s %d-%d, %d bytes%s, %d symbols, %d changed",
@@ -197,6 +202,7 @@ class NameWriter:
             added=captured.added,
             removed=captured.removed,
             updated=captured.updated,
+            required_bytes=self._encoder.required_bytes or 0,
             capture_ms=save.capture_ms,
             encode_ms=(coded - start) * 1e3,
             write_ms=(written - coded) * 1e3,
@@ -351,6 +357,20 @@ class NameWriter:
         self._saves_since_wish += 1
 
     # --- inside
+
+    def _check_readable(self, required: int) -> None:
+        """Warn, once until that changes, that a reader with default limits refuses what was saved."""
+        readable = required <= _DEFAULT_LIMIT
+        if self._readable and not readable:
+            log.warning(
+                "snapshots %r: readers need %d bytes, more than the default limit of %d; "
+                "make them with limits=snapdelta.Limits(%d) or more",
+                self._name,
+                required,
+                _DEFAULT_LIMIT,
+                required,
+            )
+        self._readable = readable
 
     def _check_rightful(self) -> None:
         if self._superseded is not None:

@@ -2,7 +2,7 @@
 
 use super::split;
 use crate::error::Result;
-use crate::format::limits::{Budget, MEMBER, NAME};
+use crate::format::limits::{Budget, COLUMN, KEY, MEMBER, NODE};
 use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
 use crate::format::{cells, column_flag, order, predictor, section, words};
@@ -36,9 +36,6 @@ pub struct ColumnInfo {
     pub bytes: usize,
 }
 
-/// What one listed column is charged with, its keys apart.
-const COLUMN: u64 = 512;
-
 const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "sets", "loose", "columns", "order"];
 
 pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
@@ -56,7 +53,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     contents.base_rows = base_rows as usize;
     contents.removed = r.counted_gaps(contents.base_rows)?.len();
     let n = r.count("rows")?;
-    budget.charge(n as u64, NAME, "symbols")?;
+    budget.charge(n as u64, KEY, "symbols")?;
     contents.added = owned_texts(&r.strings(n)?, &r)?;
     let paths = Paths::read(part(section::PATHS), budget)?;
     let mut changed: Vec<bool> = Vec::new();
@@ -115,12 +112,6 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The base rows that must be known to read the body; None if all must.
-pub fn touched_rows(body: &[u8], budget: &mut Budget) -> Result<Option<Vec<bool>>> {
-    let contents = inspect(body, budget)?;
-    Ok((!contents.sorted).then_some(contents.touched))
-}
-
 fn owned_texts(texts: &[&[u8]], r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
     if !texts.iter().all(|text| is_text(text)) {
         return Err(r.corrupt("a name is not UTF-8"));
@@ -141,11 +132,11 @@ impl Paths {
             return Ok(paths);
         }
         let n = r.count("keys")?;
-        budget.charge(n as u64, NAME, "keys")?;
+        budget.charge(n as u64, KEY, "keys")?;
         paths.keys = owned_texts(&r.strings(n)?, &r)?;
         let (mut parent, mut key) = (0i64, -1i64);
         let n = r.count("paths")?;
-        budget.charge(n as u64, NAME, "paths")?;
+        budget.charge(n as u64, NODE, "paths")?;
         for _ in 0..n {
             parent = parent.wrapping_add(r.sv()?);
             key = key.wrapping_add(r.sv()?).wrapping_add(1);
@@ -168,7 +159,7 @@ impl Paths {
         let mut keys = Vec::new();
         while at != 0 {
             let (parent, key) = self.nodes[at];
-            budget.charge(1, NAME + 2 * self.keys[key].len() as u64, "keys of columns")?;
+            budget.charge(1, KEY + 2 * self.keys[key].len() as u64, "keys of columns")?;
             keys.push(self.keys[key].clone());
             at = parent;
         }

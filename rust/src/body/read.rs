@@ -8,7 +8,9 @@ use crate::columns::view::{Inserts, MISSING, Side, View, gather_all};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::column_flag::{INSERTS, UPDATES};
-use crate::format::limits::{Budget, CELL, DICT, MEMBER, NAME};
+use crate::format::limits::{
+    Budget, CELL, COLUMN, DICT, KEY, NODE, ROW, SHAPE, SHAPE_DICT, SHAPE_PATH, weight_of,
+};
 use crate::format::reader::Reader;
 use crate::format::section;
 use crate::format::value::{Payload, is_blob, is_text, read_plain};
@@ -18,14 +20,15 @@ use crate::table::changes::{Added, ChangeSet, Record};
 use crate::table::names::{PathId, ROOT, ShapeId};
 use crate::table::{Cell, Cells, Table};
 
+const WEIGHTS: &str = "bytes of Decimals";
 const NOT_THERE: &str = "an updated cell is not there";
 
 /// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
 pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
     let mut reading = Reading {
+        changes: ChangeSet::over(table),
         table,
         budget,
-        changes: ChangeSet::default(),
         paths: vec![ROOT],
         inserts: Vec::new(),
         replaced: HashSet::new(),
@@ -103,8 +106,9 @@ impl Reading<'_> {
         self.changes.removed = r.counted_gaps(here)?;
         let n = r.count("rows")?;
         let target = here - self.changes.removed.len() + n;
-        self.budget.charge((here + target) as u64, DICT, "rows")?;
+        self.budget.charge((here + target) as u64, ROW, "rows")?;
         let symbols = r.strings(n)?;
+        self.budget.charge_names(&symbols)?;
         r.finish()?;
         let mut seen = HashSet::with_capacity(n);
         for symbol in &symbols {
@@ -130,8 +134,9 @@ impl Reading<'_> {
             return Ok(());
         }
         let n = r.count("keys")?;
-        self.budget.charge(n as u64, NAME, "keys")?;
+        self.budget.charge(n as u64, KEY, "keys")?;
         let keys = r.strings(n)?;
+        self.budget.charge_names(&keys)?;
         if !keys.iter().all(|key| is_text(key)) {
             return Err(r.corrupt("a key is not UTF-8"));
         }
@@ -140,7 +145,7 @@ impl Reading<'_> {
             return Err(r.corrupt("a key stands twice"));
         }
         let n = r.count("paths")?;
-        self.budget.charge(n as u64, NAME, "paths")?;
+        self.budget.charge(n as u64, NODE, "paths")?;
         let (mut parent, mut key) = (0i64, -1i64);
         let mut met = HashSet::with_capacity(n);
         for _ in 0..n {
@@ -196,11 +201,11 @@ impl Reading<'_> {
     }
 
     fn shape_list(&mut self, r: &mut Reader<'_>, n: usize) -> Result<Vec<ShapeId>> {
-        self.budget.charge(n as u64, NAME, "shapes")?;
+        self.budget.charge(n as u64, SHAPE, "shapes")?;
         let mut shapes = Vec::with_capacity(n);
         for _ in 0..n {
             let leaves = r.count("paths in a shape")?;
-            self.budget.charge(leaves as u64, MEMBER, "paths in shapes")?;
+            self.budget.charge(leaves as u64, SHAPE_PATH, "paths in shapes")?;
             let mut paths = Vec::with_capacity(leaves);
             let mut node = -1i64;
             for _ in 0..leaves {
@@ -211,7 +216,11 @@ impl Reading<'_> {
                 }
             }
             let shape = self.table.names.shape(&paths);
-            shapes.push(shape.ok_or_else(|| r.corrupt("no record can have this shape"))?);
+            let shape = shape.ok_or_else(|| r.corrupt("no record can have this shape"))?;
+            // a shape has no more dicts than there are nodes, which were charged
+            let dicts = self.table.names.shapes[shape as usize].dicts();
+            self.budget.charge(dicts as u64, SHAPE_DICT, "dicts in shapes")?;
+            shapes.push(shape);
         }
         Ok(shapes)
     }
@@ -252,7 +261,7 @@ impl Reading<'_> {
         let shapes = &self.table.names.shapes;
         let size = |shape: ShapeId| {
             let shape = &shapes[shape as usize];
-            (shape.len() as u64, shape.inner_dicts() as u64)
+            (shape.len() as u64, shape.dicts() as u64)
         };
         let sum = |all: &mut dyn Iterator<Item = ShapeId>| {
             all.map(size).fold((0, 0), |sum, (cells, dicts)| (sum.0 + cells, sum.1 + dicts))
@@ -277,12 +286,13 @@ impl Reading<'_> {
         Ok(sets)
     }
 
-    fn heads<'a>(&self, mut r: Reader<'a>, sets: &[Vec<u32>]) -> Result<Vec<Head<'a>>> {
+    fn heads<'a>(&mut self, mut r: Reader<'a>, sets: &[Vec<u32>]) -> Result<Vec<Head<'a>>> {
         let mut heads: Vec<Head<'a>> = Vec::new();
         if r.is_empty() {
             return Ok(heads);
         }
         let n = r.count("columns")?;
+        self.budget.charge(n as u64, COLUMN, "columns")?;
         let mut node = -1i64;
         let mut met = HashSet::new();
         for _ in 0..n {
@@ -330,6 +340,7 @@ impl Reading<'_> {
 
     fn loose(&mut self, mut r: Reader<'_>, updates_loose: &[bool], inserts_loose: &[bool]) -> Result<()> {
         let n = if r.is_empty() { 0 } else { r.count("cells")? };
+        self.budget.charge(n as u64, COLUMN, "loose cells")?;
         let mut places = Vec::with_capacity(n);
         let mut row = 0u64;
         for _ in 0..n {
@@ -383,8 +394,9 @@ impl Reading<'_> {
     fn plain(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
         let depth = self.table.names.paths[path as usize].depth;
         let (tag, payload, weight) = read_plain(r, depth)?;
-        if let Payload::Blob(bytes) = payload {
-            self.budget.charge_blob(bytes.len(), weight)?;
+        match payload {
+            Payload::Blob(bytes) => self.budget.charge_blob(bytes.len(), weight)?,
+            Payload::Word(_) => self.budget.charge(1, weight_of(tag), WEIGHTS)?,
         }
         let cell = self.table.acquire(tag, payload);
         self.changes.own(cell);
@@ -485,7 +497,7 @@ impl Reading<'_> {
                 path,
                 depth,
             };
-            let pending = cells::read(&mut contents, &column)?;
+            let pending = cells::read(&mut contents, &column, self.budget)?;
             let new = pending.settle(self.table, &mut self.changes, self.budget)?;
             if !self.changes.reshaped.is_empty() {
                 for (row, cell) in rows.iter().zip(new.iter()) {
@@ -511,7 +523,7 @@ impl Reading<'_> {
                 path,
                 depth,
             };
-            let pending = cells::read(&mut contents, &column)?;
+            let pending = cells::read(&mut contents, &column, self.budget)?;
             let new = pending.settle(self.table, &mut self.changes, self.budget)?;
             for (number, cell) in rows.iter().zip(new.iter()) {
                 let at = self.place(*number, path);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::format::blobs::{DICTIONARY, DIRECT};
+use crate::format::limits::{BLOB_ENTRY, Budget};
 use crate::format::reader::Reader;
 use crate::format::words::MAX_DICTIONARY;
 use crate::format::writer::Writer;
@@ -33,7 +34,7 @@ pub fn write(w: &mut Writer, ids: &[u64], pool: &Pool) {
 }
 
 /// Distinct or direct entries, and for each cell its entry.
-pub fn read<'a>(r: &mut Reader<'a>, n: usize) -> Result<(Vec<&'a [u8]>, Vec<u64>)> {
+pub fn read<'a>(r: &mut Reader<'a>, n: usize, budget: &mut Budget) -> Result<(Vec<&'a [u8]>, Vec<u64>)> {
     match r.u8()? {
         DIRECT => Ok((r.strings(n)?, (0..n as u64).collect())),
         DICTIONARY => {
@@ -41,6 +42,7 @@ pub fn read<'a>(r: &mut Reader<'a>, n: usize) -> Result<(Vec<&'a [u8]>, Vec<u64>
             if k == 0 || k > MAX_DICTIONARY {
                 return Err(r.corrupt("a dictionary has 1 to 65,536 entries"));
             }
+            budget.charge(k as u64, BLOB_ENTRY, "entries of dictionaries")?;
             let entries = r.strings(k)?;
             let indices = r.planes(n)?;
             if indices.iter().any(|i| *i >= k as u64) {

@@ -7,7 +7,7 @@ use super::view::{MISSING, View};
 use super::words::{self, Context};
 use crate::error::Result;
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
-use crate::format::limits::Budget;
+use crate::format::limits::{Budget, weight_of};
 use crate::format::reader::Reader;
 use crate::format::value::{Form, Payload, Tag, are_words, check_blob, form_of, is_blob, tag};
 use crate::table::changes::ChangeSet;
@@ -54,6 +54,8 @@ impl Pending<'_> {
         changes: &mut ChangeSet,
         budget: &mut Budget,
     ) -> Result<Cells> {
+        let weight = self.cells.tags.iter().filter(|tag| !is_blob(**tag)).map(|tag| weight_of(*tag)).sum();
+        budget.charge(1, weight, "bytes of Decimals")?;
         for i in 0..self.cells.len() {
             let Cell { tag, word } = self.cells.get(i);
             if !is_blob(tag) {
@@ -94,7 +96,7 @@ impl Pending<'_> {
 }
 
 /// The caller has checked that `column.rows` is within the budget.
-pub fn read<'a>(r: &mut Reader<'a>, column: &Column<'_>) -> Result<Pending<'a>> {
+pub fn read<'a>(r: &mut Reader<'a>, column: &Column<'_>, budget: &mut Budget) -> Result<Pending<'a>> {
     let n = column.rows.len();
     let mut pending = Pending {
         depth: column.depth,
@@ -102,7 +104,7 @@ pub fn read<'a>(r: &mut Reader<'a>, column: &Column<'_>) -> Result<Pending<'a>> 
         blobs: Vec::new(),
     };
     let places: Vec<u32> = (0..n as u32).collect();
-    read_level(r, column, places, &mut pending, 0)?;
+    read_level(r, column, places, &mut pending, 0, budget)?;
     Ok(pending)
 }
 
@@ -113,6 +115,7 @@ fn read_level<'a>(
     places: Vec<u32>,
     pending: &mut Pending<'a>,
     copies: usize,
+    budget: &mut Budget,
 ) -> Result<()> {
     match r.u8()? {
         COPY if copies < MAX_COPIES => {
@@ -142,7 +145,7 @@ fn read_level<'a>(
             if left.is_empty() {
                 return Ok(());
             }
-            read_level(r, column, left, pending, copies + 1)
+            read_level(r, column, left, pending, copies + 1, budget)
         }
         COPY => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
@@ -156,11 +159,11 @@ fn read_level<'a>(
             }
             for (tag, _) in (0..).zip(used).filter(|(_, used)| *used) {
                 let part = places.iter().zip(tags).filter(|(_, t)| **t == tag);
-                read_tag(r, column, tag, part.map(|(at, _)| *at).collect(), pending)?;
+                read_tag(r, column, tag, part.map(|(at, _)| *at).collect(), pending, budget)?;
             }
             Ok(())
         }
-        tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, pending),
+        tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, pending, budget),
         code => Err(r.reserved("tag", code)),
     }
 }
@@ -171,6 +174,7 @@ fn read_tag<'a>(
     tag: Tag,
     places: Vec<u32>,
     pending: &mut Pending<'a>,
+    budget: &mut Budget,
 ) -> Result<()> {
     let whole = places.len() == column.rows.len();
     match form_of(tag) {
@@ -180,7 +184,7 @@ fn read_tag<'a>(
             }
         }
         Form::Blob => {
-            let (entries, indices) = blobs::read(r, places.len())?;
+            let (entries, indices) = blobs::read(r, places.len(), budget)?;
             let first = pending.blobs.len() as u64;
             for bytes in entries {
                 let weight = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
@@ -214,7 +218,7 @@ fn read_tag<'a>(
                 paths: column.paths,
                 path: column.path,
             };
-            let words = words::read(r, &context)?;
+            let words = words::read(r, &context, budget)?;
             if !are_words(tag, &words) {
                 return Err(r.corrupt("a value is not in its canonical form"));
             }

@@ -4,6 +4,7 @@ use super::decimals;
 use super::formulas::{self, Formula, Operation};
 use super::view::View;
 use crate::error::Result;
+use crate::format::limits::{Budget, ENTRY};
 use crate::format::predictor;
 use crate::format::reader::{Reader, unzigzag};
 use crate::format::value::{Tag, tag};
@@ -290,7 +291,7 @@ pub struct Context<'a> {
     pub path: PathId,
 }
 
-pub fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> {
+pub fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> Result<Vec<u64>> {
     let n = context.rows.len();
     match r.u8()? {
         CONSTANT => Ok(vec![r.u64()?; n]),
@@ -299,6 +300,7 @@ pub fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> {
             if k == 0 {
                 return Err(r.corrupt("a dictionary has at least one entry"));
             }
+            budget.charge(k as u64, ENTRY, "entries of dictionaries")?;
             let entries = r.planes(k)?;
             let indices = r.planes(n)?;
             indices

@@ -2,7 +2,7 @@
 
 use super::MAX_DEPTH;
 use super::decimal;
-use super::limits::{DICT, ITEM};
+use super::limits::{DICT, ITEM, weight_of};
 use super::reader::Reader;
 use super::time;
 use super::writer::Writer;
@@ -159,7 +159,7 @@ pub fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<u64> {
             r.finish()?;
             Ok(weight)
         }
-        _ if leaf_blob_is_canonical(tag, blob) => Ok(0),
+        _ if leaf_blob_is_canonical(tag, blob) => Ok(weight_of(tag)),
         _ => Err(Error::corrupt("a value is not in its canonical form")),
     }
 }
@@ -236,6 +236,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
             if !leaf_blob_is_canonical(tag, blob) {
                 return Err(Error::corrupt_at(start, "a value is not in its canonical form"));
             }
+            weight = weight_of(tag);
             Payload::Blob(blob)
         }
     };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
@@ -25,6 +26,11 @@ pub struct Kept {
 impl Kept {
     pub fn forget_names(&mut self) {
         self.keys.clear();
+    }
+
+    /// Shows the garbage collector what may be part of a cycle; str objects cannot.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.zones.values().try_for_each(|zone| visit.call(zone))
     }
 }
 

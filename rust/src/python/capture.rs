@@ -1,6 +1,7 @@
 //! The whole way in: walk, then resolve, then a change set; or nothing at all.
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::encoder::as_snapshot;
 use super::foreign::Resolver;
@@ -11,27 +12,51 @@ use super::walk::Capture;
 use crate::table::Table;
 use crate::table::changes::ChangeSet;
 
-/// The change set that leads from the table's state to the snapshot, and for each of its rows whether it is built back
-/// from the same types. After an error the state is what it was.
+/// The change set that leads from the table's state to the snapshot. After an error the state is what it was.
 pub fn capture(
     py: Python<'_>,
     snapshot: &Bound<'_, PyAny>,
     table: &mut Table,
     memory: &mut Memory,
     default: Option<&Bound<'_, PyAny>>,
-    only: Option<&[bool]>,
-) -> Outcome<(ChangeSet, Vec<bool>)> {
-    let snapshot = as_snapshot(snapshot)?;
-    let types = Types::get(py)?;
-    let mut capture = Capture::new(table, memory);
-    let resolver = Resolver { py, types, default };
-    let read = capture.walk(py, &snapshot, only).and_then(|()| resolver.resolve(&mut capture));
-    capture.memory.keys.settle();
-    match read {
-        Ok(()) => Ok(capture.finished()),
-        Err(trouble) => {
-            capture.abandon();
-            Err(trouble)
+) -> Outcome<ChangeSet> {
+    let read = Read { snapshot: &as_snapshot(snapshot)?, only: None };
+    read.capture(py, table, memory, default, |_| Ok(())).map(|(changes, _)| changes)
+}
+
+/// What is read, and how much of it.
+pub struct Read<'a, 'py> {
+    pub snapshot: &'a Bound<'py, PyDict>,
+    /// By record: read it. Others are taken as `None`.
+    pub only: Option<&'a [bool]>,
+}
+
+impl Read<'_, '_> {
+    /// The change set, and for each record whether it is built back from the same types. `walked` is called when all
+    /// was seen and before Python code runs, with whether some will.
+    pub fn capture(
+        &self,
+        py: Python<'_>,
+        table: &mut Table,
+        memory: &mut Memory,
+        default: Option<&Bound<'_, PyAny>>,
+        walked: impl FnOnce(bool) -> Outcome<()>,
+    ) -> Outcome<(ChangeSet, Vec<bool>)> {
+        let types = Types::get(py)?;
+        let mut capture = Capture::new(table, memory);
+        let resolver = Resolver { py, types, default };
+        let read = capture
+            .walk(py, self.snapshot, self.only)
+            .and_then(|()| walked(capture.is_open()))
+            .and_then(|()| resolver.resolve(&mut capture));
+        capture.memory.keys.settle();
+        match read {
+            Ok(()) => Ok(capture.finished()),
+            Err(trouble) => {
+                capture.abandon();
+                memory.forget_keys_beyond(&table.names);
+                Err(trouble)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
@@ -22,7 +23,7 @@ struct Inner {
 
 /// Follows a stream of frames: full frames at any time, deltas only of the same epoch, the next sequence and the right base.
 ///
-/// `limits` bounds the memory that a frame may take (Limits, 256 MiB by default).
+/// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
 pub struct Decoder {
     inner: Mutex<Inner>,
@@ -56,6 +57,26 @@ impl Decoder {
         let core = Core::new(max_bytes(limits)?);
         let inner = Inner { core, kept: Kept::default(), shared: HashMap::new() };
         Ok(Decoder { inner: Mutex::new(inner) })
+    }
+
+    // a lock that is held belongs to a call, and so to a live object; only who has the GIL takes or frees it
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.inner.try_lock() {
+            Ok(inner) => {
+                inner.shared.values().try_for_each(|record| visit.call(record))?;
+                inner.kept.traverse(&visit)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let gone = self.inner.try_lock().ok().map(|mut inner| {
+            let Inner { kept, shared, .. } = &mut *inner;
+            (std::mem::take(kept), std::mem::take(shared))
+        });
+        // their finalizers may call this Decoder
+        drop(gone);
     }
 
     /// Goes on to the state of the frame. After an error the state is what it was.

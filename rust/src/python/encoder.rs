@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
 use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
@@ -52,6 +53,7 @@ struct Pending {
 struct Inner {
     state: State,
     memory: Memory,
+    default: Option<Py<PyAny>>,
     sealer: Sealer,
     pending: Option<Pending>,
     tickets: u64,
@@ -68,8 +70,7 @@ struct Inner {
 #[pyclass(frozen, module = "snapdelta")]
 pub struct Encoder {
     inner: Mutex<Inner>,
-    default: Option<Py<PyAny>>,
-    /// Ticket of a captured frame that was dropped unfinished.
+    /// The latest ticket of a captured frame that was dropped: an older one may be dropped after a newer one.
     dropped: AtomicU64,
 }
 
@@ -89,8 +90,9 @@ impl Encoder {
     fn free<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Inner>> {
         let mut inner = self.lock(py)?;
         let dropped = self.dropped.load(Ordering::Acquire);
-        if let Some(pending) = inner.pending.take_if(|pending| pending.ticket == dropped) {
+        if let Some(pending) = inner.pending.take_if(|pending| pending.ticket <= dropped) {
             pending.changes.abandon(&mut inner.state.table);
+            inner.forget_keys();
         }
         if inner.pending.is_some() {
             return Err(errors::busy(
@@ -102,16 +104,21 @@ impl Encoder {
     }
 
     fn read(&self, py: Python<'_>, inner: &mut Inner, snapshot: &Bound<'_, PyAny>) -> PyResult<ChangeSet> {
-        let default = self.default.as_ref().map(|default| default.bind(py));
-        let Inner { state, memory, .. } = inner;
-        let captured = capture(py, snapshot, &mut state.table, memory, default, None);
-        captured.map(|(changes, _)| changes).map_err(|trouble| errors::to_python(py, trouble))
+        let Inner { state, memory, default, .. } = inner;
+        let default = default.as_ref().map(|default| default.bind(py));
+        let captured = capture(py, snapshot, &mut state.table, memory, default);
+        captured.map_err(|trouble| errors::to_python(py, trouble))
     }
 }
 
 impl Inner {
     fn kind(&self, full: bool) -> Kind {
         if full || !self.state.started { Kind::Full } else { Kind::Delta }
+    }
+
+    /// After a change set was abandoned: its keys are no names any more.
+    fn forget_keys(&mut self) {
+        self.memory.forget_keys_beyond(&self.state.table.names);
     }
 
     fn code(&mut self, changes: ChangeSet, kind: Kind) -> Outcome<(Vec<u8>, Kind)> {
@@ -129,8 +136,11 @@ impl Inner {
         changes: ChangeSet,
         kind: Kind,
     ) -> PyResult<(Bound<'py, PyBytes>, Kind)> {
-        let (frame, kind) =
-            py.detach(|| self.code(changes, kind)).map_err(|trouble| errors::to_python(py, trouble))?;
+        let made = py.detach(|| self.code(changes, kind));
+        if made.is_err() {
+            self.forget_keys();
+        }
+        let (frame, kind) = made.map_err(|trouble| errors::to_python(py, trouble))?;
         if self.state.refresh_names() {
             self.memory.forget_names();
         }
@@ -152,8 +162,29 @@ impl Encoder {
         let sealer = Sealer::new(check_level(level)?).map_err(|e| errors::core(py, &e))?;
         let mut state = State::new(epoch);
         state.verify = verify;
-        let inner = Inner { state, memory: Memory::default(), sealer, pending: None, tickets: 0 };
-        Ok(Encoder { inner: Mutex::new(inner), default, dropped: AtomicU64::new(0) })
+        let memory = Memory::default();
+        let inner = Inner { state, memory, default, sealer, pending: None, tickets: 0 };
+        Ok(Encoder { inner: Mutex::new(inner), dropped: AtomicU64::new(0) })
+    }
+
+    // a lock that is held belongs to a call, and so to a live object; only who has the GIL takes or frees it
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.inner.try_lock() {
+            Ok(inner) => {
+                visit.call(&inner.default)?;
+                inner.memory.traverse(&visit)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let gone = self.inner.try_lock().ok().map(|mut inner| {
+            let Inner { default, memory, .. } = &mut *inner;
+            (default.take(), std::mem::take(memory))
+        });
+        // their finalizers may call this Encoder
+        drop(gone);
     }
 
     /// The place of the stream at which it goes on: the first frame has this epoch and `sequence + 1`.
@@ -248,6 +279,13 @@ impl Encoder {
         Ok(self.lock(py)?.state.digest)
     }
 
+    /// What a reader's Limits must allow, at least, to read the latest frames: bytes, counted as FORMAT.md section 10
+    /// says. None without `verify`, as it is found when a frame is read back.
+    #[getter]
+    fn required_bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.lock(py)?.state.required_bytes())
+    }
+
     /// Bytes of memory that the native state takes.
     #[getter]
     fn memory(&self, py: Python<'_>) -> PyResult<usize> {
@@ -278,6 +316,11 @@ pub struct CapturedFrame {
 
 #[pymethods]
 impl CapturedFrame {
+    // a cycle through it is one through its Encoder, which can be cleared
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.encoder)
+    }
+
     /// The frame. The GIL is not held while it is made. Works once.
     ///
     /// Raises EncodingError: then there is no frame and the state is what it was before the capture.
@@ -302,7 +345,7 @@ impl CapturedFrame {
 impl Drop for CapturedFrame {
     fn drop(&mut self) {
         // the lock may be held by a thread that waits for the GIL: leave a note instead
-        self.encoder.get().dropped.store(self.ticket, Ordering::Release);
+        self.encoder.get().dropped.fetch_max(self.ticket, Ordering::AcqRel);
     }
 }
 
@@ -320,14 +363,14 @@ pub fn stateless(
     let kind = match previous {
         None => Kind::Full,
         Some(previous) => {
-            let (changes, _) = capture(py, previous, &mut state.table, &mut memory, default, None)?;
+            let changes = capture(py, previous, &mut state.table, &mut memory, default)?;
             let outcome = changes.outcome(&state.table);
             state.digest = outcome.digest;
             changes.commit(&mut state.table, &outcome);
             Kind::Delta
         }
     };
-    let (changes, _) = capture(py, current, &mut state.table, &mut memory, default, None)?;
+    let changes = capture(py, current, &mut state.table, &mut memory, default)?;
     Ok(py.detach(|| state.encode(changes, kind, 0, &mut sealer))?.0)
 }
 

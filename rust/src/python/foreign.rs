@@ -238,7 +238,7 @@ impl<'py> Resolver<'_, 'py> {
             match root.view(self.types) {
                 View::Str(text) => {
                     let mut buffer = Vec::new();
-                    return Ok(Some(text_leaf(text, &mut buffer)));
+                    return Ok(Some(text_leaf(text, &mut buffer)?));
                 }
                 View::Dict(dict) if dict.len() > 0 => {
                     return Ok(Some(Resolved::Dict(
@@ -359,10 +359,12 @@ impl<'py> Resolver<'_, 'py> {
             match (walk.root(&fields).view(self.types), walk.root(&names).view(self.types)) {
                 (View::Dict(dict), View::Tuple(names)) => {
                     let names = names.items();
-                    dict.len() == names.len()
-                        && dict.items().zip(names).all(|(Pair { key, value }, name)| {
-                            same_str(key, name, self.types) && is_scalar(value, self.types, memory)
-                        })
+                    let mut exact = dict.len() == names.len();
+                    for (Pair { key, value }, name) in dict.items().zip(names) {
+                        exact =
+                            exact && same_str(key, name, self.types)? && is_scalar(value, self.types, memory);
+                    }
+                    exact
                 }
                 _ => false,
             }
@@ -428,12 +430,12 @@ fn fixed_zone(offset: Delta) -> time::Zone<'static> {
     if offset.is_zero() { time::Zone::Utc } else { time::Zone::Offset(offset) }
 }
 
-fn same_str(a: Obj<'_>, b: Obj<'_>, types: &Types) -> bool {
-    a.address() == b.address()
+fn same_str(a: Obj<'_>, b: Obj<'_>, types: &Types) -> PyResult<bool> {
+    Ok(a.address() == b.address()
         || match (Str::of(a, types), Str::of(b, types)) {
-            (Some(a), Some(b)) => a.text(&mut Vec::new()) == b.text(&mut Vec::new()),
+            (Some(a), Some(b)) => a.text(&mut Vec::new())? == b.text(&mut Vec::new())?,
             _ => false,
-        }
+        })
 }
 
 /// It is one leaf, whose value pydantic hands out as it is.
@@ -448,11 +450,11 @@ fn is_scalar(object: Obj<'_>, types: &Types, memory: &Memory) -> bool {
     }
 }
 
-fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> Resolved<'py> {
-    match crate::format::value::text_cell(text.text(buffer)) {
+fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> PyResult<Resolved<'py>> {
+    Ok(match crate::format::value::text_cell(text.text(buffer)?) {
         (tag, Payload::Word(word)) => Resolved::leaf(tag, Value::Word(word)),
         (tag, Payload::Blob(bytes)) => Resolved::leaf(tag, Value::Blob(bytes.to_vec())),
-    }
+    })
 }
 
 fn below_path(capture: &Capture<'_>, path: PathId, trouble: Trouble) -> Trouble {

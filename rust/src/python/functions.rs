@@ -3,13 +3,12 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use super::base::Base;
 use super::build::{Builder, Kept, text};
-use super::capture::capture;
-use super::encoder::{as_snapshot, stateless};
+use super::encoder::stateless;
 use super::errors;
 use super::info::FrameInfo;
 use super::limits::max_bytes;
-use super::memory::Memory;
 use super::patch::patched;
 use super::raw::{GcPause, set_item};
 use super::trouble::Outcome;
@@ -99,12 +98,11 @@ pub fn apply<'py>(
     if header.kind == Kind::Full {
         return loads(py, frame, limits);
     }
-    let applied = apply_delta(py, prev, &header, &contents, verify, default, &mut budget);
+    let applied = apply_delta(prev, &header, &contents, verify, default, &mut budget);
     applied.map_err(|e| errors::to_python(py, e))
 }
 
 fn apply_delta<'py>(
-    py: Python<'py>,
     previous: &Bound<'py, PyAny>,
     header: &Header,
     contents: &[u8],
@@ -112,25 +110,20 @@ fn apply_delta<'py>(
     default: Option<&Bound<'py, PyAny>>,
     budget: &mut Budget,
 ) -> Outcome<Bound<'py, PyDict>> {
-    let previous = as_snapshot(previous)?;
+    let py = previous.py();
     let mut state = State::new(0);
-    let mut memory = Memory::default();
-    // unverified, only the records that the delta touches are read
-    let touched = if verify { None } else { body::inspect::touched_rows(contents, &mut budget.clone())? };
-    let (base, plain) =
-        capture(py, previous.as_any(), &mut state.table, &mut memory, default, touched.as_deref())?;
-    let outcome = base.outcome(&state.table);
+    let table = &mut state.table;
+    let (mut base, read) = Base::read(previous, contents, verify, table, default, budget)?;
+    let outcome = read.outcome(table);
     if verify {
         codec::check_base(header, outcome.digest)?;
     }
-    base.commit(&mut state.table, &outcome);
-    let changes = py.detach(|| body::read::read(contents, &mut state.table, budget))?;
+    read.commit(table, &outcome);
+    let changes = base.changes(py, contents, table, budget)?;
     if verify {
-        let digest = changes.outcome(&state.table).digest;
-        codec::check_target(header, digest)?;
+        codec::check_target(header, changes.outcome(table).digest)?;
     }
-    let mut kept = Kept::default();
-    Ok(patched(py, &previous, &state.table, &changes, &plain, &mut kept)?)
+    Ok(patched(py, &base, table, &changes, &mut Kept::default())?)
 }
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::raw::{Obj, Str, Walk};
 use super::types::{Classes, Kind};
 use crate::format::value::{Payload, Tag};
 use crate::table::names::{KeyId, Names};
+use crate::table::room_for;
 
 /// A cell's content that is no part of a table yet.
 #[derive(Clone)]
@@ -77,8 +79,25 @@ impl Memory {
         self.classes.known(address) == Some(Kind::NumpyScalar)
     }
 
+    /// Shows the garbage collector what may be part of a cycle; str objects cannot.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let zones = self.zones.values().chain(self.converted_zones.values());
+        zones.map(|(zone, _)| zone).try_for_each(|zone| visit.call(zone))?;
+        self.enums.values().try_for_each(|(member, ..)| visit.call(member))?;
+        self.classes.traverse(visit)
+    }
+
     pub fn forget_names(&mut self) {
         self.keys = Keys::default();
+    }
+
+    /// Lets go of the objects of keys that the names have not any more.
+    pub fn forget_keys_beyond(&mut self, names: &Names) {
+        let n = names.keys.len();
+        self.keys.objects.truncate(n);
+        self.keys.fresh.truncate(n);
+        self.keys.objects.shrink_to(room_for(n));
+        self.keys.fresh.shrink_to(room_for(n));
     }
 }
 
@@ -104,8 +123,8 @@ impl Keys {
     #[inline(never)]
     fn compare(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
         let mut buffer = Vec::new();
-        let same =
-            Str::of(key, walk.types).is_some_and(|text| text.text(&mut buffer) == &*names.keys[id as usize]);
+        let same = Str::of(key, walk.types)
+            .is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *names.keys[id as usize]));
         if same {
             self.keep(walk, key, id as usize);
         }

@@ -1,5 +1,6 @@
 //! The only place that knows PyO3: dict -> change set, state -> dict, and the classes and functions of `snapdelta._native`.
 
+mod base;
 mod build;
 mod capture;
 mod decoder;
@@ -20,16 +21,31 @@ mod trouble;
 mod types;
 mod walk;
 
-#[pyo3::pymodule(gil_used = true, name = "_native")]
-mod native {
-    #[pymodule_export]
-    use super::decoder::Decoder;
-    #[pymodule_export]
-    use super::encoder::{CapturedFrame, Encoder};
-    #[pymodule_export]
-    use super::functions::{apply, diff, dumps, inspect, loads};
-    #[pymodule_export]
-    use super::info::{ColumnInfo, FrameInfo};
-    #[pymodule_export]
-    use super::limits::Limits;
+use pyo3::exceptions::PyImportError;
+use pyo3::prelude::*;
+
+use decoder::Decoder;
+use encoder::{CapturedFrame, Encoder};
+use info::{ColumnInfo, FrameInfo};
+use limits::Limits;
+
+// a function, so that nothing is made before the interpreter was looked at: what is made is kept for the process
+#[pymodule(gil_used = true, name = "_native")]
+fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    if !raw::in_main_interpreter(module.py()) {
+        return Err(PyImportError::new_err(
+            "module snapdelta._native does not support loading in subinterpreters; import it in the main one",
+        ));
+    }
+    module.add_class::<Encoder>()?;
+    module.add_class::<CapturedFrame>()?;
+    module.add_class::<Decoder>()?;
+    module.add_class::<Limits>()?;
+    module.add_class::<FrameInfo>()?;
+    module.add_class::<ColumnInfo>()?;
+    module.add_function(wrap_pyfunction!(functions::apply, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::diff, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::dumps, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::loads, module)?)
 }

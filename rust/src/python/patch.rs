@@ -3,23 +3,52 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::base::Base;
 use super::build::{Builder, Kept, text};
 use super::raw::{GcPause, set_item};
+use crate::format::value::{Tag, tag};
 use crate::table::changes::ChangeSet;
 use crate::table::names::{PathId, ROOT};
 use crate::table::{Cell, Table};
 
-/// `plain` tells for each row of the base whether its objects may be shared.
+/// True if some of the new values are made by Python code, during which the base may change.
+pub fn builds_with_python(changes: &ChangeSet) -> bool {
+    let tags = changes.updates.iter().map(|column| &column.new.tags).chain([&changes.cells.tags]);
+    tags.flatten().any(|tag| !is_made_without_python(*tag))
+}
+
+fn is_made_without_python(tag: Tag) -> bool {
+    matches!(
+        tag,
+        tag::NONE
+            | tag::FALSE
+            | tag::TRUE
+            | tag::EMPTY
+            | tag::INT
+            | tag::FLOAT
+            | tag::DIGITS
+            | tag::SHORT
+            | tag::TEXT
+            | tag::BYTES
+            | tag::DATE
+            | tag::DATETIME
+            | tag::DATETIME_UTC
+            | tag::TIMEDELTA
+    )
+}
+
+/// The base with the changes made to it, in which unchanged records are the same objects.
 pub fn patched<'py>(
     py: Python<'py>,
-    previous: &Bound<'py, PyDict>,
+    base: &Base<'py>,
     table: &Table,
     changes: &ChangeSet,
-    plain: &[bool],
     kept: &mut Kept,
 ) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(py);
-    let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, kept)? };
+    let Base { snapshot: previous, own, plain } = base;
+    let copies = Copies { own: *own, by_path: Vec::new(), made: Vec::new() };
+    let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, kept)?, copies };
     let updates = by_row(table.rows.len(), changes);
     let mut removed = changes.removed.iter().copied().peekable();
     let mut reshaped = changes.reshaped.iter().map(|(row, _)| *row).peekable();
@@ -90,11 +119,45 @@ fn by_row(rows: usize, changes: &ChangeSet) -> ByRow {
     ByRow { starts, cells }
 }
 
+/// The dicts of the record at hand that are written to, by the path that leads to them.
+struct Copies<'py> {
+    /// The record and its dicts are copies already.
+    own: bool,
+    by_path: Vec<Option<Bound<'py, PyDict>>>,
+    made: Vec<PathId>,
+}
+
+impl<'py> Copies<'py> {
+    /// The dict to write to in the place of this one.
+    fn of(&self, dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+        if self.own { Ok(dict.clone()) } else { dict.copy() }
+    }
+
+    fn get(&self, path: PathId) -> Option<&Bound<'py, PyDict>> {
+        self.by_path.get(path as usize)?.as_ref()
+    }
+
+    fn put(&mut self, path: PathId, dict: Bound<'py, PyDict>) {
+        let at = path as usize;
+        if self.by_path.len() <= at {
+            self.by_path.resize(at + 1, None);
+        }
+        self.by_path[at] = Some(dict);
+        self.made.push(path);
+    }
+
+    /// The next record begins.
+    fn clear(&mut self) {
+        self.made.drain(..).for_each(|path| self.by_path[path as usize] = None);
+    }
+}
+
 struct Patcher<'a, 'py> {
     py: Python<'py>,
     table: &'a Table,
     changes: &'a ChangeSet,
     builder: Builder<'a, 'py>,
+    copies: Copies<'py>,
 }
 
 impl<'py> Patcher<'_, 'py> {
@@ -141,34 +204,31 @@ impl<'py> Patcher<'_, 'py> {
         record: &Bound<'py, PyDict>,
         updates: &[(PathId, Cell)],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let copy = record.copy()?;
-        let mut copies: Vec<(PathId, Bound<'py, PyDict>)> = vec![(ROOT, copy.clone())];
+        let copy = self.copies.of(record)?;
+        self.copies.clear();
+        self.copies.put(ROOT, copy.clone());
         for (path, cell) in updates {
             let value = self.builder.cell(*cell)?;
             let node = &self.table.names.paths[*path as usize];
-            let dict = self.copy_of(node.parent, &mut copies)?;
+            let dict = self.copy_of(node.parent)?;
             set_item(&dict, self.builder.key(node.key)?, value)?;
         }
         Ok(copy.into_any())
     }
 
-    fn copy_of(
-        &mut self,
-        path: PathId,
-        copies: &mut Vec<(PathId, Bound<'py, PyDict>)>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        if let Some((_, dict)) = copies.iter().rev().find(|(known, _)| *known == path) {
+    fn copy_of(&mut self, path: PathId) -> PyResult<Bound<'py, PyDict>> {
+        if let Some(dict) = self.copies.get(path) {
             return Ok(dict.clone());
         }
         let node = &self.table.names.paths[path as usize];
-        let above = self.copy_of(node.parent, copies)?;
+        let above = self.copy_of(node.parent)?;
         let key = self.builder.key(node.key)?.clone_ref(self.py);
         let dict = match above.get_item(&key)? {
-            Some(inside) => inside.cast_into::<PyDict>()?.copy()?,
+            Some(inside) => self.copies.of(inside.cast::<PyDict>()?)?,
             None => PyDict::new(self.py),
         };
         set_item(&above, &key, dict.clone().into_any())?;
-        copies.push((path, dict.clone()));
+        self.copies.put(path, dict.clone());
         Ok(dict)
     }
 }

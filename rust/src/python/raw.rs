@@ -283,29 +283,28 @@ impl<'w> Str<'w> {
 
     /// The text as UTF-8 with surrogates as they are: in place, or written to the buffer.
     #[inline(always)]
-    pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> &'b [u8]
+    pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> PyResult<&'b [u8]>
     where
         'w: 'b,
     {
         match self.ascii() {
-            Some(text) => text,
+            Some(text) => Ok(text),
             None => {
                 buffer.clear();
-                self.encode(buffer);
-                buffer
+                self.encode(buffer)?;
+                Ok(buffer)
             }
         }
     }
 
     #[inline(never)]
-    fn encode(self, buffer: &mut Vec<u8>) {
+    fn encode(self, buffer: &mut Vec<u8>) -> PyResult<()> {
         let at = self.0.pointer;
         // SAFETY: exactly a str. Making an old-style one ready (3.11) changes its own memory only; after
         // that it has `length` units of 1, 2 or 4 bytes
         unsafe {
             if ffi::PyUnicode_READY(at) != 0 {
-                ffi::PyErr_Clear();
-                return;
+                return Err(Python::attach(PyErr::fetch));
             }
             let length = ffi::PyUnicode_GET_LENGTH(at) as usize;
             let data = ffi::PyUnicode_DATA(at);
@@ -321,6 +320,7 @@ impl<'w> Str<'w> {
                     .for_each(|c| push_code_point(buffer, *c)),
             }
         }
+        Ok(())
     }
 }
 
@@ -452,6 +452,12 @@ fn prefetch(address: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
+}
+
+/// False in a subinterpreter, whose types are others than the ones that a process-wide table can know.
+pub fn in_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: the GIL is held; both only return an address
+    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
 }
 
 /// An ASCII str made directly.

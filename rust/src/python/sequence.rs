@@ -68,7 +68,7 @@ impl Writing<'_, '_> {
             let Some(text) = Str::of(key, self.walk.types) else {
                 return Err(key.refused_key("keys", self.walk));
             };
-            let key = text.text(&mut self.text).to_vec();
+            let key = text.text(&mut self.text)?.to_vec();
             self.w.text(&key);
             let first = self.holes.len();
             self.value(value, depth).map_err(|trouble| trouble.below_key(&key))?;
@@ -84,7 +84,7 @@ impl Writing<'_, '_> {
         let view = value.view(self.walk.types);
         match view {
             View::Str(text) => {
-                let (tag, payload) = text_cell(text.text(&mut self.text));
+                let (tag, payload) = text_cell(text.text(&mut self.text)?);
                 write_plain(self.w, tag, payload);
             }
             View::Dict(dict) if dict.len() == 0 => self.w.u8(tag::EMPTY),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDate, PyDateTime, PyDelta, PyTime, PyType};
@@ -133,6 +134,13 @@ pub struct Classes {
 const MOST_CLASSES: usize = 1024;
 
 impl Classes {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.known.values().try_for_each(|(class, _, reader)| {
+            visit.call(class)?;
+            visit.call(reader)
+        })
+    }
+
     pub fn known(&self, address: usize) -> Option<Kind> {
         self.known.get(&address).map(|(_, kind, _)| *kind)
     }

@@ -101,9 +101,9 @@ enum Lockstep {
 impl<'a> Capture<'a> {
     pub fn new(table: &'a mut Table, memory: &'a mut Memory) -> Self {
         Capture {
+            changes: ChangeSet::over(table),
             table,
             memory,
-            changes: ChangeSet::default(),
             holes: Vec::new(),
             deferred: Vec::new(),
             target: Vec::new(),
@@ -145,7 +145,7 @@ impl<'a> Capture<'a> {
             let Some(text) = Str::of(*key, walk.types) else {
                 return Err(key.refused_key("symbols", &walk));
             };
-            let text = text.text(&mut symbol);
+            let text = text.text(&mut symbol)?;
             let record = fetcher.is_wanted(at).then_some(*value);
             self.row(&walk, text, record).map_err(|trouble| trouble.below_key(text))?;
         }
@@ -340,7 +340,7 @@ impl<'a> Capture<'a> {
             let Some(text) = Str::of(key, walk.types) else {
                 return Err(key.refused_key("keys", walk));
             };
-            let id = self.table.names.key(text.text(&mut self.text));
+            let id = self.table.names.key(text.text(&mut self.text)?);
             let below = self.table.names.path(path, id);
             let found = self.leaf(walk, value, None, depth).and_then(|found| match found {
                 Found::Cell(cell) => {
@@ -407,6 +407,11 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
+    /// Something is left to be resolved, by Python code.
+    pub fn is_open(&self) -> bool {
+        !self.holes.is_empty() || !self.deferred.is_empty()
+    }
+
     /// Puts a resolved cell where its hole was.
     pub fn fill(&mut self, place: &Place, path: PathId, new: Cell) {
         match *place {
@@ -461,7 +466,7 @@ impl<'a> Capture<'a> {
         }
         let (items, kind) = match object.view(walk.types) {
             View::Str(text) => {
-                let (tag, payload) = text_cell(text.text(&mut self.text));
+                let (tag, payload) = text_cell(text.text(&mut self.text)?);
                 return Ok(Found::Cell(take(self.table, &mut self.changes, tag, payload, old)));
             }
             View::Dict(dict) if dict.len() == 0 => return Ok(Found::Cell(Cell { tag: tag::EMPTY, word: 0 })),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::names::{PathId, ShapeId};
-use super::{Cell, Cells, Row, Table, digest, symbol_hash};
+use super::{Cell, Cells, Mark, Row, Table, digest, symbol_hash};
 use crate::format::value::is_blob;
 
 /// The changed cells of one column, in ascending order of their rows.
@@ -63,6 +63,8 @@ pub struct ChangeSet {
     owned: Vec<u64>,
     /// Owned blobs that turned out not to be needed: let go at the commit.
     surplus: Vec<u64>,
+    /// What the table knew before; None if the change set brings it no names and no blobs.
+    before: Option<Mark>,
 }
 
 /// What a change set leads to, worked out before anything is changed.
@@ -111,6 +113,11 @@ pub fn in_blocks(lists: &[&[u32]], mut take: impl FnMut(Step<'_>)) {
 }
 
 impl ChangeSet {
+    /// An empty change set that may bring names and blobs to the table. Of two at a time the later is abandoned first.
+    pub fn over(table: &Table) -> ChangeSet {
+        ChangeSet { before: Some(table.mark()), ..ChangeSet::default() }
+    }
+
     /// Remembers a new cell's blob, so that it can be given back.
     #[inline]
     pub fn own(&mut self, cell: Cell) {
@@ -137,9 +144,12 @@ impl ChangeSet {
         }
     }
 
-    /// Gives everything back: the state is as if there had been no change set.
+    /// Gives everything back: the state, and the memory that it takes, is as if there had been no change set.
     pub fn abandon(mut self, table: &mut Table) {
         self.disown_since(0, table);
+        if let Some(before) = self.before {
+            table.forget_since(&before);
+        }
     }
 
     pub fn column(&mut self, path: PathId) -> &mut Updates {

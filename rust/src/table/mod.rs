@@ -94,6 +94,17 @@ struct Index {
     hasher: RandomState,
 }
 
+/// The room that a collection of so many keeps after a refused input: what it may have grown to without one.
+pub fn room_for(count: usize) -> usize {
+    2 * count + 1024
+}
+
+/// How many names and blobs there were.
+pub struct Mark {
+    names: names::Mark,
+    blobs: usize,
+}
+
 #[derive(Default)]
 pub struct Table {
     pub pool: Pool,
@@ -161,6 +172,16 @@ impl Table {
 
     pub fn digest(&self) -> u64 {
         digest(self.rows.iter().map(|row| (row.symbol_hash, row.hash)))
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark { names: self.names.mark(), blobs: self.pool.mark() }
+    }
+
+    /// Forgets names and blobs that came after the mark; no row uses them, and nobody holds them.
+    pub fn forget_since(&mut self, mark: &Mark) {
+        self.names.forget_since(&mark.names);
+        self.pool.forget_since(mark.blobs);
     }
 
     /// The position of a symbol.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::room_for;
 use crate::format::hash::{Chain, hash_bytes};
 
 pub type KeyId = u32;
@@ -74,9 +75,9 @@ impl Shape {
         *self.paths == [ROOT]
     }
 
-    /// Dicts below the record itself.
-    pub fn inner_dicts(&self) -> usize {
-        self.dicts.len().saturating_sub(1)
+    /// Dicts of the record, itself included; none if it is one leaf.
+    pub fn dicts(&self) -> usize {
+        self.dicts.len()
     }
 
     #[inline]
@@ -259,7 +260,11 @@ impl Names {
     }
 
     /// Forgets all that came after the mark, and is not used.
-    pub fn forget_since(&mut self, mark: Mark) {
+    pub fn forget_since(&mut self, mark: &Mark) {
+        if self.keys.len() == mark.keys && self.paths.len() == mark.paths && self.shapes.len() == mark.shapes
+        {
+            return;
+        }
         for key in self.keys.drain(mark.keys..) {
             self.key_index.remove(&key);
         }
@@ -271,6 +276,15 @@ impl Names {
             self.shape_index.remove(&shape.paths);
         }
         self.rows.truncate(mark.shapes);
+        let [keys, paths, shapes] = [mark.keys, mark.paths, mark.shapes].map(room_for);
+        self.keys.shrink_to(keys);
+        self.key_hashes.shrink_to(keys);
+        self.key_index.shrink_to(keys);
+        self.paths.shrink_to(paths);
+        self.path_index.shrink_to(paths);
+        self.shapes.shrink_to(shapes);
+        self.rows.shrink_to(shapes);
+        self.shape_index.shrink_to(shapes);
     }
 
     /// True if most of what is kept here is no longer used: time to start anew.

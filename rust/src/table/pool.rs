@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
+use super::room_for;
 use crate::format::hash::hash_bytes;
 
 struct Entry {
@@ -76,6 +77,24 @@ impl Pool {
     #[inline]
     pub fn hash(&self, id: u64) -> u64 {
         self.entries[id as usize].hash
+    }
+
+    /// How many numbers were given out.
+    pub fn mark(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Forgets the numbers given out since the mark, which nobody holds any more.
+    pub fn forget_since(&mut self, mark: usize) {
+        if self.entries.len() == mark {
+            return;
+        }
+        self.entries.truncate(mark);
+        self.free.retain(|id| (*id as usize) < mark);
+        self.entries.shrink_to(room_for(mark));
+        self.free.shrink_to(room_for(self.free.len()));
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.index.shrink_to(room_for(mark), |&id| hasher.hash_one(&*entries[id as usize].bytes));
     }
 
     /// Number of distinct blobs, and their bytes.
