@@ -1,17 +1,23 @@
-"""Every row with field names of its own: size and time grow with the leaves, not with rows times names."""
+"""Time grows with the input, whatever its shape; so do size and memory where every row has field names of its own."""
 
 from __future__ import annotations
 
+import gc
+import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from time import process_time
 from typing import Any
+
+import pytest
 
 import reference_decoder as reference
 import snapdelta
 from exact import assert_same
+from linear_shapes import SHAPES, SMALL
 from trips import Stream
 
 Snapshot = dict[str, Any]
@@ -116,3 +122,113 @@ def test_many_private_names_at_full_size() -> None:
     assert_same(snapdelta.apply(first, frame), second)
     assert_same(reference.decode(frame, first), second)
     assert_same(snapdelta.loads(snapdelta.dumps(second)), second)
+
+
+# --- every shape, everything that is done with it
+
+Work = Callable[[], Any]
+LIMITS = snapdelta.Limits(max_bytes=1 << 36)  # the sizes are the test's
+
+
+def works(prev: Snapshot, curr: Snapshot) -> dict[str, Work]:
+    """What a writer and a reader do with a snapshot and the next one."""
+    full, delta = snapdelta.dumps(prev), snapdelta.diff(prev, curr)
+    encoder, other = snapdelta.Encoder(), snapdelta.Encoder()
+    encoder.encode(prev)
+    frames = [other.encode(prev), other.encode(curr)]
+
+    def there_and_back() -> None:
+        encoder.encode(curr)
+        encoder.encode(prev)
+
+    def follow() -> Snapshot:
+        decoder = snapdelta.Decoder(LIMITS)
+        for frame in frames:
+            decoder.apply(frame)
+        return decoder.snapshot()
+
+    return {
+        "encode": there_and_back,
+        "diff": lambda: snapdelta.diff(prev, curr),
+        "apply": lambda: snapdelta.apply(prev, delta, limits=LIMITS),
+        "dumps": lambda: snapdelta.dumps(prev),
+        "loads": lambda: snapdelta.loads(full, limits=LIMITS),
+        "Decoder": follow,
+        # memory is slower where more of it is in use: Python's own objects tell by how much
+        "pickle": lambda: pickle.loads(pickle.dumps(curr, protocol=5)),
+    }
+
+
+OPERATIONS = ("encode", "diff", "apply", "dumps", "loads", "Decoder")
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Python's own garbage collections grow faster than what they look at."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def least_time(work: Work, times: int) -> float:
+    """Processor seconds of the fastest of some runs: others on the machine only make it slower."""
+
+    def once() -> float:
+        before = process_time()
+        result = work()
+        taken = process_time() - before
+        del result  # to free it is Python's work
+        return taken
+
+    return min(once() for _ in range(times))
+
+
+def growth(few: Work, many: Work, bound: float) -> float:
+    """How much longer `many` takes; measured again while that is above the bound, as others may have been at work."""
+    small = large = float("inf")
+    for _ in range(4):
+        small, large = min(small, least_time(few, 3)), min(large, least_time(many, 2))
+        if large / small <= bound:
+            break
+    return large / small
+
+
+def check_linear(few: dict[str, Work], many: dict[str, Work], operation: str, bound: float) -> None:
+    """`many` has four times as much; the bound is for memory that is as fast."""
+    ratio = growth(few[operation], many[operation], bound)
+    if ratio > bound:
+        slower = max(1.0, growth(few["pickle"], many["pickle"], 0) / 4)
+        assert ratio <= bound * slower, f"{operation}: {ratio:.1f} times as long ({slower:.2f} of it memory)"
+
+
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("name", SHAPES)
+def test_time_grows_with_the_input(name: str) -> None:
+    few, many = (works(*SHAPES[name](n)) for n in (SMALL[name], 4 * SMALL[name]))
+    for operation in OPERATIONS:
+        check_linear(few, many, operation, bound=7)
+
+
+LONG = 0.1
+MOST = 40_000_000  # bytes of a pickle: larger inputs are not worth their memory
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("name", SHAPES)
+def test_time_grows_with_the_input_at_full_size(name: str) -> None:
+    """At most five times as long for four times as much, from where it takes a tenth of a second."""
+    n = 4 * SMALL[name]
+    left = list(OPERATIONS)
+    while left:
+        prev, curr = SHAPES[name](n)
+        few, last = works(prev, curr), len(pickle.dumps(prev)) > MOST
+        ready = [operation for operation in left if last or least_time(few[operation], 1) >= LONG]
+        if ready:
+            many = works(*SHAPES[name](4 * n))
+            for operation in ready:
+                check_linear(few, many, operation, bound=5)
+            del many
+        left = [operation for operation in left if operation not in ready]
+        n *= 2
