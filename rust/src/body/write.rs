@@ -283,7 +283,8 @@ impl Body<'_> {
         let mut searched: Vec<usize> = (0..left.len()).filter(|i| left[*i].search.is_some()).collect();
         let mut first = 0;
         while first < left.len() {
-            for waiting in searched.iter().map(|i| &mut left[*i]) {
+            for &i in &searched {
+                let waiting = &mut left[i];
                 let column = &listed[waiting.at];
                 waiting.formula = coder.find(self, column, &mut waiting.search, &known, hints);
                 if let Some(formula) = waiting.formula {
@@ -300,7 +301,8 @@ impl Body<'_> {
                 taken.push(first);
             }
             known.clear();
-            for waiting in taken.into_iter().map(|i| &mut left[i]) {
+            for i in taken {
+                let waiting = &mut left[i];
                 put(&mut w, &mut coder, waiting.at, waiting.formula);
                 known.push(listed[waiting.at].path);
                 waiting.written = true;
