@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,7 +35,7 @@ def both(make: Callable[[int], Snapshot]) -> tuple[Snapshot, Snapshot]:
 # --- rows and records
 
 
-@shape(1000)
+@shape(10_000)
 def plain_rows(n: int) -> tuple[Snapshot, Snapshot]:
     """A market: a tenth of the prices change."""
 
@@ -53,18 +54,18 @@ def plain_rows(n: int) -> tuple[Snapshot, Snapshot]:
     return both(rows)
 
 
-@shape(1000)
+@shape(12_000)
 def single_values(n: int) -> tuple[Snapshot, Snapshot]:
     """Records that are one leaf."""
     return both(lambda turn: {f"S{i}": (i + turn) / 3 for i in range(n)})
 
 
-@shape(1000)
+@shape(8000)
 def wide_record(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {"all": {f"f{i}": i + turn for i in range(n)}})
 
 
-@shape(1000)
+@shape(5000)
 def wide_first_record_reordered(n: int) -> tuple[Snapshot, Snapshot]:
     """One wide record, then as many narrow ones in reverse: every field may be what they are sorted by."""
     prev: Snapshot = {"meta": {f"f{i}": float(i) for i in range(n)}}
@@ -73,7 +74,18 @@ def wide_first_record_reordered(n: int) -> tuple[Snapshot, Snapshot]:
     return prev, dict([first, *reversed(others)])
 
 
-@shape(1000)
+@shape(3000)
+def narrow_records_after_a_wide_one(n: int) -> tuple[Snapshot, Snapshot]:
+    """The wide one is all dicts; in the narrow ones is something that is read after the walk."""
+
+    def rows(turn: int) -> Snapshot:
+        wide = {f"f{i}": {"v": i + turn} for i in range(n)}
+        return {"all": wide, **{f"S{i}": {"a": {"b": i}, "c": OrderedDict(d=turn)} for i in range(n)}}
+
+    return both(rows)
+
+
+@shape(120)
 def wide_records_reordered(n: int) -> tuple[Snapshot, Snapshot]:
     """Forty wide records in another order; no field sorts them."""
     random = Random(1)
@@ -83,7 +95,7 @@ def wide_records_reordered(n: int) -> tuple[Snapshot, Snapshot]:
     return prev, {symbol: prev[symbol] for symbol in symbols}
 
 
-@shape(1000)
+@shape(3000)
 def many_dicts(n: int) -> tuple[Snapshot, Snapshot]:
     """One record with many dicts in it, all of which change."""
     return both(lambda turn: {"all": {f"k{i}": {"v": i + turn, "w": 1} for i in range(n)}})
@@ -102,7 +114,7 @@ def deep_records(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{i}": record(i, turn) for i in range(n)})
 
 
-@shape(1000)
+@shape(8000)
 def nested_by_halves(n: int) -> tuple[Snapshot, Snapshot]:
     """One record that is a tree of dicts of two."""
 
@@ -114,7 +126,7 @@ def nested_by_halves(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {"all": tree(n, turn)})
 
 
-@shape(1000)
+@shape(6000)
 def empty_dicts(n: int) -> tuple[Snapshot, Snapshot]:
     """Dicts that are empty, and are filled."""
     return both(lambda turn: {f"S{i}": {"a": {}, "b": {"c": {}} if (i + turn) % 2 else {}} for i in range(n)})
@@ -123,14 +135,14 @@ def empty_dicts(n: int) -> tuple[Snapshot, Snapshot]:
 # --- columns
 
 
-@shape(1000)
+@shape(160)
 def costly_columns(n: int) -> tuple[Snapshot, Snapshot]:
     """Many columns of random floats."""
     random = Random(2)
     return both(lambda turn: {f"S{r}": {f"c{i}": random.random() for i in range(n)} for r in range(8)})
 
 
-@shape(1000)
+@shape(300)
 def costly_columns_that_tell_nothing(n: int) -> tuple[Snapshot, Snapshot]:
     """Many columns of costly numbers, too few to look for a formula."""
     random = Random(3)
@@ -141,7 +153,7 @@ def costly_columns_that_tell_nothing(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{r}": {f"c{i}": cell(r + turn) for i in range(n)} for r in range(6)})
 
 
-@shape(1000)
+@shape(120)
 def columns_of_two_kinds(n: int) -> tuple[Snapshot, Snapshot]:
     """All floats come before all ints: no column finds one of its kind close by."""
 
@@ -152,7 +164,7 @@ def columns_of_two_kinds(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{r}": record(r, turn) for r in range(6)})
 
 
-@shape(1000)
+@shape(2000)
 def repeated_columns(n: int) -> tuple[Snapshot, Snapshot]:
     """Twenty columns that are the same, but for some exceptions."""
 
@@ -169,7 +181,7 @@ def many_repeated_columns(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(6000)
 def exceptions(n: int) -> tuple[Snapshot, Snapshot]:
     """Columns of several types, and decimals with some that are none."""
     random = Random(4)
@@ -184,7 +196,7 @@ def exceptions(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{i}": record(i) for i in range(n)})
 
 
-@shape(1000)
+@shape(8000)
 def distinct_values_in_dictionaries(n: int) -> tuple[Snapshot, Snapshot]:
     """Values that come a few times each, in no order."""
     random = Random(5)
@@ -197,7 +209,7 @@ def distinct_values_in_dictionaries(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(6000)
 def formulas(n: int) -> tuple[Snapshot, Snapshot]:
     """Columns worked out from two others."""
     random = Random(6)
@@ -210,7 +222,7 @@ def formulas(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{i}": record() for i in range(n)})
 
 
-@shape(1000)
+@shape(6000)
 def times_that_grow(n: int) -> tuple[Snapshot, Snapshot]:
     def record(i: int, turn: int) -> Any:
         at = 1_700_000_000_000_000_000 + i * 1_000_003 % 5_000_000_000 + turn * 5_000_000_000
@@ -222,7 +234,7 @@ def times_that_grow(n: int) -> tuple[Snapshot, Snapshot]:
 # --- shapes
 
 
-@shape(1000)
+@shape(2000)
 def names_of_its_own(n: int) -> tuple[Snapshot, Snapshot]:
     """No two rows share a field."""
     return both(
@@ -230,7 +242,7 @@ def names_of_its_own(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(1500)
 def groups_of_six_rows(n: int) -> tuple[Snapshot, Snapshot]:
     """Six rows share their fields, with nobody else: as many row sets as groups."""
     return both(
@@ -238,14 +250,14 @@ def groups_of_six_rows(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(8000)
 def groups_of_seventy_rows(n: int) -> tuple[Snapshot, Snapshot]:
     return both(
         lambda turn: {f"S{i}": {f"a{i // 70}": i + turn, f"b{i // 70}": (i + turn) / 8} for i in range(n)}
     )
 
 
-@shape(1000)
+@shape(150)
 def row_sets_that_look_alike(n: int) -> tuple[Snapshot, Snapshot]:
     """Row sets of the same size, with the same first, middle and last row."""
     random = Random(7)
@@ -264,7 +276,7 @@ def row_sets_that_look_alike(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(500)
 def few_of_many_fields(n: int) -> tuple[Snapshot, Snapshot]:
     """Each row has some of 300 fields."""
     random = Random(8)
@@ -284,7 +296,7 @@ def fields_in_any_order(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(3000)
 def reshaped_rows(n: int) -> tuple[Snapshot, Snapshot]:
     """Every row loses one field of five and gains another, with text that stays."""
 
@@ -295,13 +307,13 @@ def reshaped_rows(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{i}": record(i, turn) for i in range(n)})
 
 
-@shape(1000)
+@shape(10_000)
 def wide_record_reshaped(n: int) -> tuple[Snapshot, Snapshot]:
     """One field is gone, in the middle of all."""
     return both(lambda turn: {"all": {f"f{i}": i for i in range(n) if i != n // 2 or not turn}})
 
 
-@shape(1000)
+@shape(7000)
 def many_key_names(n: int) -> tuple[Snapshot, Snapshot]:
     """Long names, that are others in the next snapshot."""
     return both(lambda turn: {"all": {f"{'name' * 8} {i} {turn}": i for i in range(n)}})
@@ -310,14 +322,14 @@ def many_key_names(n: int) -> tuple[Snapshot, Snapshot]:
 # --- rows that come, go and move
 
 
-@shape(1000)
+@shape(12_000)
 def moved_rows(n: int) -> tuple[Snapshot, Snapshot]:
     random = Random(10)
     rows = [(f"S{i}", {"a": i, "b": random.random()}) for i in range(n)]
     return dict(rows), dict(random.sample(rows, n))
 
 
-@shape(1000)
+@shape(8000)
 def ranked_rows(n: int) -> tuple[Snapshot, Snapshot]:
     """Sorted by a column that changes."""
     random = Random(11)
@@ -329,7 +341,7 @@ def ranked_rows(n: int) -> tuple[Snapshot, Snapshot]:
     return both(ranking)
 
 
-@shape(1000)
+@shape(6000)
 def rows_that_come_and_go(n: int) -> tuple[Snapshot, Snapshot]:
     """Half of the rows are others."""
     return both(
@@ -339,13 +351,13 @@ def rows_that_come_and_go(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(8000)
 def rows_removed(n: int) -> tuple[Snapshot, Snapshot]:
     rows = {f"S{i}": {"a": i, "b": i / 7, "c": f"some text {i}"} for i in range(n)}
     return rows, dict(list(rows.items())[-n // 10 :])
 
 
-@shape(1000)
+@shape(15_000)
 def rows_inserted_in_front(n: int) -> tuple[Snapshot, Snapshot]:
     rows = [(f"S{i}", {"a": i, "b": i / 7}) for i in range(n)]
     return dict(rows[n // 2 :]), dict(rows)
@@ -354,7 +366,7 @@ def rows_inserted_in_front(n: int) -> tuple[Snapshot, Snapshot]:
 # --- values
 
 
-@shape(1000)
+@shape(2000)
 def lists(n: int) -> tuple[Snapshot, Snapshot]:
     """Order books: lists of pairs."""
     return both(
@@ -362,12 +374,12 @@ def lists(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(60_000)
 def one_long_list(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {"all": {"list": [i + turn for i in range(n)]}})
 
 
-@shape(1000)
+@shape(5000)
 def lists_in_lists(n: int) -> tuple[Snapshot, Snapshot]:
     """A long list, 50 lists down."""
 
@@ -380,18 +392,18 @@ def lists_in_lists(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {"all": {"list": nested(turn)}})
 
 
-@shape(1000)
+@shape(10_000)
 def dicts_in_lists(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {"all": {"list": [{"id": i, "v": {"w": turn}} for i in range(n)]}})
 
 
-@shape(1000)
+@shape(8000)
 def foreign_values_in_a_list(n: int) -> tuple[Snapshot, Snapshot]:
     """What is read after the walk."""
     return both(lambda turn: {"all": {"list": [Decimal(i + turn) / 8 for i in range(n)]}})
 
 
-@shape(1000)
+@shape(2000)
 def decimals_and_ids(n: int) -> tuple[Snapshot, Snapshot]:
     return both(
         lambda turn: {
@@ -401,7 +413,7 @@ def decimals_and_ids(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(8000)
 def dates(n: int) -> tuple[Snapshot, Snapshot]:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     return both(
@@ -412,28 +424,28 @@ def dates(n: int) -> tuple[Snapshot, Snapshot]:
     )
 
 
-@shape(1000)
+@shape(6000)
 def many_texts(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{i}": {"text": f"text {i} {turn} " * 10} for i in range(n)})
 
 
-@shape(1000)
+@shape(60_000)
 def one_long_text(n: int) -> tuple[Snapshot, Snapshot]:
     random = Random(12)
     return both(lambda turn: {"all": {"text": random.randbytes(8 * n).hex(), "bytes": random.randbytes(n)}})
 
 
-@shape(1000)
+@shape(2000)
 def many_big_ints(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{i}": {"n": -(1 << 80) - i * (turn + 1)} for i in range(n)})
 
 
-@shape(1000)
+@shape(60_000)
 def one_big_int(n: int) -> tuple[Snapshot, Snapshot]:
     random = Random(13)
     return both(lambda turn: {"all": {"n": random.getrandbits(64 * n)}})
 
 
-@shape(1000)
+@shape(50_000)
 def one_long_decimal(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {"all": {"d": Decimal(f"{turn + 1}." + "1234567890" * n)}})

@@ -55,7 +55,7 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
             let column = &mut inserts[*path as usize];
             let n = column.rows.len();
             if n >= COMMON && n == column.rows.capacity() {
-                let more = changes.added.len().clamp(1, 3 * n);
+                let more = changes.added.len().saturating_sub(n).clamp(1, 15 * n);
                 column.rows.reserve(more);
                 column.cells.reserve(more);
             }
