@@ -49,15 +49,20 @@ impl Place {
     }
 }
 
-/// Neighbours in the target, evenly spread.
-fn sampled_pairs(changes: &ChangeSet, survivors: &[u32], target: &[u32]) -> Vec<[Place; 2]> {
-    let place = |at: u32| match survivors.get(at as usize) {
+/// The place of a row of the reference.
+fn place_of(changes: &ChangeSet, survivors: &[u32], at: u32) -> Place {
+    match survivors.get(at as usize) {
         None => Place::New(changes.added[at as usize - survivors.len()].record),
         Some(row) => match changes.reshaped.binary_search_by_key(row, |reshaped| reshaped.0) {
             Ok(i) => Place::New(changes.reshaped[i].1),
             Err(_) => Place::Base(*row),
         },
-    };
+    }
+}
+
+/// Neighbours in the target, evenly spread.
+fn sampled_pairs(changes: &ChangeSet, survivors: &[u32], target: &[u32]) -> Vec<[Place; 2]> {
+    let place = |at: u32| place_of(changes, survivors, at);
     let step = (target.len() / SAMPLE).max(1);
     target.windows(2).step_by(step).map(|pair| [place(pair[0]), place(pair[1])]).collect()
 }
@@ -248,8 +253,18 @@ pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+
+    /// The sort keys of all rows of the reference, looked up one by one as in a sample, and all at once.
+    pub fn keys_both_ways(table: &Table, changes: &ChangeSet, path: PathId) -> [Vec<u64>; 2] {
+        let base_rows = table.rows.len();
+        let survivors = changes.survivors(base_rows);
+        let n = survivors.len() + changes.added.len();
+        let place = |at| place_of(changes, &survivors, at);
+        let one_by_one = (0..n as u32).map(|at| place(at).sort_key(table, changes, path));
+        [one_by_one.collect(), sort_keys(table, changes, base_rows, path)]
+    }
 
     #[test]
     fn one_moved_row_is_one_move() {

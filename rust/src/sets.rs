@@ -186,6 +186,55 @@ mod tests {
     use crate::format::limits::DEFAULT_MAX_BYTES;
 
     #[test]
+    fn sparse_and_dense_sets_cover_each_other_as_their_members_do() {
+        const ROWS: u32 = 2000;
+        let every = |step: u32, from: u32| (from..ROWS).step_by(step as usize).collect::<Vec<u32>>();
+        let mut lists: Vec<Vec<u32>> = vec![vec![], vec![1999]];
+        for step in [1, 2, 6, 30, 60, 64, 90, 180, 360, 1000] {
+            lists.extend([every(step, 0), every(step, step / 2)]);
+        }
+        let sets: Vec<Set<'_>> = lists.iter().map(|list| Set::new(list, ROWS as usize)).collect();
+        let (mut sparse, mut covered) = (0, 0);
+        for a in &sets {
+            sparse += usize::from(a.bits.is_empty());
+            (0..ROWS).for_each(|row| assert_eq!(a.contains(row), a.members.contains(&row)));
+            for b in &sets {
+                let plain = b.members.iter().all(|row| a.members.contains(row));
+                assert_eq!(a.covers(b), plain, "{:?} covers {:?}", a.members, b.members);
+                covered += usize::from(plain);
+            }
+        }
+        assert!(sparse > 5 && sparse < sets.len() - 5 && covered > 2 * sets.len(), "{sparse} {covered}");
+        let mut writer = SetWriter::default();
+        let handles: Vec<usize> = lists.iter().map(|list| writer.add(list)).collect();
+        let mut w = Writer::default();
+        let numbers = writer.write(&mut w, ROWS as usize);
+        let read = read(&mut Reader::new(&w.bytes), ROWS as usize, &[], &mut Budget::new(DEFAULT_MAX_BYTES));
+        let read = read.unwrap_or_default();
+        for (list, handle) in lists.iter().zip(handles) {
+            assert_eq!(read[numbers[handle] as usize - 1], *list);
+        }
+    }
+
+    #[test]
+    fn a_set_that_looks_like_many_others_may_be_written_twice() {
+        // the same size, first, middle and last row
+        let list = |i: u32| vec![0, 1 + i, 500, 999];
+        let mut writer = SetWriter::default();
+        let first = writer.add(&list(0));
+        assert_eq!(writer.add(&list(0)), first);
+        (1..=PARENTS as u32).for_each(|i| _ = writer.add(&list(i)));
+        let again = writer.add(&list(0));
+        assert_ne!(again, first);
+        let mut w = Writer::default();
+        let numbers = writer.write(&mut w, 1000);
+        let read = read(&mut Reader::new(&w.bytes), 1000, &[], &mut Budget::new(DEFAULT_MAX_BYTES));
+        let read = read.unwrap_or_default();
+        assert_eq!(read[numbers[first] as usize - 1], list(0));
+        assert_eq!(read[numbers[again] as usize - 1], list(0));
+    }
+
+    #[test]
     fn sets_round_trip_inside_one_another() {
         let all: Vec<u32> = (0..1000).collect();
         let sets: Vec<Vec<u32>> = vec![
