@@ -176,9 +176,7 @@ def repeated_columns(n: int) -> tuple[Snapshot, Snapshot]:
 
 @shape(1000)
 def many_repeated_columns(n: int) -> tuple[Snapshot, Snapshot]:
-    return both(
-        lambda turn: {f"S{r}": {f"c{i}": (r * 7919 + turn) * 31 for i in range(n)} for r in range(6)}
-    )
+    return both(lambda turn: {f"S{r}": {f"c{i}": (r * 7919 + turn) * 31 for i in range(n)} for r in range(6)})
 
 
 @shape(6000)
@@ -292,7 +290,7 @@ def fields_in_any_order(n: int) -> tuple[Snapshot, Snapshot]:
     random = Random(9)
     names = [f"f{c}" for c in range(12)]
     return both(
-        lambda turn: {f"S{i}": {c: i + turn for c in random.sample(names, len(names))} for i in range(n)}
+        lambda turn: {f"S{i}": dict.fromkeys(random.sample(names, len(names)), i + turn) for i in range(n)}
     )
 
 
@@ -302,7 +300,7 @@ def reshaped_rows(n: int) -> tuple[Snapshot, Snapshot]:
 
     def record(i: int, turn: int) -> Any:
         names = [f"f{(i + c) % 7}" for c in range(5) if c != turn]
-        return {name: i / 8 for name in names} | {"text": f"a longer text {i}"}
+        return dict.fromkeys(names, i / 8) | {"text": f"a longer text {i}"}
 
     return both(lambda turn: {f"S{i}": record(i, turn) for i in range(n)})
 
@@ -418,7 +416,10 @@ def dates(n: int) -> tuple[Snapshot, Snapshot]:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     return both(
         lambda turn: {
-            f"S{i}": {"at": first + timedelta(seconds=i + turn), "day": (first + timedelta(days=i % 999)).date()}
+            f"S{i}": {
+                "at": first + timedelta(seconds=i + turn),
+                "day": (first + timedelta(days=i % 999)).date(),
+            }
             for i in range(n)
         }
     )

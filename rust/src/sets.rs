@@ -64,7 +64,8 @@ impl SetWriter {
         let at = |i: usize| members.get(i).copied().unwrap_or(0);
         let n = members.len();
         let alike = self.alike.entry([n as u32, at(0), at(n / 2), at(n.saturating_sub(1))]).or_default();
-        if let Some(&handle) = alike.iter().rev().take(PARENTS).find(|handle| self.sets[**handle] == members) {
+        if let Some(&handle) = alike.iter().rev().take(PARENTS).find(|handle| self.sets[**handle] == members)
+        {
             return handle;
         }
         alike.push(self.sets.len());
