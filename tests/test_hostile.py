@@ -516,7 +516,7 @@ PREDICTORS = {
 
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_predictions_from_numbers_that_are_none(name: str) -> None:
-    """Column x goes from each special number to each; column z is predicted from x, and from y or its old value."""
+    """Column x goes from each special number to each; z is predicted from x, and from y or its old value."""
     cases = list(product(SPECIAL, repeat=3))
     base: Snapshot = {f"S{i}": {"x": x, "y": y, "z": y} for i, (x, _, y) in enumerate(cases)}
     n = len(cases)
