@@ -185,7 +185,7 @@ def least_time(work: Work, times: int) -> float:
 
 
 def growth(few: Work, many: Work, bound: float) -> float:
-    """How much longer `many` takes; measured again while that is above the bound, as the machine may be busy."""
+    """How much longer `many` takes; measured again while that is above the bound, as machines may be busy."""
     small = large = float("inf")
     for times in (1, 2, 3, 3):
         small, large = min(small, least_time(few, times + 1)), min(large, least_time(many, times))
