@@ -293,9 +293,10 @@ impl Body<'_> {
             }
             // all that were found; if none was, the shortest goes by itself, and if all is tried that may be, everything
             let over = coder.effort == 0;
-            let mut taken: Vec<usize> = match over {
-                true => (first..left.len()).filter(|i| !left[*i].written).collect(),
-                false => searched.iter().copied().filter(|i| left[*i].formula.is_some()).collect(),
+            let mut taken: Vec<usize> = if over {
+                (first..left.len()).filter(|i| !left[*i].written).collect()
+            } else {
+                searched.iter().copied().filter(|i| left[*i].formula.is_some()).collect()
             };
             if taken.is_empty() {
                 taken.push(first);

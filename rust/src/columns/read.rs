@@ -186,9 +186,10 @@ fn read_tag<'a>(
             indices.iter().for_each(|i| named[*i as usize] = true);
             for (bytes, named) in entries.into_iter().zip(named) {
                 // an entry that no index names is skipped, whatever it is
-                let weight = match named {
-                    true => check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?,
-                    false => 0,
+                let weight = if named {
+                    check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?
+                } else {
+                    0
                 };
                 pending.blobs.push(Blob { bytes, weight, number: None });
             }
