@@ -665,9 +665,9 @@ def number(cell: Cell | None) -> float | None:
 
 def divide(a: float, b: float) -> float:
     """a / b as IEEE 754 has it, where Python raises."""
-    if b or a != a or b != b:
+    if b:
         return a / b
-    return copysign(inf, a) * copysign(1.0, b) if a else nan
+    return nan if a == 0 or a != a else copysign(inf, a) * copysign(1.0, b)
 
 
 def operate(operation: int, a: float, b: float, o: float) -> float:

@@ -8,7 +8,8 @@ from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
+from math import inf, nan
 from time import thread_time
 from typing import Any, NamedTuple
 
@@ -247,6 +248,11 @@ def updates(contents: bytes, node: int = 1, rows: tuple[int, ...] = (0, 1)) -> d
     return {ROWS: NO_ROWS, PATHS: XY, SETS: uv(1, 0) + b"\0" + gaps(rows), COLUMNS: column(contents, node)}
 
 
+def blobs(*entries: bytes, tag: int = 8) -> bytes:
+    """The head of a blob stream with a dictionary; the indices follow."""
+    return bytes([tag, 1]) + uv(len(entries), *map(len, entries)) + b"".join(entries)
+
+
 def added(plain: bytes) -> dict[int, bytes]:
     """A body that adds a row of one leaf."""
     return {ROWS: NEW_ROW, SHAPES: ONE_LEAF, LOOSE: uv(0) + plain}
@@ -264,6 +270,13 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "a listed update": updates(WORDS + planes(4, 6)),
     "a constant": updates(b"\x05\x00" + struct.pack("<d", 0.5), node=2),
     "a dictionary": updates(b"\x04\x01" + uv(1) + planes(7) + planes(0, 0)),
+    "a dictionary with a date that is none and not named": updates(
+        b"\x0d\x01" + uv(2) + planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30) + planes(0, 0)
+    ),
+    "a dictionary of texts": updates(blobs(b"text of some bytes", b"another, longer") + planes(1, 0)),
+    "a dictionary with a text that is none and not named": updates(
+        blobs(b"\xff\xff", b"text of some bytes", b"short") + planes(1, 1)
+    ),
     "a copy": updates(b"\xfe" + uv(2) + gaps([]), node=1),
     "a copy with exceptions": updates(b"\xfe" + uv(2) + gaps([1]) + b"\x00", node=1),
     "decimals": updates(DECIMALS + b"\x00" + uv(1) + planes(300, 4), node=2),
@@ -375,6 +388,12 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "planes past the end": updates(WORDS + b"\x08" + bytes(15)),
     "a scale of 0": updates(b"\x04\x02\x00" + uv(0) + planes(4, 6)),
     "an index past the dictionary": updates(b"\x04\x01" + uv(1) + planes(7) + planes(0, 1)),
+    "a dictionary with a text that is none and named": updates(
+        blobs(b"\xff\xff", b"text of some bytes") + planes(1, 0)
+    ),
+    "a dictionary with a date that is none and named": updates(
+        b"\x0d\x01" + uv(2) + planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30) + planes(0, 1)
+    ),
     "a dictionary of nothing": updates(b"\x04\x01" + uv(0) + planes() + planes(0, 0)),
     "a dictionary of 65537": updates(b"\x04\x01" + uv(65537) + b"\0" + planes(0, 0)),
     "a copy of a cell that is not there": {
@@ -481,6 +500,35 @@ def test_made_by_hand_for_a_newer_reader(name: str) -> None:
     frame, body = by_hand(UNSUPPORTED[name])
     assert read_body(BASE, body) is reference.Unsupported
     assert attempt(BASE, frame) is snapdelta.UnsupportedVersionError
+
+
+SPECIAL = [0.0, -0.0, 1.5, -3, nan, inf, -inf, 5e-324, 1.7e308, None]
+PREDICTORS = {
+    **{f"operation {op}": b"\x02\x06" + bytes([op]) + uv(1, 0 if op in (8, 9) else 2) for op in range(11)},
+    "the old word": b"\x02\x01",
+    "another column": b"\x02\x04" + uv(1),
+    "another column's change": b"\x02\x05" + uv(1),
+    "the old decimal": b"\x03\x02" + gaps([]) + planes() + b"\x01",
+    "another column as decimals": b"\x03\x02" + gaps([]) + planes() + b"\x04" + uv(1),
+    "another column's change as decimals": b"\x03\x02" + gaps([]) + planes() + b"\x05" + uv(1),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_predictions_from_numbers_that_are_none(name: str) -> None:
+    """Column x goes from each special number to each; z is predicted from x, and from y or its old value."""
+    cases = list(product(SPECIAL, repeat=3))
+    base: Snapshot = {f"S{i}": {"x": x, "y": y, "z": y} for i, (x, _, y) in enumerate(cases)}
+    n = len(cases)
+    body = {
+        ROWS: uv(n, 0, 0),
+        PATHS: uv(3) + strings("x", "y", "z") + uv(3) + sv(0, 0, 0, 0, 0, 0),
+        SETS: uv(1, 0) + b"\0" + gaps(range(n)),
+        LOOSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
+        COLUMNS: column(b"\x05" + PREDICTORS[name] + uv(1) + b"\0", node=3),
+    }
+    data = f.body_of(body)
+    assert check_alike(base, f.seal(data, DELTA, base=reference.digest(base)), data)
 
 
 def test_a_copy_may_not_nest_too_deep() -> None:

@@ -1,17 +1,23 @@
-"""Every row with field names of its own: size and time grow with the leaves, not with rows times names."""
+"""Time grows with the input, whatever its shape; so do size and memory where no two rows share a name."""
 
 from __future__ import annotations
 
+import gc
+import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from time import process_time
 from typing import Any
+
+import pytest
 
 import reference_decoder as reference
 import snapdelta
 from exact import assert_same
+from linear_shapes import SHAPES, SMALL
 from trips import Stream
 
 Snapshot = dict[str, Any]
@@ -118,24 +124,121 @@ def test_many_private_names_at_full_size() -> None:
     assert_same(snapdelta.loads(snapdelta.dumps(second)), second)
 
 
-def many_dicts(count: int, turn: int) -> Snapshot:
-    """One record with so many dicts in it, all of which change with the turn."""
-    return {"all": {f"k{n}": {"v": n + turn, "w": 1} for n in range(count)}}
+# --- every shape, everything that is done with it
+
+Work = Callable[[], Any]
+LIMITS = snapdelta.Limits(max_bytes=1 << 36)  # the sizes are the test's
 
 
-def apply_time(count: int) -> float:
-    first, second = many_dicts(count, 0), many_dicts(count, 1)
-    frame = snapdelta.diff(first, second)
-    result = snapdelta.apply(first, frame)
-    assert result == second
-    took = []
-    for _ in range(3):
-        before = getrusage(RUSAGE_SELF).ru_utime
-        for _ in range(max(1, 40_000 // count)):
-            snapdelta.apply(first, frame)
-        took.append(getrusage(RUSAGE_SELF).ru_utime - before)
-    return min(took) / max(1, 40_000 // count)
+def works(prev: Snapshot, curr: Snapshot) -> dict[str, Work]:
+    """What a writer and a reader do with a snapshot and the next one."""
+    full, delta = snapdelta.dumps(prev), snapdelta.diff(prev, curr)
+    encoder, other = snapdelta.Encoder(), snapdelta.Encoder()
+    encoder.encode(prev)
+    frames = [other.encode(prev), other.encode(curr)]
+
+    def there_and_back() -> None:
+        encoder.encode(curr)
+        encoder.encode(prev)
+
+    def follow() -> Snapshot:
+        decoder = snapdelta.Decoder(LIMITS)
+        for frame in frames:
+            decoder.apply(frame)
+        return decoder.snapshot()
+
+    return {
+        "encode": there_and_back,
+        "diff": lambda: snapdelta.diff(prev, curr),
+        "apply": lambda: snapdelta.apply(prev, delta, limits=LIMITS),
+        "dumps": lambda: snapdelta.dumps(prev),
+        "loads": lambda: snapdelta.loads(full, limits=LIMITS),
+        "Decoder": follow,
+        # memory is slower where more of it is in use: Python's own objects tell by how much
+        "pickle": lambda: pickle.loads(pickle.dumps(curr, protocol=5)),
+    }
 
 
-def test_apply_to_a_record_of_many_dicts_is_linear() -> None:
-    assert apply_time(60_000) < 4 * 2 * apply_time(15_000)
+OPERATIONS = ("encode", "diff", "apply", "dumps", "loads", "Decoder")
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Python's own garbage collections grow faster than what they look at."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def least_time(work: Work, times: int) -> float:
+    """Processor seconds of the fastest of some runs: others on the machine only make it slower."""
+
+    def once() -> float:
+        before = process_time()
+        result = work()
+        taken = process_time() - before
+        del result  # to free it is Python's work
+        return taken
+
+    return min(once() for _ in range(times))
+
+
+def growth(few: Work, many: Work, bound: float) -> float:
+    """How much longer `many` takes; measured again while that is above the bound, as machines may be busy."""
+    small = large = float("inf")
+    for times in (1, 2, 3, 3):
+        small, large = min(small, least_time(few, times + 1)), min(large, least_time(many, times))
+        if large / small <= bound:
+            break
+    return large / small
+
+
+def check_linear(few: dict[str, Work], many: dict[str, Work], operation: str, bound: float) -> None:
+    """`many` has four times as much; the bound is for memory that is as fast."""
+    ratio = growth(few[operation], many[operation], bound)
+    print(f"{operation}: {ratio:.1f}")  # shown for a test that fails, and with -rP
+    if ratio > bound:
+        slower = max(1.0, growth(few["pickle"], many["pickle"], 0) / 4)
+        assert ratio <= bound * slower, f"{operation}: {ratio:.1f} times as long ({slower:.2f} of it memory)"
+
+
+# much like others; only at full size
+LONG_ONLY = (
+    *("single_values", "empty_dicts", "many_repeated_columns", "times_that_grow", "groups_of_seventy_rows"),
+    *("wide_record_reshaped", "many_key_names", "rows_inserted_in_front", "rows_removed", "moved_rows"),
+    *("one_long_decimal", "one_big_int", "dates", "decimals_and_ids", "dicts_in_lists", "formulas"),
+)
+ORDINARY = [name for name in SHAPES if name not in LONG_ONLY]
+
+
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("name", ORDINARY)
+def test_time_grows_with_the_input(name: str) -> None:
+    few, many = (works(*SHAPES[name](n)) for n in (SMALL[name], 4 * SMALL[name]))
+    for operation in OPERATIONS:
+        check_linear(few, many, operation, bound=7)
+
+
+LONG = 0.1
+MOST = 40_000_000  # bytes of a pickle: larger inputs are not worth their memory
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("no_collections")
+@pytest.mark.parametrize("name", SHAPES)
+def test_time_grows_with_the_input_at_full_size(name: str) -> None:
+    """At most five times as long for four times as much, from where it takes a tenth of a second."""
+    prev, curr = SHAPES[name](SMALL[name])
+    most = max(1, MOST // len(pickle.dumps(prev)))
+    seconds = {operation: least_time(work, 3) for operation, work in works(prev, curr).items()}
+    sizes: dict[int, list[str]] = {}
+    for operation in OPERATIONS:
+        times = 1
+        while seconds[operation] * times < LONG and times < most:
+            times *= 2
+        sizes.setdefault(times * SMALL[name], []).append(operation)
+    for n, operations in sizes.items():
+        few, many = (works(*SHAPES[name](size)) for size in (n, 4 * n))
+        for operation in operations:
+            check_linear(few, many, operation, bound=5)

@@ -8,25 +8,39 @@ use crate::format::reader::Reader;
 use crate::format::set_kind::{BITMAP, MEMBERS, WITHOUT};
 use crate::format::writer::Writer;
 
-struct Set {
-    members: Vec<u32>,
+struct Set<'a> {
+    members: &'a [u32],
+    /// A bit for each row of the base; none if that would be more than the members.
     bits: Vec<u64>,
 }
 
-impl Set {
-    fn new(members: &[u32], universe: usize) -> Set {
-        let mut bits = vec![0u64; universe.div_ceil(64)];
-        for row in members {
-            bits[*row as usize / 64] |= 1 << (row % 64);
+impl Set<'_> {
+    fn new(members: &[u32], universe: usize) -> Set<'_> {
+        let words = universe.div_ceil(64);
+        let mut bits = Vec::new();
+        if members.len() >= words {
+            bits.resize(words, 0u64);
+            for row in members {
+                bits[*row as usize / 64] |= 1 << (row % 64);
+            }
         }
-        Set { members: members.to_vec(), bits }
+        Set { members, bits }
     }
 
     fn contains(&self, row: u32) -> bool {
+        if self.bits.is_empty() {
+            return self.members.binary_search(&row).is_ok();
+        }
         self.bits[row as usize / 64] >> (row % 64) & 1 == 1
     }
 
-    fn covers(&self, other: &Set) -> bool {
+    fn covers(&self, other: &Set<'_>) -> bool {
+        if self.members.len() < other.members.len() {
+            return false;
+        }
+        if self.bits.is_empty() || other.bits.is_empty() {
+            return other.members.iter().all(|row| self.contains(*row));
+        }
         self.bits.iter().zip(&other.bits).all(|(a, b)| b & !a == 0)
     }
 }
@@ -39,8 +53,10 @@ pub struct SetWriter {
     alike: HashMap<[u32; 4], Vec<usize>>,
 }
 
-/// So many earlier sets are tried as parents.
+/// So many earlier sets are tried as parents, or compared. (A set may be written twice.)
 const PARENTS: usize = 64;
+/// Members are looked up one by one in a parent that is so many times as long.
+const SPARSE: usize = 16;
 
 impl SetWriter {
     /// A handle to the set; its number in the frame is known after `write`.
@@ -48,7 +64,8 @@ impl SetWriter {
         let at = |i: usize| members.get(i).copied().unwrap_or(0);
         let n = members.len();
         let alike = self.alike.entry([n as u32, at(0), at(n / 2), at(n.saturating_sub(1))]).or_default();
-        if let Some(&handle) = alike.iter().find(|handle| self.sets[**handle] == members) {
+        if let Some(&handle) = alike.iter().rev().take(PARENTS).find(|handle| self.sets[**handle] == members)
+        {
             return handle;
         }
         alike.push(self.sets.len());
@@ -64,7 +81,7 @@ impl SetWriter {
         let mut order: Vec<usize> = (0..self.sets.len()).collect();
         order.sort_by_key(|handle| std::cmp::Reverse(self.sets[*handle].len()));
         let all: Vec<u32> = (0..base_rows as u32).collect();
-        let mut written: Vec<Set> = Vec::new();
+        let mut written: Vec<Set<'_>> = Vec::new();
         let mut numbers = vec![0; self.sets.len()];
         w.size(self.sets.len());
         for handle in order {
@@ -73,7 +90,7 @@ impl SetWriter {
             let parent = written[recent..].iter().rposition(|earlier| earlier.covers(&set));
             let parent = parent.map(|at| at + recent);
             w.size(parent.map_or(0, |at| at + 1));
-            let within = parent.map_or(&all, |at| &written[at].members);
+            let within = parent.map_or(&*all, |at| written[at].members);
             write_set(w, &set, within);
             written.push(set);
             numbers[handle] = written.len() as u64;
@@ -82,7 +99,7 @@ impl SetWriter {
     }
 }
 
-fn write_set(w: &mut Writer, set: &Set, parent: &[u32]) {
+fn write_set(w: &mut Writer, set: &Set<'_>, parent: &[u32]) {
     let (n, of) = (set.members.len(), parent.len());
     let listed = |count: usize| count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2());
     let inside = |wanted: bool| {
@@ -94,7 +111,9 @@ fn write_set(w: &mut Writer, set: &Set, parent: &[u32]) {
         w.counted_gaps(&inside(false));
     } else if listed(n) < of as f64 {
         w.u8(MEMBERS);
-        w.counted_gaps(&inside(true));
+        let places = || set.members.iter().filter_map(|row| Some(parent.binary_search(row).ok()? as u32));
+        let members = if n * SPARSE < of { places().collect() } else { inside(true) };
+        w.counted_gaps(&members);
     } else {
         w.u8(BITMAP);
         let mut bytes = vec![0u8; of.div_ceil(8)];
@@ -167,6 +186,55 @@ fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
 mod tests {
     use super::*;
     use crate::format::limits::DEFAULT_MAX_BYTES;
+
+    #[test]
+    fn sparse_and_dense_sets_cover_each_other_as_their_members_do() {
+        const ROWS: u32 = 2000;
+        let every = |step: u32, from: u32| (from..ROWS).step_by(step as usize).collect::<Vec<u32>>();
+        let mut lists: Vec<Vec<u32>> = vec![vec![], vec![1999]];
+        for step in [1, 2, 6, 30, 60, 64, 90, 180, 360, 1000] {
+            lists.extend([every(step, 0), every(step, step / 2)]);
+        }
+        let sets: Vec<Set<'_>> = lists.iter().map(|list| Set::new(list, ROWS as usize)).collect();
+        let (mut sparse, mut covered) = (0, 0);
+        for a in &sets {
+            sparse += usize::from(a.bits.is_empty());
+            (0..ROWS).for_each(|row| assert_eq!(a.contains(row), a.members.contains(&row)));
+            for b in &sets {
+                let plain = b.members.iter().all(|row| a.members.contains(row));
+                assert_eq!(a.covers(b), plain, "{:?} covers {:?}", a.members, b.members);
+                covered += usize::from(plain);
+            }
+        }
+        assert!(sparse > 5 && sparse < sets.len() - 5 && covered > 2 * sets.len(), "{sparse} {covered}");
+        let mut writer = SetWriter::default();
+        let handles: Vec<usize> = lists.iter().map(|list| writer.add(list)).collect();
+        let mut w = Writer::default();
+        let numbers = writer.write(&mut w, ROWS as usize);
+        let read = read(&mut Reader::new(&w.bytes), ROWS as usize, &[], &mut Budget::new(DEFAULT_MAX_BYTES));
+        let read = read.unwrap_or_default();
+        for (list, handle) in lists.iter().zip(handles) {
+            assert_eq!(read[numbers[handle] as usize - 1], *list);
+        }
+    }
+
+    #[test]
+    fn a_set_that_looks_like_many_others_may_be_written_twice() {
+        // the same size, first, middle and last row
+        let list = |i: u32| vec![0, 1 + i, 500, 999];
+        let mut writer = SetWriter::default();
+        let first = writer.add(&list(0));
+        assert_eq!(writer.add(&list(0)), first);
+        (1..=PARENTS as u32).for_each(|i| _ = writer.add(&list(i)));
+        let again = writer.add(&list(0));
+        assert_ne!(again, first);
+        let mut w = Writer::default();
+        let numbers = writer.write(&mut w, 1000);
+        let read = read(&mut Reader::new(&w.bytes), 1000, &[], &mut Budget::new(DEFAULT_MAX_BYTES));
+        let read = read.unwrap_or_default();
+        assert_eq!(read[numbers[first] as usize - 1], list(0));
+        assert_eq!(read[numbers[again] as usize - 1], list(0));
+    }
 
     #[test]
     fn sets_round_trip_inside_one_another() {

@@ -10,7 +10,7 @@ use crate::columns::words::Predictor;
 use crate::columns::write::{self as cells, Column};
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;
-use crate::format::value::write_plain;
+use crate::format::value::{Tag, tag, write_plain};
 use crate::format::writer::Writer;
 use crate::order;
 use crate::sets::SetWriter;
@@ -40,7 +40,7 @@ fn records<'a>(
     reshaped.chain(changes.added.iter().map(|added| (None, added.record)))
 }
 
-/// A column with so many inserts will have one in most added rows. Before, room for all would be rows x columns.
+/// A column with so many inserts will have one in most added rows. Room for all at once would be rows x columns.
 const COMMON: usize = 64;
 
 fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
@@ -53,9 +53,11 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
                 continue;
             }
             let column = &mut inserts[*path as usize];
-            if column.rows.len() == COMMON {
-                column.rows.reserve(changes.added.len());
-                column.cells.reserve(changes.added.len());
+            let n = column.rows.len();
+            if n >= COMMON && n == column.rows.capacity() {
+                let more = changes.added.len().saturating_sub(n).clamp(1, 15 * n);
+                column.rows.reserve(more);
+                column.cells.reserve(more);
             }
             column.rows.push(number);
             column.cells.push(changes.cells.get(record.start + position));
@@ -269,15 +271,20 @@ impl Body<'_> {
         let mut left: Vec<Waiting> = Vec::new();
         for (at, column) in listed.iter().enumerate() {
             if coder.is_costly(self, column) {
-                left.push(Waiting { at, search: coder.search(self, column), formula: None });
+                let search = coder.search(self, column);
+                left.push(Waiting { at, search, formula: None, written: false });
             } else {
                 put(&mut w, &mut coder, at, None);
             }
         }
         left.sort_by_key(|waiting| self.cells_of(&listed[waiting.at]));
         let mut known = coder.operands(self, listed);
-        while !left.is_empty() {
-            for waiting in &mut left {
+        // a round costs the columns that are searched for, not those that tell nothing
+        let mut searched: Vec<usize> = (0..left.len()).filter(|i| left[*i].search.is_some()).collect();
+        let mut first = 0;
+        while first < left.len() {
+            for &i in &searched {
+                let waiting = &mut left[i];
                 let column = &listed[waiting.at];
                 waiting.formula = coder.find(self, column, &mut waiting.search, &known, hints);
                 if let Some(formula) = waiting.formula {
@@ -285,18 +292,26 @@ impl Body<'_> {
                 }
             }
             // all that were found; if none was, the shortest goes by itself, and if all is tried that may be, everything
-            let found = left.iter().any(|waiting| waiting.formula.is_some());
             let over = coder.effort == 0;
-            let mut first = true;
+            let mut taken: Vec<usize> = if over {
+                (first..left.len()).filter(|i| !left[*i].written).collect()
+            } else {
+                searched.iter().copied().filter(|i| left[*i].formula.is_some()).collect()
+            };
+            if taken.is_empty() {
+                taken.push(first);
+            }
             known.clear();
-            left.retain(|Waiting { at, formula, .. }| {
-                let take = over || if found { formula.is_some() } else { std::mem::take(&mut first) };
-                if take {
-                    put(&mut w, &mut coder, *at, *formula);
-                    known.push(listed[*at].path);
-                }
-                !take
-            });
+            for i in taken {
+                let waiting = &mut left[i];
+                put(&mut w, &mut coder, waiting.at, waiting.formula);
+                known.push(listed[waiting.at].path);
+                waiting.written = true;
+            }
+            searched.retain(|i| !left[*i].written);
+            while left.get(first).is_some_and(|waiting| waiting.written) {
+                first += 1;
+            }
         }
         (sets, w)
     }
@@ -307,12 +322,33 @@ impl Body<'_> {
     }
 }
 
+/// The columns that are written: a column of other values tells nothing, so they are kept by the tag of their first cell.
+#[derive(Default)]
+struct Candidates {
+    first: Vec<PathId>,
+    by_tag: [Vec<PathId>; tag::CELL_TAGS as usize],
+}
+
+impl Candidates {
+    fn push(&mut self, path: PathId, tag: Tag) {
+        if self.first.len() < CANDIDATES {
+            self.first.push(path);
+        }
+        self.by_tag[usize::from(tag)].push(path);
+    }
+
+    /// The last ones written, the very last first.
+    fn latest(&self, tag: Tag) -> Vec<PathId> {
+        self.by_tag[usize::from(tag)].iter().rev().take(CANDIDATES).copied().collect()
+    }
+}
+
 /// Which columns the reader already has, while one after the other is written.
 struct Coder {
     updates_done: Vec<bool>,
     inserts_done: Vec<bool>,
-    update_candidates: Vec<PathId>,
-    insert_candidates: Vec<PathId>,
+    update_candidates: Candidates,
+    insert_candidates: Candidates,
     /// What the search for formulas may still cost in this frame.
     effort: usize,
 }
@@ -329,8 +365,8 @@ impl Coder {
         Coder {
             updates_done,
             inserts_done,
-            update_candidates: Vec::new(),
-            insert_candidates: Vec::new(),
+            update_candidates: Candidates::default(),
+            insert_candidates: Candidates::default(),
             effort: EFFORT,
         }
     }
@@ -341,12 +377,12 @@ impl Coder {
         if listed.updates {
             self.with(body, listed, Part::Updates, formula, |column| cells::write(&mut w, column));
             self.updates_done[path] = true;
-            self.update_candidates.push(listed.path);
+            self.update_candidates.push(listed.path, body.changes.updates[path].new.tags[0]);
         }
         if listed.inserts {
             self.with(body, listed, Part::Inserts, formula, |column| cells::write(&mut w, column));
             self.inserts_done[path] = true;
-            self.insert_candidates.push(listed.path);
+            self.insert_candidates.push(listed.path, body.inserts[path].cells.tags[0]);
         }
         w
     }
@@ -367,10 +403,7 @@ impl Coder {
                 let Updates { rows, old, new } = &body.changes.updates[path];
                 let view =
                     View { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
-                // a column of other values tells nothing
-                let alike = |path: &&PathId| body.changes.updates[**path as usize].new.tags[0] == new.tags[0];
-                let candidates = self.update_candidates.iter().rev().filter(alike).take(CANDIDATES);
-                let candidates: Vec<PathId> = candidates.copied().collect();
+                let candidates = self.update_candidates.latest(new.tags[0]);
                 then(&Column {
                     cells: new,
                     old: Some(old),
@@ -384,9 +417,7 @@ impl Coder {
             Part::Inserts => {
                 let Inserts { rows, cells } = &body.inserts[path];
                 let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
-                let alike = |path: &&PathId| body.inserts[**path as usize].cells.tags[0] == cells.tags[0];
-                let candidates = self.insert_candidates.iter().rev().filter(alike).take(CANDIDATES);
-                let candidates: Vec<PathId> = candidates.copied().collect();
+                let candidates = self.insert_candidates.latest(cells.tags[0]);
                 let formula = formula.filter(|predictor| !predictor.needs_old());
                 then(&Column { cells, old: None, rows, view, candidates: &candidates, formula, node: &node })
             }
@@ -441,7 +472,7 @@ impl Coder {
         let updated = listed.iter().find(|column| column.updates);
         let row = updated.and_then(|column| body.changes.updates[column.path as usize].rows.first());
         match row {
-            None => self.insert_candidates.iter().copied().take(CANDIDATES).collect(),
+            None => self.insert_candidates.first.clone(),
             Some(row) => {
                 let shape = body.table.rows[*row as usize].shape;
                 let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
@@ -456,6 +487,7 @@ struct Waiting {
     at: usize,
     search: Option<Search>,
     formula: Option<Predictor>,
+    written: bool,
 }
 
 enum Part {

@@ -3,7 +3,7 @@
 // a test says what it expected
 #![allow(clippy::expect_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Decoder, State};
 use crate::error::ErrorKind;
@@ -11,6 +11,7 @@ use crate::format::header::{Header, Kind};
 use crate::format::limits::{Budget, DEFAULT_MAX_BYTES};
 use crate::format::value::{Payload, Tag, tag, text_cell};
 use crate::frame::{self, Fault, Sealer};
+use crate::order::tests::keys_both_ways;
 use crate::table::Table;
 use crate::table::changes::{Added, ChangeSet, Record, Source};
 use crate::table::names::{PathId, ROOT};
@@ -197,6 +198,28 @@ fn any_sequence_of_snapshots_comes_back() {
             assert_eq!(reader.state.digest, reader.state.table.digest());
             assert_eq!(reader.state.table.pool.size(), writer.table.pool.size());
         }
+    }
+}
+
+#[test]
+fn sort_keys_of_a_sample_are_those_of_all_rows() {
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let mut state = State::new(seed);
+        let mut sealer = Sealer::new(3).expect("a level that zstd has");
+        let mut snapshot: Snapshot = (0..60).map(|i| (format!("S{i}"), fields(&mut random))).collect();
+        let mut different = 0;
+        for sequence in 1..12 {
+            snapshot = step(&mut random, &snapshot);
+            let changes = changes(&mut state.table, &snapshot);
+            for path in 0..state.table.names.paths.len() as PathId {
+                let [one_by_one, at_once] = keys_both_ways(&state.table, &changes, path);
+                assert_eq!(one_by_one, at_once, "seed {seed}, snapshot {sequence}, path {path}");
+                different += at_once.iter().collect::<BTreeSet<_>>().len();
+            }
+            state.encode(changes, Kind::Delta, sequence, &mut sealer).expect("a frame");
+        }
+        assert!(different > 300, "{different}");
     }
 }
 

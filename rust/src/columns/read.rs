@@ -186,8 +186,15 @@ fn read_tag<'a>(
         Form::Blob => {
             let (entries, indices) = blobs::read(r, places.len(), budget)?;
             let first = pending.blobs.len() as u64;
-            for bytes in entries {
-                let weight = check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?;
+            let mut named = vec![false; entries.len()];
+            indices.iter().for_each(|i| named[*i as usize] = true);
+            for (bytes, named) in entries.into_iter().zip(named) {
+                // an entry that no index names is skipped, whatever it is
+                let weight = if named {
+                    check_blob(tag, bytes, column.depth).map_err(|e| e.at(r.offset()))?
+                } else {
+                    0
+                };
                 pending.blobs.push(Blob { bytes, weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {

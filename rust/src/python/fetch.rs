@@ -71,7 +71,8 @@ impl<'w, 'a> Fetcher<'w, 'a> {
         if level == 2 {
             return pairs.iter().for_each(|pair| pair.value.prefetch());
         }
-        let inner = self.places.iter().filter_map(|place| pairs.get(*place));
+        // the places ascend: a narrow record after a wide one has few of them
+        let inner = self.places.iter().map_while(|place| pairs.get(*place));
         for dict in inner.filter_map(|pair| Dict::of(pair.value, self.walk.types)) {
             if level == 3 {
                 dict.prefetch_table();
