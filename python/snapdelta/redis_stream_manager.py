@@ -342,7 +342,8 @@ class RedisStreamManager:
 
     def _adopt(self, stream: str) -> bool:
         """Whether a stream that a scan found is new to the manager, and now known."""
-        if stream in self._streams or stream.startswith(self._protected):
+        # Redis allows a key without a name; xadd does not.
+        if not stream or stream in self._streams or stream.startswith(self._protected):
             return False
         self._track(stream)
         return True
