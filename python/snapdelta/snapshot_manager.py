@@ -200,6 +200,7 @@ class SnapshotReader:
         for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
         LimitExceededError, and SnapshotAccessError and its kinds.
         """
+        self._commands.check_loop()
         async with self._turn:
             return await self._newest.update() if await self._newest.catch_up() else None
 
