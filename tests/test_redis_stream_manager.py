@@ -353,13 +353,13 @@ async def test_one_manager_a_process() -> None:
         first = initialize_stream_manager(redis, {"s": StreamPolicy(maxlen=5)})
         assert get_stream_manager() is first
         assert initialize_stream_manager(redis, {"s": StreamPolicy(maxlen=5)}) is first
+        await first.start()
         for arguments in [(redis, {"s": StreamPolicy(maxlen=6)}), (other, {"s": StreamPolicy(maxlen=5)})]:
             with pytest.raises(StreamManagerError, match="before"):
                 initialize_stream_manager(*arguments)
         with pytest.raises(StreamPolicyError):
             initialize_stream_manager(redis, {"s": 5})
         assert get_stream_manager() is first
-        await first.start()
         await first.stop()
         second = initialize_stream_manager(other)
         assert get_stream_manager() is second

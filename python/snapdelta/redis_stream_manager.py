@@ -8,6 +8,7 @@ await stream_manager.stop()
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,8 @@ from snapdelta.errors import (
     StreamManagerError,
     StreamPolicyError,
 )
+
+log = logging.getLogger("snapdelta.streams")
 
 Fields = Mapping[Any, Any]
 
@@ -409,18 +412,21 @@ _manager: RedisStreamManager | None = None
 def initialize_stream_manager(redis: AsyncRedis, *arguments: Any, **options: Any) -> RedisStreamManager:
     """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
 
-    The same arguments again return the same manager. Other ones raise StreamManagerError, unless the manager
-    has been stopped: then the new one takes its place.
+    The same arguments again return the same manager, until it was stopped. Other ones raise
+    StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
+    is replaced.
     """
     global _manager
     made = RedisStreamManager(redis, *arguments, **options)
     if _manager is not None and not _manager._stopped:
         if _manager._redis is redis and _manager._arguments == made._arguments:
             return _manager
-        raise StreamManagerError(
-            "the stream manager was initialised before, with another client or other settings; "
-            "stop() it first, or use get_stream_manager()"
-        )
+        if _manager._task.running:
+            raise StreamManagerError(
+                "the stream manager was initialised before, with another client or other settings; "
+                "stop() it first, or use get_stream_manager()"
+            )
+        log.warning("the stream manager that was initialised before does not run, and is replaced")
     _manager = made
     return made
 

@@ -15,7 +15,7 @@ from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
 from snapdelta._snapshots.commands import SnapshotCommands
 from snapdelta._snapshots.keys import LAYOUT, Keys
-from snapdelta._snapshots.scripts import CLAIM, PUBLISH
+from snapdelta._snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta._snapshots.settings import SnapshotSettings
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.thaw import records_of
@@ -156,6 +156,14 @@ class NameWriter:
             task.cancel()
         # Its error was logged; asyncio would complain that nobody looked at it.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def delete(self) -> bool:
+        """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
+        self._check_rightful()
+        epoch = "" if self._epoch is None else str(self._epoch)
+        answer = await self._commands.script(DELETE, LAYOUT, epoch, self._identity)
+        self._note_superseded(answer)
+        return int(answer[1]) > 0
 
     # --- one save
 
@@ -315,9 +323,7 @@ class NameWriter:
             frames.reason = reason
             answer = await self._send(frames, symbols)
         self._in_doubt = False
-        if answer[0] == b"SUPERSEDED":
-            self._superseded = answer[1].decode()
-            self._check_rightful()
+        self._note_superseded(answer)
         return answer
 
     async def _send(self, frames: _Frames, symbols: int) -> list[bytes]:
@@ -362,6 +368,11 @@ class NameWriter:
         self._saves_since_wish += 1
 
     # --- inside
+
+    def _note_superseded(self, answer: list[bytes]) -> None:
+        if answer[0] == b"SUPERSEDED":
+            self._superseded = answer[1].decode()
+            self._check_rightful()
 
     def _check_rightful(self) -> None:
         if self._superseded is not None:
