@@ -275,7 +275,8 @@ class Server:
     def delete(self, d: Delete) -> bool | Superseded:
         head = self.data.head
         if d.epoch is not None and head is not None and head.id is not None:
-            if head.id[0] > d.epoch or (head.id[0] == d.epoch and head.writer != d.writer):
+            later = head.id[0] == d.epoch and head.writer != d.writer
+            if later or head.id[0] > d.epoch:
                 return Superseded()
         # What the clock has passed need not be known: later claims are above it.
         keep = self.rules.keep_claim_of_deleted and head is not None and head.claim >= self.now

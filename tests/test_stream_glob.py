@@ -17,7 +17,20 @@ from snapdelta.errors import StreamPolicyError
 
 _ATOMS = [
     *("a", "b", ":", "-", "*", "*", "?", "]", "^", "ü", "[ab]", "[^a]", "[a-c]", "[c-a]", "[]", "[^]"),
-    *("[b^-]x", "[\\a-c]", "[a-\\]", "[--a]", "[^--b]", "[a-]x]", "[ü]", "[^^]", "[\\]]", "\\*", "\\[", "\\\\"),
+    *(
+        "[b^-]x",
+        "[\\a-c]",
+        "[a-\\]",
+        "[--a]",
+        "[^--b]",
+        "[a-]x]",
+        "[ü]",
+        "[^^]",
+        "[\\]]",
+        "\\*",
+        "\\[",
+        "\\\\",
+    ),
 ]
 _PATTERNS = st.lists(st.sampled_from(_ATOMS), min_size=1, max_size=6).map("".join)
 _NAMES = st.text(alphabet="aabbcx:-*[]^\\\nü", min_size=1, max_size=8)

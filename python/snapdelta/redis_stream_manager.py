@@ -17,7 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from snapdelta._redis import REDIS_ERRORS, AsyncRedis, cancellations, client_problem, end_if_cancelled
+from snapdelta._redis import (
+    REDIS_ERRORS,
+    AsyncRedis,
+    cancellations,
+    client_problem,
+    end_if_cancelled,
+)
 from snapdelta._snapshots.keys import KEY_PREFIX
 from snapdelta._streams.commands import StreamCommands, access_error
 from snapdelta._streams.fields import decode_fields, encode_fields
@@ -104,7 +110,7 @@ class RedisStreamManager:
                 "strict and discover exclude each other: one refuses what the other adopts"
             )
         self._redis = redis
-        self._encoding = redis.get_encoder().encoding
+        self._encoder = redis.get_encoder()
         self._book = PolicyBook(
             settings.policies, default or settings.default or StreamPolicy(), strict=strict
         )
@@ -178,7 +184,7 @@ class RedisStreamManager:
         and StreamAccessError and its kinds for what Redis refuses.
         """
         tracked = self._streams.get(stream) or self._track(stream)
-        flat = encode_fields(stream, fields, self._encoding)
+        flat = self._encoded(tracked, fields)
         trim = await self._trim_options(tracked, maxlen)
         commands = _write_commands(tracked, trim, id, flat)
         if len(commands) > 1:
@@ -201,7 +207,7 @@ class RedisStreamManager:
         None.
         """
         tracked = self._streams.get(stream) or self._track(stream)
-        flats = [encode_fields(stream, row, self._encoding) for row in rows]
+        flats = [self._encoded(tracked, row) for row in rows]
         if not flats:
             return []
         trim = await self._trim_options(tracked, maxlen)
@@ -233,6 +239,21 @@ class RedisStreamManager:
             self._counters.write_errors += 1
             raise access_error(tracked.name, failed, ids, write=True) from failed
         return ids
+
+    def _encoded(self, tracked: TrackedStream, fields: Fields) -> list[Any]:
+        encoder = self._encoder
+        flat = encode_fields(tracked.name, fields, encoder.encoding)
+        if encoder.decode_responses and not tracked.told_undecodable:
+            for name, value in zip(flat[::2], flat[1::2], strict=True):
+                if type(value) is bytes and not _decodes(value, encoder.encoding, encoder.encoding_errors):
+                    tracked.told_undecodable = True
+                    log.warning(
+                        "stream %r, field %r: these bytes are not %s; a client with decode_responses=True, "
+                        "as this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
+                        *(tracked.name, name, encoder.encoding),
+                    )
+                    break
+        return flat
 
     async def _trim_options(self, tracked: TrackedStream, maxlen: int | None) -> tuple[Any, ...]:
         """What XADD is told about trimming: nothing, or MAXLEN, = or ~ and a length."""
@@ -396,6 +417,14 @@ def _write_commands(
     if len(flat) <= MOST_VALUES:
         return [("EVAL", WRITE_UNDER_CEILING, 1, key, ceiling, entry_id, *flat)]
     return [("XADD", key, entry_id, *flat), ("EVAL", HOLD_CEILING, 1, key, ceiling)]
+
+
+def _decodes(value: bytes, encoding: str, errors: str) -> bool:
+    try:
+        value.decode(encoding, errors)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check(**seconds: float) -> None:

@@ -210,7 +210,8 @@ return {kind, whole(now), full == '' and want or '', reason}
 
 # KEYS: full stream, delta stream, head
 # ARGV: layout; the writer's epoch or empty; its identity
-# Answers: {DELETED, keys removed} {SUPERSEDED, epoch} {TYPE, key, type} {LAYOUT, layout}, or the server's error
+# Answers: {DELETED, keys removed} {SUPERSEDED, epoch} {TYPE, key, type} {LAYOUT, layout},
+#          or the server's error
 DELETE = (
     _COMMON
     + """
@@ -231,7 +232,8 @@ else
   -- The clock would give this epoch out again.
   removed = redis.pcall('DEL', full_key, delta_key)
   if failed(removed) then return removed end
-  redis.call('HDEL', head_key, 'epoch', 'sequence', 'digest', 'writer', 'time', 'frames', 'bytes', 'fulls', 'want')
+  redis.call('HDEL', head_key, 'epoch', 'sequence', 'digest', 'writer', 'time', 'frames', 'bytes', 'fulls',
+    'want')
   redis.call('PEXPIRE', head_key, ahead + 60000)
 end
 return {'DELETED', removed}

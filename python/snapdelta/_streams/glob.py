@@ -12,7 +12,7 @@ from snapdelta._redis import key_of
 from snapdelta.errors import StreamPolicyError
 
 _SPECIAL = re.compile(r"[*?\[\\]")
-# A class is read as Redis reads it, without a way back: `a-]` is a range up to `]`, and does not end the class.
+# A class is read as Redis reads it, without a way back: `a-]` is a range up to `]`, not the end of the class.
 _TOKEN = re.compile(
     rb"\\(?P<escaped>.)|(?P<star>\*)|(?P<any>\?)"
     rb"|\[(?P<no>\^?+)(?P<set>(?:\\.|[^\]\\]-.|[^\]])*+)\]|(?P<plain>.)",

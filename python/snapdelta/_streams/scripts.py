@@ -72,8 +72,8 @@ return {id, dropped, lost}
 """
 )
 
-# Lua passes at most 8,000 values on; an entry with more names and values is added by an XADD of its own, which
-# this script follows: it drops the oldest entries above the ceiling.
+# Lua passes at most 8,000 values on; an entry with more names and values is added by an XADD of its own. This
+# script follows it: it drops the oldest entries above the ceiling.
 # KEYS[1] stream; ARGV[1] ceiling
 # -> {entries dropped, entries dropped unread}
 MOST_VALUES = 7_900
