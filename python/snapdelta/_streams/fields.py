@@ -41,13 +41,17 @@ _UNTAGGED: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "$datetime": (str, datetime.fromisoformat),
     "$date": (str, date.fromisoformat),
     "$time": (str, time.fromisoformat),
-    "$timedelta": (list, lambda value: timedelta(*value)),
+    "$timedelta": (list, lambda value: _timedelta(*value)),
     "$decimal": (str, Decimal),
     "$uuid": (str, UUID),
     "$bytes": (str, lambda value: base64.b64decode(value, validate=True)),
     "$tuple": (list, tuple),
     "$float": (str, float),
 }
+
+
+def _timedelta(days: int, seconds: int, microseconds: int) -> timedelta:
+    return timedelta(days, seconds, microseconds)
 
 
 def encode_fields(stream: str, fields: Mapping[str | bytes, Any], encoding: str = "utf-8") -> list[Any]:
