@@ -38,6 +38,12 @@ class BrokenZone(tzinfo):
     def utcoffset(self, moment: datetime | None) -> timedelta:
         raise ZeroDivisionError
 
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> None:
+        return None
+
 
 ENCODED: list[Any] = [
     True,
