@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from exact import assert_same
 from proxy import Proxy
-from servers import KINDS, AsyncClient, Server
+from servers import KINDS, AsyncClient, Server, patience
 from snapdelta.errors import (
     SnapshotBusyError,
     SnapshotClosedError,
@@ -41,8 +41,9 @@ REFUSED = (
     SnapshotTypeError,
     WriterSupersededError,
 )
-# Seconds that end a test that has failed, and that a save may take where the server is away.
-LIMIT = 30.0
+# Seconds that end a test that has failed.
+LIMIT = 120.0
+# Seconds that a save may take where the server is away; see `patience`.
 COMMAND_TIMEOUT = 1.0
 
 # For what takes seconds: one kind of server, and all of them in the long run.
@@ -247,7 +248,7 @@ class Stage:
         self.clients = 0
         self.name = name
         self._connect = connect
-        self._settings = {"command_timeout": COMMAND_TIMEOUT, **settings}
+        self._settings = {"command_timeout": patience(COMMAND_TIMEOUT), **settings}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -277,7 +278,7 @@ class Stage:
         return Writer(manager, market, self)
 
     def reader(self, client: AsyncClient | None = None) -> SnapshotReader:
-        return SnapshotReader(client or self.client(), self.name, command_timeout=COMMAND_TIMEOUT)
+        return SnapshotReader(client or self.client(), self.name, command_timeout=patience(COMMAND_TIMEOUT))
 
     async def follow(self, client: AsyncClient | None = None) -> Follower:
         """A reader that follows from now on."""

@@ -24,6 +24,7 @@ class Rules:
     """The rules of the layout; each can be broken on purpose."""
 
     store_claim: bool = True
+    keep_claim_of_deleted: bool = True
     bound_epochs: bool = True
     know_repeats: bool = True  # rule 2
     superseded: bool = True  # rule 3
@@ -174,6 +175,14 @@ class Want:
 
 
 @dataclass(frozen=True)
+class Delete:
+    """By a writer with its epoch, or by somebody who does not write the name."""
+
+    writer: str = ""
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
 class ReadHead:
     pass
 
@@ -190,7 +199,7 @@ class ReadFull:
     before: Id | None
 
 
-Command = Claim | Publish | Want | ReadHead | ReadDeltas | ReadFull
+Command = Claim | Publish | Delete | Want | ReadHead | ReadDeltas | ReadFull
 PAGE = 4
 
 
@@ -233,6 +242,8 @@ class Server:
                 return self.claim()
             case Publish():
                 return self.publish(command)
+            case Delete():
+                return self.delete(command)
             case Want():
                 if data.head is not None and data.head.id is not None:
                     data.head = replace(data.head, want=command.id)
@@ -260,6 +271,17 @@ class Server:
             data.head = replace(head or Head(claim=0), claim=epoch)
         self.data = data
         return epoch
+
+    def delete(self, d: Delete) -> bool | Superseded:
+        head = self.data.head
+        if d.epoch is not None and head is not None and head.id is not None:
+            later = head.id[0] == d.epoch and head.writer != d.writer
+            if later or head.id[0] > d.epoch:
+                return Superseded()
+        # What the clock has passed need not be known: later claims are above it.
+        keep = self.rules.keep_claim_of_deleted and head is not None and head.claim >= self.now
+        self.data = Data(head=Head(claim=head.claim) if keep and head is not None else None)
+        return True
 
     def newest_written(self, stream: Stream) -> Id:
         """The newest entry that a writer made, by its looks."""

@@ -22,7 +22,7 @@ import snapdelta
 from exact import assert_same
 from normal import N
 from proxy import Fault, Proxy
-from servers import Server
+from servers import Server, patience
 from snapdelta.errors import (
     SnapshotAccessError,
     WriterSupersededError,
@@ -175,7 +175,7 @@ class Play(RuleBasedStateMachine):
 
     async def add_follower(self) -> None:
         client = Redis(port=self.server.port)
-        reader = SnapshotReader(client, command_timeout=READER_TIMEOUT)
+        reader = SnapshotReader(client, command_timeout=patience(READER_TIMEOUT))
         self.followers.append(Following(reader, client))
         self.followers[-1].start()
         if len(self.followers) > 3:
@@ -292,7 +292,7 @@ class Play(RuleBasedStateMachine):
             with suppress(TimeoutError):
                 await until(
                     lambda: self.twin.wanted or all(follower.at == head for follower in self.followers),
-                    2 * READER_TIMEOUT,
+                    2 * patience(READER_TIMEOUT),
                 )
 
     def pick(self, which: int) -> Manager:

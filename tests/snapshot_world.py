@@ -19,6 +19,7 @@ from snapshot_model import (
     Claim,
     Command,
     Data,
+    Delete,
     Entry,
     Id,
     NoReplyError,
@@ -178,6 +179,8 @@ class World:
         if self.server.data is not before:
             if isinstance(command, Publish) and isinstance(reply, Published):
                 self.check_accepted(command)
+            if isinstance(command, Delete):
+                self.newest = ZERO
             self.history = [*self.history, (before, newest)][-HISTORY:]
             self.note(f"    -> {reply}")
         return reply
@@ -331,8 +334,13 @@ class World:
         if data.head is None or data.head.id is None:
             streams = (data.full, data.delta)
             self.newest = max(self.server.newest_written(stream) for stream in streams)
-        # If the clock was set back before, nothing says that higher ones were taken.
-        self.claimed = {epoch: n for epoch, n in self.claimed.items() if epoch <= self.server.now}
+        self.forget_claims()
+
+    def forget_claims(self) -> None:
+        """Where neither the clock nor the data says that an epoch was taken, it may be taken again."""
+        head = self.server.data.head
+        known = max(self.server.now, head.claim if head is not None else 0)
+        self.claimed = {epoch: n for epoch, n in self.claimed.items() if epoch <= known}
 
     def change(self) -> Data:
         self.server.data = self.server.data.copy()
@@ -347,6 +355,23 @@ class World:
             data, newest = self.history[back]
             self.history = self.history[:back]
             self.lose(data, newest)
+
+    def delete(self) -> None:
+        """By one of the writers between two saves, or by a stranger; the writer begins anew."""
+        idle = [writer for writer, task in self.writers.items() if task is None and not writer.superseded]
+        writer = self.random.choice([*idle, None])
+        command = Delete() if writer is None else Delete(writer.name, writer.epoch)
+        self.note(f"{command}")
+        reply = self.execute(command)
+        if isinstance(reply, Superseded):
+            assert writer is not None
+            self.check_superseded(writer)
+        if writer is not None:
+            del self.writers[writer]
+            self.add_writer()
+        if self.random.random() < 0.2:
+            # Its time ran out, and it comes late.
+            self.limbo.append(command)
 
     def evict(self, key: str) -> None:
         data = self.change()
@@ -400,6 +425,7 @@ class World:
 
     def set_clock_back(self) -> None:
         self.server.now -= self.random.choice((30, 1000, HOUR // 2, 2 * HOUR))
+        self.forget_claims()
 
     def another_writer(self) -> None:
         if len(self.writers) < 4:
@@ -437,6 +463,7 @@ class World:
 
 FAULTS: dict[str, Callable[[World], None]] = {
     "lose_all": World.lose_all,
+    "delete": World.delete,
     "lose_last_writes": World.lose_last_writes,
     "evict_head": lambda world: world.evict("head"),
     "evict_full": lambda world: world.evict("full"),

@@ -13,6 +13,7 @@ import sys
 
 from redis.asyncio import Redis
 
+from servers import patience
 from snapdelta.errors import SnapshotError
 from snapdelta.snapshot_manager import SnapshotManager
 from snapshot_market import Market
@@ -20,7 +21,7 @@ from snapshot_market import Market
 
 async def main(port: int, writer: str, saves: int, between: float) -> None:
     market = Market(writer)
-    async with Redis(port=port) as redis, SnapshotManager(redis, command_timeout=2.0) as manager:
+    async with Redis(port=port) as redis, SnapshotManager(redis, command_timeout=patience(2.0)) as manager:
         for _ in range(saves):
             state = market.next()
             try:

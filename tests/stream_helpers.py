@@ -42,7 +42,7 @@ async def ids_of(redis: AsyncClient, stream: str, count: int | None = None) -> l
     return [row[0] for row in await redis.xrange(stream, count=count) or []]
 
 
-async def until(condition: Callable[[], Awaitable[bool] | bool], limit: float = 30.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool] | bool], limit: float = 120.0) -> None:
     """Wait until the condition holds; the limit only ends a test that has failed anyhow."""
     async with asyncio.timeout(limit):
         while True:

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy import Kind, Proxy
-from servers import Server
+from servers import Server, patience
 from stream_helpers import until
 
 LOST = (RedisConnectionError, RedisTimeoutError)
@@ -84,7 +84,7 @@ async def test_a_command_arrives_when_its_client_has_long_gone(
     proxy: Proxy, server: Server, deliver: bool
 ) -> None:
     fault = proxy.plan("hold", 1, "SET")
-    async with client(proxy, socket_timeout=0.1) as redis:
+    async with client(proxy, socket_timeout=patience(0.1)) as redis:
         with pytest.raises(RedisTimeoutError):
             await redis.set("key", "late")
     assert server.execute("SET", "key", "early")
@@ -109,7 +109,7 @@ async def test_a_command_held_back_is_answered_if_its_client_waits(proxy: Proxy)
 
 async def test_swallowed_replies_time_out(proxy: Proxy, server: Server) -> None:
     proxy.plan("swallow", 1, "INCRBY")
-    async with client(proxy, socket_timeout=0.1) as redis:
+    async with client(proxy, socket_timeout=patience(0.1)) as redis:
         with pytest.raises(RedisTimeoutError):
             await redis.incr("n")
         assert server.execute("GET", "n") == "1"

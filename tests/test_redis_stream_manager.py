@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from servers import AsyncClient, Deployment, Server
 from snapdelta import decode_fields
 from snapdelta.errors import (
     ProtectedStreamError,
+    StreamAccessError,
     StreamError,
     StreamManagerError,
     StreamPolicyError,
@@ -353,17 +354,44 @@ async def test_one_manager_a_process() -> None:
         first = initialize_stream_manager(redis, {"s": StreamPolicy(maxlen=5)})
         assert get_stream_manager() is first
         assert initialize_stream_manager(redis, {"s": StreamPolicy(maxlen=5)}) is first
+        await first.start()
         for arguments in [(redis, {"s": StreamPolicy(maxlen=6)}), (other, {"s": StreamPolicy(maxlen=5)})]:
             with pytest.raises(StreamManagerError, match="before"):
                 initialize_stream_manager(*arguments)
         with pytest.raises(StreamPolicyError):
             initialize_stream_manager(redis, {"s": 5})
         assert get_stream_manager() is first
-        await first.start()
         await first.stop()
         second = initialize_stream_manager(other)
         assert get_stream_manager() is second
         assert second is not first
+
+
+@pytest.mark.usefixtures("no_manager")
+async def test_a_start_up_that_failed_leaves_the_module_usable(server: Server) -> None:
+    gone = server.client()
+    initialize_stream_manager(gone, {"s": StreamPolicy(maxlen=5)})
+    await gone.aclose()
+    async with server.client() as redis:
+        second = initialize_stream_manager(redis, {"s": StreamPolicy(maxlen=6)})
+        assert get_stream_manager() is second
+        await second.start()
+        await second.xadd("s", {"n": 1})
+        await second.stop()
+
+
+@pytest.mark.usefixtures("no_manager")
+def test_a_manager_whose_loop_has_ended_is_replaced(deployments: Callable[[str], Deployment]) -> None:
+    server = deployments("valkey-9.1")
+
+    async def life() -> RedisStreamManager:
+        async with server.client() as redis:
+            made = initialize_stream_manager(redis)
+            await made.start()
+            await made.xadd("s", {"n": 1})
+            return made
+
+    assert len({id(made) for made in [asyncio.run(life()) for _ in range(3)]}) == 3
 
 
 def test_the_names_are_lazy() -> None:
@@ -375,6 +403,77 @@ def test_the_names_are_lazy() -> None:
     )
     subprocess.run([sys.executable, "-c", program], check=True)
     assert snapdelta.StreamPolicy is StreamPolicy
+
+
+# --- wide entries, and clients that decode
+
+
+@pytest.mark.parametrize("fields", [3_000, 3_950, 3_951, 11_905])
+async def test_wide_entries_wait_for_their_readers(redis: AsyncClient, fields: int) -> None:
+    """A script can pass 8,000 values on, and a snapshot with a field a symbol has more."""
+    streams = RedisStreamManager(redis, {"s": StreamPolicy(maxlen=2, keep_unread=True, hard_maxlen=3)})
+    entry = {f"s{number}": number for number in range(fields)}
+    await redis.xgroup_create("s", "g", id="0", mkstream=True)
+    ids = [await streams.xadd("s", entry)]
+    ids += await streams.xadd_many("s", [entry, {"narrow": 1}, entry])
+    assert await ids_of(redis, "s") == ids[1:]
+    ((_, found), *_) = await redis.xrange("s", min=ids[1]) or []
+    assert len(found or {}) == fields
+    counters = streams.stats().counters
+    assert (counters.entries_written, counters.entries_trimmed, counters.unread_dropped) == (4, 1, 1)
+    await read(redis, "s", "g", 3)
+    await streams.xadd("s", entry)
+    assert await redis.xlen("s") == 3
+    assert streams.stats().counters.unread_dropped == 1
+    assert (await streams.trim("s")).length == 2
+
+
+async def test_a_wide_entry_that_is_refused_drops_nothing(redis: AsyncClient) -> None:
+    streams = RedisStreamManager(redis, {"s": StreamPolicy(maxlen=2, keep_unread=True, hard_maxlen=2)})
+    entry = {f"s{number}": number for number in range(5_000)}
+    ids = [await streams.xadd("s", entry) for _ in range(2)]
+    with pytest.raises(StreamAccessError, match="equal or smaller") as raised:
+        await streams.xadd("s", entry, id="1-1")
+    assert raised.value.ids == [None]
+    assert await ids_of(redis, "s") == ids
+    assert streams.stats().counters.write_errors == 1
+
+
+async def test_text_goes_through_a_client_of_another_encoding(
+    deployments: Callable[[str], Deployment],
+) -> None:
+    server = deployments("valkey-9.1")
+    server.reset()
+    fields = {"name": "значение", "plain": "grün", "nested": ["значение"]}
+    async with server.client(encoding="latin-1", decode_responses=True) as redis:
+        streams = RedisStreamManager(redis)
+        await streams.xadd("s", fields)
+        await streams.xadd_many("s", [fields])
+        read = await redis.xrange("s") or []
+        assert [decode_fields(found or {}) for _, found in read] == [fields, fields]
+        with pytest.raises(UnsupportedTypeError, match=r"'s'.*latin-1.*'имя'"):
+            await streams.xadd("s", {"имя": 1})
+
+
+async def test_a_client_that_decodes_is_told_what_it_cannot_read(
+    deployments: Callable[[str], Deployment], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = deployments("valkey-9.1")
+    server.reset()
+    frame = snapdelta.dumps({"A": {"x": 1}})
+    async with server.client(decode_responses=True) as redis, server.client() as exact:
+        for _ in range(2):
+            await RedisStreamManager(exact).xadd("s", {"frame": frame})
+        assert caplog.records == []
+        streams = RedisStreamManager(redis)
+        await streams.xadd("s", {"text": b"text", "name": "значение"})
+        assert caplog.records == []
+        for _ in range(2):
+            await streams.xadd("s", {"text": b"text", "frame": frame})
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert "stream 's', field 'frame'" in record.getMessage()
+        assert "NEVER_DECODE" in record.getMessage()
 
 
 # --- what it says

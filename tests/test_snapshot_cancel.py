@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy import Proxy
-from servers import Server
+from servers import Server, patience
 from snapdelta.errors import SnapshotBusyError, SnapshotClosedError, SnapshotError
 from snapdelta.snapshot_manager import SnapshotManager
 from snapshot_helpers import CancelAt, Stage, check_symbols, client_of, keys_of, on_one_server, staged
@@ -279,7 +279,7 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
     """Closing ends in bounded time, with or without an answer."""
     async with Proxy(server.port) as proxy, Stage(server.client) as stage:
         client = stage.own(client_of(proxy))
-        writer = await stage.writer("A", client, command_timeout=0.5)
+        writer = await stage.writer("A", client, command_timeout=patience(0.5))
         await stage.follow()
         await writer.saves(2)
         held = proxy.plan("hold", 1, "EVAL")

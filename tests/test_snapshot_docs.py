@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from documents import ROOT, blocks, run
 from servers import Server
 from snapdelta import errors
-from snapdelta._snapshots.scripts import CLAIM, PUBLISH, WANT
+from snapdelta._snapshots.scripts import CLAIM, DELETE, PUBLISH, WANT
 from snapdelta.snapshot_manager import SaveResult, SnapshotSettings, Update
 
 _DOCUMENT = "docs/snapshots.md"
@@ -58,7 +58,7 @@ async def test_the_rights_are_enough(server: Server) -> None:
 
 def test_the_rights_are_those_of_the_scripts() -> None:
     (granted,) = re.findall(r"^ACL SETUSER scanner (.*)$", _TEXT, re.M)
-    used = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM + PUBLISH)}
+    used = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM + PUBLISH + DELETE)}
     assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "eval"}
     asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", WANT)}
     assert asked == {"hexists", "hset"}

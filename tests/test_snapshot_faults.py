@@ -12,7 +12,7 @@ import pytest
 import redis as sync_redis
 
 from proxy import Proxy
-from servers import KINDS, Server, wait_until
+from servers import KINDS, Server, patience, wait_until
 from snapdelta.errors import (
     SnapshotMemoryError,
     SnapshotReadOnlyError,
@@ -115,7 +115,9 @@ async def test_nobody_is_on_the_server_while_it_is_down(fresh_server: Callable[.
 
 async def test_a_server_that_stops_answering(server: Server) -> None:
     """Stopped, not ended: connections stay open, and the save may still be carried out when it goes on."""
-    async with staged(lambda: client_of(server, retries=False), followers=2, command_timeout=0.5) as (
+    async with staged(
+        lambda: client_of(server, retries=False), followers=2, command_timeout=patience(0.5)
+    ) as (
         stage,
         writer,
     ):

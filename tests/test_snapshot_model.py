@@ -15,6 +15,7 @@ ALL = list(FAULTS)
 # Which faults show that a rule is needed.
 NEEDED_FOR = {
     "store_claim": ["kill_writer"],
+    "keep_claim_of_deleted": ["delete"],
     "bound_epochs": ALL,
     "know_repeats": ["retried"],
     "superseded": ["another_writer"],

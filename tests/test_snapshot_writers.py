@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from proxy import Kind, Proxy
-from servers import Server
+from servers import Server, patience
 from snapdelta.errors import SnapshotError, SnapshotUnavailableError, WriterSupersededError
 from snapshot_helpers import LIMIT, Stage, Writer, client_of, keys_of, on_one_server, staged
 from snapshot_market import Market
@@ -162,7 +162,7 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
 async def test_replies_are_swallowed(server: Server, nth: int) -> None:
-    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.2) as stage:
+    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=patience(0.2)) as stage:
         follower = await stage.follow()
         fault = proxy.plan("swallow", nth, "EVAL")
         client = stage.own(client_of(proxy))
@@ -175,7 +175,7 @@ async def test_replies_are_swallowed(server: Server, nth: int) -> None:
 
 
 async def test_connections_are_refused_for_a_time(server: Server) -> None:
-    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
+    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=patience(0.3)) as stage:
         client, reading = stage.own(client_of(proxy)), stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         follower = await stage.follow(reading)
@@ -198,7 +198,7 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
     async with staged(server.client) as (stage, writer):
         for nth in range(1, 13):
             async with Proxy(server.port) as proxy:
-                client = stage.own(client_of(proxy, retries=False, socket_timeout=0.3))
+                client = stage.own(client_of(proxy, retries=False, socket_timeout=patience(0.3)))
                 fault = proxy.plan(kind, nth)
                 reader = stage.reader(client)
                 follower = await stage.follow(client)
@@ -223,7 +223,7 @@ async def test_a_readers_connection_is_cut_at_every_command(server: Server, kind
 async def test_a_save_arrives_after_its_writer_has_given_up(
     server: Server, nth: int, before_the_next: bool
 ) -> None:
-    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
+    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=patience(0.3)) as stage:
         follower = await stage.follow()
         client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
@@ -315,7 +315,7 @@ async def test_the_head_names_another_writer(server: Server) -> None:
 
 async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None:
     """A restart held back, and delivered when a later save is there: it is not one more restart."""
-    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=0.3) as stage:
+    async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=patience(0.3)) as stage:
         client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
         follower = await stage.follow()

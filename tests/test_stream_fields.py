@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servers import Deployment, Server
-from snapdelta._streams.fields import decode_fields, encode_fields
+from snapdelta._streams.fields import _UNTAGGED, decode_fields, encode_fields
 from snapdelta.errors import CorruptDeltaError, StreamError, UnsupportedTypeError
 from snapdelta.redis_stream_manager import RedisStreamManager
 
@@ -32,6 +32,17 @@ class Level(enum.IntEnum):
 class Shout(str):
     def __str__(self) -> str:
         return self.upper()
+
+
+class BrokenZone(tzinfo):
+    def utcoffset(self, moment: datetime | None) -> timedelta:
+        raise ZeroDivisionError
+
+    def dst(self, moment: datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> None:
+        return None
 
 
 ENCODED: list[Any] = [
@@ -114,6 +125,9 @@ _CYCLE.append(_CYCLE)
         ({5: "x"}, "name must be"),
         ({"\ud800": "x"}, "name must be"),
         ({"a": 1j}, "complex"),
+        ({"a": 10**5000}, "field a: .*4300 digits"),
+        ({"a": {"b": [10**5000]}}, r"field a\.b\[0\]: .*4300 digits"),
+        ({"a": datetime(2026, 3, 8, tzinfo=BrokenZone())}, "field a: a datetime that cannot be written"),
     ],
 )
 def test_what_cannot_be_carried_is_named(fields: Any, said: str) -> None:
@@ -127,7 +141,35 @@ def test_an_entry_without_fields_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["json:", "json:{", b'json:{"$decimal":"x"}', 'json:{"$datetime":5}', b"json:\xff"]
+    "value",
+    [
+        *(
+            "json:",
+            "json:{",
+            b"json:\xff",
+            'json:{"$decimal":"x"}',
+            "json:" + "1" * 5000,
+            "json:" + "[" * 100_000,
+        ),
+        *(
+            f'json:{{"{tag}":{wrong}}}'
+            for tag in _UNTAGGED
+            for wrong in (
+                "5",
+                "1.5",
+                "null",
+                "true",
+                "[1]",
+                '["x"]',
+                '{"a":1}',
+                '"?"',
+                "[[1]]",
+                "[1,2,3,4]",
+                "[1e400]",
+            )
+            if not (tag == "$tuple" and wrong.startswith("["))
+        ),
+    ],
 )
 def test_a_broken_value_is_an_error_that_names_the_field(value: Any) -> None:
     with pytest.raises(CorruptDeltaError, match="'price'"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from servers import AsyncClient, Cluster, Deployment, Server
+from servers import AsyncClient, Cluster, Deployment, Server, patience
 from snapdelta.errors import (
     StreamAccessError,
     StreamMemoryError,
@@ -295,7 +295,9 @@ async def test_a_server_that_hangs_is_left_after_the_time_limit(fresh_server: Ca
     server = fresh_server()
     async with server.client() as redis:
         looks = Looks()
-        async with manager(redis, {"s": quick(maxlen=5)}, on_trim=looks, command_timeout=0.3) as streams:
+        async with manager(
+            redis, {"s": quick(maxlen=5)}, on_trim=looks, command_timeout=patience(0.3)
+        ) as streams:
             await looks.more("s")
             server.pause()
             try:
@@ -446,7 +448,10 @@ async def test_a_failing_callback(server: Server, caplog: pytest.LogCaptureFixtu
     async with server.client() as redis:
         await fill(redis, "s", 500)
         async with manager(
-            redis, {"s": quick(maxlen=5, approximate=False)}, on_trim=callbacks[kind], command_timeout=0.5
+            redis,
+            {"s": quick(maxlen=5, approximate=False)},
+            on_trim=callbacks[kind],
+            command_timeout=patience(0.5),
         ) as streams:
             await until(lambda: streams.stats().counters.callback_errors >= 4)
             health = streams.health()
@@ -531,7 +536,7 @@ async def test_one_master_of_a_cluster_gone(
         async with cluster.client() as redis:
             looks = Looks()
             policies = {name: quick(maxlen=10, approximate=False) for name in names.values()}
-            async with manager(redis, policies, on_trim=looks, command_timeout=0.5) as streams:
+            async with manager(redis, policies, on_trim=looks, command_timeout=patience(0.5)) as streams:
                 await looks.more(names[gone.port])
                 gone.kill()
                 await until(lambda: not streams.health().ok)

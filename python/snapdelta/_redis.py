@@ -7,11 +7,15 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeAlias
 
 try:
+    from redis import Redis as SyncRedis
+    from redis import RedisCluster as SyncRedisCluster
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+    from redis.asyncio.client import Pipeline
     from redis.client import NEVER_DECODE
     from redis.exceptions import (
         AuthenticationError,
@@ -37,7 +41,8 @@ from snapdelta.errors import SnapdeltaError
 AsyncRedis: TypeAlias = Redis | RedisCluster
 
 # Everything that redis-py raises for a server or a connection; RedisClusterException is no RedisError.
-REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
+# asyncio raises RuntimeError for a connection of another event loop.
+REDIS_ERRORS = (RedisError, RedisClusterException, OSError, RuntimeError)
 _UNAVAILABLE = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -52,13 +57,33 @@ _UNAVAILABLE = (
 )
 # A pool without a free connection, as redis-py says it where it does not raise MaxConnectionsError.
 _EXHAUSTED = ("Too many connections", "No connection available.")
+# What asyncio and uvloop say of a connection, lock or future that was made in another event loop.
+_OTHER_LOOP = ("loop is closed", "different loop", "different event loop", "handler is closed")
 # What a server says for a while: in an election, while a script runs, when its role changes under a reader.
 _PASSING = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "UNBLOCKED", "BUSY ")
 
 
-def is_async_client(client: object) -> bool:
-    """Whether it is a client of redis.asyncio, and not the synchronous one that looks so much like it."""
-    return isinstance(client, (Redis, RedisCluster))
+def client_problem(name: str, client: object) -> str | None:
+    """What is wrong with the argument `name`, in a sentence; None for a client of redis.asyncio."""
+    if isinstance(client, (Redis, RedisCluster)) and not isinstance(client, Pipeline):
+        return None
+    kind = type(client)
+    wanted = f"{name} must be a redis.asyncio.Redis or RedisCluster, not "
+    if isinstance(client, (str, bytes)):
+        # Not the URL itself: it may hold a password.
+        return wanted + f"a {kind.__name__}; make one of a URL with redis.asyncio.Redis.from_url(url)"
+    said = wanted + ("None" if client is None else f"{kind.__module__}.{kind.__qualname__}")
+    wrapped = None
+    # A wrapper that is not connected may raise anything.
+    with suppress(Exception):
+        wrapped = client.client  # type: ignore[attr-defined]
+    if isinstance(wrapped, (Redis, RedisCluster)):
+        return said + f"; pass the client that it wraps: {kind.__name__}.client"
+    if isinstance(client, (SyncRedis, SyncRedisCluster)):
+        return said + ", the synchronous client; the asynchronous one is in redis.asyncio"
+    if client is None or "client" in dir(client):
+        return said + "; connect first, then pass the connected client"
+    return said
 
 
 def socket_timeout(client: AsyncRedis) -> float | None:
@@ -73,6 +98,8 @@ POOL_ADVICE = (
     "raise the client's max_connections: every call that runs at once (a save, a read, a stream call) needs "
     "one connection; followers have their own"
 )
+# A client may go from loop to loop, but not its connections.
+OTHER_LOOP_ADVICE = "make a client in this loop, or close it (aclose) before its loop ends"
 
 
 class Failure(Enum):
@@ -84,6 +111,7 @@ class Failure(Enum):
     OUT_OF_MEMORY = "the server has reached maxmemory and refuses writes"
     READ_ONLY = "the server is a read-only replica"
     NOT_ALLOWED = "the user lacks a right"
+    OTHER_LOOP = "the client's connections belong to another event loop"
     REFUSED = "refused"
 
 
@@ -98,6 +126,8 @@ def failure_of(error: BaseException) -> Failure:
         return Failure.REFUSED
     if isinstance(error, _UNAVAILABLE) or text.startswith(_PASSING):
         return Failure.UNAVAILABLE
+    if isinstance(error, RuntimeError) and any(said in text for said in _OTHER_LOOP):
+        return Failure.OTHER_LOOP
     # Not at the start of the text of an error inside a script.
     if "WRONGTYPE" in text:
         return Failure.WRONG_TYPE

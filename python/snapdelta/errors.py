@@ -130,7 +130,7 @@ class SnapshotSettingError(SnapshotError, ValueError):
 
 
 class SnapshotClosedError(SnapshotError, RuntimeError):
-    """The manager was closed, or belongs to another process (a fork)."""
+    """The manager was closed; or it or the reader belongs to another event loop, or process (a fork)."""
 
 
 class SnapshotBusyError(SnapshotError, RuntimeError):

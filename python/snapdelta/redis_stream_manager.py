@@ -8,20 +8,28 @@ await stream_manager.stop()
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from snapdelta._redis import REDIS_ERRORS, AsyncRedis, cancellations, end_if_cancelled
+from snapdelta._redis import (
+    REDIS_ERRORS,
+    AsyncRedis,
+    cancellations,
+    client_problem,
+    end_if_cancelled,
+)
 from snapdelta._snapshots.keys import KEY_PREFIX
 from snapdelta._streams.commands import StreamCommands, access_error
 from snapdelta._streams.fields import decode_fields, encode_fields
 from snapdelta._streams.policy import PolicyBook, StreamPolicy
 from snapdelta._streams.report import GroupInfo, StreamInfo, describe
-from snapdelta._streams.scripts import WRITE_UNDER_CEILING
+from snapdelta._streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
 from snapdelta._streams.settings import StreamSettings, load_settings
 from snapdelta._streams.stats import Counters, Health, ManagerStats
 from snapdelta._streams.task import OnTrim, TrimTask
@@ -33,6 +41,8 @@ from snapdelta.errors import (
     StreamManagerError,
     StreamPolicyError,
 )
+
+log = logging.getLogger("snapdelta.streams")
 
 Fields = Mapping[Any, Any]
 
@@ -79,6 +89,8 @@ class RedisStreamManager:
         time_budget: float = 0.5,
         on_trim: OnTrim | None = None,
     ) -> None:
+        if (problem := client_problem("redis", redis)) is not None:
+            raise StreamPolicyError(problem)
         if policies is not None and not isinstance(policies, (str, Path, Mapping)):
             raise StreamPolicyError(
                 f"policies must be a mapping of names to StreamPolicy or a path, not {policies!r}"
@@ -98,6 +110,7 @@ class RedisStreamManager:
                 "strict and discover exclude each other: one refuses what the other adopts"
             )
         self._redis = redis
+        self._encoder = redis.get_encoder()
         self._book = PolicyBook(
             settings.policies, default or settings.default or StreamPolicy(), strict=strict
         )
@@ -171,15 +184,18 @@ class RedisStreamManager:
         and StreamAccessError and its kinds for what Redis refuses.
         """
         tracked = self._streams.get(stream) or self._track(stream)
-        flat = encode_fields(stream, fields)
+        flat = self._encoded(tracked, fields)
         trim = await self._trim_options(tracked, maxlen)
+        commands = _write_commands(tracked, trim, id, flat)
+        if len(commands) > 1:
+            return (await self._write_all(tracked, [flat], [commands]))[0]
         before = cancellations()
         try:
-            answer = await self._redis.execute_command(*_write_command(tracked, trim, id, flat))
+            answer = await self._redis.execute_command(*commands[0])
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
             raise access_error(stream, error, write=True) from error
-        entry_id = self._written(tracked, answer, flat)
+        entry_id = self._written(tracked, [answer], flat)
         end_if_cancelled(before)
         return entry_id
 
@@ -191,29 +207,53 @@ class RedisStreamManager:
         None.
         """
         tracked = self._streams.get(stream) or self._track(stream)
-        flats = [encode_fields(stream, row) for row in rows]
+        flats = [self._encoded(tracked, row) for row in rows]
         if not flats:
             return []
         trim = await self._trim_options(tracked, maxlen)
+        return await self._write_all(
+            tracked, flats, [_write_commands(tracked, trim, b"*", flat) for flat in flats]
+        )
+
+    async def _write_all(
+        self, tracked: TrackedStream, flats: list[list[Any]], rows: list[list[tuple[Any, ...]]]
+    ) -> list[Any]:
+        """Send the commands of all rows in one pipeline; the rows' ids."""
         pipeline = self._redis.pipeline(transaction=False)
-        for flat in flats:
-            pipeline.execute_command(*_write_command(tracked, trim, b"*", flat))
+        for command in chain.from_iterable(rows):
+            pipeline.execute_command(*command)
         before = cancellations()
         try:
             answers = await pipeline.execute(raise_on_error=False)
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
-            raise access_error(stream, error, [None] * len(flats), write=True) from error
+            raise access_error(tracked.name, error, [None] * len(flats), write=True) from error
         failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        coming = iter(answers)
         ids = [
-            None if isinstance(answer, Exception) else self._written(tracked, answer, flat)
-            for answer, flat in zip(answers, flats, strict=True)
+            self._written(tracked, list(islice(coming, len(commands))), flat)
+            for commands, flat in zip(rows, flats, strict=True)
         ]
         end_if_cancelled(before)
         if failed is not None:
             self._counters.write_errors += 1
-            raise access_error(stream, failed, ids, write=True) from failed
+            raise access_error(tracked.name, failed, ids, write=True) from failed
         return ids
+
+    def _encoded(self, tracked: TrackedStream, fields: Fields) -> list[Any]:
+        encoder = self._encoder
+        flat = encode_fields(tracked.name, fields, encoder.encoding)
+        if encoder.decode_responses and not tracked.told_undecodable:
+            for name, value in zip(flat[::2], flat[1::2], strict=True):
+                if type(value) is bytes and not _decodes(value, encoder.encoding, encoder.encoding_errors):
+                    tracked.told_undecodable = True
+                    log.warning(
+                        "stream %r, field %r: these bytes are not %s; a client with decode_responses=True, "
+                        "as this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
+                        *(tracked.name, name, encoder.encoding),
+                    )
+                    break
+        return flat
 
     async def _trim_options(self, tracked: TrackedStream, maxlen: int | None) -> tuple[Any, ...]:
         """What XADD is told about trimming: nothing, or MAXLEN, = or ~ and a length."""
@@ -249,7 +289,11 @@ class RedisStreamManager:
         self._look_soon(tracked)
         return length - STEP
 
-    def _written(self, tracked: TrackedStream, answer: Any, flat: list[Any]) -> Any:
+    def _written(self, tracked: TrackedStream, answers: list[Any], flat: list[Any]) -> Any:
+        """Count what the answers to one row's commands say; its id, or None if it was not written."""
+        answer = answers[0]
+        if isinstance(answer, Exception):
+            return None
         self._counters.entries_written += 1
         if tracked.policy.max_bytes is not None:
             tracked.bytes_since_look += sum(
@@ -259,7 +303,13 @@ class RedisStreamManager:
                 tracked.bytes_since_look = 0
                 self._look_soon(tracked)
         if tracked.policy.keep_unread:
-            answer, dropped, unread = answer
+            # The one of an entry of its own is the id alone.
+            if len(answers) == 1:
+                answer, dropped, unread = answer
+            elif isinstance(answers[1], Exception):
+                dropped = unread = 0
+            else:
+                dropped, unread = answers[1]
             self._counters.entries_trimmed += dropped
             self._counters.unread_dropped += unread
             if dropped:
@@ -342,7 +392,8 @@ class RedisStreamManager:
 
     def _adopt(self, stream: str) -> bool:
         """Whether a stream that a scan found is new to the manager, and now known."""
-        if stream in self._streams or stream.startswith(self._protected):
+        # Redis allows a key without a name; xadd does not.
+        if not stream or stream in self._streams or stream.startswith(self._protected):
             return False
         self._track(stream)
         return True
@@ -356,12 +407,24 @@ class RedisStreamManager:
         return True
 
 
-def _write_command(
+def _write_commands(
     tracked: TrackedStream, trim: tuple[Any, ...], entry_id: str | bytes, flat: list[Any]
-) -> tuple[Any, ...]:
-    if tracked.policy.keep_unread:
-        return ("EVAL", WRITE_UNDER_CEILING, 1, tracked.key, tracked.policy.ceiling, entry_id, *flat)
-    return ("XADD", tracked.key, *trim, entry_id, *flat)
+) -> list[tuple[Any, ...]]:
+    """What writes one entry within its policy."""
+    key, ceiling = tracked.key, tracked.policy.ceiling
+    if ceiling is None:
+        return [("XADD", key, *trim, entry_id, *flat)]
+    if len(flat) <= MOST_VALUES:
+        return [("EVAL", WRITE_UNDER_CEILING, 1, key, ceiling, entry_id, *flat)]
+    return [("XADD", key, entry_id, *flat), ("EVAL", HOLD_CEILING, 1, key, ceiling)]
+
+
+def _decodes(value: bytes, encoding: str, errors: str) -> bool:
+    try:
+        value.decode(encoding, errors)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check(**seconds: float) -> None:
@@ -378,18 +441,21 @@ _manager: RedisStreamManager | None = None
 def initialize_stream_manager(redis: AsyncRedis, *arguments: Any, **options: Any) -> RedisStreamManager:
     """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
 
-    The same arguments again return the same manager. Other ones raise StreamManagerError, unless the manager
-    has been stopped: then the new one takes its place.
+    The same arguments again return the same manager, until it was stopped. Other ones raise
+    StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
+    is replaced.
     """
     global _manager
     made = RedisStreamManager(redis, *arguments, **options)
     if _manager is not None and not _manager._stopped:
         if _manager._redis is redis and _manager._arguments == made._arguments:
             return _manager
-        raise StreamManagerError(
-            "the stream manager was initialised before, with another client or other settings; "
-            "stop() it first, or use get_stream_manager()"
-        )
+        if _manager._task.running:
+            raise StreamManagerError(
+                "the stream manager was initialised before, with another client or other settings; "
+                "stop() it first, or use get_stream_manager()"
+            )
+        log.warning("the stream manager that was initialised before does not run, and is replaced")
     _manager = made
     return made
 

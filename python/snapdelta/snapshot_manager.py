@@ -92,7 +92,7 @@ class SnapshotManager:
         keys = Keys.of(self.settings.key_prefix, name)
         writer = self._writers.get(keys.name)
         if writer is None:
-            writer = self._writers[keys.name] = NameWriter(self._redis, keys, self.settings, self._coder)
+            writer = self._writers[keys.name] = self._writer(keys)
         task = writer.save(snapshot, force_full=force_full)
         before = cancellations()
         try:
@@ -111,16 +111,34 @@ class SnapshotManager:
         return writer.counters.copy() if writer is not None else SaveCounters()
 
     def forget(self, name: str) -> None:
-        """Let go of what is remembered of a name that will not be saved again; its keys stay.
+        """Let go of what is remembered of a name that will not be saved again; its keys stay (see `delete`).
 
         Raises SnapshotBusyError while a save of it runs. A later save begins anew, as by another writer.
         """
-        writer = self._writers.get(name)
-        if writer is not None and writer.tasks:
-            raise SnapshotBusyError(
-                f"snapshots {name!r}: a save is running; await it before forgetting the name"
-            )
+        self._check_idle(name)
         self._writers.pop(name, None)
+
+    async def delete(self, name: str) -> bool:
+        """Remove the three keys of a name at once, and forget it; whether there was anything to remove.
+
+        Readers then find nothing (`latest()` is None), and followers wait for the next save, which resyncs
+        them. A name that this manager does not write is removed whoever writes it.
+
+        Raises SnapshotBusyError while a save of the name runs here, WriterSupersededError when a later writer
+        has taken it over, and what `save_snapshot` does for what Redis refused. A call that failed or was
+        cancelled may have been carried out.
+        """
+        self._check_open()
+        keys = Keys.of(self.settings.key_prefix, name)
+        self._check_idle(keys.name)
+        # A save that comes meanwhile begins anew, under a later epoch.
+        writer = self._writers.pop(keys.name, None)
+        try:
+            return await (writer or self._writer(keys)).delete()
+        except BaseException:
+            if writer is not None:
+                self._writers.setdefault(keys.name, writer)
+            raise
 
     async def close(self, time_limit: float = 5.0) -> None:
         """Let the saves that have begun come to their end, for at most `time_limit` seconds, then end them.
@@ -145,6 +163,16 @@ class SnapshotManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _writer(self, keys: Keys) -> NameWriter:
+        return NameWriter(self._redis, keys, self.settings, self._coder)
+
+    def _check_idle(self, name: str) -> None:
+        writer = self._writers.get(name)
+        if writer is not None and writer.tasks:
+            raise SnapshotBusyError(
+                f"snapshots {name!r}: a save is running; await it before forgetting or deleting the name"
+            )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -202,6 +230,7 @@ class SnapshotReader:
         for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
         LimitExceededError, and SnapshotAccessError and its kinds.
         """
+        self._commands.check_loop()
         async with self._turn:
             return await self._newest.update() if await self._newest.catch_up() else None
 

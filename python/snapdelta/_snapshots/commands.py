@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from snapdelta._redis import POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of
+from snapdelta._redis import OTHER_LOOP_ADVICE, POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of
 from snapdelta._snapshots.keys import LAYOUT, Keys, Place
 from snapdelta._snapshots.scripts import WANT
 from snapdelta.errors import (
     SnapdeltaError,
     SnapshotAccessError,
+    SnapshotClosedError,
     SnapshotMemoryError,
     SnapshotPoolExhaustedError,
     SnapshotReadOnlyError,
@@ -27,6 +29,7 @@ _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
     Failure.OUT_OF_MEMORY: (SnapshotMemoryError, "raise maxmemory, or lower history and history_bytes"),
     Failure.READ_ONLY: (SnapshotReadOnlyError, "connect to its master"),
     Failure.NOT_ALLOWED: (SnapshotAccessError, "give it the commands that docs/snapshots.md lists"),
+    Failure.OTHER_LOOP: (SnapshotAccessError, OTHER_LOOP_ADVICE),
     Failure.REFUSED: (SnapshotAccessError, ""),
 }
 
@@ -56,6 +59,16 @@ class SnapshotCommands(Commands):
     def __init__(self, redis: AsyncRedis, keys: Keys, time_limit: float) -> None:
         super().__init__(redis, time_limit)
         self.keys = keys
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check_loop(self) -> None:
+        """Raise SnapshotClosedError in another event loop than that of the first call."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise SnapshotClosedError(
+                f"snapshots {self.keys.name!r}: this reader belongs to another event loop; make a new one"
+            )
 
     def typed(self, key: str, error: BaseException) -> SnapdeltaError:
         # The time limit's own TimeoutError has no text.

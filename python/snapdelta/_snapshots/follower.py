@@ -253,6 +253,7 @@ class Follower:
 
     async def _settle(self) -> str | None:
         """Wait for what is being applied, also by a call that was cancelled, and take note of it."""
+        self._commands.check_loop()
         if self._applying is None:
             return None
         entry, future = self._applying

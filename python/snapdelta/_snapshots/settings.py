@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from snapdelta._redis import is_async_client
+from snapdelta._redis import client_problem
 from snapdelta._snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.errors import SnapshotSettingError
 
@@ -98,12 +98,8 @@ class SnapshotSettings:
 
 
 def check_client(client: object) -> None:
-    if not is_async_client(client):
-        kind = type(client)
-        raise SnapshotSettingError(
-            "redis_client must be a redis.asyncio.Redis or RedisCluster, "
-            f"not {kind.__module__}.{kind.__qualname__}"
-        )
+    if (problem := client_problem("redis_client", client)) is not None:
+        raise SnapshotSettingError(problem)
 
 
 def check_timeout(value: float) -> None:

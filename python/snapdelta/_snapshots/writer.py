@@ -15,11 +15,11 @@ from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
 from snapdelta._snapshots.commands import SnapshotCommands
 from snapdelta._snapshots.keys import LAYOUT, Keys
-from snapdelta._snapshots.scripts import CLAIM, PUBLISH
+from snapdelta._snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta._snapshots.settings import SnapshotSettings
 from snapdelta._snapshots.stats import SaveCounters
 from snapdelta._snapshots.thaw import records_of
-from snapdelta.errors import SnapdeltaError, SnapshotBusyError, WriterSupersededError
+from snapdelta.errors import SnapshotBusyError, WriterSupersededError
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 # A reader's wish for a full frame is granted at most once in so many saves.
 _SAVES_BETWEEN_WISHES = 10
+# What a writer that nothing has befallen writes.
+_ROUTINE = (None, "interval", "chain", "forced", "larger")
 # Our own frames need no bound.
 _UNBOUNDED = Limits(2**62)
 _DEFAULT_LIMIT = Limits().max_bytes
@@ -125,8 +127,20 @@ class NameWriter:
     def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
-        Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened.
+        Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened, but
+        that the failure was counted.
         """
+        try:
+            save = self._captured(snapshot, force_full)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        task = asyncio.create_task(self._run(save), name=f"snapdelta-save-{self._name}")
+        self._saves[task] = save
+        task.add_done_callback(self._saves.pop)
+        return task
+
+    def _captured(self, snapshot: dict[str, Any], forced: bool) -> _Save:
         self._check_rightful()
         if len(self._saves) > 1:
             raise SnapshotBusyError(
@@ -136,19 +150,24 @@ class NameWriter:
         start = perf_counter()
         aside = bool(self._saves)
         encoder = self._new_encoder() if aside else self._encoder
-        save = _Save(encoder.capture(snapshot), aside, force_full, 0.0)
-        save.capture_ms = (perf_counter() - start) * 1e3
-        task = asyncio.create_task(self._run(save), name=f"snapdelta-save-{self._name}")
-        self._saves[task] = save
-        task.add_done_callback(self._saves.pop)
-        return task
+        captured = encoder.capture(snapshot)
+        return _Save(captured, aside, forced, (perf_counter() - start) * 1e3)
 
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
         """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
         save = self._saves.get(task)
         if save is not None and not save.begun:
             task.cancel()
-        task.add_done_callback(self._log_unseen)
+        # Its error was logged; asyncio would complain that nobody looked at it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def delete(self) -> bool:
+        """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
+        self._check_rightful()
+        epoch = "" if self._epoch is None else str(self._epoch)
+        answer = await self._commands.script(DELETE, LAYOUT, epoch, self._identity)
+        self._note_superseded(answer)
+        return int(answer[1]) > 0
 
     # --- one save
 
@@ -158,15 +177,15 @@ class NameWriter:
                 save.begun = True
                 self._check_rightful()
                 result = await self._save(save)
-        except BaseException:
-            self.counters.failed += 1
+        except BaseException as error:
+            self._failed(error)
             raise
         finally:
             save.captured = None
         self.counters.count(result)
         self._check_readable(result["required_bytes"])
         log.log(
-            logging.INFO if result["reason"] else logging.DEBUG,
+            logging.DEBUG if result["reason"] in _ROUTINE else logging.INFO,
             "snapshots %r: %s %d-%d, %d bytes%s, %d symbols, %d changed",
             self._name,
             result["type"],
@@ -310,9 +329,7 @@ class NameWriter:
             frames.reason = reason
             answer = await self._send(frames, symbols)
         self._in_doubt = False
-        if answer[0] == b"SUPERSEDED":
-            self._superseded = answer[1].decode()
-            self._check_rightful()
+        self._note_superseded(answer)
         return answer
 
     async def _send(self, frames: _Frames, symbols: int) -> list[bytes]:
@@ -372,6 +389,11 @@ class NameWriter:
             )
         self._readable = readable
 
+    def _note_superseded(self, answer: list[bytes]) -> None:
+        if answer[0] == b"SUPERSEDED":
+            self._superseded = answer[1].decode()
+            self._check_rightful()
+
     def _check_rightful(self) -> None:
         if self._superseded is not None:
             raise WriterSupersededError(
@@ -379,8 +401,9 @@ class NameWriter:
                 "stop this one, or make a new SnapshotManager to take them over again"
             )
 
-    def _log_unseen(self, task: asyncio.Task[SaveResult]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            known = isinstance(error, SnapdeltaError)
-            log.warning("a save that nobody waited for failed: %s", error, exc_info=None if known else error)
+    def _failed(self, error: BaseException) -> None:
+        """Count a save that failed, and say so in one line."""
+        self.counters.failed += 1
+        text = str(error).removeprefix(f"snapshots {self._name!r}: ")
+        said = " ".join(f"{type(error).__name__}: {text}".split())
+        log.warning("snapshots %r: a save failed: %s", self._name, said)

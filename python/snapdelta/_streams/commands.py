@@ -10,7 +10,16 @@ from typing import Any
 
 from redis.asyncio import RedisCluster
 
-from snapdelta._redis import POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of, name_of, pairs
+from snapdelta._redis import (
+    OTHER_LOOP_ADVICE,
+    POOL_ADVICE,
+    AsyncRedis,
+    Commands,
+    Failure,
+    failure_of,
+    name_of,
+    pairs,
+)
 from snapdelta.errors import (
     StreamAccessError,
     StreamMemoryError,
@@ -49,6 +58,8 @@ def access_error(
             return StreamMemoryError(
                 f"stream {stream!r}: {failure.value}; raise maxmemory or lower the bounds of its streams", ids
             )
+        case Failure.OTHER_LOOP as failure:
+            return StreamAccessError(f"stream {stream!r}: {failure.value} ({text}); {OTHER_LOOP_ADVICE}", ids)
     return StreamAccessError(f"stream {stream!r}: {text}", ids)
 
 

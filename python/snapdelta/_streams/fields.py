@@ -36,41 +36,48 @@ _TAGGED: dict[type, tuple[str, Callable[[Any], Any]]] = {
     UUID: ("$uuid", str),
     bytes: ("$bytes", lambda value: base64.b64encode(value).decode()),
 }
-_UNTAGGED: dict[str, Callable[[Any], Any]] = {
-    "$datetime": datetime.fromisoformat,
-    "$date": date.fromisoformat,
-    "$time": time.fromisoformat,
-    "$timedelta": lambda value: timedelta(*value),
-    "$decimal": Decimal,
-    "$uuid": UUID,
-    "$bytes": lambda value: base64.b64decode(value, validate=True),
-    "$tuple": tuple,
-    "$float": float,
+# What JSON holds under each tag, and what that becomes.
+_UNTAGGED: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "$datetime": (str, datetime.fromisoformat),
+    "$date": (str, date.fromisoformat),
+    "$time": (str, time.fromisoformat),
+    "$timedelta": (list, lambda value: _timedelta(*value)),
+    "$decimal": (str, Decimal),
+    "$uuid": (str, UUID),
+    "$bytes": (str, lambda value: base64.b64decode(value, validate=True)),
+    "$tuple": (list, tuple),
+    "$float": (str, float),
 }
 
 
-def encode_fields(stream: str, fields: Mapping[str | bytes, Any]) -> list[Any]:
+def _timedelta(days: int, seconds: int, microseconds: int) -> timedelta:
+    return timedelta(days, seconds, microseconds)
+
+
+def encode_fields(stream: str, fields: Mapping[str | bytes, Any], encoding: str = "utf-8") -> list[Any]:
     """The flat list of names and values that XADD takes: only str, bytes, int and float are in it.
 
-    Raises UnsupportedTypeError that names the stream and the path of a value that cannot be carried.
+    `encoding` is the client's; text that it cannot carry is encoded as JSON, in ASCII. Raises
+    UnsupportedTypeError that names the stream and the path of a name or value that cannot be carried.
     """
     if not fields:
         raise StreamError(f"stream {stream!r}: an entry needs at least one field; fields is empty")
     flat: list[Any] = []
     for name, value in fields.items():
         kind = type(value)
-        if not (type(name) is bytes or (type(name) is str and (name.isascii() or _is_utf8(name)))):
+        if not (type(name) is bytes or (type(name) is str and _fits(name, encoding))):
             raise UnsupportedTypeError(
-                f"stream {stream!r}: a field's name must be bytes, or str that UTF-8 can carry, not {name!r}"
+                f"stream {stream!r}: a field's name must be bytes, or str that the client's encoding "
+                f"({encoding}) can carry, not {name!r}"
             )
         if kind is str:
-            plain = value if _is_plain(value) else _encode(stream, name, value)
-        elif kind is int or kind is float:
+            plain = value if _is_plain(value, encoding) else _encode(stream, name, value, encoding)
+        elif kind is float:
             plain = value
         elif kind is bytes:
-            plain = value if not value.startswith(_MARK_BYTES) else _encode(stream, name, value)
+            plain = value if not value.startswith(_MARK_BYTES) else _encode(stream, name, value, encoding)
         else:
-            plain = _encode(stream, name, value)
+            plain = _encode(stream, name, value, encoding)
         flat.append(name)
         flat.append(plain)
     return flat
@@ -96,14 +103,16 @@ def decode_fields(fields: Mapping[Any, Any]) -> dict[str | bytes, Any]:
     return decoded
 
 
-def _is_plain(text: str) -> bool:
-    """Whether the text goes as it is: not like an encoded value, and without lone surrogates."""
-    return not text.startswith(MARK) and (text.isascii() or _is_utf8(text))
+def _is_plain(text: str, encoding: str) -> bool:
+    """Whether the text goes as it is: not like an encoded value, and without what the client cannot send."""
+    return not text.startswith(MARK) and _fits(text, encoding)
 
 
-def _is_utf8(text: str) -> bool:
+def _fits(text: str, encoding: str) -> bool:
+    if text.isascii():
+        return True
     try:
-        text.encode()
+        text.encode(encoding)
     except UnicodeEncodeError:
         return False
     return True
@@ -118,19 +127,30 @@ def _as_text(name: Any) -> str | bytes:
         return name
 
 
-def _encode(stream: str, name: str | bytes, value: Any) -> Any:
+def _encode(stream: str, name: str | bytes, value: Any, encoding: str) -> Any:
     value = _unwrapped(value)
-    if type(value) in (int, float):
+    path = name if isinstance(name, str) else repr(name)
+    if type(value) is float:
         return value
-    if type(value) is str and _is_plain(value):
+    if type(value) is int:
+        return _written(value, stream, path)
+    if type(value) is str and _is_plain(value, encoding):
         return value
     if isinstance(value, (bytearray, memoryview)):
         # Redis has bytes, and so have these.
         value = bytes(value)
     if type(value) is bytes and not value.startswith(_MARK_BYTES):
         return value
-    path = name if isinstance(name, str) else repr(name)
     return MARK + json.dumps(_tagged(value, stream, path, 0), separators=(",", ":"), ensure_ascii=True)
+
+
+def _written(value: int, stream: str, path: str) -> int:
+    """The int itself, unless Python refuses to write it as text (sys.set_int_max_str_digits)."""
+    try:
+        str(value)
+    except ValueError as error:
+        raise UnsupportedTypeError(f"stream {stream!r}, field {path}: {error}") from error
+    return value
 
 
 def _unwrapped(value: Any) -> Any:
@@ -159,8 +179,10 @@ def _tagged(value: Any, stream: str, path: str, depth: int) -> Any:
         )
     value = _unwrapped(value)
     kind = type(value)
-    if value is None or kind in (bool, int, str):
+    if value is None or kind in (bool, str):
         return value
+    if kind is int:
+        return _written(value, stream, path)
     if kind is float:
         return value if math.isfinite(value) else {"$float": str(value)}
     if kind is dict:
@@ -179,7 +201,12 @@ def _tagged(value: Any, stream: str, path: str, depth: int) -> Any:
         return items if kind is list else {"$tuple": items}
     if kind in _TAGGED:
         tag, convert = _TAGGED[kind]
-        return {tag: convert(value)}
+        try:
+            return {tag: convert(value)}
+        except Exception as error:  # a tzinfo of the caller's may raise anything
+            raise UnsupportedTypeError(
+                f"stream {stream!r}, field {path}: a {kind.__name__} that cannot be written: {error}"
+            ) from error
     raise UnsupportedTypeError(f"stream {stream!r}, field {path}: {kind.__name__} is not supported")
 
 
@@ -196,5 +223,8 @@ def _untagged(found: dict[str, Any]) -> Any:
     if len(found) == 1:
         ((key, value),) = found.items()
         if key in _UNTAGGED:
-            return _UNTAGGED[key](value)
+            kind, convert = _UNTAGGED[key]
+            if type(value) is not kind:
+                raise TypeError(f"{key} holds a {type(value).__name__}")
+            return convert(value)
     return {key[1:] if key.startswith("$$") else key: value for key, value in found.items()}

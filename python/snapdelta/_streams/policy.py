@@ -106,7 +106,7 @@ class PolicyBook:
         if found is not None:
             return found
         for pattern, policy in self.patterns.items():
-            if compiled(pattern).fullmatch(stream):
+            if compiled(pattern).matches(stream):
                 return policy
         return None
 

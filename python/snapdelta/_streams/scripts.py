@@ -45,23 +45,45 @@ end
 # KEYS[1] stream; ARGV[1] ceiling, ARGV[2] id, ARGV[3..] fields and values
 # -> {id, entries dropped, entries dropped unread}
 # Never more than 100 are dropped at once: what a larger backlog has is for the background task.
-WRITE_UNDER_CEILING = (
+_OLDEST_ABOVE = (
     _POSITION
     + """
-local key, ceiling = KEYS[1], tonumber(ARGV[1])
-local length, dropped, lost = redis.call('XLEN', key), 0, 0
-if length >= ceiling then
+-- Of the entries above a length, the oldest: how many they are, and how many of them are unread.
+local function oldest_above(key, excess)
+  if excess <= 0 then return 0, 0 end
   local floor, at = position(key)
-  local oldest = redis.call('XRANGE', key, '-', '+', 'COUNT', math.min(length - ceiling + 1, 100))
+  local oldest, lost = redis.call('XRANGE', key, '-', '+', 'COUNT', math.min(excess, 100)), 0
   for _, entry in ipairs(oldest) do
     if unread(entry[1], floor, at) then lost = lost + 1 end
   end
-  dropped = #oldest
+  return #oldest, lost
 end
+"""
+)
+WRITE_UNDER_CEILING = (
+    _OLDEST_ABOVE
+    + """
+local key, length = KEYS[1], redis.call('XLEN', KEYS[1])
+local dropped, lost = oldest_above(key, length + 1 - tonumber(ARGV[1]))
 local id = redis.pcall('XADD', key, unpack(ARGV, 2))
 if type(id) == 'table' and id.err then return id end
 if dropped > 0 then redis.call('XTRIM', key, 'MAXLEN', '=', length - dropped + 1) end
 return {id, dropped, lost}
+"""
+)
+
+# Lua passes at most 8,000 values on; an entry with more names and values is added by an XADD of its own. This
+# script follows it: it drops the oldest entries above the ceiling.
+# KEYS[1] stream; ARGV[1] ceiling
+# -> {entries dropped, entries dropped unread}
+MOST_VALUES = 7_900
+HOLD_CEILING = (
+    _OLDEST_ABOVE
+    + """
+local key, length = KEYS[1], redis.call('XLEN', KEYS[1])
+local dropped, lost = oldest_above(key, length - tonumber(ARGV[1]))
+if dropped > 0 then redis.call('XTRIM', key, 'MAXLEN', '=', length - dropped) end
+return {dropped, lost}
 """
 )
 

@@ -307,7 +307,7 @@ class TrimTask:
 
     def _adopt_matching(self, names: list[str]) -> None:
         for name in names:
-            if any(pattern.fullmatch(name) for pattern in self._patterns) and self._adopt(name):
+            if any(pattern.matches(name) for pattern in self._patterns) and self._adopt(name):
                 self._counters.streams_discovered += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:

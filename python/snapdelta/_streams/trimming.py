@@ -55,6 +55,7 @@ class TrackedStream:
     settled: bool = False  # an exact trim on every write has little to do
     memory_stuck: bool = False  # removing entries was seen not to free memory
     bytes_since_look: int = 0
+    told_undecodable: bool = False  # bytes were written that the client could not decode
     due: float | None = None  # monotonic time of the task's next look
 
     @classmethod
