@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::nodes::Nodes;
-use crate::columns::formulas::Search;
+use crate::columns::formula_search::Search;
+use crate::columns::predictor::Predictor;
 use crate::columns::view::{Inserts, Side, View};
-use crate::columns::words::Predictor;
 use crate::columns::write::{self as cells, Column};
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;

@@ -2,9 +2,12 @@
 
 pub mod blobs;
 mod decimals;
+pub mod formula_search;
 pub mod formulas;
 mod plan;
+pub mod predictor;
 pub mod read;
+mod sampling;
 pub mod view;
 pub mod words;
 pub mod write;

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::blobs;
+use super::predictor::Context;
 use super::view::{MISSING, View};
-use super::words::{self, Context};
+use super::words;
 use crate::error::Result;
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
 use crate::format::limits::{Budget, weight_of};

@@ -1,9 +1,11 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
 use super::blobs;
-use super::plan::{Choice, choose, own_cost, sample_of};
+use super::plan::{Choice, choose, own_cost};
+use super::predictor::Predictor;
+use super::sampling::sample_of;
 use super::view::{MISSING, View};
-use super::words::{self, Predictor, Stream};
+use super::words::{self, Stream};
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
 use crate::format::value::{Form, Tag, form_of, tag};
 use crate::format::writer::Writer;

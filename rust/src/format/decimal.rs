@@ -1,7 +1,7 @@
 //! Decimals as payloads: sign, digits and exponent, never a number. FORMAT.md section 1.1.
 
 use super::reader::Reader;
-use super::value::{Payload, Tag, tag};
+use super::tag::{Payload, Tag, tag};
 use super::writer::Writer;
 
 const COEFFICIENT_BITS: u32 = 55;

@@ -5,6 +5,8 @@ pub mod hash;
 pub mod header;
 pub mod limits;
 pub mod reader;
+pub mod tag;
+pub mod text;
 pub mod time;
 pub mod value;
 pub mod writer;

@@ -1,7 +1,7 @@
 //! Dates, times and zones as payloads: FORMAT.md section 1.1. Fields only, never through UTC.
 
 use super::reader::Reader;
-use super::value::is_text;
+use super::text::is_text;
 use super::writer::Writer;
 use crate::error::Result;
 

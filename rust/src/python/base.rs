@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::capture::Read;
-use super::encoder::as_snapshot;
+use super::capture::as_snapshot;
 use super::memory::Memory;
 use super::patch::builds_with_python;
 use super::raw::GcPause;

@@ -3,10 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::encoder::as_snapshot;
 use super::foreign::Resolver;
 use super::memory::Memory;
-use super::trouble::Outcome;
+use super::trouble::{Outcome, Trouble};
 use super::types::Types;
 use super::walk::Capture;
 use crate::table::Table;
@@ -59,4 +58,20 @@ impl Read<'_, '_> {
             }
         }
     }
+}
+
+/// The dict that a snapshot is.
+pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> Outcome<Bound<'py, PyDict>> {
+    let py = snapshot.py();
+    if let Ok(dict) = snapshot.cast_exact::<PyDict>() {
+        return Ok(dict.clone());
+    }
+    let types = super::types::Types::get(py)?;
+    let class = snapshot.get_type();
+    if class.is(&types.ordered_dict) || class.is(&types.default_dict) {
+        // in the order of its own iteration
+        let copy = py.get_type::<PyDict>().call1((snapshot,))?;
+        return Ok(copy.cast_into::<PyDict>().map_err(PyErr::from)?);
+    }
+    Err(Trouble::unsupported(format!("a snapshot is a dict, not {}", class.name()?)))
 }

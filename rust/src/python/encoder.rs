@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 
 use super::capture::capture;
 use super::errors;
@@ -347,45 +347,4 @@ impl Drop for CapturedFrame {
         // the lock may be held by a thread that waits for the GIL: leave a note instead
         self.encoder.get().dropped.fetch_max(self.ticket, Ordering::AcqRel);
     }
-}
-
-/// A snapshot's whole frame, or a delta: the stateless ways in.
-pub fn stateless(
-    py: Python<'_>,
-    previous: Option<&Bound<'_, PyAny>>,
-    current: &Bound<'_, PyAny>,
-    level: i32,
-    default: Option<&Bound<'_, PyAny>>,
-) -> Outcome<Vec<u8>> {
-    let mut sealer = Sealer::new(check_level(level)?)?;
-    let mut memory = Memory::default();
-    let mut state = State::new(0);
-    let kind = match previous {
-        None => Kind::Full,
-        Some(previous) => {
-            let changes = capture(py, previous, &mut state.table, &mut memory, default)?;
-            let outcome = changes.outcome(&state.table);
-            state.digest = outcome.digest;
-            changes.commit(&mut state.table, &outcome);
-            Kind::Delta
-        }
-    };
-    let changes = capture(py, current, &mut state.table, &mut memory, default)?;
-    Ok(py.detach(|| state.encode(changes, kind, 0, &mut sealer))?.0)
-}
-
-/// The dict that a snapshot is.
-pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> Outcome<Bound<'py, PyDict>> {
-    let py = snapshot.py();
-    if let Ok(dict) = snapshot.cast_exact::<PyDict>() {
-        return Ok(dict.clone());
-    }
-    let types = super::types::Types::get(py)?;
-    let class = snapshot.get_type();
-    if class.is(&types.ordered_dict) || class.is(&types.default_dict) {
-        // in the order of its own iteration
-        let copy = py.get_type::<PyDict>().call1((snapshot,))?;
-        return Ok(copy.cast_into::<PyDict>().map_err(PyErr::from)?);
-    }
-    Err(Trouble::unsupported(format!("a snapshot is a dict, not {}", class.name()?)))
 }

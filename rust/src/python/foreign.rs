@@ -3,12 +3,13 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
+use super::deferred::{Deferred, Foreign, Hole, Inner, Item};
 use super::memory::{Memory, Value};
-use super::raw::{self, Dict, Obj, Pair, Str, View, Walk};
+use super::raw::{Dict, Obj, Pair, Str, View, Walk};
 use super::sequence;
-use super::trouble::{Outcome, Step, Trouble};
+use super::trouble::{Outcome, Trouble};
 use super::types::{Kind, Types};
-use super::walk::{Capture, Deferred, Hole, Item};
+use super::walk::Capture;
 use crate::format::decimal;
 use crate::format::time::{self, Delta};
 use crate::format::value::{Payload, Tag, tag, trim_big_int, write_plain};
@@ -17,47 +18,6 @@ use crate::table::names::PathId;
 
 /// How often one value may be converted, before it is taken for an endless chain.
 const MOST_CONVERSIONS: usize = 64;
-
-pub enum Foreign {
-    /// `leaf`: it is known to stand for one leaf.
-    Object { object: Py<PyAny>, leaf: bool },
-    /// A list or tuple whose bytes still have holes.
-    Sequence { tag: Tag, bytes: Vec<u8>, holes: Vec<Inner> },
-}
-
-/// A hole inside a list or tuple.
-pub struct Inner {
-    pub at: usize,
-    /// How deep the value around it is nested.
-    pub depth: usize,
-    /// From the value up to the list.
-    pub trail: Vec<Step>,
-    pub foreign: Foreign,
-}
-
-impl Foreign {
-    pub fn of(walk: &Walk<'_>, object: Obj<'_>, view: &View<'_>, memory: &Memory) -> Foreign {
-        let class = object.type_address();
-        let types = walk.types;
-        let leaf = match view {
-            View::DateTime(.., raw::Zone::Other(zone)) | View::Time(.., raw::Zone::Other(zone)) => {
-                let zone = zone.type_address();
-                // of other zones default= may make anything
-                types.carries_zone(zone) || memory.classes.known(zone) == Some(Kind::Zone)
-            }
-            View::Foreign => class == types.decimal || class == types.uuid || memory.is_leaf_class(class),
-            _ => true,
-        };
-        Foreign::Object { object: object.to_owned(walk), leaf }
-    }
-
-    pub fn is_leaf(&self) -> bool {
-        match self {
-            Foreign::Object { leaf, .. } => *leaf,
-            Foreign::Sequence { .. } => true,
-        }
-    }
-}
 
 /// What a value is once it is resolved.
 enum Resolved<'py> {

@@ -5,10 +5,12 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::base::Base;
 use super::build::{Builder, Kept, text};
-use super::encoder::stateless;
+use super::capture::capture;
+use super::encoder::check_level;
 use super::errors;
 use super::info::FrameInfo;
 use super::limits::max_bytes;
+use super::memory::Memory;
 use super::patch::patched;
 use super::raw::{GcPause, set_item};
 use super::trouble::Outcome;
@@ -16,7 +18,7 @@ use crate::body;
 use crate::codec::{self, State};
 use crate::format::header::{Header, Kind};
 use crate::format::limits::Budget;
-use crate::frame;
+use crate::frame::{self, Sealer};
 
 /// The delta that leads from one snapshot to another. Stateless: epoch and sequence 0, checked by digest.
 ///
@@ -139,4 +141,29 @@ pub fn inspect(py: Python<'_>, frame: &[u8], limits: Option<&Bound<'_, PyAny>>) 
     });
     let (header, inside, length) = inspected.map_err(|e| errors::core(py, &e))?;
     FrameInfo::new(py, frame.len(), &header, inside, length)
+}
+
+/// A snapshot's whole frame, or a delta: the stateless ways in.
+fn stateless(
+    py: Python<'_>,
+    previous: Option<&Bound<'_, PyAny>>,
+    current: &Bound<'_, PyAny>,
+    level: i32,
+    default: Option<&Bound<'_, PyAny>>,
+) -> Outcome<Vec<u8>> {
+    let mut sealer = Sealer::new(check_level(level)?)?;
+    let mut memory = Memory::default();
+    let mut state = State::new(0);
+    let kind = match previous {
+        None => Kind::Full,
+        Some(previous) => {
+            let changes = capture(py, previous, &mut state.table, &mut memory, default)?;
+            let outcome = changes.outcome(&state.table);
+            state.digest = outcome.digest;
+            changes.commit(&mut state.table, &outcome);
+            Kind::Delta
+        }
+    };
+    let changes = capture(py, current, &mut state.table, &mut memory, default)?;
+    Ok(py.detach(|| state.encode(changes, kind, 0, &mut sealer))?.0)
 }

@@ -4,6 +4,7 @@ mod base;
 mod build;
 mod capture;
 mod decoder;
+mod deferred;
 mod encoder;
 mod errors;
 mod fetch;

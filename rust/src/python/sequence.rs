@@ -1,6 +1,6 @@
 //! Lists, tuples and scalars as bytes: the plain form of FORMAT.md section 1.1, straight from the objects.
 
-use super::foreign::{Foreign, Inner};
+use super::deferred::{Foreign, Inner};
 use super::memory::Memory;
 use super::raw::{Dict, Obj, Pair, Sequence, Str, View, Walk, Zone};
 use super::trouble::{Outcome, Step, Trouble};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::deferred::{Deferred, Foreign, Hole, Item, Owner, Place};
 use super::fetch::Fetcher;
-use super::foreign::Foreign;
 use super::memory::Memory;
 use super::raw::{Dict, Obj, Pair, Str, View, Walk, prefetch_slice};
 use super::sequence;
@@ -31,42 +31,6 @@ pub enum Found<'w> {
     /// A dict that is not empty.
     Dict(Dict<'w>),
     Hole(Foreign),
-}
-
-/// Where the cell of a hole belongs.
-pub enum Place {
-    /// A base row, and the position in its shape.
-    Row(u32, usize),
-    /// An index into `ChangeSet::cells`.
-    New(usize),
-}
-
-/// One leaf of a record that is put together leaf by leaf.
-pub enum Item {
-    Cell(PathId, Cell),
-    Hole(PathId, Foreign),
-}
-
-/// Whose record it is: a row of the base, or an added one.
-#[derive(Clone, Copy)]
-pub enum Owner {
-    Base(u32),
-    Added(u32),
-}
-
-/// A hole of a record whose other cells are in place.
-pub struct Hole {
-    pub row: usize,
-    pub place: Place,
-    pub path: PathId,
-    pub foreign: Foreign,
-}
-
-/// A record with something in it that may turn out to be a dict.
-pub struct Deferred {
-    pub row: usize,
-    pub owner: Owner,
-    pub items: Vec<Item>,
 }
 
 /// A capture on its way: the change set, and what is still to be resolved.
