@@ -5,16 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Decoder, State};
+use crate::codec::state::{Decoder, State};
 use crate::error::ErrorKind;
+use crate::format::budget::{Budget, DEFAULT_MAX_BYTES};
 use crate::format::header::{Header, Kind};
-use crate::format::limits::{Budget, DEFAULT_MAX_BYTES};
 use crate::format::value::{Payload, Tag, tag, text_cell};
-use crate::frame::{self, Fault, Sealer};
-use crate::order::tests::keys_both_ways;
-use crate::table::Table;
-use crate::table::changes::{Added, ChangeSet, Record, Source};
-use crate::table::names::{PathId, ROOT};
+use crate::frame::container::{self, Fault, Sealer};
+use crate::frame::row_order::tests::keys_both_ways;
+use crate::state::change_set::{Added, ChangeSet, Record, Source};
+use crate::state::schema::{PathId, ROOT};
+use crate::state::table::Table;
 
 /// SplitMix64
 struct Random(u64);
@@ -144,7 +144,7 @@ fn changes(table: &mut Table, next: &Snapshot) -> ChangeSet {
 
 fn contents(table: &Table) -> Snapshot {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let record = |row: &crate::table::Row| {
+    let record = |row: &crate::state::table::Row| {
         let paths = &table.names.shapes[row.shape as usize].paths;
         let cell = |(position, path): (usize, &PathId)| {
             let cell = row.cell(position);
@@ -250,7 +250,7 @@ fn a_damaged_frame_changes_nothing() {
 
 /// The frame with another header or body, sealed as if nothing were wrong.
 fn resealed(frame: &[u8], change: impl Fn(&mut Header, &mut Vec<u8>)) -> Vec<u8> {
-    let (mut header, mut body) = frame::open(frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let (mut header, mut body) = container::open(frame, &mut Budget::new(u64::MAX)).expect("a frame");
     change(&mut header, &mut body);
     Sealer::new(3).and_then(|mut sealer| sealer.seal(header, &body)).expect("a frame")
 }
@@ -261,7 +261,7 @@ fn faults(other: Vec<u8>) -> Vec<(&'static str, Fault)> {
         Box::new(move |frame| resealed(&frame, |header, _| change(header)))
     }
     let other = move |header: &mut Header, body: &mut Vec<u8>| {
-        let (_, contents) = frame::open(&other, &mut Budget::new(u64::MAX)).expect("a frame");
+        let (_, contents) = container::open(&other, &mut Budget::new(u64::MAX)).expect("a frame");
         header.coding = crate::format::header::Coding::Stored;
         *body = contents;
     };
@@ -404,7 +404,7 @@ fn no_flipped_byte_of_a_body_gets_through() {
     let ((mut writer, mut sealer), (mut proof, _)) = (begun(&first), begun(&first));
     let begin = proof.full(&mut sealer).expect("a full frame");
     let (frame, _) = send(&mut writer, &mut sealer, &second, Kind::Delta).expect("a delta");
-    let (meant, body) = frame::open(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let (meant, body) = container::open(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
     let written = changes(&mut proof.table, &second);
     proof.prove(&frame, &meant, Some(&written)).expect("the frame itself");
     let held = told(&proof);

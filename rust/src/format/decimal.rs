@@ -1,8 +1,8 @@
 //! Decimals as payloads: sign, digits and exponent, never a number. FORMAT.md section 1.1.
 
-use super::reader::Reader;
-use super::tag::{Payload, Tag, tag};
-use super::writer::Writer;
+use crate::format::reader::Reader;
+use crate::format::tag::{Payload, Tag, tag};
+use crate::format::writer::Writer;
 
 const COEFFICIENT_BITS: u32 = 55;
 const LEAST_EXPONENT: i64 = -1_999_999_999_999_999_997;

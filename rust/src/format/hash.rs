@@ -1,6 +1,6 @@
 //! Hashes, checksum and digests: FORMAT.md section 1.3.
 
-use super::tag::Tag;
+use crate::format::tag::Tag;
 
 const K0: u64 = 0x9E37_79B9_7F4A_7C15;
 const K1: u64 = 0xA076_1D64_78BD_642F;

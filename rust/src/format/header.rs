@@ -1,10 +1,10 @@
 //! The fixed head of a frame: FORMAT.md section 2.
 
-use super::VERSION;
-use super::hash::hash_joined;
-use super::reader::Reader;
-use super::writer::Writer;
 use crate::error::{Error, Result};
+use crate::format::VERSION;
+use crate::format::hash::hash_joined;
+use crate::format::reader::Reader;
+use crate::format::writer::Writer;
 
 pub const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
 pub const HEADER_LENGTH: usize = 56;

@@ -196,8 +196,8 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::writer::{Writer, zigzag};
     use super::*;
+    use crate::format::writer::{Writer, zigzag};
 
     #[test]
     fn numbers_round_trip() {

@@ -1,6 +1,6 @@
 //! Strings as payloads.
 
-use super::tag::{Payload, Tag, tag};
+use crate::format::tag::{Payload, Tag, tag};
 
 pub const MAX_DIGITS: u64 = 9_999_999_999_999_999_999;
 pub const SHORT_LENGTH: usize = 7;

@@ -1,15 +1,15 @@
 //! Cells: tags, canonical payloads and the plain form. FORMAT.md section 1.1.
 
-use super::MAX_DEPTH;
-use super::decimal;
-use super::limits::{DICT, ITEM, weight_of};
-use super::reader::Reader;
-pub use super::tag::{Form, Payload, Tag, form_of, is_blob, tag};
-use super::text::{MAX_DIGITS, SHORT_LENGTH, digits_word, short_word};
-pub use super::text::{is_text, short_text, text_cell};
-use super::time;
-use super::writer::Writer;
 use crate::error::{Error, Result};
+use crate::format::MAX_DEPTH;
+use crate::format::budget::{DICT, ITEM, weight_of};
+use crate::format::datetime;
+use crate::format::decimal;
+use crate::format::reader::Reader;
+pub use crate::format::tag::{Form, Payload, Tag, form_of, is_blob, tag};
+use crate::format::text::{MAX_DIGITS, SHORT_LENGTH, digits_word, short_word};
+pub use crate::format::text::{is_text, short_text, text_cell};
+use crate::format::writer::Writer;
 
 /// True if the words are such as values of this tag have.
 pub fn are_words(tag: Tag, words: &[u64]) -> bool {
@@ -27,8 +27,8 @@ pub fn is_word(tag: Tag, word: u64) -> bool {
                 && digits_word(&bytes[..n]).is_none()
                 && is_text(&bytes[..n])
         }
-        tag::DATE => time::is_date(word),
-        tag::DATETIME | tag::DATETIME_UTC => word < time::DATETIME_END,
+        tag::DATE => datetime::is_date(word),
+        tag::DATETIME | tag::DATETIME_UTC => word < datetime::DATETIME_END,
         _ => form_of(tag) == Form::Word || word == 0,
     }
 }
@@ -59,9 +59,9 @@ fn leaf_blob_is_canonical(tag: Tag, blob: &[u8]) -> bool {
             }
             _ => false,
         },
-        tag::DATETIME_ZONED => time::is_zoned_datetime(blob),
-        tag::TIME => time::is_time(blob),
-        tag::TIMEDELTA => time::is_timedelta(blob),
+        tag::DATETIME_ZONED => datetime::is_zoned_datetime(blob),
+        tag::TIME => datetime::is_time(blob),
+        tag::TIMEDELTA => datetime::is_timedelta(blob),
         tag::DECIMAL_OTHER => decimal::is_other(blob),
         tag::UUID => blob.len() == 16,
         _ => false,

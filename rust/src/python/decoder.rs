@@ -7,12 +7,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
-use super::build::{Builder, Kept, text};
-use super::errors;
-use super::limits::max_bytes;
-use super::raw::{GcPause, set_item};
-use crate::codec::{Decoder as Core, Touched};
+use crate::codec::state::{Decoder as Core, Touched};
 use crate::format::header::Kind;
+use crate::python::errors;
+use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::limits::max_bytes;
+use crate::python::to_python::build::{Builder, Kept, text};
 
 struct Inner {
     core: Core,

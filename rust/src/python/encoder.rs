@@ -8,14 +8,14 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::capture::capture;
-use super::errors;
-use super::memory::Memory;
-use super::trouble::{Outcome, Trouble};
-use crate::codec::State;
+use crate::codec::state::State;
 use crate::format::header::Kind;
-use crate::frame::Sealer;
-use crate::table::changes::ChangeSet;
+use crate::frame::container::Sealer;
+use crate::python::convert_error::{Outcome, Trouble};
+use crate::python::errors;
+use crate::python::from_python::cache::Memory;
+use crate::python::from_python::capture;
+use crate::state::change_set::ChangeSet;
 
 /// The levels that zstd has.
 pub fn check_level(level: i32) -> PyResult<i32> {

@@ -3,22 +3,22 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use super::base::Base;
-use super::build::{Builder, Kept, text};
-use super::capture::capture;
-use super::encoder::check_level;
-use super::errors;
-use super::info::FrameInfo;
-use super::limits::max_bytes;
-use super::memory::Memory;
-use super::patch::patched;
-use super::raw::{GcPause, set_item};
-use super::trouble::Outcome;
-use crate::body;
-use crate::codec::{self, State};
+use crate::codec::state::{self, State};
+use crate::format::budget::Budget;
 use crate::format::header::{Header, Kind};
-use crate::format::limits::Budget;
-use crate::frame::{self, Sealer};
+use crate::frame::container::{self, Sealer};
+use crate::frame::inspect as inspection;
+use crate::python::convert_error::Outcome;
+use crate::python::encoder::check_level;
+use crate::python::errors;
+use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::frame_info::FrameInfo;
+use crate::python::from_python::cache::Memory;
+use crate::python::from_python::capture;
+use crate::python::limits::max_bytes;
+use crate::python::to_python::base::Base;
+use crate::python::to_python::build::{Builder, Kept, text};
+use crate::python::to_python::patch::patched;
 
 /// The delta that leads from one snapshot to another. Stateless: epoch and sequence 0, checked by digest.
 ///
@@ -61,7 +61,7 @@ pub fn loads<'py>(
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let limit = max_bytes(limits)?;
-    let state = py.detach(|| codec::open_full(frame, limit)).map_err(|e| errors::core(py, &e))?;
+    let state = py.detach(|| state::open_full(frame, limit)).map_err(|e| errors::core(py, &e))?;
     build(py, &state)
 }
 
@@ -95,7 +95,7 @@ pub fn apply<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let limit = max_bytes(limits)?;
     let mut budget = Budget::new(limit);
-    let opened = py.detach(|| frame::open(frame, &mut budget));
+    let opened = py.detach(|| container::open(frame, &mut budget));
     let (header, contents) = opened.map_err(|e| errors::core(py, &e))?;
     if header.kind == Kind::Full {
         return loads(py, frame, limits);
@@ -118,12 +118,12 @@ fn apply_delta<'py>(
     let (mut base, read) = Base::read(previous, contents, verify, table, default, budget)?;
     let outcome = read.outcome(table);
     if verify {
-        codec::check_base(header, outcome.digest)?;
+        state::check_base(header, outcome.digest)?;
     }
     read.commit(table, &outcome);
     let changes = base.changes(py, contents, table, budget)?;
     if verify {
-        codec::check_target(header, changes.outcome(table).digest)?;
+        state::check_target(header, changes.outcome(table).digest)?;
     }
     Ok(patched(py, &base, table, &changes, &mut Kept::default())?)
 }
@@ -135,8 +135,8 @@ pub fn inspect(py: Python<'_>, frame: &[u8], limits: Option<&Bound<'_, PyAny>>) 
     let limit = max_bytes(limits)?;
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
-        let (header, contents) = frame::open(frame, &mut budget)?;
-        let inside = body::inspect::inspect(&contents, &mut budget)?;
+        let (header, contents) = container::open(frame, &mut budget)?;
+        let inside = inspection::inspect(&contents, &mut budget)?;
         Ok((header, inside, contents.len()))
     });
     let (header, inside, length) = inspected.map_err(|e| errors::core(py, &e))?;

@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::format::limits::DEFAULT_MAX_BYTES;
+use crate::format::budget::DEFAULT_MAX_BYTES;
 
 /// Bounds what one frame may make a reader hold, in bytes (1 GiB by default). FORMAT.md section 10 says how it is counted.
 #[pyclass(frozen, module = "snapdelta")]

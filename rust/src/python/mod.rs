@@ -1,39 +1,28 @@
 //! The only place that knows PyO3: dict -> change set, state -> dict, and the classes and functions of `snapdelta._native`.
 
-mod base;
-mod build;
-mod capture;
+mod convert_error;
 mod decoder;
-mod deferred;
 mod encoder;
 mod errors;
-mod fetch;
-mod foreign;
+mod ffi;
+mod frame_info;
+mod from_python;
 mod functions;
-mod info;
 mod limits;
-mod memory;
-mod patch;
-mod raw;
-mod raw_dict;
-mod raw_int;
-mod sequence;
-mod trouble;
-mod types;
-mod walk;
+mod to_python;
 
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 use decoder::Decoder;
 use encoder::{CapturedFrame, Encoder};
-use info::{ColumnInfo, FrameInfo};
+use frame_info::{ColumnInfo, FrameInfo};
 use limits::Limits;
 
 // a function, so that nothing is made before the interpreter was looked at: what is made is kept for the process
 #[pymodule(gil_used = true, name = "_native")]
 fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    if !raw::in_main_interpreter(module.py()) {
+    if !ffi::object::in_main_interpreter(module.py()) {
         return Err(PyImportError::new_err(
             "module snapdelta._native does not support loading in subinterpreters; import it in the main one",
         ));

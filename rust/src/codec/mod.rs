@@ -1,0 +1,6 @@
+//! The writer's and the reader's state machine: a state table, its position in the stream, and what may follow.
+
+pub mod state;
+
+#[cfg(test)]
+mod tests;

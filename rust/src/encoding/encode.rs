@@ -1,0 +1,193 @@
+//! Writes cell streams: FORMAT.md section 8.1.
+
+use crate::encoding::blobs;
+use crate::encoding::predictor::Predictor;
+use crate::encoding::row_view::{MISSING, View};
+use crate::encoding::sampling::sample_of;
+use crate::encoding::select::{Choice, choose, own_cost};
+use crate::encoding::words::{self, Stream};
+use crate::format::cells::{COPY, MAX_COPIES, MIXED};
+use crate::format::value::{Form, Tag, form_of, tag};
+use crate::format::writer::Writer;
+use crate::state::schema::PathId;
+use crate::state::table::Cells;
+
+/// One column's updates or inserts, and what they may refer to.
+pub struct Column<'a> {
+    pub cells: &'a Cells,
+    pub old: Option<&'a Cells>,
+    pub rows: &'a [u32],
+    pub view: View<'a>,
+    /// Columns that the reader has before this one.
+    pub candidates: &'a [PathId],
+    /// How most of it can be worked out from others.
+    pub formula: Option<Predictor>,
+    /// The node of a path in this frame.
+    pub node: &'a dyn Fn(PathId) -> u64,
+}
+
+const COPY_SAMPLE: usize = 48;
+const COPY_FIRST_LOOK: usize = 4;
+
+pub fn write(w: &mut Writer, column: &Column<'_>) {
+    write_level(w, column, 0);
+}
+
+fn write_level(w: &mut Writer, column: &Column<'_>, copies: usize) {
+    let tags = &column.cells.tags;
+    let uniform = tags.iter().all(|tag| *tag == tags[0]);
+    let choice = uniform.then(|| plan_uniform(column)).flatten();
+    let bits = match &choice {
+        Some(choice) => choice.bits,
+        None if uniform && form_of(tags[0]) == Form::Nothing => 0.0,
+        None => 24.0,
+    };
+    if copies < MAX_COPIES
+        && let Some(path) = find_copy(column, bits)
+    {
+        write_copy(w, column, path, copies);
+    } else if uniform {
+        w.u8(tags[0]);
+        write_tag(w, column, tags[0], choice);
+    } else {
+        write_mixed(w, column);
+    }
+}
+
+fn plan_uniform(column: &Column<'_>) -> Option<Choice> {
+    let tag = column.cells.tags[0];
+    if form_of(tag) != Form::Word {
+        return None;
+    }
+    let old = old_words(column, tag);
+    let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
+    Some(choose(&stream, column.candidates, formula_for(column, tag), &column.view))
+}
+
+fn formula_for(column: &Column<'_>, tag: Tag) -> Option<Predictor> {
+    column.formula.filter(|predictor| match predictor {
+        Predictor::Formula(_) => tag == tag::FLOAT,
+        _ => tag == tag::INT,
+    })
+}
+
+/// From this many bits a cell on, it is worth looking for a formula.
+const COSTLY: f64 = 14.0;
+
+/// True if the column's numbers cost much when coded by themselves.
+pub fn is_costly(column: &Column<'_>) -> bool {
+    with_numbers(column, |stream, view| own_cost(stream, view) > COSTLY).unwrap_or(false)
+}
+
+/// The floats of a column, or its ints, whichever are more.
+fn with_numbers<T>(column: &Column<'_>, then: impl FnOnce(&Stream<'_>, &View<'_>) -> T) -> Option<T> {
+    let tags = &column.cells.tags;
+    let count = |wanted: Tag| tags.iter().filter(|tag| **tag == wanted).count();
+    let (floats, ints) = (count(tag::FLOAT), count(tag::INT));
+    let tag = if floats >= ints { tag::FLOAT } else { tag::INT };
+    let of_tag = |column: &Column<'_>| {
+        let old = old_words(column, tag);
+        let words = &column.cells.words;
+        then(&Stream { tag, words, old: old.as_deref(), rows: column.rows }, &column.view)
+    };
+    match floats.max(ints) {
+        0 => None,
+        all if all == tags.len() => Some(of_tag(column)),
+        _ => {
+            let part: Vec<usize> = (0..tags.len()).filter(|i| tags[*i] == tag).collect();
+            Some(with_part(column, &part, of_tag))
+        }
+    }
+}
+
+fn old_words(column: &Column<'_>, tag: Tag) -> Option<Vec<u64>> {
+    let words = |cell: crate::state::table::Cell| if cell.tag == tag { cell.word } else { 0 };
+    column.old.map(|old| old.iter().map(words).collect())
+}
+
+fn write_tag(w: &mut Writer, column: &Column<'_>, tag: Tag, choice: Option<Choice>) {
+    match form_of(tag) {
+        Form::Nothing => {}
+        Form::Blob => blobs::write(w, &column.cells.words, &column.view.table.pool),
+        Form::Word => {
+            let old = old_words(column, tag);
+            let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
+            let choice = choice.unwrap_or_else(|| {
+                choose(&stream, column.candidates, formula_for(column, tag), &column.view)
+            });
+            words::write(w, &stream, choice.plan, &column.view, column.node);
+        }
+    }
+}
+
+fn write_mixed(w: &mut Writer, column: &Column<'_>) {
+    w.u8(MIXED);
+    w.raw(&column.cells.tags);
+    let mut tags = column.cells.tags.clone();
+    tags.sort_unstable();
+    tags.dedup();
+    for tag in tags {
+        if form_of(tag) != Form::Nothing {
+            let chosen = |i: &usize| column.cells.tags[*i] == tag;
+            let part: Vec<usize> = (0..column.cells.len()).filter(chosen).collect();
+            with_part(column, &part, |column| write_tag(w, column, tag, None));
+        }
+    }
+}
+
+/// A column of some of the cells.
+fn with_part<T>(column: &Column<'_>, part: &[usize], then: impl FnOnce(&Column<'_>) -> T) -> T {
+    let pick = |cells: &Cells| {
+        let mut picked = Cells::default();
+        part.iter().for_each(|i| picked.push(cells.get(*i)));
+        picked
+    };
+    let cells = pick(column.cells);
+    let old = column.old.map(pick);
+    let rows: Vec<u32> = part.iter().map(|i| column.rows[*i]).collect();
+    then(&Column { cells: &cells, old: old.as_ref(), rows: &rows, ..*column })
+}
+
+/// The column that most cells repeat, if that is cheaper than `bits` a cell.
+fn find_copy(column: &Column<'_>, bits: f64) -> Option<PathId> {
+    let n = column.cells.len();
+    let matches = |path: PathId, sample: &[usize]| {
+        let rows: Vec<u32> = sample.iter().map(|i| column.rows[*i]).collect();
+        let present = column.view.present(path, &rows);
+        let pairs = sample.iter().zip(present.iter());
+        pairs.filter(|(i, cell)| column.cells.get(**i) == *cell).count()
+    };
+    let first = sample_of(n, COPY_FIRST_LOOK);
+    let sample = sample_of(n, COPY_SAMPLE);
+    // some bytes of its own
+    let overhead = 48.0 / n as f64;
+    let mut best = (bits, None);
+    for &path in column.candidates {
+        if matches(path, &first) * 3 < first.len() {
+            continue;
+        }
+        let missed = 1.0 - matches(path, &sample) as f64 / sample.len() as f64;
+        let cost = overhead + missed * bits + (8.0 * missed).min(1.5);
+        // a column that is repeated outright needs nothing at all
+        if missed == 0.0 {
+            return Some(path);
+        }
+        if cost < best.0 * 0.98 {
+            best = (cost, Some(path));
+        }
+    }
+    best.1
+}
+
+fn write_copy(w: &mut Writer, column: &Column<'_>, path: PathId, copies: usize) {
+    let present = column.view.present(path, column.rows);
+    let differs = |i: &usize| present.tags[*i] == MISSING || present.get(*i) != column.cells.get(*i);
+    let exceptions: Vec<usize> = (0..column.cells.len()).filter(differs).collect();
+    w.u8(COPY);
+    w.uv((column.node)(path));
+    w.size(exceptions.len());
+    w.gaps(exceptions.iter().map(|i| *i as u32));
+    if !exceptions.is_empty() {
+        with_part(column, &exceptions, |column| write_level(w, column, copies + 1));
+    }
+}

@@ -1,0 +1,537 @@
+//! Body -> change set.
+
+use std::collections::HashSet;
+
+use crate::encoding::decode::{self as cells, Column};
+use crate::encoding::row_view::{Inserts, MISSING, Side, View, gather_all};
+use crate::error::{Error, Result};
+use crate::format::MAX_DEPTH;
+use crate::format::budget::{
+    Budget, CELL, COLUMN, DICT, KEY, NODE, ROW, SHAPE, SHAPE_DICT, SHAPE_PATH, weight_of,
+};
+use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::reader::Reader;
+use crate::format::section;
+use crate::format::value::{Payload, is_blob, is_text, read_plain};
+use crate::frame::row_order;
+use crate::frame::row_sets;
+use crate::frame::sections::split;
+use crate::state::change_set::{Added, ChangeSet, Record};
+use crate::state::schema::{PathId, ROOT, ShapeId};
+use crate::state::table::{Cell, Cells, Table};
+
+const WEIGHTS: &str = "bytes of Decimals";
+const NOT_THERE: &str = "an updated cell is not there";
+
+/// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
+pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
+    let mut reading = Reading {
+        changes: ChangeSet::over(table),
+        table,
+        budget,
+        paths: vec![ROOT],
+        inserts: Vec::new(),
+        replaced: HashSet::new(),
+        base_cells: 0,
+    };
+    match reading.body(body) {
+        Ok(()) => Ok(reading.changes),
+        Err(error) => {
+            let Reading { table, changes, .. } = reading;
+            changes.abandon(table);
+            Err(error)
+        }
+    }
+}
+
+struct Reading<'t> {
+    table: &'t mut Table,
+    budget: &'t mut Budget,
+    changes: ChangeSet,
+    /// The path of each node.
+    paths: Vec<PathId>,
+    /// By path: which records bring cells, and the cells.
+    inserts: Vec<Inserts>,
+    /// Places in `ChangeSet::cells` where an update stands in for a cell that stayed.
+    replaced: HashSet<usize>,
+    /// The number of the base's cells, which the budget was charged for.
+    base_cells: u64,
+}
+
+/// A column of COLUMNS before its cells are read.
+struct Head<'a> {
+    path: PathId,
+    updates: Option<usize>,
+    /// The base's cells that are to be updated.
+    old: Cells,
+    inserts: bool,
+    contents: Reader<'a>,
+}
+
+impl Reading<'_> {
+    fn body(&mut self, body: &[u8]) -> Result<()> {
+        let mut parts = split(body)?;
+        let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
+        let rows = part(section::ROWS);
+        self.rows(rows)?;
+        self.path_nodes(part(section::PATHS))?;
+        self.shapes(part(section::SHAPES))?;
+        let sets = self.sets(part(section::SETS))?;
+        let mut heads = self.heads(part(section::COLUMNS), &sets)?;
+        let mut updates_done = vec![true; self.table.names.paths.len()];
+        let mut inserts_done = updates_done.clone();
+        for head in &heads {
+            updates_done[head.path as usize] &= head.updates.is_none();
+            inserts_done[head.path as usize] &= !head.inserts;
+        }
+        self.loose(part(section::LOOSE), &updates_done, &inserts_done)?;
+        self.fetch_old(&mut heads, &sets)?;
+        for head in heads {
+            self.column(head, &sets, &mut updates_done, &mut inserts_done)?;
+        }
+        self.hold_stayed();
+        let mut r = part(section::ORDER);
+        if !r.is_empty() {
+            row_order::read(&mut r, self.table, &mut self.changes, &self.paths)?;
+        }
+        r.finish()
+    }
+
+    fn rows(&mut self, mut r: Reader<'_>) -> Result<()> {
+        let base_rows = r.uv()?;
+        let here = self.table.rows.len();
+        if base_rows != here as u64 {
+            return Err(r.corrupt(format!("made from {base_rows} rows, the base has {here}")));
+        }
+        self.changes.removed = r.counted_gaps(here)?;
+        let n = r.count("rows")?;
+        let target = here - self.changes.removed.len() + n;
+        self.budget.charge((here + target) as u64, ROW, "rows")?;
+        let symbols = r.strings(n)?;
+        self.budget.charge_names(&symbols)?;
+        r.finish()?;
+        let mut seen = HashSet::with_capacity(n);
+        for symbol in &symbols {
+            let twice = match self.table.position(symbol) {
+                Some(row) => self.changes.removed.binary_search(&(row as u32)).is_err(),
+                None => false,
+            };
+            if twice || !seen.insert(*symbol) {
+                return Err(r.corrupt("a symbol stands twice"));
+            }
+            if !is_text(symbol) {
+                return Err(r.corrupt("a symbol is not UTF-8"));
+            }
+        }
+        let record = Record { shape: 0, start: 0 };
+        let added = symbols.into_iter().map(|symbol| Added { symbol: symbol.into(), record });
+        self.changes.added = added.collect();
+        Ok(())
+    }
+
+    fn path_nodes(&mut self, mut r: Reader<'_>) -> Result<()> {
+        if r.is_empty() {
+            return Ok(());
+        }
+        let n = r.count("keys")?;
+        self.budget.charge(n as u64, KEY, "keys")?;
+        let keys = r.strings(n)?;
+        self.budget.charge_names(&keys)?;
+        if !keys.iter().all(|key| is_text(key)) {
+            return Err(r.corrupt("a key is not UTF-8"));
+        }
+        let distinct: HashSet<&[u8]> = keys.iter().copied().collect();
+        if distinct.len() != n {
+            return Err(r.corrupt("a key stands twice"));
+        }
+        let n = r.count("paths")?;
+        self.budget.charge(n as u64, NODE, "paths")?;
+        let (mut parent, mut key) = (0i64, -1i64);
+        let mut met = HashSet::with_capacity(n);
+        for _ in 0..n {
+            parent = parent.wrapping_add(r.sv()?);
+            key = key.wrapping_add(r.sv()?).wrapping_add(1);
+            let above = usize::try_from(parent).ok().and_then(|p| self.paths.get(p));
+            let bytes = usize::try_from(key).ok().and_then(|k| keys.get(k));
+            let (Some(&above), Some(bytes)) = (above, bytes) else {
+                return Err(r.corrupt("a path names a parent or key that is not there"));
+            };
+            if !met.insert((parent, key)) {
+                return Err(r.corrupt("a path stands twice"));
+            }
+            if self.table.names.paths[above as usize].depth >= MAX_DEPTH {
+                return Err(r.corrupt("nested too deep"));
+            }
+            let key = self.table.names.key(bytes);
+            self.paths.push(self.table.names.path(above, key));
+        }
+        r.finish()
+    }
+
+    fn shapes(&mut self, mut r: Reader<'_>) -> Result<()> {
+        let mut records: Vec<(Option<u32>, ShapeId)> = Vec::new();
+        if !r.is_empty() {
+            let n = r.count("shapes")?;
+            let shapes = self.shape_list(&mut r, n)?;
+            let rows = r.counted_gaps(self.table.rows.len())?;
+            for row in rows {
+                let shape = r.up_to(n.saturating_sub(1), "shape")?;
+                if self.changes.removed.binary_search(&row).is_ok() || n == 0 {
+                    return Err(r.corrupt("a removed row has a new shape"));
+                }
+                records.push((Some(row), shapes[shape]));
+            }
+            let mut left = self.changes.added.len();
+            while left > 0 {
+                let shape = r.up_to(n.saturating_sub(1), "shape")?;
+                let run = r.up_to(left, "run")?;
+                if run == 0 || n == 0 {
+                    return Err(r.corrupt("a run of shapes is empty"));
+                }
+                records.extend(std::iter::repeat_n((None, shapes[shape]), run));
+                left -= run;
+            }
+        }
+        r.finish()?;
+        let added = records.iter().filter(|(row, _)| row.is_none()).count();
+        if added != self.changes.added.len() {
+            return Err(r.corrupt("added rows have no shape"));
+        }
+        self.make_records(&records)
+    }
+
+    fn shape_list(&mut self, r: &mut Reader<'_>, n: usize) -> Result<Vec<ShapeId>> {
+        self.budget.charge(n as u64, SHAPE, "shapes")?;
+        let mut shapes = Vec::with_capacity(n);
+        for _ in 0..n {
+            let leaves = r.count("paths in a shape")?;
+            self.budget.charge(leaves as u64, SHAPE_PATH, "paths in shapes")?;
+            let mut paths = Vec::with_capacity(leaves);
+            let mut node = -1i64;
+            for _ in 0..leaves {
+                node = node.wrapping_add(r.sv()?).wrapping_add(1);
+                match usize::try_from(node).ok().and_then(|node| self.paths.get(node)) {
+                    Some(path) => paths.push(*path),
+                    None => return Err(r.corrupt("a shape names a path that is not there")),
+                }
+            }
+            let shape = self.table.names.shape(&paths);
+            let shape = shape.ok_or_else(|| r.corrupt("no record can have this shape"))?;
+            // a shape has no more dicts than there are nodes, which were charged
+            let dicts = self.table.names.shapes[shape as usize].dicts();
+            self.budget.charge(dicts as u64, SHAPE_DICT, "dicts in shapes")?;
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+
+    /// Makes room for the cells of reshaped and added records, and lists which columns have inserts.
+    fn make_records(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<()> {
+        let cells = self.charge_target(records)?;
+        self.inserts.resize_with(self.table.names.paths.len(), Inserts::default);
+        self.changes.cells.tags.resize(cells as usize, MISSING);
+        self.changes.cells.words.resize(cells as usize, 0);
+        let mut start = 0;
+        let mut added = self.changes.added.iter_mut();
+        for (number, (row, shape_id)) in (0..).zip(records) {
+            let record = Record { shape: *shape_id, start };
+            let shape = &self.table.names.shapes[*shape_id as usize];
+            for (position, path) in shape.paths.iter().enumerate() {
+                let stays = row.and_then(|row| self.table.cell(row as usize, *path));
+                match stays {
+                    None => self.inserts[*path as usize].rows.push(number),
+                    Some(cell) => self.changes.cells.set(start + position, cell),
+                }
+            }
+            start += shape.len();
+            match row {
+                Some(row) => self.changes.reshaped.push((*row, record)),
+                None => {
+                    if let Some(added) = added.next() {
+                        added.record = record;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges the records of the target. Returns the number of cells of the new ones.
+    fn charge_target(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<u64> {
+        let shapes = &self.table.names.shapes;
+        let size = |shape: ShapeId| {
+            let shape = &shapes[shape as usize];
+            (shape.len() as u64, shape.dicts() as u64)
+        };
+        let sum = |all: &mut dyn Iterator<Item = ShapeId>| {
+            all.map(size).fold((0, 0), |sum, (cells, dicts)| (sum.0 + cells, sum.1 + dicts))
+        };
+        let new = sum(&mut records.iter().map(|(_, shape)| *shape));
+        let reshaped = records.iter().filter_map(|(row, _)| *row);
+        let mut replaced = reshaped.chain(self.changes.removed.iter().copied());
+        let gone = sum(&mut replaced.by_ref().map(|row| self.table.rows[row as usize].shape));
+        let base = sum(&mut self.table.rows.iter().map(|row| row.shape));
+        self.base_cells = base.0;
+        self.budget.charge(base.0 - gone.0 + new.0, CELL, "cells")?;
+        self.budget.charge(base.1 - gone.1 + new.1, DICT, "dicts")?;
+        Ok(new.0)
+    }
+
+    fn sets(&mut self, mut r: Reader<'_>) -> Result<Vec<Vec<u32>>> {
+        if r.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sets = row_sets::read(&mut r, self.table.rows.len(), &self.changes.removed, self.budget)?;
+        r.finish()?;
+        Ok(sets)
+    }
+
+    fn heads<'a>(&mut self, mut r: Reader<'a>, sets: &[Vec<u32>]) -> Result<Vec<Head<'a>>> {
+        let mut heads: Vec<Head<'a>> = Vec::new();
+        if r.is_empty() {
+            return Ok(heads);
+        }
+        let n = r.count("columns")?;
+        self.budget.charge(n as u64, COLUMN, "columns")?;
+        let mut node = -1i64;
+        let mut met = HashSet::new();
+        for _ in 0..n {
+            node = node.wrapping_add(r.sv()?).wrapping_add(1);
+            let Some(&path) = usize::try_from(node).ok().and_then(|node| self.paths.get(node)) else {
+                return Err(r.corrupt("a column's path is not there"));
+            };
+            if !met.insert(path) {
+                return Err(r.corrupt("a column stands twice"));
+            }
+            let flags = r.u8()?;
+            if flags == 0 || flags > UPDATES + INSERTS {
+                return Err(r.reserved("flags of a column", flags));
+            }
+            let updates = match flags & UPDATES {
+                0 => None,
+                _ => {
+                    let set = r.up_to(sets.len(), "row set")?;
+                    Some(set.checked_sub(1).ok_or_else(|| r.corrupt("updates without a row set"))?)
+                }
+            };
+            let length = r.count("bytes")?;
+            let contents = r.part(length)?;
+            let inserts = flags & INSERTS != 0;
+            heads.push(Head { path, updates, old: Cells::default(), inserts, contents });
+        }
+        r.finish()?;
+        Ok(heads)
+    }
+
+    /// A record by its number: reshaped, then added ones.
+    fn record(&self, number: usize) -> Record {
+        match self.changes.reshaped.get(number) {
+            Some((_, record)) => *record,
+            None => self.changes.added[number - self.changes.reshaped.len()].record,
+        }
+    }
+
+    /// The place of an insert in `ChangeSet::cells`.
+    fn place(&self, number: u32, path: PathId) -> usize {
+        let record = self.record(number as usize);
+        let shape = &self.table.names.shapes[record.shape as usize];
+        record.start + shape.position(path).unwrap_or(0)
+    }
+
+    fn loose(&mut self, mut r: Reader<'_>, updates_loose: &[bool], inserts_loose: &[bool]) -> Result<()> {
+        let n = if r.is_empty() { 0 } else { r.count("cells")? };
+        self.budget.charge(n as u64, COLUMN, "loose cells")?;
+        let mut places = Vec::with_capacity(n);
+        let mut row = 0u64;
+        for _ in 0..n {
+            row = row.saturating_add(r.uv()?);
+            if row >= self.table.rows.len() as u64 {
+                return Err(r.corrupt("a row is out of range"));
+            }
+            places.push((row as u32, 0));
+        }
+        for place in &mut places {
+            place.1 = r.up_to(self.paths.len() - 1, "node")?;
+        }
+        if !places.is_sorted_by(|a, b| a < b) {
+            return Err(r.corrupt("loose cells are out of order"));
+        }
+        for (row, node) in places {
+            let path = self.paths[node];
+            let old = self.table.cell(row as usize, path).ok_or_else(|| r.corrupt(NOT_THERE))?;
+            if self.changes.removed.binary_search(&row).is_ok() {
+                return Err(r.corrupt("a removed row is updated"));
+            }
+            self.check_stays(row, path).map_err(|e| e.at(r.offset()))?;
+            if !updates_loose[path as usize] {
+                return Err(r.corrupt("a column has both listed and loose updates"));
+            }
+            let new = self.plain(&mut r, path)?;
+            self.changes.update(path, row, old, new);
+            self.update_record(path, row, new);
+        }
+        for number in 0..self.changes.reshaped.len() + self.changes.added.len() {
+            self.loose_record(&mut r, number, inserts_loose)?;
+        }
+        r.finish()
+    }
+
+    fn loose_record(&mut self, r: &mut Reader<'_>, number: usize, inserts_loose: &[bool]) -> Result<()> {
+        let record = self.record(number);
+        for position in 0..self.table.names.shapes[record.shape as usize].len() {
+            let path = self.table.names.shapes[record.shape as usize].paths[position];
+            let at = record.start + position;
+            if !inserts_loose[path as usize] || self.changes.cells.tags[at] != MISSING {
+                continue;
+            }
+            let cell = self.plain(r, path)?;
+            self.changes.cells.set(at, cell);
+            self.inserts[path as usize].cells.push(cell);
+        }
+        Ok(())
+    }
+
+    fn plain(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
+        let depth = self.table.names.paths[path as usize].depth;
+        let (tag, payload, weight) = read_plain(r, depth)?;
+        match payload {
+            Payload::Blob(bytes) => self.budget.charge_blob(bytes.len(), weight)?,
+            Payload::Word(_) => self.budget.charge(1, weight_of(tag), WEIGHTS)?,
+        }
+        let cell = self.table.acquire(tag, payload);
+        self.changes.own(cell);
+        Ok(cell)
+    }
+
+    /// Checks that an updated cell is also in the row's new shape, if it has one.
+    fn check_stays(&self, row: u32, path: PathId) -> Result<()> {
+        match self.changes.reshaped.binary_search_by_key(&row, |r| r.0) {
+            Ok(i) if !self.stays(i, path) => {
+                Err(Error::corrupt("an updated cell is not in the row's new shape"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gets the base's cells that the columns update, all at once: those of one row lie together.
+    fn fetch_old(&self, heads: &mut [Head<'_>], sets: &[Vec<u32>]) -> Result<()> {
+        let lists: Vec<&[u32]> =
+            heads.iter().map(|head| head.updates.map_or(&[][..], |set| &sets[set])).collect();
+        // no column stands twice, so that more cannot all be there
+        let n: usize = lists.iter().map(|rows| rows.len()).sum();
+        let not_there = |at: usize| heads[at].contents.corrupt(NOT_THERE);
+        if n as u64 > self.base_cells {
+            return Err(not_there(0));
+        }
+        let paths: Vec<PathId> = heads.iter().map(|head| head.path).collect();
+        let fetched = gather_all(self.table, &paths, &lists).map_err(not_there)?;
+        for (head, old) in heads.iter_mut().zip(fetched) {
+            head.old = old;
+        }
+        if !self.changes.reshaped.is_empty() {
+            for (head, rows) in heads.iter().zip(&lists) {
+                for row in *rows {
+                    self.check_stays(*row, head.path).map_err(|e| e.at(head.contents.offset()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stays(&self, reshaped: usize, path: PathId) -> bool {
+        let shape = self.changes.reshaped[reshaped].1.shape;
+        self.table.names.shapes[shape as usize].position(path).is_some()
+    }
+
+    /// Brings an update into the record of a reshaped row.
+    fn update_record(&mut self, path: PathId, row: u32, new: Cell) {
+        if let Ok(i) = self.changes.reshaped.binary_search_by_key(&row, |r| r.0) {
+            let at = self.place(i as u32, path);
+            self.changes.cells.set(at, new);
+            self.replaced.insert(at);
+        }
+    }
+
+    /// Cells that stay in a reshaped row get a second holder: the row is replaced as a whole.
+    fn hold_stayed(&mut self) {
+        for i in 0..self.changes.reshaped.len() {
+            let (row, record) = self.changes.reshaped[i];
+            for position in 0..self.table.names.shapes[record.shape as usize].len() {
+                let at = record.start + position;
+                let path = self.table.names.shapes[record.shape as usize].paths[position];
+                let cell = self.changes.cells.get(at);
+                if is_blob(cell.tag)
+                    && !self.replaced.contains(&at)
+                    && self.table.cell(row as usize, path).is_some()
+                {
+                    self.table.pool.hold(cell.word);
+                    self.changes.own(cell);
+                }
+            }
+        }
+    }
+
+    fn column(
+        &mut self,
+        head: Head<'_>,
+        sets: &[Vec<u32>],
+        updates_done: &mut [bool],
+        inserts_done: &mut [bool],
+    ) -> Result<()> {
+        let Head { path, old, mut contents, .. } = head;
+        let depth = self.table.names.paths[path as usize].depth;
+        if let Some(set) = head.updates {
+            let rows = &sets[set];
+            if rows.is_empty() {
+                return Err(contents.corrupt("a column is listed for no cells"));
+            }
+            let column = Column {
+                old: Some(&old),
+                rows,
+                view: View {
+                    table: self.table,
+                    side: Side::Updates(&self.changes.updates),
+                    done: updates_done,
+                },
+                paths: &self.paths,
+                path,
+                depth,
+            };
+            let pending = cells::read(&mut contents, &column, self.budget)?;
+            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
+            if !self.changes.reshaped.is_empty() {
+                for (row, cell) in rows.iter().zip(new.iter()) {
+                    self.update_record(path, *row, cell);
+                }
+            }
+            let updates = self.changes.column(path);
+            updates.rows.clone_from(rows);
+            updates.old = old;
+            updates.new = new;
+            updates_done[path as usize] = true;
+        }
+        if head.inserts {
+            let rows = std::mem::take(&mut self.inserts[path as usize].rows);
+            if rows.is_empty() {
+                return Err(contents.corrupt("a column is listed for no cells"));
+            }
+            let column = Column {
+                old: None,
+                rows: &rows,
+                view: View { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
+                paths: &self.paths,
+                path,
+                depth,
+            };
+            let pending = cells::read(&mut contents, &column, self.budget)?;
+            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
+            for (number, cell) in rows.iter().zip(new.iter()) {
+                let at = self.place(*number, path);
+                self.changes.cells.set(at, cell);
+            }
+            self.inserts[path as usize] = Inserts { rows, cells: new };
+            inserts_done[path as usize] = true;
+        }
+        contents.finish()
+    }
+}

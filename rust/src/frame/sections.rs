@@ -1,0 +1,34 @@
+//! The sections of a body: FORMAT.md section 2.
+
+use crate::error::Result;
+use crate::format::reader::Reader;
+use crate::format::section;
+
+/// Calls `take` for each section, in order. Unknown optional ones are left out.
+pub fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>)) -> Result<()> {
+    let mut r = Reader::new(body);
+    let mut last = 0;
+    while !r.is_empty() {
+        let id = r.u8()?;
+        if id <= last {
+            return Err(r.corrupt("sections are out of order"));
+        }
+        if id > section::ORDER && id < section::FIRST_OPTIONAL {
+            return Err(r.reserved("section", id));
+        }
+        let length = r.count("bytes")?;
+        let contents = r.part(length)?;
+        if id < section::FIRST_OPTIONAL {
+            take(id, contents);
+        }
+        last = id;
+    }
+    Ok(())
+}
+
+/// The sections by id; absent ones are empty.
+pub fn split(body: &[u8]) -> Result<[Option<Reader<'_>>; section::ORDER as usize + 1]> {
+    let mut parts = [const { None }; section::ORDER as usize + 1];
+    sections(body, |id, contents| parts[usize::from(id)] = Some(contents))?;
+    Ok(parts)
+}

@@ -1,0 +1,498 @@
+//! Reading Python objects in place during a walk. `unsafe` stands here, in
+//! `raw_dict` and in `raw_int`, and nowhere else.
+//!
+//! What makes it sound: a `Walk` is held with the GIL, by code that runs no Python code, drops no reference and starts
+//! no garbage collection while it lives (collection is switched off, nothing here is collectable). So no dict, list or
+//! value that is reachable from a live object can change or go away, and every `Obj<'w>` stays valid for `'w`.
+//! What an object is, is told by its exact type pointer alone.
+
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::os::raw::c_int;
+use std::ptr::null_mut;
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::format::datetime::{Clock, Date, Delta};
+use crate::python::convert_error::Trouble;
+use crate::python::ffi::dict::{self, Entry};
+use crate::python::ffi::int;
+use crate::python::ffi::types::Types;
+
+/// Switches garbage collection off while it lives.
+pub struct GcPause {
+    was_on: bool,
+}
+
+impl GcPause {
+    pub fn new(_py: Python<'_>) -> GcPause {
+        // SAFETY: the GIL is held
+        let was_on = unsafe { ffi::PyGC_Disable() } == 1;
+        GcPause { was_on }
+    }
+}
+
+impl Drop for GcPause {
+    fn drop(&mut self) {
+        if self.was_on {
+            // SAFETY: made and dropped under the GIL (it is never kept in anything that outlives a call)
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
+}
+
+/// A walk over the objects below a root. While it lives no Python code runs.
+pub struct Walk<'py> {
+    pub types: &'py Types,
+    py: Python<'py>,
+    _pause: GcPause,
+}
+
+impl<'py> Walk<'py> {
+    pub fn new(py: Python<'py>, types: &'py Types) -> Self {
+        Walk { types, py, _pause: GcPause::new(py) }
+    }
+
+    /// The root is kept alive by the caller for as long as the walk lives.
+    pub fn root<'w>(&'w self, object: &'w Bound<'py, PyAny>) -> Obj<'w> {
+        Obj { pointer: object.as_ptr(), walk: PhantomData }
+    }
+}
+
+/// A borrowed object.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Obj<'w> {
+    pointer: *mut ffi::PyObject,
+    walk: PhantomData<&'w ()>,
+}
+
+/// What an object is, by its exact type.
+pub enum View<'w> {
+    None,
+    False,
+    True,
+    Float(f64),
+    Int(i64),
+    BigInt,
+    Str(Str<'w>),
+    Dict(Dict<'w>),
+    List(Sequence<'w>),
+    Tuple(Sequence<'w>),
+    Bytes(&'w [u8]),
+    Date(Date),
+    DateTime(Date, Clock, u8, Zone<'w>),
+    Time(Clock, u8, Zone<'w>),
+    TimeDelta(Delta),
+    /// Anything else; resolved after the walk.
+    Foreign,
+}
+
+pub enum Zone<'w> {
+    None,
+    Utc,
+    Other(Obj<'w>),
+}
+
+impl<'w> Obj<'w> {
+    #[inline(always)]
+    pub fn address(self) -> usize {
+        self.pointer as usize
+    }
+
+    #[inline(always)]
+    pub fn type_address(self) -> usize {
+        // SAFETY: the object is alive (Walk)
+        unsafe { ffi::Py_TYPE(self.pointer) as usize }
+    }
+
+    /// A strong reference, which may outlive the walk.
+    pub fn to_owned(self, walk: &Walk<'_>) -> Py<PyAny> {
+        // SAFETY: the object is alive (Walk) and the GIL is held
+        unsafe { Bound::from_borrowed_ptr(walk.py, self.pointer) }.unbind()
+    }
+
+    /// The error for a key, or symbol, of another class than str.
+    pub fn refused_key(self, kind: &str, walk: &Walk<'_>) -> Trouble {
+        let key = self.to_owned(walk);
+        let class = key.bind(walk.py).get_type();
+        let name = class.name().map_or_else(|_| "another class".into(), |name| name.to_string());
+        Trouble::other_key(kind, key, &name)
+    }
+
+    /// Brings the head of the object into the cache.
+    #[inline(always)]
+    pub fn prefetch(self) {
+        prefetch(self.pointer.cast());
+    }
+
+    #[inline(always)]
+    pub fn view(self, types: &Types) -> View<'w> {
+        let kind = self.type_address();
+        if kind == types.float {
+            // SAFETY: exactly a float
+            return View::Float(unsafe { ffi::PyFloat_AS_DOUBLE(self.pointer) });
+        }
+        if kind == types.int {
+            return self.int(types);
+        }
+        if kind == types.str {
+            return View::Str(Str(self));
+        }
+        if kind == types.dict {
+            return View::Dict(Dict(self));
+        }
+        self.rarer(kind, types)
+    }
+
+    #[inline(always)]
+    fn int(self, types: &Types) -> View<'w> {
+        // SAFETY: exactly an int; the layout is what `check` has returned
+        match unsafe { int::small(self.pointer, types.int_layout) } {
+            Some(value) => View::Int(value),
+            None => self.large_int(),
+        }
+    }
+
+    #[inline(never)]
+    fn large_int(self) -> View<'w> {
+        // SAFETY: exactly an int, which this call only reads
+        let (value, overflow) = unsafe {
+            let mut overflow: c_int = 0;
+            let value = ffi::PyLong_AsLongLongAndOverflow(self.pointer, &mut overflow);
+            (value, overflow)
+        };
+        if overflow == 0 { View::Int(value) } else { View::BigInt }
+    }
+
+    #[inline(never)]
+    fn rarer(self, kind: usize, types: &Types) -> View<'w> {
+        let at = self.pointer;
+        if kind == types.none {
+            View::None
+        } else if kind == types.bool {
+            // SAFETY: Py_True is immortal
+            if at == unsafe { ffi::Py_True() } { View::True } else { View::False }
+        } else if kind == types.list {
+            // SAFETY: exactly a list
+            View::List(Sequence { object: self, length: unsafe { ffi::PyList_GET_SIZE(at) }, list: true })
+        } else if kind == types.tuple {
+            // SAFETY: exactly a tuple
+            View::Tuple(Sequence { object: self, length: unsafe { ffi::PyTuple_GET_SIZE(at) }, list: false })
+        } else if kind == types.bytes {
+            // SAFETY: exactly bytes: immutable, and alive for 'w
+            View::Bytes(unsafe {
+                std::slice::from_raw_parts(ffi::PyBytes_AS_STRING(at).cast(), ffi::PyBytes_Size(at) as usize)
+            })
+        } else {
+            self.moment(kind, types)
+        }
+    }
+
+    /// Dates and times.
+    fn moment(self, kind: usize, types: &Types) -> View<'w> {
+        let at = self.pointer;
+        if kind == types.datetime {
+            // SAFETY: exactly a datetime
+            let (clock, fold, zone) = unsafe {
+                let clock = Clock {
+                    hour: ffi::PyDateTime_DATE_GET_HOUR(at) as u8,
+                    minute: ffi::PyDateTime_DATE_GET_MINUTE(at) as u8,
+                    second: ffi::PyDateTime_DATE_GET_SECOND(at) as u8,
+                    microsecond: ffi::PyDateTime_DATE_GET_MICROSECOND(at) as u32,
+                };
+                (clock, ffi::PyDateTime_DATE_GET_FOLD(at), ffi::PyDateTime_DATE_GET_TZINFO(at))
+            };
+            View::DateTime(self.date(), clock, fold, self.zone(zone, types))
+        } else if kind == types.date {
+            View::Date(self.date())
+        } else if kind == types.time {
+            // SAFETY: exactly a time
+            let (clock, fold, zone) = unsafe {
+                let clock = Clock {
+                    hour: ffi::PyDateTime_TIME_GET_HOUR(at) as u8,
+                    minute: ffi::PyDateTime_TIME_GET_MINUTE(at) as u8,
+                    second: ffi::PyDateTime_TIME_GET_SECOND(at) as u8,
+                    microsecond: ffi::PyDateTime_TIME_GET_MICROSECOND(at) as u32,
+                };
+                (clock, ffi::PyDateTime_TIME_GET_FOLD(at), ffi::PyDateTime_TIME_GET_TZINFO(at))
+            };
+            View::Time(clock, fold, self.zone(zone, types))
+        } else if kind == types.timedelta {
+            // SAFETY: exactly a timedelta
+            View::TimeDelta(unsafe {
+                Delta {
+                    days: ffi::PyDateTime_DELTA_GET_DAYS(at),
+                    seconds: ffi::PyDateTime_DELTA_GET_SECONDS(at) as u32,
+                    microseconds: ffi::PyDateTime_DELTA_GET_MICROSECONDS(at) as u32,
+                }
+            })
+        } else {
+            View::Foreign
+        }
+    }
+
+    fn date(self) -> Date {
+        // SAFETY: called for exact dates and datetimes, which share these fields
+        unsafe {
+            Date {
+                year: ffi::PyDateTime_GET_YEAR(self.pointer) as u16,
+                month: ffi::PyDateTime_GET_MONTH(self.pointer) as u8,
+                day: ffi::PyDateTime_GET_DAY(self.pointer) as u8,
+            }
+        }
+    }
+
+    fn zone(self, pointer: *mut ffi::PyObject, types: &Types) -> Zone<'w> {
+        // SAFETY: None is immortal
+        if pointer == unsafe { ffi::Py_None() } {
+            Zone::None
+        } else if pointer as usize == types.utc {
+            Zone::Utc
+        } else {
+            Zone::Other(Obj { pointer, walk: PhantomData })
+        }
+    }
+}
+
+/// An exact str.
+#[derive(Clone, Copy)]
+pub struct Str<'w>(Obj<'w>);
+
+impl<'w> Str<'w> {
+    pub fn of(object: Obj<'w>, types: &Types) -> Option<Str<'w>> {
+        (object.type_address() == types.str).then_some(Str(object))
+    }
+
+    /// The text in place, if it is ASCII.
+    #[inline(always)]
+    pub fn ascii(self) -> Option<&'w [u8]> {
+        let at = self.0.pointer;
+        // SAFETY: exactly a str; a compact ASCII one has its bytes behind its head, for as long as it lives
+        unsafe {
+            (ffi::PyUnicode_IS_COMPACT_ASCII(at) != 0).then(|| {
+                let length = ffi::PyUnicode_GET_LENGTH(at) as usize;
+                std::slice::from_raw_parts(ffi::PyUnicode_DATA(at).cast::<u8>(), length)
+            })
+        }
+    }
+
+    /// The text as UTF-8 with surrogates as they are: in place, or written to the buffer.
+    #[inline(always)]
+    pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> PyResult<&'b [u8]>
+    where
+        'w: 'b,
+    {
+        match self.ascii() {
+            Some(text) => Ok(text),
+            None => {
+                buffer.clear();
+                self.encode(buffer)?;
+                Ok(buffer)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn encode(self, buffer: &mut Vec<u8>) -> PyResult<()> {
+        let at = self.0.pointer;
+        // SAFETY: exactly a str. Making an old-style one ready (3.11) changes its own memory only; after
+        // that it has `length` units of 1, 2 or 4 bytes
+        unsafe {
+            if ffi::PyUnicode_READY(at) != 0 {
+                return Err(Python::attach(PyErr::fetch));
+            }
+            let length = ffi::PyUnicode_GET_LENGTH(at) as usize;
+            let data = ffi::PyUnicode_DATA(at);
+            match ffi::PyUnicode_KIND(at) {
+                1 => std::slice::from_raw_parts(data.cast::<u8>(), length)
+                    .iter()
+                    .for_each(|c| push_code_point(buffer, u32::from(*c))),
+                2 => std::slice::from_raw_parts(data.cast::<u16>(), length)
+                    .iter()
+                    .for_each(|c| push_code_point(buffer, u32::from(*c))),
+                _ => std::slice::from_raw_parts(data.cast::<u32>(), length)
+                    .iter()
+                    .for_each(|c| push_code_point(buffer, *c)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn push_code_point(buffer: &mut Vec<u8>, c: u32) {
+    let tail = |shift: u32| (c >> shift & 0x3F) as u8 | 0x80;
+    match c {
+        0..=0x7F => buffer.push(c as u8),
+        0x80..=0x7FF => buffer.extend([(c >> 6) as u8 | 0xC0, tail(0)]),
+        0x800..=0xFFFF => buffer.extend([(c >> 12) as u8 | 0xE0, tail(6), tail(0)]),
+        _ => buffer.extend([(c >> 18) as u8 | 0xF0, tail(12), tail(6), tail(0)]),
+    }
+}
+
+/// An exact dict.
+#[derive(Clone, Copy)]
+pub struct Dict<'w>(Obj<'w>);
+
+impl<'w> Dict<'w> {
+    pub fn of(object: Obj<'w>, types: &Types) -> Option<Dict<'w>> {
+        (object.type_address() == types.dict).then_some(Dict(object))
+    }
+
+    #[inline(always)]
+    pub fn len(self) -> usize {
+        // SAFETY: exactly a dict
+        unsafe { (*self.0.pointer.cast::<ffi::PyDictObject>()).ma_used as usize }
+    }
+
+    #[inline(always)]
+    pub fn items(self) -> Items<'w> {
+        Items { dict: self.0, position: 0 }
+    }
+
+    /// Keys and values side by side, if the dict has them so and its layout is known.
+    #[inline(always)]
+    pub fn entries(self, types: &Types) -> Option<&'w [Pair<'w>]> {
+        if !types.dicts_in_place {
+            return None;
+        }
+        // SAFETY: exactly a dict, unchanged during the walk; `dicts_in_place` is what `check` has returned. A Pair is
+        // two borrowed pointers, like an Entry
+        unsafe {
+            dict::entries(self.0.pointer).map(|entries| &*(entries as *const [Entry] as *const [Pair<'w>]))
+        }
+    }
+
+    /// Brings the table of keys and values into the cache; the dict's own head should be there.
+    #[inline(always)]
+    pub fn prefetch_table(self) {
+        // SAFETY: exactly a dict
+        let table = unsafe { dict::key_table(self.0.pointer) };
+        // 32 bytes of head, one byte for each place of the hash table, 16 for each entry
+        let n = self.len();
+        let bytes = 32 + (n + n / 2).next_power_of_two().max(8) + 16 * n;
+        let first = table.wrapping_sub(table as usize % 64);
+        for line in 0..(table as usize % 64 + bytes).div_ceil(64) {
+            prefetch(first.wrapping_add(64 * line));
+        }
+    }
+}
+
+/// A key and its value.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Pair<'w> {
+    pub key: Obj<'w>,
+    pub value: Obj<'w>,
+}
+
+/// Keys and values in insertion order.
+pub struct Items<'w> {
+    dict: Obj<'w>,
+    position: ffi::Py_ssize_t,
+}
+
+impl<'w> Iterator for Items<'w> {
+    type Item = Pair<'w>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (mut key, mut value) = (null_mut(), null_mut());
+        // SAFETY: exactly a dict, which cannot change during the walk
+        let more =
+            unsafe { ffi::PyDict_Next(self.dict.pointer, &mut self.position, &mut key, &mut value) != 0 };
+        more.then_some(Pair {
+            key: Obj { pointer: key, walk: PhantomData },
+            value: Obj { pointer: value, walk: PhantomData },
+        })
+    }
+}
+
+/// An exact list or tuple.
+#[derive(Clone, Copy)]
+pub struct Sequence<'w> {
+    object: Obj<'w>,
+    length: ffi::Py_ssize_t,
+    list: bool,
+}
+
+impl<'w> Sequence<'w> {
+    pub fn items(self) -> impl ExactSizeIterator<Item = Obj<'w>> {
+        (0..self.length as usize).map(move |i| {
+            let at = self.object.pointer;
+            let i = i as ffi::Py_ssize_t;
+            // SAFETY: exactly a list or tuple of this length, which cannot change during the walk
+            let pointer =
+                unsafe { if self.list { ffi::PyList_GET_ITEM(at, i) } else { ffi::PyTuple_GET_ITEM(at, i) } };
+            Obj { pointer, walk: PhantomData }
+        })
+    }
+}
+
+/// Brings a slice into the cache.
+#[inline(always)]
+pub fn prefetch_slice<T>(slice: &[T]) {
+    let start = slice.as_ptr().cast::<u8>();
+    for line in 0..size_of_val(slice).div_ceil(64) {
+        prefetch(start.wrapping_add(64 * line));
+    }
+}
+
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing and never faults
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// False in a subinterpreter, whose types are others than the ones that a process-wide table can know.
+pub fn in_main_interpreter(_py: Python<'_>) -> bool {
+    // SAFETY: the GIL is held; both only return an address
+    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
+}
+
+/// An ASCII str made directly.
+pub fn ascii_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    debug_assert!(text.is_ascii());
+    // SAFETY: a new str of this length with room for ASCII, which nobody else has seen yet
+    unsafe {
+        let made = ffi::PyUnicode_New(text.len() as ffi::Py_ssize_t, 127);
+        let made = Bound::from_owned_ptr_or_err(py, made)?;
+        let data = ffi::PyUnicode_DATA(made.as_ptr()).cast::<u8>();
+        std::ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
+        Ok(made)
+    }
+}
+
+/// A str from UTF-8 in which surrogates stand as they are.
+pub fn surrogate_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: pointer and length are those of the slice; the name of the handler ends in a zero
+    unsafe {
+        let made = ffi::PyUnicode_DecodeUTF8(
+            text.as_ptr().cast(),
+            text.len() as ffi::Py_ssize_t,
+            c"surrogatepass".as_ptr(),
+        );
+        Bound::from_owned_ptr_or_err(py, made)
+    }
+}
+
+/// `dict[key] = value`, for exact dicts and exact str keys: no Python code runs.
+#[inline(always)]
+pub fn set_item(dict: &Bound<'_, PyDict>, key: &Py<PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: all three are live objects
+    let status = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::take(dict.py()).unwrap_or_else(|| PyMemoryError::new_err("no memory for a dict")))
+    }
+}

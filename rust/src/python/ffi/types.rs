@@ -1,0 +1,182 @@
+//! Addresses of the types that are told apart, and what is kept between walks.
+
+use std::collections::HashMap;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDate, PyDateTime, PyDelta, PyTime, PyType};
+
+/// Addresses of exact types. The types are held by `held` or live as long as the interpreter.
+pub struct Types {
+    pub none: usize,
+    pub bool: usize,
+    pub int: usize,
+    pub float: usize,
+    pub str: usize,
+    pub bytes: usize,
+    pub dict: usize,
+    pub list: usize,
+    pub tuple: usize,
+    pub date: usize,
+    pub datetime: usize,
+    pub time: usize,
+    pub timedelta: usize,
+    /// The object `timezone.utc`.
+    pub utc: usize,
+    /// Entries of dicts may be read where they stand.
+    pub dicts_in_place: bool,
+    /// How ints may be read where they stand.
+    pub int_layout: super::int::Layout,
+    pub decimal: usize,
+    pub uuid: usize,
+    pub timezone_type: Py<PyAny>,
+    pub timedelta_type: Py<PyAny>,
+    pub date_type: Py<PyAny>,
+    pub datetime_type: Py<PyAny>,
+    pub time_type: Py<PyAny>,
+    pub utc_object: Py<PyAny>,
+    pub decimal_type: Py<PyAny>,
+    pub uuid_type: Py<PyAny>,
+    pub enum_type: Py<PyAny>,
+    pub zone_info: Py<PyAny>,
+    pub ordered_dict: Py<PyAny>,
+    pub default_dict: Py<PyAny>,
+}
+
+static TYPES: PyOnceLock<Types> = PyOnceLock::new();
+
+impl Types {
+    pub fn get(py: Python<'_>) -> PyResult<&Types> {
+        TYPES.get_or_try_init(py, || Types::new(py))
+    }
+
+    fn new(py: Python<'_>) -> PyResult<Types> {
+        let of = |module: &str, name: &str| py.import(module)?.getattr(name);
+        let builtin = |name: &str| Ok::<usize, PyErr>(of("builtins", name)?.as_ptr() as usize);
+        // freezegun replaces the module's names for a while
+        let datetime_type = py.get_type::<PyDateTime>().into_any();
+        let date_type = py.get_type::<PyDate>().into_any();
+        let time_type = py.get_type::<PyTime>().into_any();
+        let timedelta_type = py.get_type::<PyDelta>().into_any();
+        let timezone_type = of("datetime", "timezone")?;
+        let utc_object = timezone_type.getattr("utc")?;
+        let decimal_type = of("decimal", "Decimal")?;
+        let uuid_type = of("uuid", "UUID")?;
+        let none = py.None().bind(py).get_type();
+        Ok(Types {
+            none: none.as_ptr() as usize,
+            bool: builtin("bool")?,
+            int: builtin("int")?,
+            float: builtin("float")?,
+            str: builtin("str")?,
+            bytes: builtin("bytes")?,
+            dict: builtin("dict")?,
+            list: builtin("list")?,
+            tuple: builtin("tuple")?,
+            date: date_type.as_ptr() as usize,
+            datetime: datetime_type.as_ptr() as usize,
+            time: time_type.as_ptr() as usize,
+            timedelta: timedelta_type.as_ptr() as usize,
+            utc: utc_object.as_ptr() as usize,
+            dicts_in_place: super::dict::check(py)?,
+            int_layout: super::int::check(py)?,
+            decimal: decimal_type.as_ptr() as usize,
+            uuid: uuid_type.as_ptr() as usize,
+            date_type: date_type.unbind(),
+            datetime_type: datetime_type.unbind(),
+            time_type: time_type.unbind(),
+            timedelta_type: timedelta_type.unbind(),
+            timezone_type: timezone_type.unbind(),
+            utc_object: utc_object.unbind(),
+            decimal_type: decimal_type.unbind(),
+            uuid_type: uuid_type.unbind(),
+            enum_type: of("enum", "Enum")?.unbind(),
+            zone_info: of("zoneinfo", "ZoneInfo")?.unbind(),
+            ordered_dict: of("collections", "OrderedDict")?.unbind(),
+            default_dict: of("collections", "defaultdict")?.unbind(),
+        })
+    }
+
+    /// Zones of this class are carried as they are.
+    pub fn carries_zone(&self, class: usize) -> bool {
+        [&self.timezone_type, &self.zone_info].iter().any(|kind| kind.as_ptr() as usize == class)
+    }
+}
+
+/// How objects of a class that is no builtin become plain ones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Enum,
+    /// `dict(value)`
+    Dict,
+    /// `value.item()`
+    NumpyScalar,
+    /// Read by the class's own reader.
+    Record,
+    /// A pydantic model: its `__dict__` where that is exact, else `model_dump()`.
+    Model,
+    /// A time zone that becomes the `timezone` of its offset.
+    Zone,
+    Unknown,
+}
+
+/// A class, its kind, and what `_records.kind_of` gives to read its objects.
+type Known = (Py<PyAny>, Kind, Option<Py<PyAny>>);
+
+/// What was learned of classes. Each is held, so that its address stays its own.
+#[derive(Default)]
+pub struct Classes {
+    known: HashMap<usize, Known>,
+}
+
+/// Classes made on the fly must not pile up.
+const MOST_CLASSES: usize = 1024;
+
+impl Classes {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.known.values().try_for_each(|(class, _, reader)| {
+            visit.call(class)?;
+            visit.call(reader)
+        })
+    }
+
+    pub fn known(&self, address: usize) -> Option<Kind> {
+        self.known.get(&address).map(|(_, kind, _)| *kind)
+    }
+
+    pub fn get(&mut self, class: &Bound<'_, PyType>, types: &Types) -> PyResult<(Kind, Option<Py<PyAny>>)> {
+        let py = class.py();
+        let address = class.as_ptr() as usize;
+        if let Some((_, kind, reader)) = self.known.get(&address) {
+            return Ok((*kind, reader.as_ref().map(|reader| reader.clone_ref(py))));
+        }
+        let (kind, reader) = classify(class, types)?;
+        if self.known.len() >= MOST_CLASSES {
+            self.known.clear();
+        }
+        let kept = reader.as_ref().map(|reader| reader.clone_ref(py));
+        self.known.insert(address, (class.clone().into_any().unbind(), kind, kept));
+        Ok((kind, reader))
+    }
+}
+
+fn classify(class: &Bound<'_, PyType>, types: &Types) -> PyResult<(Kind, Option<Py<PyAny>>)> {
+    let py = class.py();
+    if class.is(&types.ordered_dict) || class.is(&types.default_dict) {
+        return Ok((Kind::Dict, None));
+    }
+    if class.is_subclass(types.enum_type.bind(py))? {
+        return Ok((Kind::Enum, None));
+    }
+    let told = py.import("snapdelta._records")?.call_method1("kind_of", (class,))?;
+    let (kind, helper): (String, Option<Py<PyAny>>) = told.extract()?;
+    let kind = match kind.as_str() {
+        "numpy" => Kind::NumpyScalar,
+        "record" => Kind::Record,
+        "model" => Kind::Model,
+        "zone" => Kind::Zone,
+        _ => Kind::Unknown,
+    };
+    Ok((kind, helper))
+}

@@ -1,0 +1,124 @@
+//! FrameInfo: what `inspect` tells.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::format::header::Header;
+use crate::frame::inspect::Contents;
+use crate::python::convert_error::key_text;
+use crate::python::to_python::build::text;
+
+/// What is in a frame, told without its base.
+#[pyclass(frozen, get_all, module = "snapdelta")]
+pub struct FrameInfo {
+    /// "full" or "delta"
+    kind: &'static str,
+    version: u8,
+    epoch: u64,
+    sequence: u64,
+    base_digest: u64,
+    target_digest: u64,
+    /// bytes of the frame
+    size: usize,
+    /// bytes of the body before zstd
+    body_size: usize,
+    /// rows of the base and of the target
+    base_symbols: usize,
+    target_symbols: usize,
+    /// symbols that are new, in the frame's order
+    added: Py<PyAny>,
+    /// how many symbols are gone, changed their record, moved out of the predicted order
+    removed: usize,
+    changed: usize,
+    moved: usize,
+    /// bytes of each section before zstd
+    sections: Py<PyDict>,
+    /// one ColumnInfo a column
+    columns: Py<PyAny>,
+    /// changed cells that go row by row
+    loose_cells: usize,
+}
+
+/// How one column is coded in a frame.
+#[pyclass(frozen, get_all, module = "snapdelta")]
+pub struct ColumnInfo {
+    /// keys that lead to it
+    path: Py<PyAny>,
+    /// the same as text
+    name: String,
+    /// changed cells
+    cells: usize,
+    /// it has cells of new records too
+    inserts: bool,
+    encoding: String,
+    /// before zstd
+    size: usize,
+}
+
+#[pymethods]
+impl ColumnInfo {
+    fn __repr__(&self) -> String {
+        format!("<ColumnInfo {}: {} cells, {} bytes, {}>", self.name, self.cells, self.size, self.encoding)
+    }
+}
+
+#[pymethods]
+impl FrameInfo {
+    fn __repr__(&self) -> String {
+        format!(
+            "<FrameInfo {} {}-{}: {} bytes, {} symbols, {} changed>",
+            self.kind, self.epoch, self.sequence, self.size, self.target_symbols, self.changed
+        )
+    }
+}
+
+impl FrameInfo {
+    pub fn new(
+        py: Python<'_>,
+        size: usize,
+        header: &Header,
+        inside: Contents,
+        body_size: usize,
+    ) -> PyResult<FrameInfo> {
+        let sections = PyDict::new(py);
+        for (name, bytes) in inside.sections {
+            sections.set_item(name, bytes)?;
+        }
+        let mut columns = Vec::new();
+        for column in inside.columns {
+            let path: Vec<_> = column.keys.iter().map(|key| text(py, key)).collect::<PyResult<_>>()?;
+            let names: Vec<String> = column.keys.iter().map(|key| key_text(key)).collect();
+            columns.push(Py::new(
+                py,
+                ColumnInfo {
+                    path: PyTuple::new(py, path)?.into_any().unbind(),
+                    name: names.join("."),
+                    cells: column.updates,
+                    inserts: column.has_inserts,
+                    encoding: column.encoding,
+                    size: column.bytes,
+                },
+            )?);
+        }
+        let added: Vec<_> = inside.added.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
+        Ok(FrameInfo {
+            kind: header.kind.name(),
+            version: crate::format::VERSION,
+            epoch: header.epoch,
+            sequence: header.sequence,
+            base_digest: header.base_digest,
+            target_digest: header.target_digest,
+            size,
+            body_size,
+            base_symbols: inside.base_rows,
+            target_symbols: (inside.base_rows - inside.removed) + added.len(),
+            added: PyTuple::new(py, added)?.into_any().unbind(),
+            removed: inside.removed,
+            changed: inside.changed,
+            moved: inside.moved,
+            sections: sections.unbind(),
+            columns: PyTuple::new(py, columns)?.into_any().unbind(),
+            loose_cells: inside.loose_updates,
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! What one Encoder remembers of Python objects between walks: key objects, zones, enum members, classes.
+
+use std::collections::HashMap;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use crate::format::value::{Payload, Tag};
+use crate::python::ffi::object::{Obj, Str, Walk};
+use crate::python::ffi::types::{Classes, Kind};
+use crate::state::schema::{KeyId, Names};
+use crate::state::table::room_for;
+
+/// A cell's content that is no part of a table yet.
+#[derive(Clone)]
+pub enum Value {
+    Word(u64),
+    Blob(Vec<u8>),
+}
+
+impl Value {
+    pub fn payload(&self) -> Payload<'_> {
+        match self {
+            Value::Word(word) => Payload::Word(*word),
+            Value::Blob(bytes) => Payload::Blob(bytes),
+        }
+    }
+}
+
+/// Objects made on the fly must not pile up.
+const MOST_OBJECTS: usize = 4096;
+
+/// The zone object, held, and its bytes.
+type KnownZone = (Py<PyAny>, Box<[u8]>);
+
+#[derive(Default)]
+pub struct Memory {
+    pub keys: Keys,
+    pub classes: Classes,
+    /// By address: zones carried as they are, and zones that are converted.
+    zones: HashMap<usize, KnownZone>,
+    converted_zones: HashMap<usize, KnownZone>,
+    /// By address: the enum member, held, and its value.
+    enums: HashMap<usize, (Py<PyAny>, Tag, Value)>,
+}
+
+impl Memory {
+    pub fn zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
+        self.zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
+    }
+
+    /// What becomes of a zone that is not carried as it is.
+    pub fn converted_zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
+        self.converted_zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
+    }
+
+    pub fn learn_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8], converted: bool) {
+        let zones = if converted { &mut self.converted_zones } else { &mut self.zones };
+        if zones.len() >= MOST_OBJECTS {
+            zones.clear();
+        }
+        zones.insert(zone.as_ptr() as usize, (zone.clone().unbind(), bytes.into()));
+    }
+
+    pub fn known_enum(&self, member: Obj<'_>) -> Option<(Tag, Payload<'_>)> {
+        let (_, tag, value) = self.enums.get(&member.address())?;
+        Some((*tag, value.payload()))
+    }
+
+    pub fn learn_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
+        if self.enums.len() >= MOST_OBJECTS {
+            self.enums.clear();
+        }
+        self.enums.insert(member.as_ptr() as usize, (member.clone().unbind(), tag, value));
+    }
+
+    /// True if objects of this class are known to stand for one leaf.
+    pub fn is_leaf_class(&self, address: usize) -> bool {
+        self.classes.known(address) == Some(Kind::NumpyScalar)
+    }
+
+    /// Shows the garbage collector what may be part of a cycle; str objects cannot.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let zones = self.zones.values().chain(self.converted_zones.values());
+        zones.map(|(zone, _)| zone).try_for_each(|zone| visit.call(zone))?;
+        self.enums.values().try_for_each(|(member, ..)| visit.call(member))?;
+        self.classes.traverse(visit)
+    }
+
+    pub fn forget_names(&mut self) {
+        self.keys = Keys::default();
+    }
+
+    /// Lets go of the objects of keys that the names have not any more.
+    pub fn forget_keys_beyond(&mut self, names: &Names) {
+        let n = names.keys.len();
+        self.keys.objects.truncate(n);
+        self.keys.fresh.truncate(n);
+        self.keys.objects.shrink_to(room_for(n));
+        self.keys.fresh.shrink_to(room_for(n));
+    }
+}
+
+/// The key objects last seen, by number of the key: equal pointers need no look at the text.
+#[derive(Default)]
+pub struct Keys {
+    objects: Vec<Option<Py<PyAny>>>,
+    /// Already replaced in this walk.
+    fresh: Vec<bool>,
+    /// Replaced objects: they may only be let go after the walk.
+    replaced: Vec<Py<PyAny>>,
+}
+
+impl Keys {
+    #[inline(always)]
+    pub fn matches(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
+        match self.objects.get(id as usize) {
+            Some(Some(known)) if known.as_ptr() as usize == key.address() => true,
+            _ => self.compare(walk, names, key, id),
+        }
+    }
+
+    #[inline(never)]
+    fn compare(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
+        let mut buffer = Vec::new();
+        let same = Str::of(key, walk.types)
+            .is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *names.keys[id as usize]));
+        if same {
+            self.keep(walk, key, id as usize);
+        }
+        same
+    }
+
+    fn keep(&mut self, walk: &Walk<'_>, key: Obj<'_>, id: usize) {
+        if self.objects.len() <= id {
+            self.objects.resize_with(id + 1, || None);
+            self.fresh.resize(id + 1, false);
+        }
+        if self.fresh[id] {
+            return;
+        }
+        self.fresh[id] = true;
+        self.replaced.extend(self.objects[id].replace(key.to_owned(walk)));
+    }
+
+    /// After a walk.
+    pub fn settle(&mut self) {
+        self.fresh.fill(false);
+        self.replaced.clear();
+    }
+}

@@ -1,0 +1,84 @@
+//! The whole way in: walk, then resolve, then a change set; or nothing at all.
+
+pub mod cache;
+pub mod deferred;
+pub mod prefetch;
+pub mod resolve;
+pub mod scalars;
+pub mod walk;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::python::convert_error::{Outcome, Trouble};
+use crate::python::ffi::types::Types;
+use crate::python::from_python::cache::Memory;
+use crate::python::from_python::resolve::Resolver;
+use crate::python::from_python::walk::Capture;
+use crate::state::change_set::ChangeSet;
+use crate::state::table::Table;
+
+/// The change set that leads from the table's state to the snapshot. After an error the state is what it was.
+pub fn capture(
+    py: Python<'_>,
+    snapshot: &Bound<'_, PyAny>,
+    table: &mut Table,
+    memory: &mut Memory,
+    default: Option<&Bound<'_, PyAny>>,
+) -> Outcome<ChangeSet> {
+    let read = Read { snapshot: &as_snapshot(snapshot)?, only: None };
+    read.capture(py, table, memory, default, |_| Ok(())).map(|(changes, _)| changes)
+}
+
+/// What is read, and how much of it.
+pub struct Read<'a, 'py> {
+    pub snapshot: &'a Bound<'py, PyDict>,
+    /// By record: read it. Others are taken as `None`.
+    pub only: Option<&'a [bool]>,
+}
+
+impl Read<'_, '_> {
+    /// The change set, and for each record whether it is built back from the same types. `walked` is called when all
+    /// was seen and before Python code runs, with whether some will.
+    pub fn capture(
+        &self,
+        py: Python<'_>,
+        table: &mut Table,
+        memory: &mut Memory,
+        default: Option<&Bound<'_, PyAny>>,
+        walked: impl FnOnce(bool) -> Outcome<()>,
+    ) -> Outcome<(ChangeSet, Vec<bool>)> {
+        let types = Types::get(py)?;
+        let mut capture = Capture::new(table, memory);
+        let resolver = Resolver { py, types, default };
+        let read = capture
+            .walk(py, self.snapshot, self.only)
+            .and_then(|()| walked(capture.is_open()))
+            .and_then(|()| resolver.resolve(&mut capture));
+        capture.memory.keys.settle();
+        match read {
+            Ok(()) => Ok(capture.finished()),
+            Err(trouble) => {
+                capture.abandon();
+                memory.forget_keys_beyond(&table.names);
+                Err(trouble)
+            }
+        }
+    }
+}
+
+/// The dict that a snapshot is.
+pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> Outcome<Bound<'py, PyDict>> {
+    let py = snapshot.py();
+    if let Ok(dict) = snapshot.cast_exact::<PyDict>() {
+        return Ok(dict.clone());
+    }
+    let types = Types::get(py)?;
+    let class = snapshot.get_type();
+    if class.is(&types.ordered_dict) || class.is(&types.default_dict) {
+        // in the order of its own iteration
+        let copy = py.get_type::<PyDict>().call1((snapshot,))?;
+        return Ok(copy.cast_into::<PyDict>().map_err(PyErr::from)?);
+    }
+    Err(Trouble::unsupported(format!("a snapshot is a dict, not {}", class.name()?)))
+}

@@ -1,0 +1,5 @@
+//! State -> Python objects.
+
+pub mod base;
+pub mod build;
+pub mod patch;

@@ -1,0 +1,124 @@
+//! Blobs by number, each stored once and counted: equal numbers are equal blobs.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+
+use crate::format::hash::hash_bytes;
+use crate::state::table::room_for;
+
+struct Entry {
+    bytes: Box<[u8]>,
+    hash: u64,
+    holders: u32,
+}
+
+#[derive(Default)]
+pub struct Pool {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    // keyed, so that hostile blobs cannot be made to collide
+    hasher: RandomState,
+    bytes: usize,
+}
+
+impl Pool {
+    /// The number of a blob; the caller holds it until `release`.
+    pub fn acquire(&mut self, bytes: &[u8]) -> u64 {
+        let key = self.hasher.hash_one(bytes);
+        let entries = &mut self.entries;
+        if let Some(&id) = self.index.find(key, |&id| *entries[id as usize].bytes == *bytes) {
+            entries[id as usize].holders += 1;
+            return u64::from(id);
+        }
+        let entry = Entry { bytes: bytes.into(), hash: hash_bytes(bytes), holders: 1 };
+        self.bytes += bytes.len();
+        let id = match self.free.pop() {
+            Some(id) => {
+                entries[id as usize] = entry;
+                id
+            }
+            None => {
+                entries.push(entry);
+                (entries.len() - 1) as u32
+            }
+        };
+        let hasher = &self.hasher;
+        self.index.insert_unique(key, id, |&id| hasher.hash_one(&*entries[id as usize].bytes));
+        u64::from(id)
+    }
+
+    pub fn hold(&mut self, id: u64) {
+        self.entries[id as usize].holders += 1;
+    }
+
+    pub fn release(&mut self, id: u64) {
+        let entry = &mut self.entries[id as usize];
+        entry.holders -= 1;
+        if entry.holders > 0 {
+            return;
+        }
+        let key = self.hasher.hash_one(&*entry.bytes);
+        if let Ok(found) = self.index.find_entry(key, |&other| u64::from(other) == id) {
+            found.remove();
+        }
+        self.bytes -= entry.bytes.len();
+        entry.bytes = Box::default();
+        self.free.push(id as u32);
+    }
+
+    #[inline]
+    pub fn get(&self, id: u64) -> &[u8] {
+        &self.entries[id as usize].bytes
+    }
+
+    #[inline]
+    pub fn hash(&self, id: u64) -> u64 {
+        self.entries[id as usize].hash
+    }
+
+    /// How many numbers were given out.
+    pub fn mark(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Forgets the numbers given out since the mark, which nobody holds any more.
+    pub fn forget_since(&mut self, mark: usize) {
+        if self.entries.len() == mark {
+            return;
+        }
+        self.entries.truncate(mark);
+        self.free.retain(|id| (*id as usize) < mark);
+        self.entries.shrink_to(room_for(mark));
+        self.free.shrink_to(room_for(self.free.len()));
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.index.shrink_to(room_for(mark), |&id| hasher.hash_one(&*entries[id as usize].bytes));
+    }
+
+    /// Number of distinct blobs, and their bytes.
+    pub fn size(&self) -> (usize, usize) {
+        (self.entries.len() - self.free.len(), self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_are_shared_counted_and_forgotten() {
+        let mut pool = Pool::default();
+        let a = pool.acquire(b"one");
+        assert_eq!(pool.acquire(b"one"), a);
+        let b = pool.acquire(b"two");
+        assert_ne!(a, b);
+        pool.release(a);
+        assert_eq!(pool.get(a), b"one");
+        pool.release(a);
+        assert_eq!(pool.size(), (1, 3));
+        assert_eq!(pool.acquire(b"three"), a);
+        assert_eq!(pool.get(b), b"two");
+    }
+}

@@ -1,0 +1,425 @@
+//! The change set: what leads from one state to the next. Both encoder and decoder make one, and commit it.
+
+use std::ops::Range;
+
+use crate::format::value::is_blob;
+use crate::state::schema::{PathId, ShapeId};
+use crate::state::table::{Cell, Cells, Mark, Row, Table, digest, symbol_hash};
+
+/// The changed cells of one column, in ascending order of their rows.
+#[derive(Default, PartialEq)]
+pub struct Updates {
+    pub rows: Vec<u32>,
+    pub old: Cells,
+    pub new: Cells,
+}
+
+impl Updates {
+    /// Most columns that change at all change in many rows.
+    #[cold]
+    fn grow(&mut self) {
+        let more = (3 * self.rows.len()).max(FIRST_ROOM);
+        self.rows.reserve_exact(more);
+        self.old.reserve(more);
+        self.new.reserve(more);
+    }
+}
+
+const FIRST_ROOM: usize = 16;
+
+/// A record with all its cells, which stand in `ChangeSet::cells`.
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    pub shape: ShapeId,
+    pub start: usize,
+}
+
+pub struct Added {
+    pub symbol: Box<[u8]>,
+    pub record: Record,
+}
+
+/// Where a row of the target comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Base(u32),
+    Added(u32),
+}
+
+#[derive(Default)]
+pub struct ChangeSet {
+    /// Rows that are gone, by base position, ascending.
+    pub removed: Vec<u32>,
+    /// Rows with another shape, by base position, ascending. Their cells stand in the new shape, also those that stayed.
+    pub reshaped: Vec<(u32, Record)>,
+    pub added: Vec<Added>,
+    /// The cells of reshaped and added records.
+    pub cells: Cells,
+    /// By path. Those of reshaped rows are the cells that stand in both shapes and differ.
+    pub updates: Vec<Updates>,
+    /// For each row of the target its place in the reference (survivors, then added); None if they are the same.
+    pub order: Option<Vec<u32>>,
+    /// Blobs that the new cells hold.
+    owned: Vec<u64>,
+    /// Owned blobs that turned out not to be needed: let go at the commit.
+    surplus: Vec<u64>,
+    /// What the table knew before; None if the change set brings it no names and no blobs.
+    before: Option<Mark>,
+}
+
+/// What a change set leads to, worked out before anything is changed.
+pub struct Outcome {
+    pub digest: u64,
+    /// Record hashes in the order of the reference.
+    hashes: Vec<u64>,
+}
+
+/// Rows that are worked on together: few enough for the processor's cache.
+const BLOCK: u32 = 128;
+
+/// What comes next on the way through lists of rows.
+pub enum Step<'a> {
+    /// Most of the rows of the parts up to the next such step, and how many cells of a row the parts have on average.
+    Ahead(&'a [u32], usize),
+    /// The number of a list, and a part of it.
+    Part(usize, Range<usize>),
+}
+
+/// Goes through ascending lists of rows side by side, block of rows after block, so that what several lists have of a
+/// row is met while the row is at hand.
+pub fn in_blocks(lists: &[&[u32]], mut take: impl FnMut(Step<'_>)) {
+    let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| row + 1);
+    let blocks = rows.div_ceil(BLOCK) as usize;
+    // a list with less than a row a block goes by itself: the blocks would cost more than its rows
+    let (mut long, short): (Vec<usize>, Vec<usize>) =
+        (0..lists.len()).partition(|at| lists[*at].len() >= blocks);
+    for at in short {
+        take(Step::Part(at, 0..lists[at].len()));
+    }
+    long.sort_by_key(|at| std::cmp::Reverse(lists[*at].len()));
+    let cells: usize = long.iter().map(|at| lists[*at].len()).sum();
+    let mut starts = vec![0; lists.len()];
+    for block in 0..blocks as u32 {
+        for (i, &at) in long.iter().enumerate() {
+            let start = starts[at];
+            let n = lists[at][start..].iter().take_while(|row| **row / BLOCK == block).count();
+            starts[at] += n;
+            if i == 0 {
+                take(Step::Ahead(&lists[at][start..start + n], cells / lists[at].len().max(1)));
+            }
+            take(Step::Part(at, start..start + n));
+        }
+    }
+}
+
+impl ChangeSet {
+    /// An empty change set that may bring names and blobs to the table. Of two at a time the later is abandoned first.
+    pub fn over(table: &Table) -> ChangeSet {
+        ChangeSet { before: Some(table.mark()), ..ChangeSet::default() }
+    }
+
+    /// Remembers a new cell's blob, so that it can be given back.
+    #[inline]
+    pub fn own(&mut self, cell: Cell) {
+        if is_blob(cell.tag) {
+            self.owned.push(cell.word);
+        }
+    }
+
+    /// An owned cell that is the old one: it changes nothing.
+    pub fn spare(&mut self, cell: Cell) {
+        if is_blob(cell.tag) {
+            self.surplus.push(cell.word);
+        }
+    }
+
+    pub fn owned_mark(&self) -> usize {
+        self.owned.len()
+    }
+
+    /// Gives back what was owned since the mark.
+    pub fn disown_since(&mut self, mark: usize, table: &mut Table) {
+        for id in self.owned.drain(mark..) {
+            table.pool.release(id);
+        }
+    }
+
+    /// Gives everything back: the state, and the memory that it takes, is as if there had been no change set.
+    pub fn abandon(mut self, table: &mut Table) {
+        self.disown_since(0, table);
+        if let Some(before) = self.before {
+            table.forget_since(&before);
+        }
+    }
+
+    pub fn column(&mut self, path: PathId) -> &mut Updates {
+        let at = path as usize;
+        if self.updates.len() <= at {
+            self.updates.resize_with(at + 1, Updates::default);
+        }
+        &mut self.updates[at]
+    }
+
+    #[inline]
+    pub fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
+        let column = self.column(path);
+        if column.rows.len() == column.rows.capacity() {
+            column.grow();
+        }
+        column.rows.push(row);
+        column.old.push(old);
+        column.new.push(new);
+    }
+
+    /// Brings columns into row order whose cells were found out of order.
+    pub fn sort_updates(&mut self) {
+        for column in &mut self.updates {
+            if column.rows.is_sorted() {
+                continue;
+            }
+            let mut by_row: Vec<usize> = (0..column.rows.len()).collect();
+            by_row.sort_by_key(|i| column.rows[*i]);
+            let mut sorted = Updates::default();
+            for i in by_row {
+                sorted.rows.push(column.rows[i]);
+                sorted.old.push(column.old.get(i));
+                sorted.new.push(column.new.get(i));
+            }
+            *column = sorted;
+        }
+    }
+
+    /// Finds removed rows and the order from where each row of the target comes from.
+    pub fn set_target(&mut self, base_rows: usize, target: &[Source]) {
+        let mut kept = vec![false; base_rows];
+        for source in target {
+            if let Source::Base(row) = source {
+                kept[*row as usize] = true;
+            }
+        }
+        let mut place = vec![0u32; base_rows];
+        let mut survivors = 0;
+        for (row, kept) in kept.iter().enumerate() {
+            place[row] = survivors;
+            if *kept {
+                survivors += 1;
+            } else {
+                self.removed.push(row as u32);
+            }
+        }
+        let order: Vec<u32> = target
+            .iter()
+            .map(|source| match source {
+                Source::Base(row) => place[*row as usize],
+                Source::Added(n) => survivors + n,
+            })
+            .collect();
+        let moved = order.iter().enumerate().any(|(i, at)| i != *at as usize);
+        self.order = moved.then_some(order);
+    }
+
+    /// Rows of the reference: survivors by base position.
+    pub fn survivors(&self, base_rows: usize) -> Vec<u32> {
+        let mut removed = self.removed.iter().copied().peekable();
+        (0..base_rows as u32).filter(|row| removed.next_if_eq(row).is_none()).collect()
+    }
+
+    /// By row of the base: it has another record now.
+    pub fn updated(&self, base_rows: usize) -> Vec<bool> {
+        let mut updated = vec![false; base_rows];
+        for column in &self.updates {
+            column.rows.iter().for_each(|row| updated[*row as usize] = true);
+        }
+        self.reshaped.iter().for_each(|(row, _)| updated[*row as usize] = true);
+        updated
+    }
+
+    /// The cells of a record of this change set.
+    pub fn record<'a>(&'a self, table: &Table, record: Record) -> (&'a [u8], &'a [u64]) {
+        let end = record.start + table.names.shapes[record.shape as usize].len();
+        (&self.cells.tags[record.start..end], &self.cells.words[record.start..end])
+    }
+
+    /// True if another change set of this table, with the same numbers, changes the same: then its outcome is the same.
+    pub fn is_same(&self, other: &ChangeSet, table: &Table) -> bool {
+        let same =
+            |a: Record, b: Record| a.shape == b.shape && self.record(table, a) == other.record(table, b);
+        let (added, reshaped) = (&self.added, &self.reshaped);
+        let columns = self.updates.len().max(other.updates.len()) as PathId;
+        self.removed == other.removed
+            && self.order == other.order
+            && reshaped.len() == other.reshaped.len()
+            && reshaped.iter().zip(&other.reshaped).all(|(a, b)| a.0 == b.0 && same(a.1, b.1))
+            && added.len() == other.added.len()
+            && added.iter().zip(&other.added).all(|(a, b)| a.symbol == b.symbol && same(a.record, b.record))
+            && (0..columns).all(|path| self.updated_cells(path) == other.updated_cells(path))
+    }
+
+    fn updated_cells(&self, path: PathId) -> Option<&Updates> {
+        self.updates.get(path as usize).filter(|column| !column.rows.is_empty())
+    }
+
+    pub fn outcome(&self, table: &Table) -> Outcome {
+        let mut hashes: Vec<u64> = table.rows.iter().map(|row| row.hash).collect();
+        for (path, column) in self.updates.iter().enumerate() {
+            if column.rows.is_empty() {
+                continue;
+            }
+            let path_hash = table.names.paths[path].hash;
+            for (i, row) in column.rows.iter().enumerate() {
+                let hash = &mut hashes[*row as usize];
+                *hash = hash
+                    .wrapping_sub(table.hash_cell(path_hash, column.old.get(i)))
+                    .wrapping_add(table.hash_cell(path_hash, column.new.get(i)));
+            }
+        }
+        let record_hash = |record| {
+            let (tags, words) = self.record(table, record);
+            table.hash_record(record.shape, tags, words)
+        };
+        for (row, record) in &self.reshaped {
+            hashes[*row as usize] = record_hash(*record);
+        }
+        let mut symbols: Vec<u64> = Vec::with_capacity(hashes.len());
+        if self.removed.is_empty() {
+            symbols.extend(table.rows.iter().map(|row| row.symbol_hash));
+        } else {
+            let survivors = self.survivors(table.rows.len());
+            symbols.extend(survivors.iter().map(|r| table.rows[*r as usize].symbol_hash));
+            hashes = survivors.iter().map(|r| hashes[*r as usize]).collect();
+        }
+        for added in &self.added {
+            symbols.push(symbol_hash(&added.symbol));
+            hashes.push(record_hash(added.record));
+        }
+        let pair = |i: usize| (symbols[i], hashes[i]);
+        let digest = match &self.order {
+            None => digest((0..hashes.len()).map(pair)),
+            Some(order) => digest(order.iter().map(|i| pair(*i as usize))),
+        };
+        Outcome { digest, hashes }
+    }
+
+    /// Brings the table to the new state.
+    pub fn commit(mut self, table: &mut Table, outcome: &Outcome) {
+        self.owned.clear();
+        self.surplus.iter().for_each(|id| table.pool.release(*id));
+        self.commit_updates(table);
+        let reshaped = std::mem::take(&mut self.reshaped);
+        for (row, record) in reshaped {
+            let new = self.new_row(table, Box::default(), record);
+            let old = &mut table.rows[row as usize];
+            let symbol = std::mem::take(&mut old.symbol);
+            let symbol_hash = old.symbol_hash;
+            let gone = std::mem::replace(old, Row { symbol, symbol_hash, ..new });
+            drop_row(table, &gone);
+        }
+        let added = std::mem::take(&mut self.added);
+        let rows_move = !self.removed.is_empty() || !added.is_empty() || self.order.is_some();
+        if !self.removed.is_empty() {
+            let mut removed = self.removed.iter().copied().peekable();
+            let mut kept = Vec::with_capacity(table.rows.len());
+            for (at, row) in std::mem::take(&mut table.rows).into_iter().enumerate() {
+                if removed.next_if_eq(&(at as u32)).is_some() {
+                    drop_row(table, &row);
+                } else {
+                    kept.push(row);
+                }
+            }
+            table.rows = kept;
+        }
+        table.rows.reserve_exact(added.len());
+        for Added { symbol, record } in added {
+            let row = self.new_row(table, symbol, record);
+            table.rows.push(row);
+        }
+        for (row, hash) in table.rows.iter_mut().zip(&outcome.hashes) {
+            row.hash = *hash;
+        }
+        if let Some(order) = &self.order {
+            let mut rows: Vec<Option<Row>> = std::mem::take(&mut table.rows).into_iter().map(Some).collect();
+            table.rows = order.iter().filter_map(|at| rows[*at as usize].take()).collect();
+        }
+        if rows_move {
+            table.forget_positions();
+        }
+    }
+
+    fn commit_updates(&mut self, table: &mut Table) {
+        let lists: Vec<&[u32]> = self.updates.iter().map(|column| &*column.rows).collect();
+        in_blocks(&lists, |step| {
+            let (path, part) = match step {
+                Step::Ahead(rows, cells) => return table.touch(rows, cells),
+                Step::Part(path, part) => (path, part),
+            };
+            let column = &self.updates[path];
+            // rows that follow one another mostly share their shape
+            let mut last = (ShapeId::MAX, None);
+            for i in part {
+                let row = column.rows[i];
+                if self.reshaped.binary_search_by_key(&row, |r| r.0).is_ok() {
+                    continue; // replaced as a whole
+                }
+                let old = column.old.get(i);
+                if is_blob(old.tag) {
+                    table.pool.release(old.word);
+                }
+                let target = &mut table.rows[row as usize];
+                if target.shape != last.0 {
+                    let shape = &table.names.shapes[target.shape as usize];
+                    last = (target.shape, shape.position(path as PathId));
+                }
+                if let Some(position) = last.1 {
+                    target.tags[position] = column.new.tags[i];
+                    target.words[position] = column.new.words[i];
+                }
+            }
+        });
+    }
+
+    fn new_row(&self, table: &mut Table, symbol: Box<[u8]>, record: Record) -> Row {
+        let (tags, words) = self.record(table, record);
+        table.names.rows[record.shape as usize] += 1;
+        Row {
+            symbol_hash: symbol_hash(&symbol),
+            symbol,
+            shape: record.shape,
+            hash: 0,
+            tags: tags.into(),
+            words: words.into(),
+        }
+    }
+}
+
+fn drop_row(table: &mut Table, row: &Row) {
+    table.names.rows[row.shape as usize] -= 1;
+    for (&tag, &word) in row.tags.iter().zip(&row.words) {
+        if is_blob(tag) {
+            table.pool.release(word);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_bring_all_of_each_list_in_order() {
+        let every = |step: usize| (0..1000).step_by(step).collect::<Vec<u32>>();
+        let all = [every(1), every(3), vec![], every(90), every(200), vec![5], vec![127, 128, 999]];
+        let lists: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
+        let mut seen = vec![Vec::new(); lists.len()];
+        let mut ahead = Vec::new();
+        in_blocks(&lists, |step| match step {
+            Step::Ahead(rows, cells) => {
+                assert_eq!(cells, (1000 + 334 + 12) / 1000);
+                ahead.extend_from_slice(rows);
+            }
+            Step::Part(at, part) => seen[at].extend_from_slice(&lists[at][part]),
+        });
+        assert_eq!(seen, all);
+        assert_eq!(ahead, every(1));
+        in_blocks(&[&[], &[]], |step| assert!(matches!(step, Step::Part(_, part) if part.is_empty())));
+    }
+}

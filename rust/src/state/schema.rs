@@ -1,0 +1,351 @@
+//! Keys, paths and shapes by number. A shape is the ordered list of a record's paths, like a hidden class.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::format::hash::{Chain, hash_bytes};
+use crate::state::table::room_for;
+
+pub type KeyId = u32;
+pub type PathId = u32;
+pub type ShapeId = u32;
+
+const NOWHERE: u32 = u32::MAX;
+
+/// The path `()`.
+pub const ROOT: PathId = 0;
+
+pub struct Path {
+    pub parent: PathId,
+    pub key: KeyId,
+    pub depth: usize,
+    pub hash: u64,
+    chain: Chain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Child {
+    Leaf,
+    /// The number of a dict of this shape.
+    Dict(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub key: KeyId,
+    pub child: Child,
+}
+
+/// The entries of all dicts one after another, and the range of each dict.
+type Tree = (Box<[Entry]>, Box<[Range<u32>]>);
+
+pub struct Shape {
+    pub paths: Box<[PathId]>,
+    /// Hash of each path, in step with `paths`.
+    pub path_hashes: Box<[u64]>,
+    pub hash: u64,
+    /// The entries of all dicts of the record; dict 0 is the record itself. Empty if the record is one leaf.
+    entries: Box<[Entry]>,
+    dicts: Box<[Range<u32>]>,
+    /// The least path, and for each path from there on its position; empty if they lie too far apart.
+    first_path: PathId,
+    dense: Box<[u32]>,
+    /// Paths in ascending order with their positions.
+    sorted: Box<[(PathId, u32)]>,
+}
+
+impl Shape {
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Where dicts stand among the values of the record itself.
+    pub fn inner_places(&self) -> impl Iterator<Item = usize> + '_ {
+        let entries: &[Entry] = if self.is_leaf() { &[] } else { self.dict(0) };
+        let is_dict = |entry: &Entry| matches!(entry.child, Child::Dict(_));
+        entries.iter().enumerate().filter(move |(_, entry)| is_dict(entry)).map(|(at, _)| at)
+    }
+
+    pub fn is_leaf(&self) -> bool {
+        *self.paths == [ROOT]
+    }
+
+    /// Dicts of the record, itself included; none if it is one leaf.
+    pub fn dicts(&self) -> usize {
+        self.dicts.len()
+    }
+
+    #[inline]
+    pub fn dict(&self, number: u32) -> &[Entry] {
+        let range = &self.dicts[number as usize];
+        &self.entries[range.start as usize..range.end as usize]
+    }
+
+    #[inline]
+    pub fn position(&self, path: PathId) -> Option<usize> {
+        if !self.dense.is_empty() {
+            let at = self.dense.get(path.wrapping_sub(self.first_path) as usize)?;
+            return (*at != NOWHERE).then_some(*at as usize);
+        }
+        let found = self.sorted.binary_search_by_key(&path, |entry| entry.0);
+        found.ok().map(|i| self.sorted[i].1 as usize)
+    }
+}
+
+/// How many names there were.
+pub struct Mark {
+    keys: usize,
+    paths: usize,
+    shapes: usize,
+}
+
+pub struct Names {
+    pub keys: Vec<Box<[u8]>>,
+    key_hashes: Vec<u64>,
+    key_index: HashMap<Box<[u8]>, KeyId>,
+    pub paths: Vec<Path>,
+    path_index: HashMap<(PathId, KeyId), PathId>,
+    pub shapes: Vec<Arc<Shape>>,
+    /// By shape: how many rows have it.
+    pub rows: Vec<u32>,
+    shape_index: HashMap<Box<[PathId]>, ShapeId>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let chain = Chain::default();
+        Names {
+            keys: Vec::new(),
+            key_hashes: Vec::new(),
+            key_index: HashMap::new(),
+            paths: vec![Path { parent: ROOT, key: 0, depth: 0, hash: chain.finish(0), chain }],
+            path_index: HashMap::new(),
+            shapes: Vec::new(),
+            rows: Vec::new(),
+            shape_index: HashMap::new(),
+        }
+    }
+}
+
+impl Names {
+    pub fn key(&mut self, bytes: &[u8]) -> KeyId {
+        if let Some(&id) = self.key_index.get(bytes) {
+            return id;
+        }
+        let id = self.keys.len() as KeyId;
+        self.keys.push(bytes.into());
+        self.key_hashes.push(hash_bytes(bytes));
+        self.key_index.insert(bytes.into(), id);
+        id
+    }
+
+    pub fn path(&mut self, parent: PathId, key: KeyId) -> PathId {
+        if let Some(&id) = self.path_index.get(&(parent, key)) {
+            return id;
+        }
+        let id = self.paths.len() as PathId;
+        let above = &self.paths[parent as usize];
+        let (mut chain, depth) = (above.chain, above.depth + 1);
+        chain.feed(self.key_hashes[key as usize]);
+        self.paths.push(Path { parent, key, depth, hash: chain.finish(depth), chain });
+        self.path_index.insert((parent, key), id);
+        id
+    }
+
+    /// The keys that lead to a path.
+    pub fn keys_of(&self, mut path: PathId) -> Vec<&[u8]> {
+        let mut keys = Vec::new();
+        while path != ROOT {
+            let node = &self.paths[path as usize];
+            keys.push(&*self.keys[node.key as usize]);
+            path = node.parent;
+        }
+        keys.reverse();
+        keys
+    }
+
+    /// The path and what it stands below, from the first key down.
+    fn chain_of(&self, mut path: PathId) -> Vec<PathId> {
+        let mut chain = Vec::new();
+        while path != ROOT {
+            chain.push(path);
+            path = self.paths[path as usize].parent;
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// None if no record can have these paths in this order.
+    pub fn shape(&mut self, paths: &[PathId]) -> Option<ShapeId> {
+        if let Some(&id) = self.shape_index.get(paths) {
+            return Some(id);
+        }
+        // none without a path, so `sorted` has a first one
+        let (entries, dicts) = self.tree(paths)?;
+        let path_hashes: Box<[u64]> = paths.iter().map(|p| self.paths[*p as usize].hash).collect();
+        let mut chain = Chain::default();
+        path_hashes.iter().for_each(|hash| chain.feed(*hash));
+        let mut sorted: Box<[_]> = paths.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        let id = self.shapes.len() as ShapeId;
+        self.shapes.push(Arc::new(Shape {
+            paths: paths.into(),
+            hash: chain.finish(paths.len()),
+            path_hashes,
+            entries,
+            dicts,
+            first_path: sorted[0].0,
+            dense: dense_positions(&sorted),
+            sorted,
+        }));
+        self.rows.push(0);
+        self.shape_index.insert(paths.into(), id);
+        Some(id)
+    }
+
+    /// The dicts of a record with these paths.
+    fn tree(&self, paths: &[PathId]) -> Option<Tree> {
+        if paths == [ROOT] {
+            return Some((Box::default(), Box::default()));
+        }
+        let mut dicts: Vec<Vec<Entry>> = vec![Vec::new()];
+        // every path and prefix met so far: none may come again once left
+        let mut met = std::collections::HashSet::new();
+        // the open dicts: (prefix path, number)
+        let mut open: Vec<(PathId, u32)> = vec![(ROOT, 0)];
+        for &path in paths {
+            let chain = self.chain_of(path);
+            let (&leaf, above) = chain.split_last()?;
+            let shared = above.iter().zip(&open[1..]).take_while(|(a, b)| **a == b.0).count();
+            open.truncate(shared + 1);
+            for &prefix in &above[shared..] {
+                if !met.insert(prefix) {
+                    return None;
+                }
+                let number = dicts.len() as u32;
+                dicts.push(Vec::new());
+                self.enter(&mut dicts, &open, prefix, Child::Dict(number));
+                open.push((prefix, number));
+            }
+            if !met.insert(leaf) {
+                return None;
+            }
+            self.enter(&mut dicts, &open, leaf, Child::Leaf);
+        }
+        let mut at = 0;
+        let ranges = dicts.iter().map(|dict| {
+            let start = at;
+            at += dict.len() as u32;
+            start..at
+        });
+        Some((ranges.collect::<Vec<_>>(), dicts.concat()))
+            .map(|(ranges, entries)| (entries.into(), ranges.into()))
+            .filter(|_| !paths.is_empty())
+    }
+
+    fn enter(&self, dicts: &mut [Vec<Entry>], open: &[(PathId, u32)], path: PathId, child: Child) {
+        if let Some(&(_, number)) = open.last() {
+            let key = self.paths[path as usize].key;
+            dicts[number as usize].push(Entry { key, child });
+        }
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark { keys: self.keys.len(), paths: self.paths.len(), shapes: self.shapes.len() }
+    }
+
+    /// Forgets all that came after the mark, and is not used.
+    pub fn forget_since(&mut self, mark: &Mark) {
+        if self.keys.len() == mark.keys && self.paths.len() == mark.paths && self.shapes.len() == mark.shapes
+        {
+            return;
+        }
+        for key in self.keys.drain(mark.keys..) {
+            self.key_index.remove(&key);
+        }
+        self.key_hashes.truncate(mark.keys);
+        for path in self.paths.drain(mark.paths..) {
+            self.path_index.remove(&(path.parent, path.key));
+        }
+        for shape in self.shapes.drain(mark.shapes..) {
+            self.shape_index.remove(&shape.paths);
+        }
+        self.rows.truncate(mark.shapes);
+        let [keys, paths, shapes] = [mark.keys, mark.paths, mark.shapes].map(room_for);
+        self.keys.shrink_to(keys);
+        self.key_hashes.shrink_to(keys);
+        self.key_index.shrink_to(keys);
+        self.paths.shrink_to(paths);
+        self.path_index.shrink_to(paths);
+        self.shapes.shrink_to(shapes);
+        self.rows.shrink_to(shapes);
+        self.shape_index.shrink_to(shapes);
+    }
+
+    /// True if most of what is kept here is no longer used: time to start anew.
+    pub fn is_stale(&self) -> bool {
+        let live = self.shapes.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);
+        let (shapes, paths) = live.fold((0, 0), |(n, paths), (s, _)| (n + 1, paths + s.len()));
+        self.shapes.len() > 256 + 2 * shapes || self.paths.len() > 4096 + 4 * paths
+    }
+}
+
+/// The positions by path, if the paths lie close together.
+fn dense_positions(sorted: &[(PathId, u32)]) -> Box<[u32]> {
+    let (first, last) = (sorted[0].0, sorted[sorted.len() - 1].0);
+    let span = (last - first) as usize + 1;
+    if span > 4 * sorted.len() + 8 {
+        return Box::default();
+    }
+    let mut dense = vec![NOWHERE; span];
+    for (path, at) in sorted {
+        dense[(path - first) as usize] = *at;
+    }
+    dense.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(names: &mut Names, keys: &[&str]) -> PathId {
+        keys.iter().fold(ROOT, |parent, key| {
+            let key = names.key(key.as_bytes());
+            names.path(parent, key)
+        })
+    }
+
+    #[test]
+    fn a_shape_knows_its_dicts() {
+        let mut names = Names::default();
+        let all =
+            [path(&mut names, &["a", "x"]), path(&mut names, &["a", "y", "z"]), path(&mut names, &["b"])];
+        let id = names.shape(&all);
+        assert_eq!(id, names.shape(&all));
+        let shape = &names.shapes[id.map_or(0, |id| id as usize)];
+        let kinds: Vec<_> = shape.dict(0).iter().map(|e| e.child).collect();
+        assert_eq!(kinds, [Child::Dict(1), Child::Leaf]);
+        assert_eq!(shape.dict(1).len(), 2);
+        assert_eq!(shape.position(all[2]), Some(2));
+        assert_eq!(shape.position(ROOT), None);
+    }
+
+    #[test]
+    fn what_no_record_can_have_is_no_shape() {
+        let mut names = Names::default();
+        let ax = path(&mut names, &["a", "x"]);
+        let ay = path(&mut names, &["a", "y"]);
+        let [a, b] = [path(&mut names, &["a"]), path(&mut names, &["b"])];
+        for bad in
+            [vec![], vec![ax, b, ay], vec![a, ax], vec![ax, a], vec![b, b], vec![ROOT, b], vec![b, ROOT]]
+        {
+            assert_eq!(names.shape(&bad), None);
+        }
+        assert!(names.shape(&[ROOT]).is_some());
+    }
+}

@@ -1,0 +1,277 @@
+//! The native state: rows of cells, and the change sets that lead from one state to the next.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::hint::black_box;
+
+use hashbrown::HashTable;
+
+use crate::format::hash::{Chain, hash_bytes, hash_cell};
+use crate::format::value::{Payload, Tag, is_blob};
+use crate::state::blob_pool::Pool;
+use crate::state::schema::{self, Names, PathId, ROOT, ShapeId};
+
+/// A cell's word is its payload, or the number of its blob in the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    pub tag: Tag,
+    pub word: u64,
+}
+
+/// Cells side by side, tags and words apart.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Cells {
+    pub tags: Vec<Tag>,
+    pub words: Vec<u64>,
+}
+
+impl Cells {
+    pub fn len(&self) -> usize {
+        self.tags.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tags.is_empty()
+    }
+
+    #[inline(always)]
+    pub fn push(&mut self, cell: Cell) {
+        self.tags.push(cell.tag);
+        self.words.push(cell.word);
+    }
+
+    #[inline(always)]
+    pub fn get(&self, i: usize) -> Cell {
+        Cell { tag: self.tags[i], word: self.words[i] }
+    }
+
+    pub fn set(&mut self, i: usize, cell: Cell) {
+        self.tags[i] = cell.tag;
+        self.words[i] = cell.word;
+    }
+
+    pub fn reserve(&mut self, more: usize) {
+        self.tags.reserve(more);
+        self.words.reserve(more);
+    }
+
+    pub fn truncate(&mut self, n: usize) {
+        self.tags.truncate(n);
+        self.words.truncate(n);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Cell> + '_ {
+        let pairs = self.tags.iter().zip(&self.words);
+        pairs.map(|(&tag, &word)| Cell { tag, word })
+    }
+}
+
+pub struct Row {
+    pub symbol: Box<[u8]>,
+    pub symbol_hash: u64,
+    pub shape: ShapeId,
+    /// Hash of the record.
+    pub hash: u64,
+    pub tags: Box<[Tag]>,
+    pub words: Box<[u64]>,
+}
+
+impl Row {
+    #[inline(always)]
+    pub fn cell(&self, position: usize) -> Cell {
+        Cell { tag: self.tags[position], word: self.words[position] }
+    }
+}
+
+/// Where symbols stand; made when first asked for, dropped when rows move.
+#[derive(Default)]
+struct Index {
+    positions: Option<HashTable<u32>>,
+    hasher: RandomState,
+}
+
+/// The room that a collection of so many keeps after a refused input: what it may have grown to without one.
+pub fn room_for(count: usize) -> usize {
+    2 * count + 1024
+}
+
+/// How many names and blobs there were.
+pub struct Mark {
+    names: schema::Mark,
+    blobs: usize,
+}
+
+#[derive(Default)]
+pub struct Table {
+    pub pool: Pool,
+    pub names: Names,
+    pub rows: Vec<Row>,
+    index: Index,
+}
+
+impl Table {
+    #[inline]
+    pub fn cell(&self, row: usize, path: PathId) -> Option<Cell> {
+        let row = &self.rows[row];
+        let position = self.names.shapes[row.shape as usize].position(path)?;
+        Some(row.cell(position))
+    }
+
+    /// Brings rows of which so many cells are needed next into the processor's cache: it waits for many of them at a
+    /// time, where the work on them would wait for one after the other.
+    pub fn touch(&self, rows: &[u32], cells: usize) {
+        const WORDS_A_LINE: usize = 8;
+        let mut all = 0;
+        for row in rows {
+            let row = &self.rows[*row as usize];
+            if row.words.len() <= cells * WORDS_A_LINE {
+                all ^= row.tags.first().map_or(0, |tag| u64::from(*tag));
+                row.words.iter().step_by(WORDS_A_LINE).for_each(|word| all ^= word);
+            }
+        }
+        black_box(all);
+    }
+
+    pub fn payload(&self, cell: Cell) -> Payload<'_> {
+        if is_blob(cell.tag) { Payload::Blob(self.pool.get(cell.word)) } else { Payload::Word(cell.word) }
+    }
+
+    /// A cell of this payload; a blob is held by the caller.
+    pub fn acquire(&mut self, tag: Tag, payload: Payload<'_>) -> Cell {
+        let word = match payload {
+            Payload::Word(word) => word,
+            Payload::Blob(bytes) => self.pool.acquire(bytes),
+        };
+        Cell { tag, word }
+    }
+
+    pub fn release(&mut self, cell: Cell) {
+        if is_blob(cell.tag) {
+            self.pool.release(cell.word);
+        }
+    }
+
+    /// A cell's share in the hash of its record.
+    #[inline(always)]
+    pub fn hash_cell(&self, path_hash: u64, cell: Cell) -> u64 {
+        let x = if is_blob(cell.tag) { self.pool.hash(cell.word) } else { cell.word };
+        hash_cell(path_hash, cell.tag, x)
+    }
+
+    pub fn hash_record(&self, shape: ShapeId, tags: &[Tag], words: &[u64]) -> u64 {
+        let shape = &self.names.shapes[shape as usize];
+        let cells = tags.iter().zip(words).zip(&shape.path_hashes);
+        cells.fold(shape.hash, |sum, ((&tag, &word), &path)| {
+            sum.wrapping_add(self.hash_cell(path, Cell { tag, word }))
+        })
+    }
+
+    pub fn digest(&self) -> u64 {
+        digest(self.rows.iter().map(|row| (row.symbol_hash, row.hash)))
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark { names: self.names.mark(), blobs: self.pool.mark() }
+    }
+
+    /// Forgets names and blobs that came after the mark; no row uses them, and nobody holds them.
+    pub fn forget_since(&mut self, mark: &Mark) {
+        self.names.forget_since(&mark.names);
+        self.pool.forget_since(mark.blobs);
+    }
+
+    /// The position of a symbol.
+    pub fn position(&mut self, symbol: &[u8]) -> Option<usize> {
+        let Index { positions, hasher } = &mut self.index;
+        let rows = &self.rows;
+        let positions = positions.get_or_insert_with(|| {
+            let mut table = HashTable::with_capacity(rows.len());
+            for (at, row) in rows.iter().enumerate() {
+                let key = hasher.hash_one(&*row.symbol);
+                table.insert_unique(key, at as u32, |&at| hasher.hash_one(&*rows[at as usize].symbol));
+            }
+            table
+        });
+        let key = hasher.hash_one(symbol);
+        let found = positions.find(key, |&at| *rows[at as usize].symbol == *symbol);
+        found.map(|&at| at as usize)
+    }
+
+    /// Starts names anew once most of them are no longer used. True if it did: all numbers of keys, paths and shapes
+    /// are others then.
+    pub fn refresh_names(&mut self) -> bool {
+        if !self.names.is_stale() {
+            return false;
+        }
+        let old = std::mem::take(&mut self.names);
+        let mut numbers: Vec<Option<ShapeId>> = vec![None; old.shapes.len()];
+        for row in &mut self.rows {
+            let number = &mut numbers[row.shape as usize];
+            let shape = match *number {
+                Some(shape) => shape,
+                None => {
+                    let shape = copy_shape(&old, &mut self.names, row.shape);
+                    *number = Some(shape);
+                    shape
+                }
+            };
+            self.names.rows[shape as usize] += 1;
+            row.shape = shape;
+        }
+        true
+    }
+
+    /// Lets `then` work on a table without rows that has the keys, shapes and blobs of this one.
+    pub fn without_rows<T>(&mut self, then: impl FnOnce(&mut Table) -> T) -> T {
+        let (rows, index) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.index));
+        let result = then(self);
+        (self.rows, self.index) = (rows, index);
+        result
+    }
+
+    pub fn forget_positions(&mut self) {
+        self.index.positions = None;
+    }
+
+    /// Bytes of memory that the state holds, allocations counted with 16 bytes each.
+    pub fn memory(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        let row = size_of::<Row>() + 3 * ALLOCATION;
+        let rows: usize = self.rows.iter().map(|r| row + r.symbol.len() + 9 * r.tags.len()).sum();
+        let positions = self.index.positions.as_ref().map_or(0, |t| t.capacity() * 6);
+        let (blobs, bytes) = self.pool.size();
+        let names = self.names.paths.len() * 120 + self.names.keys.len() * 120;
+        let shapes: usize = self.names.shapes.iter().map(|s| size_of_val(s) + 40 * s.len()).sum();
+        rows + positions + blobs * (48 + ALLOCATION) + bytes + names + shapes
+    }
+}
+
+fn copy_shape(old: &Names, names: &mut Names, shape: ShapeId) -> ShapeId {
+    let mut paths = Vec::new();
+    for path in &old.shapes[shape as usize].paths {
+        let mut copy = ROOT;
+        for key in old.keys_of(*path) {
+            let key = names.key(key);
+            copy = names.path(copy, key);
+        }
+        paths.push(copy);
+    }
+    // a shape that was one stays one
+    names.shape(&paths).unwrap_or_default()
+}
+
+/// The digest of rows given as (hash of the symbol, hash of the record), in order.
+pub fn digest(rows: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let mut chain = Chain::default();
+    let mut n = 0;
+    for (symbol, record) in rows {
+        chain.feed(symbol);
+        chain.feed(record);
+        n += 1;
+    }
+    chain.finish(n)
+}
+
+pub fn symbol_hash(symbol: &[u8]) -> u64 {
+    hash_bytes(symbol)
+}
