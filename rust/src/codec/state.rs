@@ -2,11 +2,11 @@
 
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
-use crate::format::header::{Coding, Header, Kind};
-use crate::frame::container::{self, Sealer};
-use crate::frame::encode::Hints;
+use crate::format::header::{Compression, FrameKind, Header};
+use crate::frame::container::{self, FrameWriter};
+use crate::frame::encode::FormulaCache;
 use crate::frame::{decode, encode};
-use crate::state::change_set::{Added, ChangeSet, Outcome, Record};
+use crate::state::change_set::{Added, ChangeSet, Preview, Record};
 use crate::state::table::{Table, digest};
 
 /// A state and where in its stream it is.
@@ -22,7 +22,7 @@ pub struct State {
     pub verify: bool,
     /// What the last full frame, and the last delta after it, were found to make a reader hold.
     needs: [u64; 2],
-    hints: Hints,
+    formulas: FormulaCache,
 }
 
 impl State {
@@ -30,10 +30,10 @@ impl State {
         State { epoch, digest: digest(std::iter::empty()), ..State::default() }
     }
 
-    fn header(&self, kind: Kind, sequence: u64, base_digest: u64, target_digest: u64) -> Header {
+    fn header(&self, kind: FrameKind, sequence: u64, base_digest: u64, target_digest: u64) -> Header {
         Header {
             kind,
-            coding: Coding::Stored,
+            compression: Compression::Stored,
             epoch: self.epoch,
             sequence,
             base_digest,
@@ -47,54 +47,56 @@ impl State {
     pub fn encode(
         &mut self,
         changes: ChangeSet,
-        kind: Kind,
+        kind: FrameKind,
         sequence: u64,
-        sealer: &mut Sealer,
-    ) -> Result<(Vec<u8>, Kind)> {
-        let outcome = changes.outcome(&self.table);
-        let mut coded =
-            self.coded(&changes, outcome.digest, kind, sequence, sealer).map(|frame| (frame, kind));
-        if kind == Kind::Delta && matches!(&coded, Err(error) if error.kind == ErrorKind::Encoding) {
-            let full = self.coded(&changes, outcome.digest, Kind::Full, sequence, sealer);
-            coded = full.map(|frame| (frame, Kind::Full));
+        frame_writer: &mut FrameWriter,
+    ) -> Result<(Vec<u8>, FrameKind)> {
+        let preview = changes.preview(&self.table);
+        let mut encode_body = self
+            .encode_body(&changes, preview.digest, kind, sequence, frame_writer)
+            .map(|frame| (frame, kind));
+        if kind == FrameKind::Delta && matches!(&encode_body, Err(error) if error.kind == ErrorKind::Encoding)
+        {
+            let full = self.encode_body(&changes, preview.digest, FrameKind::Full, sequence, frame_writer);
+            encode_body = full.map(|frame| (frame, FrameKind::Full));
         }
-        match coded {
+        match encode_body {
             Ok(frame) => {
-                self.advance(changes, &outcome, sequence);
+                self.advance(changes, &preview, sequence);
                 Ok(frame)
             }
             Err(error) => {
-                changes.abandon(&mut self.table);
+                changes.rollback(&mut self.table);
                 Err(error)
             }
         }
     }
 
-    fn coded(
+    fn encode_body(
         &mut self,
         changes: &ChangeSet,
         target: u64,
-        kind: Kind,
+        kind: FrameKind,
         sequence: u64,
-        sealer: &mut Sealer,
+        frame_writer: &mut FrameWriter,
     ) -> Result<Vec<u8>> {
         // what was learned from a frame that is refused is forgotten with it
-        let mut hints = self.hints.clone();
-        let (contents, base_digest) = match kind {
-            Kind::Delta => {
+        let mut formulas = self.formulas.clone();
+        let (body, base_digest) = match kind {
+            FrameKind::Delta => {
                 let base_rows = self.table.rows.len();
-                (encode::write(&self.table, changes, base_rows, &mut hints), self.digest)
+                (encode::write(&self.table, changes, base_rows, &mut formulas), self.digest)
             }
-            Kind::Full => (self.whole(changes, &mut hints), digest(std::iter::empty())),
+            FrameKind::Full => (self.encode_full(changes, &mut formulas), digest(std::iter::empty())),
         };
         let header = self.header(kind, sequence, base_digest, target);
-        let frame = self.sealed(header, contents, sealer, Some(changes))?;
-        self.hints = hints;
+        let frame = self.write_frame(header, body, frame_writer, Some(changes))?;
+        self.formulas = formulas;
         Ok(frame)
     }
 
     /// The body of a full frame of the state that the change set leads to.
-    fn whole(&self, changes: &ChangeSet, hints: &mut Hints) -> Vec<u8> {
+    fn encode_full(&self, changes: &ChangeSet, formulas: &mut FormulaCache) -> Vec<u8> {
         let added;
         let changes = if self.table.rows.is_empty() {
             changes
@@ -102,49 +104,50 @@ impl State {
             added = target_as_added(&self.table, changes);
             &added
         };
-        encode::write(&self.table, changes, 0, hints)
+        encode::write(&self.table, changes, 0, formulas)
     }
 
     /// The frame of a body, read back if so wanted. `changes` lead to the target that the header names.
-    fn sealed(
+    fn write_frame(
         &mut self,
         header: Header,
-        contents: Vec<u8>,
-        sealer: &mut Sealer,
+        body: Vec<u8>,
+        frame_writer: &mut FrameWriter,
         changes: Option<&ChangeSet>,
     ) -> Result<Vec<u8>> {
-        let frame = sealer.seal(header, &contents)?;
-        drop(contents);
+        let frame = frame_writer.write(header, &body)?;
+        drop(body);
         if self.verify {
-            self.prove(&frame, &header, changes).map_err(|error| unproven(&header, &error))?;
+            self.verify_round_trip(&frame, &header, changes)
+                .map_err(|error| verify_failed(&header, &error))?;
         }
         Ok(frame)
     }
 
     /// Reads a frame back from its bytes: against the state a delta, against nothing a full one. The state stays what
     /// it is.
-    fn prove(&mut self, frame: &[u8], meant: &Header, written: Option<&ChangeSet>) -> Result<()> {
+    fn verify_round_trip(&mut self, frame: &[u8], meant: &Header, written: Option<&ChangeSet>) -> Result<()> {
         // without a limit: what it leads to is in memory
         let mut budget = Budget::new(u64::MAX);
-        let (header, contents) = container::open(frame, &mut budget)?;
-        if header != (Header { coding: header.coding, body_length: header.body_length, ..*meant }) {
+        let (header, body) = container::read(frame, &mut budget)?;
+        if header != (Header { compression: header.compression, body_length: header.body_length, ..*meant }) {
             return Err(Error::corrupt_at(0, "the header is not the one that was meant"));
         }
         let mut read = |table: &mut Table| {
-            let changes = decode::read(&contents, table, &mut budget)?;
+            let changes = decode::read(&body, table, &mut budget)?;
             // what was written leads to the digest that was meant; the same by another way is right as well
-            let same = header.kind == Kind::Delta && written.is_some_and(|w| changes.is_same(w, table));
-            let reached = if same { meant.target_digest } else { changes.outcome(table).digest };
-            changes.abandon(table);
+            let same = header.kind == FrameKind::Delta && written.is_some_and(|w| changes.is_same(w, table));
+            let reached = if same { meant.target_digest } else { changes.preview(table).digest };
+            changes.rollback(table);
             check_target(&header, reached)
         };
         match header.kind {
-            Kind::Delta => read(&mut self.table)?,
-            Kind::Full => self.table.without_rows(read)?,
+            FrameKind::Delta => read(&mut self.table)?,
+            FrameKind::Full => self.table.without_rows(read)?,
         }
         self.needs = match header.kind {
-            Kind::Delta => [self.needs[0], budget.spent()],
-            Kind::Full => [budget.spent(), 0],
+            FrameKind::Delta => [self.needs[0], budget.spent()],
+            FrameKind::Full => [budget.spent(), 0],
         };
         Ok(())
     }
@@ -155,70 +158,75 @@ impl State {
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.
-    pub fn refresh_names(&mut self) -> bool {
-        let refreshed = self.table.refresh_names();
+    pub fn refresh_schema(&mut self) -> bool {
+        let refreshed = self.table.refresh_schema();
         if refreshed {
-            self.hints.clear();
+            self.formulas.clear();
         }
         refreshed
     }
 
-    fn advance(&mut self, changes: ChangeSet, outcome: &Outcome, sequence: u64) {
-        changes.commit(&mut self.table, outcome);
-        self.digest = outcome.digest;
+    fn advance(&mut self, changes: ChangeSet, preview: &Preview, sequence: u64) {
+        changes.commit(&mut self.table, preview);
+        self.digest = preview.digest;
         self.sequence = sequence;
         self.started = true;
     }
 
     /// The state as a full frame, under the sequence number that it has.
-    pub fn full(&mut self, sealer: &mut Sealer) -> Result<Vec<u8>> {
-        let contents = self.whole(&ChangeSet::default(), &mut Hints::new());
+    pub fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
+        let body = self.encode_full(&ChangeSet::default(), &mut FormulaCache::new());
         let empty = digest(std::iter::empty());
-        self.sealed(self.header(Kind::Full, self.sequence, empty, self.digest), contents, sealer, None)
+        self.write_frame(
+            self.header(FrameKind::Full, self.sequence, empty, self.digest),
+            body,
+            frame_writer,
+            None,
+        )
     }
 
     /// Applies a delta's body to the table, if it leads to the digest that its header names.
-    pub fn apply_body(&mut self, header: &Header, contents: &[u8], budget: &mut Budget) -> Result<Touched> {
-        let changes = decode::read(contents, &mut self.table, budget)?;
-        let outcome = changes.outcome(&self.table);
-        if let Err(error) = check_target(header, outcome.digest) {
-            changes.abandon(&mut self.table);
+    pub fn apply_body(&mut self, header: &Header, body: &[u8], budget: &mut Budget) -> Result<ChangedKeys> {
+        let changes = decode::read(body, &mut self.table, budget)?;
+        let preview = changes.preview(&self.table);
+        if let Err(error) = check_target(header, preview.digest) {
+            changes.rollback(&mut self.table);
             return Err(error);
         }
-        let touched = Touched::of(&self.table, &changes);
+        let changed_keys = ChangedKeys::of(&self.table, &changes);
         self.epoch = header.epoch;
-        self.advance(changes, &outcome, header.sequence);
-        Ok(touched)
+        self.advance(changes, &preview, header.sequence);
+        Ok(changed_keys)
     }
 }
 
 /// Symbols that a frame touched.
 #[derive(Default)]
-pub struct Touched {
+pub struct ChangedKeys {
     pub added: Vec<Box<[u8]>>,
     pub removed: Vec<Box<[u8]>>,
     /// Rows of the new state that were there and have another record now.
     pub updated: Vec<u32>,
 }
 
-impl Touched {
-    pub fn of(table: &Table, changes: &ChangeSet) -> Touched {
+impl ChangedKeys {
+    pub fn of(table: &Table, changes: &ChangeSet) -> ChangedKeys {
         let base = table.rows.len();
         let updated = changes.updated(base);
         // by place in the reference, then in the target
-        let survivors = changes.survivors(base);
+        let retained = changes.retained(base);
         let in_reference = |place: &u32| {
-            let row = survivors.get(*place as usize);
+            let row = retained.get(*place as usize);
             row.is_some_and(|row| updated[*row as usize])
         };
         let updated = match &changes.order {
-            None => (0..survivors.len() as u32).filter(in_reference).collect(),
+            None => (0..retained.len() as u32).filter(in_reference).collect(),
             Some(order) => {
                 (0..).zip(order).filter(|(_, place)| in_reference(place)).map(|(at, _)| at).collect()
             }
         };
         let symbol = |row: &u32| table.rows[*row as usize].symbol.clone();
-        Touched {
+        ChangedKeys {
             added: changes.added.iter().map(|added| added.symbol.clone()).collect(),
             removed: changes.removed.iter().map(symbol).collect(),
             updated,
@@ -226,51 +234,51 @@ impl Touched {
     }
 
     /// Between two states that no delta joins.
-    fn between(old: &mut Table, new: &mut Table) -> Touched {
-        let mut touched = Touched::default();
+    fn between(old: &mut Table, new: &mut Table) -> ChangedKeys {
+        let mut changed_keys = ChangedKeys::default();
         for at in 0..new.rows.len() {
             let row = &new.rows[at];
             match old.position(&row.symbol) {
-                None => touched.added.push(row.symbol.clone()),
-                Some(before) if old.rows[before].hash != row.hash => touched.updated.push(at as u32),
+                None => changed_keys.added.push(row.symbol.clone()),
+                Some(before) if old.rows[before].hash != row.hash => changed_keys.updated.push(at as u32),
                 Some(_) => {}
             }
         }
         for row in &old.rows {
             if new.position(&row.symbol).is_none() {
-                touched.removed.push(row.symbol.clone());
+                changed_keys.removed.push(row.symbol.clone());
             }
         }
-        touched
+        changed_keys
     }
 }
 
 /// The state that a change set leads to, as rows added to nothing. Its blobs are owned by what it is made from.
 fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
     let mut rows: Vec<Added> = Vec::new();
-    let mut whole = ChangeSet::default();
+    let mut encode_full = ChangeSet::default();
     let base = table.rows.len();
     // the records of the base rows, updates laid over them
     let mut starts = vec![0; base];
     for (at, row) in table.rows.iter().enumerate() {
-        starts[at] = whole.cells.len();
-        whole.cells.tags.extend_from_slice(&row.tags);
-        whole.cells.words.extend_from_slice(&row.words);
+        starts[at] = encode_full.cells.len();
+        encode_full.cells.tags.extend_from_slice(&row.tags);
+        encode_full.cells.words.extend_from_slice(&row.words);
     }
     for (path, column) in (0..).zip(&changes.updates) {
         for (row, cell) in column.rows.iter().zip(column.new.iter()) {
             let at = *row as usize;
-            let shape = &table.names.shapes[table.rows[at].shape as usize];
+            let shape = &table.schema.shapes[table.rows[at].shape as usize];
             if let Some(position) = shape.position(path) {
-                whole.cells.set(starts[at] + position, cell);
+                encode_full.cells.set(starts[at] + position, cell);
             }
         }
     }
-    let extra = whole.cells.len();
-    whole.cells.tags.extend_from_slice(&changes.cells.tags);
-    whole.cells.words.extend_from_slice(&changes.cells.words);
+    let extra = encode_full.cells.len();
+    encode_full.cells.tags.extend_from_slice(&changes.cells.tags);
+    encode_full.cells.words.extend_from_slice(&changes.cells.words);
     let shifted = |record: Record| Record { start: record.start + extra, ..record };
-    for row in changes.survivors(base) {
+    for row in changes.retained(base) {
         let at = row as usize;
         let record = match changes.reshaped.binary_search_by_key(&row, |r| r.0) {
             Ok(i) => shifted(changes.reshaped[i].1),
@@ -284,17 +292,17 @@ fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
             .iter()
             .map(|added| Added { symbol: added.symbol.clone(), record: shifted(added.record) }),
     );
-    whole.added = match &changes.order {
+    encode_full.added = match &changes.order {
         None => rows,
         Some(order) => {
             let mut rows: Vec<Option<Added>> = rows.into_iter().map(Some).collect();
             order.iter().filter_map(|at| rows[*at as usize].take()).collect()
         }
     };
-    whole
+    encode_full
 }
 
-fn unproven(header: &Header, error: &Error) -> Error {
+fn verify_failed(header: &Header, error: &Error) -> Error {
     let (kind, sequence) = (header.kind.name(), grouped(header.sequence as usize));
     Error::new(
         ErrorKind::Encoding,
@@ -312,58 +320,58 @@ pub fn base_mismatch(message: String) -> Error {
 /// A full frame as a state.
 pub fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
     let mut budget = Budget::new(max_bytes);
-    let (header, contents) = container::open(frame, &mut budget)?;
-    if header.kind != Kind::Full {
+    let (header, body) = container::read(frame, &mut budget)?;
+    if header.kind != FrameKind::Full {
         return Err(base_mismatch("this is a delta: apply it to the snapshot that it was made from".into()));
     }
-    state_of_full(&header, &contents, &mut budget)
+    state_of_full(&header, &body, &mut budget)
 }
 
-fn state_of_full(header: &Header, contents: &[u8], budget: &mut Budget) -> Result<State> {
+fn state_of_full(header: &Header, body: &[u8], budget: &mut Budget) -> Result<State> {
     let mut state = State::new(header.epoch);
     if header.base_digest != state.digest {
         return Err(Error::corrupt_at(24, "a full frame is made from the empty snapshot"));
     }
-    state.apply_body(header, contents, budget)?;
+    state.apply_body(header, body, budget)?;
     Ok(state)
 }
 
 /// The reader's side: full frames at any time, deltas only in sequence.
 pub struct Decoder {
     pub state: State,
-    pub touched: Touched,
+    pub changed_keys: ChangedKeys,
     max_bytes: u64,
 }
 
 impl Decoder {
     pub fn new(max_bytes: u64) -> Decoder {
-        Decoder { state: State::new(0), touched: Touched::default(), max_bytes }
+        Decoder { state: State::new(0), changed_keys: ChangedKeys::default(), max_bytes }
     }
 
     /// Symbols whose record the last frame changed, in the order of the state.
     pub fn updated(&self) -> impl Iterator<Item = &[u8]> {
-        self.touched.updated.iter().map(|row| &*self.state.table.rows[*row as usize].symbol)
+        self.changed_keys.updated.iter().map(|row| &*self.state.table.rows[*row as usize].symbol)
     }
 
     /// After an error the state is what it was.
-    pub fn apply(&mut self, frame: &[u8]) -> Result<Kind> {
+    pub fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
         let mut budget = Budget::new(self.max_bytes);
-        let (header, contents) = container::open(frame, &mut budget)?;
+        let (header, body) = container::read(frame, &mut budget)?;
         match header.kind {
-            Kind::Full => {
-                let mut next = state_of_full(&header, &contents, &mut budget)?;
-                self.touched = Touched::between(&mut self.state.table, &mut next.table);
+            FrameKind::Full => {
+                let mut next = state_of_full(&header, &body, &mut budget)?;
+                self.changed_keys = ChangedKeys::between(&mut self.state.table, &mut next.table);
                 self.state = next;
             }
-            Kind::Delta => {
-                self.check_place(&header)?;
-                self.touched = self.state.apply_body(&header, &contents, &mut budget)?;
+            FrameKind::Delta => {
+                self.check_position(&header)?;
+                self.changed_keys = self.state.apply_body(&header, &body, &mut budget)?;
             }
         }
         Ok(header.kind)
     }
 
-    fn check_place(&self, header: &Header) -> Result<()> {
+    fn check_position(&self, header: &Header) -> Result<()> {
         let here = &self.state;
         let problem = if !here.started {
             "the decoder has no state yet: apply a full frame first".to_string()

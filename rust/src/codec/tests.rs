@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::codec::state::{Decoder, State};
 use crate::error::ErrorKind;
 use crate::format::budget::{Budget, DEFAULT_MAX_BYTES};
-use crate::format::header::{Header, Kind};
+use crate::format::header::{FrameKind, Header};
 use crate::format::value::{Payload, Tag, tag, text_cell};
-use crate::frame::container::{self, Fault, Sealer};
+use crate::frame::container::{self, Fault, FrameWriter};
 use crate::frame::row_order::tests::keys_both_ways;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
 use crate::state::schema::{PathId, ROOT};
@@ -49,8 +49,8 @@ fn value(random: &mut Random) -> Value {
         4 | 5 => {
             let text = format!("text {}", random.below(30)).repeat(random.below(3) as usize + 1);
             match text_cell(text.as_bytes()) {
-                (tag, Payload::Word(w)) => word(tag, w),
-                (tag, Payload::Blob(bytes)) => Value(tag, bytes.to_vec(), 0),
+                (tag, Payload::Fixed64(w)) => word(tag, w),
+                (tag, Payload::Bytes(bytes)) => Value(tag, bytes.to_vec(), 0),
             }
         }
         6 => word(tag::DIGITS, random.below(1 << 40)),
@@ -103,15 +103,16 @@ fn changes(table: &mut Table, next: &Snapshot) -> ChangeSet {
         let base = table.position(symbol.as_bytes());
         let mut cells = Vec::new();
         for (name, value) in record {
-            let key = table.names.key(name.as_bytes());
-            let path: PathId = table.names.path(ROOT, key);
-            let payload = if value.1.is_empty() { Payload::Word(value.2) } else { Payload::Blob(&value.1) };
+            let key = table.schema.key(name.as_bytes());
+            let path: PathId = table.schema.path(ROOT, key);
+            let payload =
+                if value.1.is_empty() { Payload::Fixed64(value.2) } else { Payload::Bytes(&value.1) };
             let cell = table.acquire(value.0, payload);
-            changes.own(cell);
+            changes.retain(cell);
             cells.push((path, cell));
         }
         let paths: Vec<PathId> = cells.iter().map(|cell| cell.0).collect();
-        let shape = table.names.shape(&paths).expect("a flat record has a shape");
+        let shape = table.schema.shape(&paths).expect("a flat record has a shape");
         let record = Record { shape, start: changes.cells.len() };
         match base {
             None => {
@@ -125,7 +126,7 @@ fn changes(table: &mut Table, next: &Snapshot) -> ChangeSet {
                 for (path, new) in &cells {
                     match table.cell(row, *path) {
                         Some(old) if old != *new => changes.update(*path, row as u32, old, *new),
-                        Some(_) if same => changes.spare(*new),
+                        Some(_) if same => changes.discard(*new),
                         _ => {}
                     }
                 }
@@ -145,14 +146,14 @@ fn changes(table: &mut Table, next: &Snapshot) -> ChangeSet {
 fn contents(table: &Table) -> Snapshot {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let record = |row: &crate::state::table::Row| {
-        let paths = &table.names.shapes[row.shape as usize].paths;
+        let paths = &table.schema.shapes[row.shape as usize].paths;
         let cell = |(position, path): (usize, &PathId)| {
             let cell = row.cell(position);
             let value = match table.payload(cell) {
-                Payload::Word(word) => Value(cell.tag, Vec::new(), word),
-                Payload::Blob(bytes) => Value(cell.tag, bytes.to_vec(), 0),
+                Payload::Fixed64(word) => Value(cell.tag, Vec::new(), word),
+                Payload::Bytes(bytes) => Value(cell.tag, bytes.to_vec(), 0),
             };
-            (text(table.names.keys_of(*path)[0]), value)
+            (text(table.schema.keys_of(*path)[0]), value)
         };
         paths.iter().enumerate().map(cell).collect()
     };
@@ -162,9 +163,9 @@ fn contents(table: &Table) -> Snapshot {
 /// All of a writer's state that can be told, from its place to what its table holds.
 fn told(state: &State) -> (Snapshot, [u64; 3], [usize; 6], bool) {
     let State { table, epoch, sequence, digest, started, .. } = state;
-    let names = &table.names;
+    let schema = &table.schema;
     let (blobs, bytes) = table.pool.size();
-    let held = [names.keys.len(), names.paths.len(), names.shapes.len(), blobs, bytes, table.memory()];
+    let held = [schema.keys.len(), schema.paths.len(), schema.shapes.len(), blobs, bytes, table.cache()];
     (contents(table), [*epoch, *sequence, *digest], held, *started)
 }
 
@@ -175,7 +176,7 @@ fn any_sequence_of_snapshots_comes_back() {
         let mut writer = State::new(seed);
         let mut verified = State::new(seed);
         verified.verify = true;
-        let mut sealer = Sealer::new(3).expect("a level that zstd has");
+        let mut frame_writer = FrameWriter::new(3).expect("a level that zstd has");
         let mut reader = Decoder::new(DEFAULT_MAX_BYTES);
         let mut snapshot: Snapshot = (0..150).map(|i| (format!("S{i}"), fields(&mut random))).collect();
         for sequence in 1..40 {
@@ -183,13 +184,13 @@ fn any_sequence_of_snapshots_comes_back() {
             let twin = changes(&mut verified.table, &snapshot);
             let changes = changes(&mut writer.table, &snapshot);
             let full = sequence == 1 || random.below(7) == 0;
-            let kind = if full { Kind::Full } else { Kind::Delta };
-            let frame = writer.encode(changes, kind, sequence, &mut sealer).expect("a frame").0;
-            let proved = verified.encode(twin, kind, sequence, &mut sealer).expect("a proved frame");
-            assert_eq!(proved, (frame.clone(), kind));
+            let kind = if full { FrameKind::Full } else { FrameKind::Delta };
+            let frame = writer.encode(changes, kind, sequence, &mut frame_writer).expect("a frame").0;
+            let verified = verified.encode(twin, kind, sequence, &mut frame_writer).expect("a proved frame");
+            assert_eq!(verified, (frame.clone(), kind));
             assert_eq!(
-                verified.full(&mut sealer).expect("a proved state"),
-                writer.full(&mut sealer).expect("a state")
+                verified.full(&mut frame_writer).expect("a proved state"),
+                writer.full(&mut frame_writer).expect("a state")
             );
             assert_eq!(told(&verified), told(&writer));
             reader.apply(&frame).expect("its own frame");
@@ -206,18 +207,18 @@ fn sort_keys_of_a_sample_are_those_of_all_rows() {
     for seed in 0..8 {
         let mut random = Random(seed);
         let mut state = State::new(seed);
-        let mut sealer = Sealer::new(3).expect("a level that zstd has");
+        let mut frame_writer = FrameWriter::new(3).expect("a level that zstd has");
         let mut snapshot: Snapshot = (0..60).map(|i| (format!("S{i}"), fields(&mut random))).collect();
         let mut different = 0;
         for sequence in 1..12 {
             snapshot = step(&mut random, &snapshot);
             let changes = changes(&mut state.table, &snapshot);
-            for path in 0..state.table.names.paths.len() as PathId {
+            for path in 0..state.table.schema.paths.len() as PathId {
                 let [one_by_one, at_once] = keys_both_ways(&state.table, &changes, path);
                 assert_eq!(one_by_one, at_once, "seed {seed}, snapshot {sequence}, path {path}");
                 different += at_once.iter().collect::<BTreeSet<_>>().len();
             }
-            state.encode(changes, Kind::Delta, sequence, &mut sealer).expect("a frame");
+            state.encode(changes, FrameKind::Delta, sequence, &mut frame_writer).expect("a frame");
         }
         assert!(different > 300, "{different}");
     }
@@ -227,16 +228,18 @@ fn sort_keys_of_a_sample_are_those_of_all_rows() {
 fn a_damaged_frame_changes_nothing() {
     let mut random = Random(99);
     let mut writer = State::new(1);
-    let mut sealer = Sealer::new(3).expect("a level that zstd has");
+    let mut frame_writer = FrameWriter::new(3).expect("a level that zstd has");
     let mut reader = Decoder::new(DEFAULT_MAX_BYTES);
     let mut snapshot: Snapshot = (0..40).map(|i| (format!("S{i}"), fields(&mut random))).collect();
     let first = changes(&mut writer.table, &snapshot);
-    reader.apply(&writer.encode(first, Kind::Full, 1, &mut sealer).expect("a frame").0).expect("full");
+    reader
+        .apply(&writer.encode(first, FrameKind::Full, 1, &mut frame_writer).expect("a frame").0)
+        .expect("full");
     let before = contents(&reader.state.table);
     let held = reader.state.table.pool.size();
     snapshot = step(&mut random, &snapshot);
     let second = changes(&mut writer.table, &snapshot);
-    let frame = writer.encode(second, Kind::Delta, 2, &mut sealer).expect("a frame").0;
+    let frame = writer.encode(second, FrameKind::Delta, 2, &mut frame_writer).expect("a frame").0;
     for at in 0..frame.len() {
         let error = reader.apply(&frame[..at]).expect_err("a piece");
         assert_eq!(error.kind, ErrorKind::Corrupt);
@@ -250,9 +253,9 @@ fn a_damaged_frame_changes_nothing() {
 
 /// The frame with another header or body, sealed as if nothing were wrong.
 fn resealed(frame: &[u8], change: impl Fn(&mut Header, &mut Vec<u8>)) -> Vec<u8> {
-    let (mut header, mut body) = container::open(frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let (mut header, mut body) = container::read(frame, &mut Budget::new(u64::MAX)).expect("a frame");
     change(&mut header, &mut body);
-    Sealer::new(3).and_then(|mut sealer| sealer.seal(header, &body)).expect("a frame")
+    FrameWriter::new(3).and_then(|mut frame_writer| frame_writer.write(header, &body)).expect("a frame")
 }
 
 /// What may befall a frame that is sealed; `other` is a frame of other contents.
@@ -261,8 +264,8 @@ fn faults(other: Vec<u8>) -> Vec<(&'static str, Fault)> {
         Box::new(move |frame| resealed(&frame, |header, _| change(header)))
     }
     let other = move |header: &mut Header, body: &mut Vec<u8>| {
-        let (_, contents) = container::open(&other, &mut Budget::new(u64::MAX)).expect("a frame");
-        header.coding = crate::format::header::Coding::Stored;
+        let (_, contents) = container::read(&other, &mut Budget::new(u64::MAX)).expect("a frame");
+        header.compression = crate::format::header::Compression::Stored;
         *body = contents;
     };
     vec![
@@ -310,43 +313,43 @@ fn three() -> [Snapshot; 3] {
 }
 
 /// A verified writer that has sent a first frame, and what it did that with.
-fn begun(first: &Snapshot) -> (State, Sealer) {
+fn begun(first: &Snapshot) -> (State, FrameWriter) {
     let mut state = State::new(3);
     state.verify = true;
-    let mut sealer = Sealer::new(3).expect("a level that zstd has");
+    let mut frame_writer = FrameWriter::new(3).expect("a level that zstd has");
     let changes = changes(&mut state.table, first);
-    state.encode(changes, Kind::Full, 1, &mut sealer).expect("a full frame");
-    (state, sealer)
+    state.encode(changes, FrameKind::Full, 1, &mut frame_writer).expect("a full frame");
+    (state, frame_writer)
 }
 
 fn send(
     state: &mut State,
-    sealer: &mut Sealer,
+    frame_writer: &mut FrameWriter,
     next: &Snapshot,
-    kind: Kind,
-) -> crate::error::Result<(Vec<u8>, Kind)> {
+    kind: FrameKind,
+) -> crate::error::Result<(Vec<u8>, FrameKind)> {
     let changes = changes(&mut state.table, next);
-    state.encode(changes, kind, state.sequence + 1, sealer)
+    state.encode(changes, kind, state.sequence + 1, frame_writer)
 }
 
 #[test]
 fn a_delta_that_does_not_read_back_becomes_a_full_frame() {
     let [first, second, other] = three();
-    let (mut elsewhere, mut sealer) = begun(&first);
-    let (wrong, _) = send(&mut elsewhere, &mut sealer, &other, Kind::Delta).expect("a delta");
+    let (mut elsewhere, mut frame_writer) = begun(&first);
+    let (wrong, _) = send(&mut elsewhere, &mut frame_writer, &other, FrameKind::Delta).expect("a delta");
     for (name, fault) in faults(wrong) {
-        let ((mut writer, mut sealer), (mut twin, mut twins)) = (begun(&first), begun(&first));
+        let ((mut writer, mut frame_writer), (mut twin, mut twins)) = (begun(&first), begun(&first));
         let is_delta = |frame: &[u8]| frame[5] == 1;
-        sealer.fault = Some(Box::new(move |frame| if is_delta(&frame) { fault(frame) } else { frame }));
-        let made = send(&mut writer, &mut sealer, &second, Kind::Delta).expect("a full frame");
-        let asked = send(&mut twin, &mut twins, &second, Kind::Full).expect("a full frame");
+        frame_writer.fault = Some(Box::new(move |frame| if is_delta(&frame) { fault(frame) } else { frame }));
+        let made = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta).expect("a full frame");
+        let asked = send(&mut twin, &mut twins, &second, FrameKind::Full).expect("a full frame");
         assert_eq!(made, asked, "{name}");
-        assert_eq!(made.1, Kind::Full);
+        assert_eq!(made.1, FrameKind::Full);
         assert_eq!(told(&writer), told(&twin), "{name}");
         // it goes on as if the delta had never been tried
-        sealer.fault = None;
-        let next = send(&mut writer, &mut sealer, &first, Kind::Delta).expect("a delta");
-        assert_eq!(next, send(&mut twin, &mut twins, &first, Kind::Delta).expect("a delta"), "{name}");
+        frame_writer.fault = None;
+        let next = send(&mut writer, &mut frame_writer, &first, FrameKind::Delta).expect("a delta");
+        assert_eq!(next, send(&mut twin, &mut twins, &first, FrameKind::Delta).expect("a delta"), "{name}");
         assert_eq!(told(&writer), told(&twin), "{name}");
     }
 }
@@ -355,16 +358,17 @@ fn a_delta_that_does_not_read_back_becomes_a_full_frame() {
 fn a_full_frame_that_does_not_read_back_is_an_error() {
     let [first, second, other] = three();
     let (mut elsewhere, _) = begun(&other);
-    let wrong = elsewhere.full(&mut Sealer::new(3).expect("a level that zstd has")).expect("a frame");
+    let wrong = elsewhere.full(&mut FrameWriter::new(3).expect("a level that zstd has")).expect("a frame");
     for (name, fault) in faults(wrong) {
-        let ((mut writer, mut sealer), (mut twin, mut twins)) = (begun(&first), begun(&first));
+        let ((mut writer, mut frame_writer), (mut twin, mut twins)) = (begun(&first), begun(&first));
         // what a capture brings of names stays, as after every capture that is given up
-        changes(&mut twin.table, &second).abandon(&mut twin.table);
-        sealer.fault = Some(fault);
-        let state = writer.full(&mut sealer).expect_err("a refused state");
-        let full = send(&mut writer, &mut sealer, &second, Kind::Full).expect_err("a refused frame");
-        let delta =
-            send(&mut writer, &mut sealer, &second, Kind::Delta).expect_err("a refused delta, and full");
+        changes(&mut twin.table, &second).rollback(&mut twin.table);
+        frame_writer.fault = Some(fault);
+        let state = writer.full(&mut frame_writer).expect_err("a refused state");
+        let full =
+            send(&mut writer, &mut frame_writer, &second, FrameKind::Full).expect_err("a refused frame");
+        let delta = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta)
+            .expect_err("a refused delta, and full");
         for (error, sequence) in [(state, 1), (full, 2), (delta, 2)] {
             assert_eq!(error.kind, ErrorKind::Encoding, "{name}");
             let message = error.to_string();
@@ -372,10 +376,10 @@ fn a_full_frame_that_does_not_read_back_is_an_error() {
             assert!(message.contains("nothing was handed out") && message.contains("report"), "{message}");
         }
         assert_eq!(told(&writer), told(&twin), "{name}");
-        sealer.fault = None;
+        frame_writer.fault = None;
         for next in [&second, &first, &second] {
-            let made = send(&mut writer, &mut sealer, next, Kind::Delta).expect("a delta");
-            assert_eq!(made, send(&mut twin, &mut twins, next, Kind::Delta).expect("a delta"), "{name}");
+            let made = send(&mut writer, &mut frame_writer, next, FrameKind::Delta).expect("a delta");
+            assert_eq!(made, send(&mut twin, &mut twins, next, FrameKind::Delta).expect("a delta"), "{name}");
         }
         assert_eq!(told(&writer), told(&twin), "{name}");
     }
@@ -386,35 +390,35 @@ fn a_first_frame_that_is_refused_leaves_an_empty_state() {
     let [first, ..] = three();
     let mut writer = State::new(3);
     writer.verify = true;
-    let mut sealer = Sealer::new(3).expect("a level that zstd has");
-    sealer.fault = Some(Box::new(|_| Vec::new()));
-    let refused = send(&mut writer, &mut sealer, &first, Kind::Full).expect_err("a refused frame");
+    let mut frame_writer = FrameWriter::new(3).expect("a level that zstd has");
+    frame_writer.fault = Some(Box::new(|_| Vec::new()));
+    let refused = send(&mut writer, &mut frame_writer, &first, FrameKind::Full).expect_err("a refused frame");
     assert_eq!(refused.kind, ErrorKind::Encoding);
     assert!(!writer.started && writer.table.rows.is_empty());
     assert_eq!((writer.sequence, writer.table.pool.size()), (0, (0, 0)));
-    sealer.fault = None;
-    let made = send(&mut writer, &mut sealer, &first, Kind::Full).expect("a frame");
-    let (mut plain, mut sealer) = (State::new(3), Sealer::new(3).expect("a level that zstd has"));
-    assert_eq!(made, send(&mut plain, &mut sealer, &first, Kind::Full).expect("a frame"));
+    frame_writer.fault = None;
+    let made = send(&mut writer, &mut frame_writer, &first, FrameKind::Full).expect("a frame");
+    let (mut plain, mut frame_writer) = (State::new(3), FrameWriter::new(3).expect("a level that zstd has"));
+    assert_eq!(made, send(&mut plain, &mut frame_writer, &first, FrameKind::Full).expect("a frame"));
 }
 
 #[test]
 fn no_flipped_byte_of_a_body_gets_through() {
     let [first, second, _] = three();
-    let ((mut writer, mut sealer), (mut proof, _)) = (begun(&first), begun(&first));
-    let begin = proof.full(&mut sealer).expect("a full frame");
-    let (frame, _) = send(&mut writer, &mut sealer, &second, Kind::Delta).expect("a delta");
-    let (meant, body) = container::open(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let ((mut writer, mut frame_writer), (mut proof, _)) = (begun(&first), begun(&first));
+    let begin = proof.full(&mut frame_writer).expect("a full frame");
+    let (frame, _) = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta).expect("a delta");
+    let (meant, body) = container::read(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
     let written = changes(&mut proof.table, &second);
-    proof.prove(&frame, &meant, Some(&written)).expect("the frame itself");
+    proof.verify_round_trip(&frame, &meant, Some(&written)).expect("the frame itself");
     let held = told(&proof);
     let mut refused = 0;
     for at in 0..body.len() {
         let wrong = resealed(&frame, |_, body| body[at] ^= 1 << (at % 8));
         let mut reader = Decoder::new(DEFAULT_MAX_BYTES);
         reader.apply(&begin).expect("a full frame");
-        let is_refused = proof.prove(&wrong, &meant, Some(&written)).is_err();
-        assert_eq!(is_refused, proof.prove(&wrong, &meant, None).is_err(), "byte {at}");
+        let is_refused = proof.verify_round_trip(&wrong, &meant, Some(&written)).is_err();
+        assert_eq!(is_refused, proof.verify_round_trip(&wrong, &meant, None).is_err(), "byte {at}");
         assert_eq!(is_refused, reader.apply(&wrong).is_err(), "byte {at}");
         // what leads to the same state by another way is no fault
         refused += usize::from(is_refused);

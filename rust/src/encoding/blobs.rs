@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::format::blobs::{DICTIONARY, DIRECT};
 use crate::format::budget::{BLOB_ENTRY, Budget};
+use crate::format::bytes::{DICTIONARY, DIRECT};
+use crate::format::fixed64::MAX_DICTIONARY;
 use crate::format::reader::Reader;
-use crate::format::words::MAX_DICTIONARY;
 use crate::format::writer::Writer;
-use crate::state::blob_pool::Pool;
+use crate::state::blob_pool::BlobPool;
 
-pub fn write(w: &mut Writer, ids: &[u64], pool: &Pool) {
+pub fn write(w: &mut Writer, ids: &[u64], pool: &BlobPool) {
     let mut entries: Vec<u64> = Vec::new();
     let mut numbers: HashMap<u64, u64> = HashMap::new();
     let indices: Vec<u64> = ids
@@ -26,7 +26,7 @@ pub fn write(w: &mut Writer, ids: &[u64], pool: &Pool) {
         w.u8(DICTIONARY);
         w.size(entries.len());
         w.strings(entries.iter().map(|id| pool.get(*id)));
-        w.planes(&indices);
+        w.byte_planes(&indices);
     } else {
         w.u8(DIRECT);
         w.strings(ids.iter().map(|id| pool.get(*id)));
@@ -44,7 +44,7 @@ pub fn read<'a>(r: &mut Reader<'a>, n: usize, budget: &mut Budget) -> Result<(Ve
             }
             budget.charge(k as u64, BLOB_ENTRY, "entries of dictionaries")?;
             let entries = r.strings(k)?;
-            let indices = r.planes(n)?;
+            let indices = r.byte_planes(n)?;
             if indices.iter().any(|i| *i >= k as u64) {
                 return Err(r.corrupt("an index is beyond its dictionary"));
             }

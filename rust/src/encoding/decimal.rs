@@ -2,7 +2,7 @@
 //!
 //! The idea is that of ALP (Afroozeh, Kuffo, Boncz: "ALP: Adaptive Lossless floating-Point Compression", 2023).
 
-use crate::format::words::MAX_EXPONENT;
+use crate::format::fixed64::MAX_EXPONENT;
 
 const POWERS: [f64; MAX_EXPONENT as usize + 1] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,

@@ -4,22 +4,22 @@ use std::borrow::Cow;
 
 use crate::encoding::blobs;
 use crate::encoding::predictor::Context;
-use crate::encoding::row_view::{MISSING, View};
+use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::words;
 use crate::error::Result;
 use crate::format::budget::{Budget, weight_of};
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
 use crate::format::reader::Reader;
-use crate::format::value::{Form, Payload, Tag, are_words, check_blob, form_of, is_blob, tag};
+use crate::format::value::{Payload, PayloadForm, Tag, are_words, check_blob, is_blob, payload_form, tag};
 use crate::state::change_set::ChangeSet;
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
 /// One column's updates or inserts as they are read.
-pub struct Column<'a> {
-    pub old: Option<&'a Cells>,
+pub struct ColumnContext<'a> {
+    pub base: Option<&'a Cells>,
     pub rows: &'a [u32],
-    pub view: View<'a>,
+    pub view: RowView<'a>,
     /// The path of each node of the frame.
     pub paths: &'a [PathId],
     /// The column's own path.
@@ -30,14 +30,14 @@ pub struct Column<'a> {
 
 /// Cells whose blobs are not yet in the pool: the word is an index into `blobs`, or a number in the pool with `COPIED`.
 #[derive(Default)]
-pub struct Pending<'a> {
+pub struct DecodedCells<'a> {
     /// Keys that lead to the column.
     depth: usize,
     cells: Cells,
-    blobs: Vec<Blob<'a>>,
+    blobs: Vec<FrameBlob<'a>>,
 }
 
-struct Blob<'a> {
+struct FrameBlob<'a> {
     bytes: &'a [u8],
     /// What its items are charged with.
     weight: u64,
@@ -47,9 +47,9 @@ struct Blob<'a> {
 
 const COPIED: u64 = 1 << 63;
 
-impl Pending<'_> {
+impl DecodedCells<'_> {
     /// Puts the blobs into the pool; the change set owns them. Every cell is charged for its blob.
-    pub fn settle(
+    pub fn intern_blobs(
         mut self,
         table: &mut Table,
         changes: &mut ChangeSet,
@@ -75,58 +75,62 @@ impl Pending<'_> {
             };
             let cell = match known {
                 Some(word) => {
-                    table.pool.hold(word);
+                    table.pool.retain(word);
                     Cell { tag, word }
                 }
                 None => {
                     let blob = &mut self.blobs[word as usize];
-                    let cell = table.acquire(tag, Payload::Blob(blob.bytes));
+                    let cell = table.acquire(tag, Payload::Bytes(blob.bytes));
                     blob.number = Some(cell.word);
                     cell
                 }
             };
-            changes.own(cell);
+            changes.retain(cell);
             self.cells.set(i, cell);
         }
         Ok(self.cells)
     }
 
-    fn put(&mut self, at: usize, cell: Cell) {
+    fn set(&mut self, at: usize, cell: Cell) {
         self.cells.set(at, cell);
     }
 }
 
 /// The caller has checked that `column.rows` is within the budget.
-pub fn read<'a>(r: &mut Reader<'a>, column: &Column<'_>, budget: &mut Budget) -> Result<Pending<'a>> {
+pub fn read<'a>(
+    r: &mut Reader<'a>,
+    column: &ColumnContext<'_>,
+    budget: &mut Budget,
+) -> Result<DecodedCells<'a>> {
     let n = column.rows.len();
-    let mut pending = Pending {
+    let mut decoded = DecodedCells {
         depth: column.depth,
         cells: Cells { tags: vec![tag::NONE; n], words: vec![0; n] },
         blobs: Vec::new(),
     };
     let places: Vec<u32> = (0..n as u32).collect();
-    read_level(r, column, places, &mut pending, 0, budget)?;
-    Ok(pending)
+    read_level(r, column, places, &mut decoded, 0, budget)?;
+    Ok(decoded)
 }
 
 /// Reads the cells that belong at `places` of the column.
 fn read_level<'a>(
     r: &mut Reader<'a>,
-    column: &Column<'_>,
+    column: &ColumnContext<'_>,
     places: Vec<u32>,
-    pending: &mut Pending<'a>,
+    decoded: &mut DecodedCells<'a>,
     copies: usize,
     budget: &mut Budget,
 ) -> Result<()> {
     match r.u8()? {
         COPY if copies < MAX_COPIES => {
-            let node = r.up_to(column.paths.len() - 1, "node")?;
-            if column.paths[node] == column.path {
+            let frame_path = r.up_to(column.paths.len() - 1, "node")?;
+            if column.paths[frame_path] == column.path {
                 return Err(r.corrupt("a column copies itself"));
             }
             let exceptions = r.counted_gaps(places.len())?;
             let rows: Vec<u32> = places.iter().map(|at| column.rows[*at as usize]).collect();
-            let present = column.view.present(column.paths[node], &rows);
+            let present = column.view.present(column.paths[frame_path], &rows);
             let mut left = Vec::with_capacity(exceptions.len());
             let mut exceptions = exceptions.into_iter().peekable();
             for (i, &at) in places.iter().enumerate() {
@@ -141,12 +145,12 @@ fn read_level<'a>(
                 if is_blob(cell.tag) {
                     cell.word |= COPIED;
                 }
-                pending.put(at as usize, cell);
+                decoded.set(at as usize, cell);
             }
             if left.is_empty() {
                 return Ok(());
             }
-            read_level(r, column, left, pending, copies + 1, budget)
+            read_level(r, column, left, decoded, copies + 1, budget)
         }
         COPY => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
@@ -160,33 +164,33 @@ fn read_level<'a>(
             }
             for (tag, _) in (0..).zip(used).filter(|(_, used)| *used) {
                 let part = places.iter().zip(tags).filter(|(_, t)| **t == tag);
-                read_tag(r, column, tag, part.map(|(at, _)| *at).collect(), pending, budget)?;
+                read_tag(r, column, tag, part.map(|(at, _)| *at).collect(), decoded, budget)?;
             }
             Ok(())
         }
-        tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, pending, budget),
+        tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, decoded, budget),
         code => Err(r.reserved("tag", code)),
     }
 }
 
 fn read_tag<'a>(
     r: &mut Reader<'a>,
-    column: &Column<'_>,
+    column: &ColumnContext<'_>,
     tag: Tag,
     places: Vec<u32>,
-    pending: &mut Pending<'a>,
+    decoded: &mut DecodedCells<'a>,
     budget: &mut Budget,
 ) -> Result<()> {
-    let whole = places.len() == column.rows.len();
-    match form_of(tag) {
-        Form::Nothing => {
+    let encode_full = places.len() == column.rows.len();
+    match payload_form(tag) {
+        PayloadForm::Empty => {
             for at in places {
-                pending.put(at as usize, Cell { tag, word: 0 });
+                decoded.set(at as usize, Cell { tag, word: 0 });
             }
         }
-        Form::Blob => {
+        PayloadForm::Bytes => {
             let (entries, indices) = blobs::read(r, places.len(), budget)?;
-            let first = pending.blobs.len() as u64;
+            let first = decoded.blobs.len() as u64;
             let mut named = vec![false; entries.len()];
             indices.iter().for_each(|i| named[*i as usize] = true);
             for (bytes, named) in entries.into_iter().zip(named) {
@@ -196,31 +200,31 @@ fn read_tag<'a>(
                 } else {
                     0
                 };
-                pending.blobs.push(Blob { bytes, weight, number: None });
+                decoded.blobs.push(FrameBlob { bytes, weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {
                 let word = first + i;
-                pending.put(at as usize, Cell { tag, word });
+                decoded.set(at as usize, Cell { tag, word });
             }
         }
-        Form::Word => {
+        PayloadForm::Fixed64 => {
             let rows: Vec<u32>;
-            let rows = if whole {
+            let rows = if encode_full {
                 column.rows
             } else {
                 rows = places.iter().map(|at| column.rows[*at as usize]).collect();
                 &rows
             };
-            let old: Option<Cow<'_, [u64]>> = column.old.map(|old| {
-                if whole && old.tags.iter().all(|old| *old == tag) {
-                    return Cow::Borrowed(&*old.words);
+            let base: Option<Cow<'_, [u64]>> = column.base.map(|base| {
+                if encode_full && base.tags.iter().all(|base| *base == tag) {
+                    return Cow::Borrowed(&*base.words);
                 }
-                let cells = places.iter().map(|at| old.get(*at as usize));
+                let cells = places.iter().map(|at| base.get(*at as usize));
                 cells.map(|cell| if cell.tag == tag { cell.word } else { 0 }).collect()
             });
             let context = Context {
                 tag,
-                old: old.as_deref(),
+                base: base.as_deref(),
                 rows,
                 view: column.view,
                 paths: column.paths,
@@ -230,12 +234,12 @@ fn read_tag<'a>(
             if !are_words(tag, &words) {
                 return Err(r.corrupt("a value is not in its canonical form"));
             }
-            if whole {
-                pending.cells.tags.fill(tag);
-                pending.cells.words = words;
+            if encode_full {
+                decoded.cells.tags.fill(tag);
+                decoded.cells.words = words;
             } else {
                 for (at, word) in places.into_iter().zip(words) {
-                    pending.put(at as usize, Cell { tag, word });
+                    decoded.set(at as usize, Cell { tag, word });
                 }
             }
         }

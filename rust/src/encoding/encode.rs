@@ -2,44 +2,44 @@
 
 use crate::encoding::blobs;
 use crate::encoding::predictor::Predictor;
-use crate::encoding::row_view::{MISSING, View};
+use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::sampling::sample_of;
-use crate::encoding::select::{Choice, choose, own_cost};
+use crate::encoding::select::{Candidate, cost_without_columns, select};
 use crate::encoding::words::{self, Stream};
 use crate::format::cells::{COPY, MAX_COPIES, MIXED};
-use crate::format::value::{Form, Tag, form_of, tag};
+use crate::format::value::{PayloadForm, Tag, payload_form, tag};
 use crate::format::writer::Writer;
 use crate::state::schema::PathId;
 use crate::state::table::Cells;
 
 /// One column's updates or inserts, and what they may refer to.
-pub struct Column<'a> {
+pub struct ColumnInput<'a> {
     pub cells: &'a Cells,
-    pub old: Option<&'a Cells>,
+    pub base: Option<&'a Cells>,
     pub rows: &'a [u32],
-    pub view: View<'a>,
+    pub view: RowView<'a>,
     /// Columns that the reader has before this one.
     pub candidates: &'a [PathId],
     /// How most of it can be worked out from others.
     pub formula: Option<Predictor>,
     /// The node of a path in this frame.
-    pub node: &'a dyn Fn(PathId) -> u64,
+    pub frame_path: &'a dyn Fn(PathId) -> u64,
 }
 
 const COPY_SAMPLE: usize = 48;
-const COPY_FIRST_LOOK: usize = 4;
+const COPY_PRESAMPLE: usize = 4;
 
-pub fn write(w: &mut Writer, column: &Column<'_>) {
+pub fn write(w: &mut Writer, column: &ColumnInput<'_>) {
     write_level(w, column, 0);
 }
 
-fn write_level(w: &mut Writer, column: &Column<'_>, copies: usize) {
+fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) {
     let tags = &column.cells.tags;
     let uniform = tags.iter().all(|tag| *tag == tags[0]);
-    let choice = uniform.then(|| plan_uniform(column)).flatten();
-    let bits = match &choice {
-        Some(choice) => choice.bits,
-        None if uniform && form_of(tags[0]) == Form::Nothing => 0.0,
+    let candidate = uniform.then(|| select_uniform(column)).flatten();
+    let bits = match &candidate {
+        Some(candidate) => candidate.bits,
+        None if uniform && payload_form(tags[0]) == PayloadForm::Empty => 0.0,
         None => 24.0,
     };
     if copies < MAX_COPIES
@@ -48,23 +48,23 @@ fn write_level(w: &mut Writer, column: &Column<'_>, copies: usize) {
         write_copy(w, column, path, copies);
     } else if uniform {
         w.u8(tags[0]);
-        write_tag(w, column, tags[0], choice);
+        write_tag(w, column, tags[0], candidate);
     } else {
         write_mixed(w, column);
     }
 }
 
-fn plan_uniform(column: &Column<'_>) -> Option<Choice> {
+fn select_uniform(column: &ColumnInput<'_>) -> Option<Candidate> {
     let tag = column.cells.tags[0];
-    if form_of(tag) != Form::Word {
+    if payload_form(tag) != PayloadForm::Fixed64 {
         return None;
     }
-    let old = old_words(column, tag);
-    let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
-    Some(choose(&stream, column.candidates, formula_for(column, tag), &column.view))
+    let base = base_words(column, tag);
+    let stream = Stream { tag, words: &column.cells.words, base: base.as_deref(), rows: column.rows };
+    Some(select(&stream, column.candidates, formula_for(column, tag), &column.view))
 }
 
-fn formula_for(column: &Column<'_>, tag: Tag) -> Option<Predictor> {
+fn formula_for(column: &ColumnInput<'_>, tag: Tag) -> Option<Predictor> {
     column.formula.filter(|predictor| match predictor {
         Predictor::Formula(_) => tag == tag::FLOAT,
         _ => tag == tag::INT,
@@ -72,23 +72,23 @@ fn formula_for(column: &Column<'_>, tag: Tag) -> Option<Predictor> {
 }
 
 /// From this many bits a cell on, it is worth looking for a formula.
-const COSTLY: f64 = 14.0;
+const EXPENSIVE: f64 = 14.0;
 
 /// True if the column's numbers cost much when coded by themselves.
-pub fn is_costly(column: &Column<'_>) -> bool {
-    with_numbers(column, |stream, view| own_cost(stream, view) > COSTLY).unwrap_or(false)
+pub fn is_expensive(column: &ColumnInput<'_>) -> bool {
+    with_numbers(column, |stream, view| cost_without_columns(stream, view) > EXPENSIVE).unwrap_or(false)
 }
 
 /// The floats of a column, or its ints, whichever are more.
-fn with_numbers<T>(column: &Column<'_>, then: impl FnOnce(&Stream<'_>, &View<'_>) -> T) -> Option<T> {
+fn with_numbers<T>(column: &ColumnInput<'_>, then: impl FnOnce(&Stream<'_>, &RowView<'_>) -> T) -> Option<T> {
     let tags = &column.cells.tags;
     let count = |wanted: Tag| tags.iter().filter(|tag| **tag == wanted).count();
     let (floats, ints) = (count(tag::FLOAT), count(tag::INT));
     let tag = if floats >= ints { tag::FLOAT } else { tag::INT };
-    let of_tag = |column: &Column<'_>| {
-        let old = old_words(column, tag);
+    let of_tag = |column: &ColumnInput<'_>| {
+        let base = base_words(column, tag);
         let words = &column.cells.words;
-        then(&Stream { tag, words, old: old.as_deref(), rows: column.rows }, &column.view)
+        then(&Stream { tag, words, base: base.as_deref(), rows: column.rows }, &column.view)
     };
     match floats.max(ints) {
         0 => None,
@@ -100,34 +100,34 @@ fn with_numbers<T>(column: &Column<'_>, then: impl FnOnce(&Stream<'_>, &View<'_>
     }
 }
 
-fn old_words(column: &Column<'_>, tag: Tag) -> Option<Vec<u64>> {
+fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
     let words = |cell: crate::state::table::Cell| if cell.tag == tag { cell.word } else { 0 };
-    column.old.map(|old| old.iter().map(words).collect())
+    column.base.map(|base| base.iter().map(words).collect())
 }
 
-fn write_tag(w: &mut Writer, column: &Column<'_>, tag: Tag, choice: Option<Choice>) {
-    match form_of(tag) {
-        Form::Nothing => {}
-        Form::Blob => blobs::write(w, &column.cells.words, &column.view.table.pool),
-        Form::Word => {
-            let old = old_words(column, tag);
-            let stream = Stream { tag, words: &column.cells.words, old: old.as_deref(), rows: column.rows };
-            let choice = choice.unwrap_or_else(|| {
-                choose(&stream, column.candidates, formula_for(column, tag), &column.view)
+fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) {
+    match payload_form(tag) {
+        PayloadForm::Empty => {}
+        PayloadForm::Bytes => blobs::write(w, &column.cells.words, &column.view.table.pool),
+        PayloadForm::Fixed64 => {
+            let base = base_words(column, tag);
+            let stream = Stream { tag, words: &column.cells.words, base: base.as_deref(), rows: column.rows };
+            let candidate = candidate.unwrap_or_else(|| {
+                select(&stream, column.candidates, formula_for(column, tag), &column.view)
             });
-            words::write(w, &stream, choice.plan, &column.view, column.node);
+            words::write(w, &stream, candidate.encoding, &column.view, column.frame_path);
         }
     }
 }
 
-fn write_mixed(w: &mut Writer, column: &Column<'_>) {
+fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) {
     w.u8(MIXED);
     w.raw(&column.cells.tags);
     let mut tags = column.cells.tags.clone();
     tags.sort_unstable();
     tags.dedup();
     for tag in tags {
-        if form_of(tag) != Form::Nothing {
+        if payload_form(tag) != PayloadForm::Empty {
             let chosen = |i: &usize| column.cells.tags[*i] == tag;
             let part: Vec<usize> = (0..column.cells.len()).filter(chosen).collect();
             with_part(column, &part, |column| write_tag(w, column, tag, None));
@@ -136,20 +136,20 @@ fn write_mixed(w: &mut Writer, column: &Column<'_>) {
 }
 
 /// A column of some of the cells.
-fn with_part<T>(column: &Column<'_>, part: &[usize], then: impl FnOnce(&Column<'_>) -> T) -> T {
+fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&ColumnInput<'_>) -> T) -> T {
     let pick = |cells: &Cells| {
         let mut picked = Cells::default();
         part.iter().for_each(|i| picked.push(cells.get(*i)));
         picked
     };
     let cells = pick(column.cells);
-    let old = column.old.map(pick);
+    let base = column.base.map(pick);
     let rows: Vec<u32> = part.iter().map(|i| column.rows[*i]).collect();
-    then(&Column { cells: &cells, old: old.as_ref(), rows: &rows, ..*column })
+    then(&ColumnInput { cells: &cells, base: base.as_ref(), rows: &rows, ..*column })
 }
 
 /// The column that most cells repeat, if that is cheaper than `bits` a cell.
-fn find_copy(column: &Column<'_>, bits: f64) -> Option<PathId> {
+fn find_copy(column: &ColumnInput<'_>, bits: f64) -> Option<PathId> {
     let n = column.cells.len();
     let matches = |path: PathId, sample: &[usize]| {
         let rows: Vec<u32> = sample.iter().map(|i| column.rows[*i]).collect();
@@ -157,7 +157,7 @@ fn find_copy(column: &Column<'_>, bits: f64) -> Option<PathId> {
         let pairs = sample.iter().zip(present.iter());
         pairs.filter(|(i, cell)| column.cells.get(**i) == *cell).count()
     };
-    let first = sample_of(n, COPY_FIRST_LOOK);
+    let first = sample_of(n, COPY_PRESAMPLE);
     let sample = sample_of(n, COPY_SAMPLE);
     // some bytes of its own
     let overhead = 48.0 / n as f64;
@@ -179,12 +179,12 @@ fn find_copy(column: &Column<'_>, bits: f64) -> Option<PathId> {
     best.1
 }
 
-fn write_copy(w: &mut Writer, column: &Column<'_>, path: PathId, copies: usize) {
+fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: usize) {
     let present = column.view.present(path, column.rows);
     let differs = |i: &usize| present.tags[*i] == MISSING || present.get(*i) != column.cells.get(*i);
     let exceptions: Vec<usize> = (0..column.cells.len()).filter(differs).collect();
     w.u8(COPY);
-    w.uv((column.node)(path));
+    w.uvarint((column.frame_path)(path));
     w.size(exceptions.len());
     w.gaps(exceptions.iter().map(|i| *i as u32));
     if !exceptions.is_empty() {

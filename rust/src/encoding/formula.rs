@@ -1,7 +1,7 @@
 //! Columns that are arithmetic on others: change = price - close, percent = change / close × 100, mid, spread.
 //! Full-precision floats that no compressor can shrink; the formula is found on a sample.
 
-use crate::encoding::row_view::View;
+use crate::encoding::row_view::RowView;
 use crate::format::value::tag;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
@@ -58,7 +58,7 @@ impl Operation {
     }
 
     /// It has one operand, and the old value.
-    pub fn needs_old(self) -> bool {
+    pub fn needs_base(self) -> bool {
         matches!(self, OldTimesRatio | OldOverRatio)
     }
 
@@ -80,10 +80,10 @@ impl Operation {
     }
 
     #[inline(always)]
-    pub fn apply_to_old(self, old: f64, now: f64, before: f64) -> f64 {
+    pub fn apply_to_old(self, old: f64, now: f64, base: f64) -> f64 {
         match self {
-            OldTimesRatio => old * now / before,
-            _ => old * before / now,
+            OldTimesRatio => old * now / base,
+            _ => old * base / now,
         }
     }
 }
@@ -103,14 +103,14 @@ pub fn word(result: f64) -> u64 {
     if result.is_nan() { 0 } else { result.to_bits() }
 }
 
-pub fn predictions(formula: Formula, old: Option<&[u64]>, rows: &[u32], view: &View<'_>) -> Vec<u64> {
+pub fn predictions(formula: Formula, old: Option<&[u64]>, rows: &[u32], view: &RowView<'_>) -> Vec<u64> {
     let Formula { operation, a, b } = formula;
     let mut made = Vec::with_capacity(rows.len());
-    if operation.needs_old() {
+    if operation.needs_base() {
         let old = old.unwrap_or_default();
-        view.visit(a, rows, |i, now, before| {
+        view.visit(a, rows, |i, now, base| {
             let old = f64::from_bits(old[i]);
-            made.push(word(operation.apply_to_old(old, number(now), number(before))));
+            made.push(word(operation.apply_to_old(old, number(now), number(base))));
         });
         return made;
     }

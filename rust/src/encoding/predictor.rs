@@ -2,7 +2,7 @@
 
 use crate::encoding::decimal;
 use crate::encoding::formula::{self, Formula, Operation};
-use crate::encoding::row_view::View;
+use crate::encoding::row_view::RowView;
 use crate::error::Result;
 use crate::format::predictor;
 use crate::format::reader::Reader;
@@ -15,20 +15,20 @@ use crate::state::table::Cells;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Predictor {
     Zero,
-    Old,
-    Before,
+    Base,
+    Previous,
     Reference(u64),
-    Other(PathId),
-    OtherChange(PathId),
+    Column(PathId),
+    ColumnChange(PathId),
     Formula(Formula),
-    Larger(PathId, PathId),
+    Max(PathId, PathId),
 }
 
 /// Integers from words: themselves, or the m of decimals.
 #[derive(Clone, Copy)]
-pub struct Scale(pub Option<u8>);
+pub struct DecimalExponent(pub Option<u8>);
 
-impl Scale {
+impl DecimalExponent {
     #[inline(always)]
     pub fn operand(self, word: u64) -> u64 {
         match self.0 {
@@ -51,61 +51,61 @@ impl Predictor {
     /// The other columns that it works from.
     pub fn operands(self) -> impl Iterator<Item = PathId> {
         let (a, b) = match self {
-            Predictor::Other(a) | Predictor::OtherChange(a) => (Some(a), None),
-            Predictor::Formula(f) => (Some(f.a), (!f.operation.needs_old()).then_some(f.b)),
-            Predictor::Larger(a, b) => (Some(a), Some(b)),
+            Predictor::Column(a) | Predictor::ColumnChange(a) => (Some(a), None),
+            Predictor::Formula(f) => (Some(f.a), (!f.operation.needs_base()).then_some(f.b)),
+            Predictor::Max(a, b) => (Some(a), Some(b)),
             _ => (None, None),
         };
         a.into_iter().chain(b)
     }
 
     /// It works from the cell's old value, which an inserted cell has not.
-    pub fn needs_old(self) -> bool {
+    pub fn needs_base(self) -> bool {
         match self {
-            Predictor::Old | Predictor::OtherChange(_) => true,
-            Predictor::Formula(formula) => formula.operation.needs_old(),
+            Predictor::Base | Predictor::ColumnChange(_) => true,
+            Predictor::Formula(formula) => formula.operation.needs_base(),
             _ => false,
         }
     }
 
-    /// What is predicted for each word, but for `Before`, which needs the words themselves.
+    /// What is predicted for each word, but for `Previous`, which needs the words themselves.
     pub fn predictions(
         self,
-        old: Option<&[u64]>,
+        base: Option<&[u64]>,
         rows: &[u32],
         tag: Tag,
-        scale: Scale,
-        view: &View<'_>,
+        decimal_exponent: DecimalExponent,
+        view: &RowView<'_>,
     ) -> Vec<u64> {
         let n = rows.len();
-        let words_of_old = old;
-        let old = || match old {
-            Some(old) => scale.operands(old),
+        let words_of_old = base;
+        let base = || match base {
+            Some(base) => decimal_exponent.operands(base),
             None => vec![0; n],
         };
         match self {
-            Predictor::Zero | Predictor::Before => vec![0; n],
-            Predictor::Old => old(),
+            Predictor::Zero | Predictor::Previous => vec![0; n],
+            Predictor::Base => base(),
             Predictor::Reference(word) => vec![word; n],
-            Predictor::Other(path) => same_tag(&view.present(path, rows), tag)
-                .map(|word| word.map_or(0, |word| scale.operand(word)))
+            Predictor::Column(path) => same_tag(&view.present(path, rows), tag)
+                .map(|word| word.map_or(0, |word| decimal_exponent.operand(word)))
                 .collect(),
-            Predictor::OtherChange(path) => {
-                let (now, before) = view.present_and_base(path, rows);
-                let changes = same_tag(&now, tag).zip(same_tag(&before, tag));
-                old()
+            Predictor::ColumnChange(path) => {
+                let (now, previous) = view.present_and_base(path, rows);
+                let changes = same_tag(&now, tag).zip(same_tag(&previous, tag));
+                base()
                     .into_iter()
                     .zip(changes)
-                    .map(|(old, change)| match change {
-                        (Some(now), Some(before)) => {
-                            old.wrapping_add(scale.operand(now)).wrapping_sub(scale.operand(before))
-                        }
-                        _ => old,
+                    .map(|(base, change)| match change {
+                        (Some(now), Some(previous)) => base
+                            .wrapping_add(decimal_exponent.operand(now))
+                            .wrapping_sub(decimal_exponent.operand(previous)),
+                        _ => base,
                     })
                     .collect()
             }
             Predictor::Formula(formula) => formula::predictions(formula, words_of_old, rows, view),
-            Predictor::Larger(a, b) => {
+            Predictor::Max(a, b) => {
                 let (a, b) = (view.present(a, rows), view.present(b, rows));
                 same_tag(&a, tag)
                     .zip(same_tag(&b, tag))
@@ -118,60 +118,60 @@ impl Predictor {
         }
     }
 
-    pub fn write(self, w: &mut Writer, node: impl Fn(PathId) -> u64) {
+    pub fn write(self, w: &mut Writer, frame_path: impl Fn(PathId) -> u64) {
         match self {
             Predictor::Zero => w.u8(predictor::ZERO),
-            Predictor::Old => w.u8(predictor::OLD),
-            Predictor::Before => w.u8(predictor::BEFORE),
+            Predictor::Base => w.u8(predictor::BASE),
+            Predictor::Previous => w.u8(predictor::PREVIOUS),
             Predictor::Reference(word) => {
                 w.u8(predictor::REFERENCE);
                 w.u64(word);
             }
-            Predictor::Other(path) => {
-                w.u8(predictor::OTHER);
-                w.uv(node(path));
+            Predictor::Column(path) => {
+                w.u8(predictor::COLUMN);
+                w.uvarint(frame_path(path));
             }
-            Predictor::OtherChange(path) => {
-                w.u8(predictor::OTHER_CHANGE);
-                w.uv(node(path));
+            Predictor::ColumnChange(path) => {
+                w.u8(predictor::COLUMN_CHANGE);
+                w.uvarint(frame_path(path));
             }
             Predictor::Formula(Formula { operation, a, b }) => {
                 w.u8(predictor::FORMULA);
                 w.u8(operation.code());
-                w.uv(node(a));
-                w.uv(node(b));
+                w.uvarint(frame_path(a));
+                w.uvarint(frame_path(b));
             }
-            Predictor::Larger(a, b) => {
-                w.u8(predictor::LARGER);
-                w.uv(node(a));
-                w.uv(node(b));
+            Predictor::Max(a, b) => {
+                w.u8(predictor::MAX);
+                w.uvarint(frame_path(a));
+                w.uvarint(frame_path(b));
             }
         }
     }
 
     pub fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Predictor> {
         let path = |r: &mut Reader<'_>| {
-            let node = r.up_to(context.paths.len() - 1, "node")?;
-            match context.paths[node] {
+            let frame_path = r.up_to(context.paths.len() - 1, "node")?;
+            match context.paths[frame_path] {
                 path if path == context.path => Err(r.corrupt("a column is predicted from itself")),
                 path => Ok(path),
             }
         };
         Ok(match r.u8()? {
             predictor::ZERO => Predictor::Zero,
-            predictor::OLD => Predictor::Old,
-            predictor::BEFORE => Predictor::Before,
+            predictor::BASE => Predictor::Base,
+            predictor::PREVIOUS => Predictor::Previous,
             predictor::REFERENCE => Predictor::Reference(r.u64()?),
-            predictor::OTHER => Predictor::Other(path(r)?),
-            predictor::OTHER_CHANGE => Predictor::OtherChange(path(r)?),
+            predictor::COLUMN => Predictor::Column(path(r)?),
+            predictor::COLUMN_CHANGE => Predictor::ColumnChange(path(r)?),
             predictor::FORMULA => {
                 let code = r.u8()?;
                 let operation = Operation::of(code).ok_or_else(|| r.reserved("operation", code))?;
                 let a = path(r)?;
-                let b = if operation.needs_old() { r.up_to(0, "node").map(|_| ROOT)? } else { path(r)? };
+                let b = if operation.needs_base() { r.up_to(0, "node").map(|_| ROOT)? } else { path(r)? };
                 Predictor::Formula(Formula { operation, a, b })
             }
-            predictor::LARGER => Predictor::Larger(path(r)?, path(r)?),
+            predictor::MAX => Predictor::Max(path(r)?, path(r)?),
             code => return Err(r.reserved("predictor", code)),
         })
     }
@@ -180,9 +180,9 @@ impl Predictor {
 /// What a word stream is read with.
 pub struct Context<'a> {
     pub tag: Tag,
-    pub old: Option<&'a [u64]>,
+    pub base: Option<&'a [u64]>,
     pub rows: &'a [u32],
-    pub view: View<'a>,
+    pub view: RowView<'a>,
     /// The path of each node of the frame.
     pub paths: &'a [PathId],
     /// The column's own path.

@@ -1,7 +1,7 @@
 //! What a column sees of the others in its row: the *present* and *base* cells of FORMAT.md section 8.
 
 use crate::format::value::Tag;
-use crate::state::change_set::{Step, Updates, in_blocks};
+use crate::state::change_set::{BlockStep, ColumnPatch, for_each_block};
 use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cell, Cells, Table};
 
@@ -19,13 +19,13 @@ pub struct Inserts {
 #[derive(Clone, Copy)]
 pub enum Side<'a> {
     /// Updates by path.
-    Updates(&'a [Updates]),
+    Updates(&'a [ColumnPatch]),
     /// Inserts by path.
     Inserts(&'a [Inserts]),
 }
 
 #[derive(Clone, Copy)]
-pub struct View<'a> {
+pub struct RowView<'a> {
     pub table: &'a Table,
     pub side: Side<'a>,
     /// By path: the column is already listed, or loose.
@@ -55,22 +55,22 @@ fn join(list: &[u32], wanted: &[u32], mut found: impl FnMut(usize, Option<usize>
 }
 
 /// Cells of one column in rows that mostly share their shape.
-struct Gather<'a> {
+struct ColumnGather<'a> {
     table: &'a Table,
     path: PathId,
     last: (ShapeId, Option<usize>),
 }
 
-impl<'a> Gather<'a> {
+impl<'a> ColumnGather<'a> {
     fn new(table: &'a Table, path: PathId) -> Self {
-        Gather { table, path, last: (ShapeId::MAX, None) }
+        ColumnGather { table, path, last: (ShapeId::MAX, None) }
     }
 
     #[inline(always)]
     fn cell(&mut self, row: u32) -> Option<Cell> {
         let row = &self.table.rows[row as usize];
         if row.shape != self.last.0 {
-            let shape = &self.table.names.shapes[row.shape as usize];
+            let shape = &self.table.schema.shapes[row.shape as usize];
             self.last = (row.shape, shape.position(self.path));
         }
         self.last.1.map(|position| row.cell(position))
@@ -80,14 +80,15 @@ impl<'a> Gather<'a> {
 /// The cells of several columns, each in rows of its own; those of one row are fetched together. The number of a
 /// column if it lacks one. The caller has checked that the cells fit into memory.
 pub fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
-    let mut gathers: Vec<Gather<'_>> = paths.iter().map(|path| Gather::new(table, *path)).collect();
+    let mut gathers: Vec<ColumnGather<'_>> =
+        paths.iter().map(|path| ColumnGather::new(table, *path)).collect();
     let room = |rows: &&[u32]| Cells { tags: vec![MISSING; rows.len()], words: vec![0; rows.len()] };
     let mut all: Vec<Cells> = lists.iter().map(room).collect();
     let mut lacking = None;
-    in_blocks(lists, |step| {
+    for_each_block(lists, |step| {
         let (at, part) = match step {
-            Step::Ahead(rows, cells) => return table.touch(rows, cells),
-            Step::Part(at, part) => (at, part),
+            BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
+            BlockStep::Part(at, part) => (at, part),
         };
         let Cells { tags, words } = &mut all[at];
         let places = tags[part.clone()].iter_mut().zip(&mut words[part.clone()]);
@@ -104,10 +105,10 @@ pub fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<V
     }
 }
 
-impl View<'_> {
+impl RowView<'_> {
     /// The base's cells by themselves: what they are needed for would keep them from being waited for together.
     fn base(&self, path: PathId, rows: &[u32]) -> Vec<Cell> {
-        let mut gather = Gather::new(self.table, path);
+        let mut gather = ColumnGather::new(self.table, path);
         rows.iter().map(|row| gather.cell(*row).unwrap_or(NO_CELL)).collect()
     }
 

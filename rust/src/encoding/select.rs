@@ -1,64 +1,65 @@
 //! The choice between the codings of a word stream, by what they would cost on a sample.
 
 use crate::encoding::decimal;
-use crate::encoding::predictor::{Predictor, Scale};
-use crate::encoding::row_view::View;
+use crate::encoding::predictor::{DecimalExponent, Predictor};
+use crate::encoding::row_view::RowView;
 use crate::encoding::sampling::{bits_of, pick, residual_bits, sample_of};
-use crate::encoding::words::{Plan, Stream};
+use crate::encoding::words::{Encoding, Stream};
+use crate::format::fixed64::{MAX_DICTIONARY, MAX_EXPONENT};
 use crate::format::value::{Tag, tag};
-use crate::format::words::{MAX_DICTIONARY, MAX_EXPONENT};
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
-const SAMPLE: usize = 64;
+const SAMPLE_SIZE: usize = 64;
 /// Other columns are tried on this many cells first.
-const FIRST_LOOK: usize = 8;
+const PRESAMPLE: usize = 8;
 /// A decimal exponent is taken if it fits this share of a sample.
 const DECIMAL_SHARE: f64 = 0.85;
 
 /// A plan and what it is expected to cost, in bits a cell.
 #[derive(Clone, Copy)]
-pub struct Choice {
-    pub plan: Plan,
+pub struct Candidate {
+    pub encoding: Encoding,
     pub bits: f64,
 }
 
 /// What is known of a stream at the places of a sample.
-struct Probe<'a> {
+struct Sample<'a> {
     stream: &'a Stream<'a>,
     rows: Vec<u32>,
     words: Vec<u64>,
-    before: Vec<u64>,
-    old: Option<Vec<u64>>,
+    previous: Vec<u64>,
+    base: Option<Vec<u64>>,
 }
 
-impl<'a> Probe<'a> {
-    fn new(stream: &'a Stream<'a>, sample: &[usize]) -> Self {
-        let before = sample.iter().map(|i| i.checked_sub(1).map_or(0, |i| stream.words[i]));
-        Probe {
+impl<'a> Sample<'a> {
+    fn new(stream: &'a Stream<'a>, indices: &[usize]) -> Self {
+        let previous = indices.iter().map(|i| i.checked_sub(1).map_or(0, |i| stream.words[i]));
+        Sample {
             stream,
-            rows: pick(stream.rows, sample),
-            words: pick(stream.words, sample),
-            before: before.collect(),
-            old: stream.old.map(|old| pick(old, sample)),
+            rows: pick(stream.rows, indices),
+            words: pick(stream.words, indices),
+            previous: previous.collect(),
+            base: stream.base.map(|base| pick(base, indices)),
         }
     }
 
     /// The best predictor that needs no other column; `view` is asked for nothing.
-    fn own(&self, scale: Scale, view: &View<'_>) -> (Predictor, f64) {
-        let integers: Vec<u64> = self.words.iter().map(|w| scale.operand(*w)).collect();
-        let before: Vec<u64> = self.before.iter().map(|w| scale.operand(*w)).collect();
+    fn without_columns(&self, decimal_exponent: DecimalExponent, view: &RowView<'_>) -> (Predictor, f64) {
+        let integers: Vec<u64> = self.words.iter().map(|w| decimal_exponent.operand(*w)).collect();
+        let previous: Vec<u64> = self.previous.iter().map(|w| decimal_exponent.operand(*w)).collect();
         let mut best = (Predictor::Zero, residual_bits(&integers, &vec![0; integers.len()]));
         let mut offer = |predictor, bits| {
             if bits < best.1 {
                 best = (predictor, bits);
             }
         };
-        if let Some(old) = &self.old {
-            let predictions = Predictor::Old.predictions(Some(old), &self.rows, self.stream.tag, scale, view);
-            offer(Predictor::Old, residual_bits(&integers, &predictions));
+        if let Some(base) = &self.base {
+            let predictions =
+                Predictor::Base.predictions(Some(base), &self.rows, self.stream.tag, decimal_exponent, view);
+            offer(Predictor::Base, residual_bits(&integers, &predictions));
         }
-        offer(Predictor::Before, residual_bits(&integers, &before));
+        offer(Predictor::Previous, residual_bits(&integers, &previous));
         if let Some(newest) = integers.iter().map(|i| *i as i64).max() {
             let newest = newest as u64;
             // 8 bytes of argument, spread over the stream
@@ -69,10 +70,15 @@ impl<'a> Probe<'a> {
         best
     }
 
-    fn other(&self, predictor: Predictor, scale: Scale, view: &View<'_>) -> f64 {
-        let integers: Vec<u64> = self.words.iter().map(|w| scale.operand(*w)).collect();
-        let old = self.old.as_deref();
-        let predictions = predictor.predictions(old, &self.rows, self.stream.tag, scale, view);
+    fn with_predictor(
+        &self,
+        predictor: Predictor,
+        decimal_exponent: DecimalExponent,
+        view: &RowView<'_>,
+    ) -> f64 {
+        let integers: Vec<u64> = self.words.iter().map(|w| decimal_exponent.operand(*w)).collect();
+        let base = self.base.as_deref();
+        let predictions = predictor.predictions(base, &self.rows, self.stream.tag, decimal_exponent, view);
         residual_bits(&integers, &predictions)
     }
 
@@ -91,7 +97,7 @@ impl<'a> Probe<'a> {
         let n = self.stream.words.len();
         sorted.sort_unstable();
         sorted.dedup();
-        if sorted.len() * 3 > self.words.len() || n < SAMPLE {
+        if sorted.len() * 3 > self.words.len() || n < SAMPLE_SIZE {
             return None;
         }
         let mut distinct = self.stream.words.to_vec();
@@ -108,74 +114,74 @@ impl<'a> Probe<'a> {
 }
 
 /// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `formula` one that was found.
-pub fn choose(
+pub fn select(
     stream: &Stream<'_>,
     candidates: &[PathId],
     formula: Option<Predictor>,
-    view: &View<'_>,
-) -> Choice {
+    view: &RowView<'_>,
+) -> Candidate {
     let words = stream.words;
     if words.iter().all(|word| *word == words[0]) {
-        return Choice { plan: Plan::Constant, bits: 64.0 / words.len() as f64 };
+        return Candidate { encoding: Encoding::Constant, bits: 64.0 / words.len() as f64 };
     }
-    let probe = Probe::new(stream, &sample_of(words.len(), SAMPLE));
-    let (predictor, bits) = probe.own(Scale(None), view);
-    let mut best = Choice { plan: Plan::Residuals(predictor), bits };
-    let mut scale = Scale(None);
+    let sample = Sample::new(stream, &sample_of(words.len(), SAMPLE_SIZE));
+    let (predictor, bits) = sample.without_columns(DecimalExponent(None), view);
+    let mut best = Candidate { encoding: Encoding::Residuals(predictor), bits };
+    let mut decimal_exponent = DecimalExponent(None);
     let mut missed = 0.0;
     if stream.tag == tag::FLOAT
-        && let Some((exponent, share)) = probe.exponent()
+        && let Some((exponent, share)) = sample.exponent()
     {
-        let (predictor, bits) = probe.own(Scale(Some(exponent)), view);
+        let (predictor, bits) = sample.without_columns(DecimalExponent(Some(exponent)), view);
         let bits = bits + 72.0 * share;
         if bits < best.bits {
-            scale = Scale(Some(exponent));
+            decimal_exponent = DecimalExponent(Some(exponent));
             missed = 72.0 * share;
-            best = Choice { plan: Plan::Decimals(exponent, predictor), bits };
+            best = Candidate { encoding: Encoding::Decimals(exponent, predictor), bits };
         }
     }
-    if let Some(bits) = probe.dictionary()
+    if let Some(bits) = sample.dictionary()
         && bits < best.bits
     {
-        best = Choice { plan: Plan::Dictionary, bits };
+        best = Candidate { encoding: Encoding::Dictionary, bits };
     }
     if let Some(formula) = formula {
-        let bits = probe.other(formula, Scale(None), view);
+        let bits = sample.with_predictor(formula, DecimalExponent(None), view);
         if bits < best.bits {
-            best = Choice { plan: Plan::Residuals(formula), bits };
-            scale = Scale(None);
+            best = Candidate { encoding: Encoding::Residuals(formula), bits };
+            decimal_exponent = DecimalExponent(None);
             missed = 0.0;
         }
     }
-    consider_others(&probe, candidates, scale, missed, view, &mut best);
-    fix_reference(stream, &mut best);
+    consider_columns(&sample, candidates, decimal_exponent, missed, view, &mut best);
+    refit_reference(stream, &mut best);
     best
 }
 
-fn consider_others(
-    probe: &Probe<'_>,
+fn consider_columns(
+    sample: &Sample<'_>,
     candidates: &[PathId],
-    scale: Scale,
+    decimal_exponent: DecimalExponent,
     missed: f64,
-    view: &View<'_>,
-    best: &mut Choice,
+    view: &RowView<'_>,
+    best: &mut Candidate,
 ) {
     // nothing to gain where a cell costs next to nothing
     if best.bits < 3.0 {
         return;
     }
-    let glance = Glance::new(probe.stream, scale);
+    let estimate = Estimate::new(sample.stream, decimal_exponent);
     for &path in candidates {
-        for (predictor, bits) in glance.at(path, view) {
+        for (predictor, bits) in estimate.at(path, view) {
             if bits + missed > best.bits * 0.9 {
                 continue;
             }
-            let bits = probe.other(predictor, scale, view) + missed;
+            let bits = sample.with_predictor(predictor, decimal_exponent, view) + missed;
             if bits < best.bits * 0.95 {
                 best.bits = bits;
-                best.plan = match scale.0 {
-                    None => Plan::Residuals(predictor),
-                    Some(exponent) => Plan::Decimals(exponent, predictor),
+                best.encoding = match decimal_exponent.0 {
+                    None => Encoding::Residuals(predictor),
+                    Some(exponent) => Encoding::Decimals(exponent, predictor),
                 };
             }
         }
@@ -183,64 +189,67 @@ fn consider_others(
 }
 
 /// A first look at other columns, on a few cells.
-struct Glance {
+struct Estimate {
     tag: Tag,
-    scale: Scale,
+    decimal_exponent: DecimalExponent,
     rows: Vec<u32>,
     integers: Vec<u64>,
-    old: Option<Vec<u64>>,
+    base: Option<Vec<u64>>,
 }
 
-impl Glance {
-    fn new(stream: &Stream<'_>, scale: Scale) -> Self {
-        let sample = sample_of(stream.words.len(), FIRST_LOOK);
-        let operands = |words: &[u64]| sample.iter().map(|i| scale.operand(words[*i])).collect();
-        Glance {
+impl Estimate {
+    fn new(stream: &Stream<'_>, decimal_exponent: DecimalExponent) -> Self {
+        let indices = sample_of(stream.words.len(), PRESAMPLE);
+        let operands = |words: &[u64]| indices.iter().map(|i| decimal_exponent.operand(words[*i])).collect();
+        Estimate {
             tag: stream.tag,
-            scale,
-            rows: pick(stream.rows, &sample),
+            decimal_exponent,
+            rows: pick(stream.rows, &indices),
             integers: operands(stream.words),
-            old: stream.old.map(operands),
+            base: stream.base.map(operands),
         }
     }
 
     /// The predictors that the column offers, with what they would cost.
-    fn at(&self, path: PathId, view: &View<'_>) -> impl Iterator<Item = (Predictor, f64)> {
-        let (now, base) = view.present_and_base(path, &self.rows);
-        let number = |cell: Cell| if cell.tag == self.tag { self.scale.operand(cell.word) } else { 0 };
+    fn at(&self, path: PathId, view: &RowView<'_>) -> impl Iterator<Item = (Predictor, f64)> {
+        let (now, base_cells) = view.present_and_base(path, &self.rows);
+        let number =
+            |cell: Cell| if cell.tag == self.tag { self.decimal_exponent.operand(cell.word) } else { 0 };
         let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
         let direct = useful.then(|| {
             let predictions: Vec<u64> = now.iter().map(number).collect();
-            (Predictor::Other(path), residual_bits(&self.integers, &predictions))
+            (Predictor::Column(path), residual_bits(&self.integers, &predictions))
         });
-        let old = self.old.as_ref().filter(|_| useful);
-        let change = old.map(|old| {
-            let changes =
-                now.iter().zip(base.iter()).map(|(now, base)| number(now).wrapping_sub(number(base)));
+        let base = self.base.as_ref().filter(|_| useful);
+        let change = base.map(|base| {
+            let changes = now
+                .iter()
+                .zip(base_cells.iter())
+                .map(|(now, base_cells)| number(now).wrapping_sub(number(base_cells)));
             let predictions: Vec<u64> =
-                old.iter().zip(changes).map(|(old, change)| old.wrapping_add(change)).collect();
-            (Predictor::OtherChange(path), residual_bits(&self.integers, &predictions))
+                base.iter().zip(changes).map(|(base, change)| base.wrapping_add(change)).collect();
+            (Predictor::ColumnChange(path), residual_bits(&self.integers, &predictions))
         });
         direct.into_iter().chain(change)
     }
 }
 
 /// The sample's newest value gives way to the stream's.
-fn fix_reference(stream: &Stream<'_>, best: &mut Choice) {
-    let newest = |scale: Scale| {
-        let integers = stream.words.iter().map(|w| scale.operand(*w) as i64);
+fn refit_reference(stream: &Stream<'_>, best: &mut Candidate) {
+    let newest = |decimal_exponent: DecimalExponent| {
+        let integers = stream.words.iter().map(|w| decimal_exponent.operand(*w) as i64);
         integers.max().unwrap_or(0) as u64
     };
-    match &mut best.plan {
-        Plan::Residuals(Predictor::Reference(word)) => *word = newest(Scale(None)),
-        Plan::Decimals(exponent, Predictor::Reference(word)) => {
-            *word = newest(Scale(Some(*exponent)));
+    match &mut best.encoding {
+        Encoding::Residuals(Predictor::Reference(word)) => *word = newest(DecimalExponent(None)),
+        Encoding::Decimals(exponent, Predictor::Reference(word)) => {
+            *word = newest(DecimalExponent(Some(*exponent)));
         }
         _ => {}
     }
 }
 
 /// What a stream costs, in bits a cell, without any other column.
-pub fn own_cost(stream: &Stream<'_>, view: &View<'_>) -> f64 {
-    choose(stream, &[], None, view).bits
+pub fn cost_without_columns(stream: &Stream<'_>, view: &RowView<'_>) -> f64 {
+    select(stream, &[], None, view).bits
 }

@@ -1,18 +1,18 @@
 //! Word streams: FORMAT.md section 8.2. Writing follows a plan; reading obeys the bytes.
 
 use crate::encoding::decimal;
-use crate::encoding::predictor::{Context, Predictor, Scale};
-use crate::encoding::row_view::View;
+use crate::encoding::predictor::{Context, DecimalExponent, Predictor};
+use crate::encoding::row_view::RowView;
 use crate::error::Result;
 use crate::format::budget::{Budget, ENTRY};
+use crate::format::fixed64::{CONSTANT, DECIMALS, DICTIONARY, MAX_DICTIONARY, MAX_EXPONENT, RESIDUALS};
 use crate::format::reader::{Reader, unzigzag};
 use crate::format::value::{Tag, tag};
-use crate::format::words::{CONSTANT, DECIMALS, DICTIONARY, MAX_DICTIONARY, MAX_EXPONENT, RESIDUALS};
 use crate::format::writer::{Writer, zigzag};
 use crate::state::schema::PathId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
+pub enum Encoding {
     Constant,
     Dictionary,
     Residuals(Predictor),
@@ -24,24 +24,31 @@ pub struct Stream<'a> {
     pub tag: Tag,
     pub words: &'a [u64],
     /// Old words, 0 where the old cell has another tag; None in inserts.
-    pub old: Option<&'a [u64]>,
+    pub base: Option<&'a [u64]>,
     pub rows: &'a [u32],
 }
 
-pub fn write(w: &mut Writer, stream: &Stream<'_>, plan: Plan, view: &View<'_>, node: impl Fn(PathId) -> u64) {
-    match plan {
-        Plan::Constant => {
+pub fn write(
+    w: &mut Writer,
+    stream: &Stream<'_>,
+    encoding: Encoding,
+    view: &RowView<'_>,
+    frame_path: impl Fn(PathId) -> u64,
+) {
+    match encoding {
+        Encoding::Constant => {
             w.u8(CONSTANT);
             w.u64(stream.words[0]);
         }
-        Plan::Dictionary => write_dictionary(w, stream.words),
-        Plan::Residuals(predictor) => {
+        Encoding::Dictionary => write_dictionary(w, stream.words),
+        Encoding::Residuals(predictor) => {
             w.u8(RESIDUALS);
-            predictor.write(w, node);
-            let predictions = predictor.predictions(stream.old, stream.rows, stream.tag, Scale(None), view);
+            predictor.write(w, frame_path);
+            let predictions =
+                predictor.predictions(stream.base, stream.rows, stream.tag, DecimalExponent(None), view);
             write_residuals(w, predictor, predictions, stream.words.iter().map(|w| Some(*w)));
         }
-        Plan::Decimals(exponent, predictor) => {
+        Encoding::Decimals(exponent, predictor) => {
             w.u8(DECIMALS);
             w.u8(exponent);
             let integers: Vec<Option<u64>> = stream
@@ -53,10 +60,11 @@ pub fn write(w: &mut Writer, stream: &Stream<'_>, plan: Plan, view: &View<'_>, n
                 (0..).zip(&integers).filter_map(|(i, m)| m.is_none().then_some(i)).collect();
             w.counted_gaps(&exceptions);
             let words: Vec<u64> = exceptions.iter().map(|i| stream.words[*i as usize]).collect();
-            w.planes(&words);
-            predictor.write(w, node);
-            let scale = Scale(Some(exponent));
-            let predictions = predictor.predictions(stream.old, stream.rows, stream.tag, scale, view);
+            w.byte_planes(&words);
+            predictor.write(w, frame_path);
+            let decimal_exponent = DecimalExponent(Some(exponent));
+            let predictions =
+                predictor.predictions(stream.base, stream.rows, stream.tag, decimal_exponent, view);
             write_residuals(w, predictor, predictions, integers.into_iter());
         }
     }
@@ -70,8 +78,8 @@ fn write_dictionary(w: &mut Writer, words: &[u64]) {
         words.iter().map(|word| entries.partition_point(|entry| entry < word) as u64).collect();
     w.u8(DICTIONARY);
     w.size(entries.len());
-    w.planes(&entries);
-    w.planes(&indices);
+    w.byte_planes(&entries);
+    w.byte_planes(&indices);
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {
@@ -88,27 +96,27 @@ fn write_residuals(
     mut predictions: Vec<u64>,
     integers: impl Iterator<Item = Option<u64>>,
 ) {
-    let mut before = 0u64;
-    let mut scale = 0;
+    let mut previous = 0u64;
+    let mut stride = 0;
     for (prediction, integer) in predictions.iter_mut().zip(integers) {
-        if predictor == Predictor::Before {
-            *prediction = before;
+        if predictor == Predictor::Previous {
+            *prediction = previous;
         }
         let integer = integer.unwrap_or(*prediction);
-        before = integer;
+        previous = integer;
         let residual = integer.wrapping_sub(*prediction);
-        if scale != 1 {
-            scale = gcd((residual as i64).unsigned_abs(), scale);
+        if stride != 1 {
+            stride = gcd((residual as i64).unsigned_abs(), stride);
         }
         *prediction = residual;
     }
-    let scale = if scale <= i64::MAX as u64 { scale.max(1) } else { 1 };
-    w.uv(scale);
+    let stride = if stride <= i64::MAX as u64 { stride.max(1) } else { 1 };
+    w.uvarint(stride);
     for residual in &mut predictions {
-        let quotient = if scale == 1 { *residual as i64 } else { *residual as i64 / scale as i64 };
+        let quotient = if stride == 1 { *residual as i64 } else { *residual as i64 / stride as i64 };
         *residual = zigzag(quotient as u64);
     }
-    w.planes(&predictions);
+    w.byte_planes(&predictions);
 }
 
 pub fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> Result<Vec<u64>> {
@@ -121,15 +129,15 @@ pub fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> R
                 return Err(r.corrupt("a dictionary has at least one entry"));
             }
             budget.charge(k as u64, ENTRY, "entries of dictionaries")?;
-            let entries = r.planes(k)?;
-            let indices = r.planes(n)?;
+            let entries = r.byte_planes(k)?;
+            let indices = r.byte_planes(n)?;
             indices
                 .into_iter()
                 .map(|i| entries.get(i as usize).copied())
                 .collect::<Option<_>>()
                 .ok_or_else(|| r.corrupt("an index is beyond its dictionary"))
         }
-        RESIDUALS => read_residuals(r, context, Scale(None)),
+        RESIDUALS => read_residuals(r, context, DecimalExponent(None)),
         DECIMALS if context.tag == tag::FLOAT => read_decimals(r, context),
         DECIMALS => Err(r.corrupt("only floats are coded as decimals")),
         code => Err(r.reserved("coding of words", code)),
@@ -142,8 +150,8 @@ fn read_decimals(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> 
         return Err(r.corrupt("an exponent is out of range"));
     }
     let exceptions = r.counted_gaps(context.rows.len())?;
-    let words = r.planes(exceptions.len())?;
-    let mut values = read_residuals(r, context, Scale(Some(exponent)))?;
+    let words = r.byte_planes(exceptions.len())?;
+    let mut values = read_residuals(r, context, DecimalExponent(Some(exponent)))?;
     let mut exceptions = exceptions.into_iter().zip(words).peekable();
     for (i, value) in (0u32..).zip(&mut values) {
         if let Some((_, word)) = exceptions.next_if(|exception| exception.0 == i) {
@@ -157,36 +165,41 @@ fn read_decimals(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Vec<u64>> 
     Ok(values)
 }
 
-fn read_residuals(r: &mut Reader<'_>, context: &Context<'_>, scale: Scale) -> Result<Vec<u64>> {
+fn read_residuals(
+    r: &mut Reader<'_>,
+    context: &Context<'_>,
+    decimal_exponent: DecimalExponent,
+) -> Result<Vec<u64>> {
     let predictor = Predictor::read(r, context)?;
     match predictor {
-        Predictor::Formula(_) | Predictor::Larger(..) if scale.0.is_some() => {
+        Predictor::Formula(_) | Predictor::Max(..) if decimal_exponent.0.is_some() => {
             return Err(r.corrupt("decimals are not predicted that way"));
         }
         Predictor::Formula(formula) if context.tag != tag::FLOAT => {
             return Err(r.corrupt(format!("{formula:?} predicts floats only")));
         }
-        Predictor::Formula(formula) if formula.operation.needs_old() && context.old.is_none() => {
+        Predictor::Formula(formula) if formula.operation.needs_base() && context.base.is_none() => {
             return Err(r.corrupt("an inserted cell has no old one"));
         }
         _ => {}
     }
-    let step = r.uv()?;
-    if step == 0 {
+    let stride = r.uvarint()?;
+    if stride == 0 {
         return Err(r.corrupt("a scale is 0"));
     }
-    let mut words = r.planes(context.rows.len())?;
-    if predictor == Predictor::Before {
-        let mut before = 0u64;
+    let mut words = r.byte_planes(context.rows.len())?;
+    if predictor == Predictor::Previous {
+        let mut previous = 0u64;
         for word in &mut words {
-            before = before.wrapping_add(step.wrapping_mul(unzigzag(*word)));
-            *word = before;
+            previous = previous.wrapping_add(stride.wrapping_mul(unzigzag(*word)));
+            *word = previous;
         }
         return Ok(words);
     }
-    let predictions = predictor.predictions(context.old, context.rows, context.tag, scale, &context.view);
+    let predictions =
+        predictor.predictions(context.base, context.rows, context.tag, decimal_exponent, &context.view);
     for (word, prediction) in words.iter_mut().zip(predictions) {
-        *word = prediction.wrapping_add(step.wrapping_mul(unzigzag(*word)));
+        *word = prediction.wrapping_add(stride.wrapping_mul(unzigzag(*word)));
     }
     Ok(words)
 }

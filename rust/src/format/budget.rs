@@ -75,8 +75,8 @@ impl Budget {
     }
 
     /// Keys or symbols, beside what each is charged with.
-    pub fn charge_names(&mut self, names: &[&[u8]]) -> Result<()> {
-        let bytes: usize = names.iter().map(|name| name.len()).sum();
+    pub fn charge_names(&mut self, schema: &[&[u8]]) -> Result<()> {
+        let bytes: usize = schema.iter().map(|name| name.len()).sum();
         self.charge(bytes as u64, NAME_COPIES, "bytes of names")
     }
 

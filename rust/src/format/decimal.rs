@@ -40,8 +40,8 @@ pub fn parse<'a>(text: &str, buffer: &'a mut Writer) -> Option<(Tag, Payload<'a>
             Some((number, exponent)) => (number, exponent.parse::<i64>().ok()?),
             None => (rest, 0),
         };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        digits.extend_from_slice(whole.as_bytes());
+        let (encode_full, fraction) = number.split_once('.').unwrap_or((number, ""));
+        digits.extend_from_slice(encode_full.as_bytes());
         digits.extend_from_slice(fraction.as_bytes());
         let zeros = digits.iter().take_while(|d| **d == b'0').count();
         digits.drain(..zeros.min(digits.len().saturating_sub(1)));
@@ -52,14 +52,14 @@ pub fn parse<'a>(text: &str, buffer: &'a mut Writer) -> Option<(Tag, Payload<'a>
         return None;
     }
     if let Some(word) = small_word(&parts) {
-        return Some((tag::DECIMAL, Payload::Word(word)));
+        return Some((tag::DECIMAL, Payload::Fixed64(word)));
     }
     buffer.bytes.clear();
     buffer.u8(kind);
     buffer.u8(u8::from(negative));
     buffer.u64(exponent as u64);
     buffer.raw(&digits);
-    Some((tag::DECIMAL_OTHER, Payload::Blob(&buffer.bytes)))
+    Some((tag::DECIMAL_OTHER, Payload::Bytes(&buffer.bytes)))
 }
 
 fn small_word(parts: &Parts<'_>) -> Option<u64> {
@@ -108,13 +108,13 @@ pub fn is_other(blob: &[u8]) -> bool {
 pub fn text(payload: Payload<'_>) -> Option<String> {
     let sign = |negative| if negative { "-" } else { "" };
     match payload {
-        Payload::Word(word) => {
+        Payload::Fixed64(word) => {
             let negative = word >> COEFFICIENT_BITS & 1 == 1;
             let coefficient = word & ((1 << COEFFICIENT_BITS) - 1);
             let exponent = (word >> 56) as u8 as i8;
             Some(format!("{}{coefficient}E{exponent}", sign(negative)))
         }
-        Payload::Blob(blob) => {
+        Payload::Bytes(blob) => {
             let parts = read_other(blob)?;
             let digits = std::str::from_utf8(parts.digits).ok()?;
             let sign = sign(parts.negative);
@@ -148,7 +148,7 @@ mod tests {
             let mut buffer = Writer::default();
             let cell = parse(written, &mut buffer);
             assert_eq!(cell.and_then(|(_, payload)| text(payload)).as_deref(), Some(read));
-            if let Some((tag::DECIMAL_OTHER, Payload::Blob(blob))) = cell {
+            if let Some((tag::DECIMAL_OTHER, Payload::Bytes(blob))) = cell {
                 assert!(is_other(blob));
             }
         }

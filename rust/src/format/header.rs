@@ -11,30 +11,30 @@ pub const HEADER_LENGTH: usize = 56;
 const CHECKED: usize = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameKind {
     Full,
     Delta,
 }
 
-impl Kind {
+impl FrameKind {
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Full => "full",
-            Kind::Delta => "delta",
+            FrameKind::Full => "full",
+            FrameKind::Delta => "delta",
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub enum Compression {
     Stored,
     Zstd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    pub kind: Kind,
-    pub coding: Coding,
+    pub kind: FrameKind,
+    pub compression: Compression,
     pub epoch: u64,
     pub sequence: u64,
     pub base_digest: u64,
@@ -44,18 +44,18 @@ pub struct Header {
 
 impl Header {
     /// The whole frame around a coded body.
-    pub fn seal(&self, coded: &[u8]) -> Vec<u8> {
+    pub fn write(&self, payload: &[u8]) -> Vec<u8> {
         let mut w = Writer::default();
-        w.bytes.reserve_exact(HEADER_LENGTH + coded.len());
+        w.bytes.reserve_exact(HEADER_LENGTH + payload.len());
         w.raw(&MAGIC);
         w.u8(VERSION);
         w.u8(match self.kind {
-            Kind::Full => 0,
-            Kind::Delta => 1,
+            FrameKind::Full => 0,
+            FrameKind::Delta => 1,
         });
-        w.u8(match self.coding {
-            Coding::Stored => 0,
-            Coding::Zstd => 1,
+        w.u8(match self.compression {
+            Compression::Stored => 0,
+            Compression::Zstd => 1,
         });
         w.u8(0);
         w.u64(self.epoch);
@@ -63,35 +63,35 @@ impl Header {
         w.u64(self.base_digest);
         w.u64(self.target_digest);
         w.raw(&self.body_length.to_le_bytes());
-        w.raw(&(coded.len() as u32).to_le_bytes());
-        let checksum = hash_joined(&w.bytes, coded);
+        w.raw(&(payload.len() as u32).to_le_bytes());
+        let checksum = hash_joined(&w.bytes, payload);
         w.u64(checksum);
-        w.raw(coded);
+        w.raw(payload);
         w.bytes
     }
 
     /// Checks a frame and takes it apart into header and coded body.
-    pub fn open(frame: &[u8]) -> Result<(Header, &[u8])> {
+    pub fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));
         }
         if frame.len() < HEADER_LENGTH {
             return Err(Error::corrupt_at(frame.len(), "the frame ends within its header"));
         }
-        let (head, coded) = frame.split_at(HEADER_LENGTH);
+        let (head, payload) = frame.split_at(HEADER_LENGTH);
         let mut r = Reader::new(head);
         r.raw(4)?;
-        let [version, kind, coding, zero] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?];
+        let [version, kind, compression, zero] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?];
         let [epoch, sequence] = [r.u64()?, r.u64()?];
         let [base_digest, target_digest] = [r.u64()?, r.u64()?];
         let [body_length, coded_length] = [r.u32()?, r.u32()?];
-        if coded.len() != coded_length as usize {
+        if payload.len() != coded_length as usize {
             return Err(Error::corrupt_at(
                 44,
-                format!("the frame declares {coded_length} bytes of body and has {}", coded.len()),
+                format!("the frame declares {coded_length} bytes of body and has {}", payload.len()),
             ));
         }
-        if hash_joined(&head[..CHECKED], coded) != r.u64()? {
+        if hash_joined(&head[..CHECKED], payload) != r.u64()? {
             return Err(Error::corrupt_at(48, "the checksum does not match: the frame was damaged"));
         }
         if version == 0 {
@@ -104,20 +104,20 @@ impl Header {
             .at(4));
         }
         let kind = match kind {
-            0 => Kind::Full,
-            1 => Kind::Delta,
+            0 => FrameKind::Full,
+            1 => FrameKind::Delta,
             _ => return Err(Error::corrupt_at(5, "unknown kind of frame")),
         };
-        let coding = match coding {
-            0 => Coding::Stored,
-            1 => Coding::Zstd,
+        let compression = match compression {
+            0 => Compression::Stored,
+            1 => Compression::Zstd,
             _ => return Err(Error::corrupt_at(6, "unknown coding of the body")),
         };
         if zero != 0 {
             return Err(Error::corrupt_at(7, "a reserved byte is not 0"));
         }
-        let header = Header { kind, coding, epoch, sequence, base_digest, target_digest, body_length };
-        Ok((header, coded))
+        let header = Header { kind, compression, epoch, sequence, base_digest, target_digest, body_length };
+        Ok((header, payload))
     }
 }
 
@@ -127,8 +127,8 @@ mod tests {
     use crate::error::ErrorKind;
 
     const HEADER: Header = Header {
-        kind: Kind::Delta,
-        coding: Coding::Stored,
+        kind: FrameKind::Delta,
+        compression: Compression::Stored,
         epoch: 1,
         sequence: 2,
         base_digest: 3,
@@ -138,22 +138,22 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_found() {
-        let frame = HEADER.seal(b"abc");
-        assert!(Header::open(&frame).is_ok());
+        let frame = HEADER.write(b"abc");
+        assert!(Header::read(&frame).is_ok());
         for bit in 0..frame.len() * 8 {
             let mut bad = frame.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Header::open(&bad).map(|_| ()).map_err(|e| e.kind), Err(ErrorKind::Corrupt));
+            assert_eq!(Header::read(&bad).map(|_| ()).map_err(|e| e.kind), Err(ErrorKind::Corrupt));
         }
     }
 
     #[test]
     fn a_newer_version_says_so() {
-        let mut frame = HEADER.seal(b"abc");
+        let mut frame = HEADER.write(b"abc");
         frame[4] = 2;
         let checksum = hash_joined(&frame[..48], b"abc");
         frame[48..56].copy_from_slice(&checksum.to_le_bytes());
-        let error = Header::open(&frame).map(|_| ()).map_err(|e| e.kind);
+        let error = Header::read(&frame).map(|_| ()).map_err(|e| e.kind);
         assert_eq!(error, Err(ErrorKind::Version));
     }
 }

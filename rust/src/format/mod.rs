@@ -21,18 +21,18 @@ pub mod section {
     pub const ROWS: u8 = 1;
     pub const PATHS: u8 = 2;
     pub const SHAPES: u8 = 3;
-    pub const SETS: u8 = 4;
-    pub const LOOSE: u8 = 5;
+    pub const ROW_SETS: u8 = 4;
+    pub const SPARSE: u8 = 5;
     pub const COLUMNS: u8 = 6;
     pub const ORDER: u8 = 7;
     pub const FIRST_OPTIONAL: u8 = 128;
 }
 
 /// Kinds of row sets, FORMAT.md section 6.
-pub mod set_kind {
+pub mod row_set_kind {
     pub const MEMBERS: u8 = 0;
     pub const BITMAP: u8 = 1;
-    pub const WITHOUT: u8 = 2;
+    pub const EXCLUSIONS: u8 = 2;
 }
 
 /// Flags of a column, FORMAT.md section 8.
@@ -49,7 +49,7 @@ pub mod cells {
 }
 
 /// Codings of a word stream, FORMAT.md section 8.2.
-pub mod words {
+pub mod fixed64 {
     pub const CONSTANT: u8 = 0;
     pub const DICTIONARY: u8 = 1;
     pub const RESIDUALS: u8 = 2;
@@ -61,17 +61,17 @@ pub mod words {
 /// Predictors of residuals, FORMAT.md section 8.2.
 pub mod predictor {
     pub const ZERO: u8 = 0;
-    pub const OLD: u8 = 1;
-    pub const BEFORE: u8 = 2;
+    pub const BASE: u8 = 1;
+    pub const PREVIOUS: u8 = 2;
     pub const REFERENCE: u8 = 3;
-    pub const OTHER: u8 = 4;
-    pub const OTHER_CHANGE: u8 = 5;
+    pub const COLUMN: u8 = 4;
+    pub const COLUMN_CHANGE: u8 = 5;
     pub const FORMULA: u8 = 6;
-    pub const LARGER: u8 = 7;
+    pub const MAX: u8 = 7;
 }
 
 /// Codings of a blob stream, FORMAT.md section 8.3.
-pub mod blobs {
+pub mod bytes {
     pub const DIRECT: u8 = 0;
     pub const DICTIONARY: u8 = 1;
 }

@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub fn uv(&mut self) -> Result<u64> {
+    pub fn uvarint(&mut self) -> Result<u64> {
         let first = self.u8()?;
         if first < 0x80 {
             return Ok(u64::from(first));
@@ -110,13 +110,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn sv(&mut self) -> Result<i64> {
-        Ok(unzigzag(self.uv()?) as i64)
+    pub fn svarint(&mut self) -> Result<i64> {
+        Ok(unzigzag(self.uvarint()?) as i64)
     }
 
     /// A number below or at `limit`.
     pub fn up_to(&mut self, limit: usize, what: &str) -> Result<usize> {
-        let value = self.uv()?;
+        let value = self.uvarint()?;
         match usize::try_from(value) {
             Ok(value) if value <= limit => Ok(value),
             _ => Err(self.corrupt(format!("{what} {value} is out of range (at most {limit})"))),
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
 
     /// A count of things that each take at least one byte of what is left.
     pub fn count(&mut self, what: &str) -> Result<usize> {
-        let value = self.uv()?;
+        let value = self.uvarint()?;
         match usize::try_from(value) {
             Ok(value) if value <= self.left() => Ok(value),
             _ => Err(self.corrupt(format!("{value} {what} do not fit into the bytes left"))),
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         let mut numbers = Vec::with_capacity(n);
         let mut next = 0u64;
         for _ in 0..n {
-            let number = next.saturating_add(self.uv()?);
+            let number = next.saturating_add(self.uvarint()?);
             if number >= limit as u64 {
                 return Err(self.corrupt(format!("number {number} is out of range (below {limit})")));
             }
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The caller has charged the budget for `n` words.
-    pub fn planes(&mut self, n: usize) -> Result<Vec<u64>> {
+    pub fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
         let width = self.u8()?;
         if width > 8 {
             return Err(self.corrupt("planes are wider than 8 bytes"));
@@ -203,9 +203,9 @@ mod tests {
     fn numbers_round_trip() {
         for value in [0, 1, 127, 128, 300, u64::MAX - 1, u64::MAX, 1 << 63] {
             let mut w = Writer::default();
-            w.uv(value);
+            w.uvarint(value);
             let mut r = Reader::new(&w.bytes);
-            assert_eq!(r.uv(), Ok(value));
+            assert_eq!(r.uvarint(), Ok(value));
             assert!(r.is_empty());
             assert_eq!(unzigzag(zigzag(value)), value);
         }
@@ -213,17 +213,17 @@ mod tests {
 
     #[test]
     fn long_forms_are_corrupt() {
-        assert!(Reader::new(&[0x80, 0]).uv().is_err());
-        assert!(Reader::new(&[0xff; 10]).uv().is_err());
-        assert!(Reader::new(&[0x80]).uv().is_err());
+        assert!(Reader::new(&[0x80, 0]).uvarint().is_err());
+        assert!(Reader::new(&[0xff; 10]).uvarint().is_err());
+        assert!(Reader::new(&[0x80]).uvarint().is_err());
     }
 
     #[test]
     fn planes_round_trip() {
         for words in [vec![], vec![0, 0], vec![1, 256, 3], vec![u64::MAX, 0]] {
             let mut w = Writer::default();
-            w.planes(&words);
-            assert_eq!(Reader::new(&w.bytes).planes(words.len()), Ok(words));
+            w.byte_planes(&words);
+            assert_eq!(Reader::new(&w.bytes).byte_planes(words.len()), Ok(words));
         }
     }
 

@@ -33,31 +33,31 @@ pub mod tag {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    Nothing,
-    Word,
-    Blob,
+pub enum PayloadForm {
+    Empty,
+    Fixed64,
+    Bytes,
 }
 
 /// What kind of payload a tag has.
 #[inline(always)]
-pub fn form_of(tag: Tag) -> Form {
+pub fn payload_form(tag: Tag) -> PayloadForm {
     use tag::{DATE, DATETIME, DATETIME_UTC, DECIMAL, DIGITS, FLOAT, INT, SHORT};
     match tag {
-        0..=3 => Form::Nothing,
-        INT | FLOAT | DIGITS | SHORT | DATE | DATETIME | DATETIME_UTC | DECIMAL => Form::Word,
-        _ => Form::Blob,
+        0..=3 => PayloadForm::Empty,
+        INT | FLOAT | DIGITS | SHORT | DATE | DATETIME | DATETIME_UTC | DECIMAL => PayloadForm::Fixed64,
+        _ => PayloadForm::Bytes,
     }
 }
 
 #[inline(always)]
 pub fn is_blob(tag: Tag) -> bool {
-    form_of(tag) == Form::Blob
+    payload_form(tag) == PayloadForm::Bytes
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Also for tags without a payload, then 0.
-    Word(u64),
-    Blob(&'a [u8]),
+    Fixed64(u64),
+    Bytes(&'a [u8]),
 }

@@ -32,11 +32,11 @@ pub fn short_word(text: &[u8]) -> u64 {
 #[inline]
 pub fn text_cell(text: &[u8]) -> (Tag, Payload<'_>) {
     if let Some(word) = digits_word(text) {
-        (tag::DIGITS, Payload::Word(word))
+        (tag::DIGITS, Payload::Fixed64(word))
     } else if text.len() <= SHORT_LENGTH {
-        (tag::SHORT, Payload::Word(short_word(text)))
+        (tag::SHORT, Payload::Fixed64(short_word(text)))
     } else {
-        (tag::TEXT, Payload::Blob(text))
+        (tag::TEXT, Payload::Bytes(text))
     }
 }
 

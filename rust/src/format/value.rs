@@ -6,7 +6,7 @@ use crate::format::budget::{DICT, ITEM, weight_of};
 use crate::format::datetime;
 use crate::format::decimal;
 use crate::format::reader::Reader;
-pub use crate::format::tag::{Form, Payload, Tag, form_of, is_blob, tag};
+pub use crate::format::tag::{Payload, PayloadForm, Tag, is_blob, payload_form, tag};
 use crate::format::text::{MAX_DIGITS, SHORT_LENGTH, digits_word, short_word};
 pub use crate::format::text::{is_text, short_text, text_cell};
 use crate::format::writer::Writer;
@@ -29,7 +29,7 @@ pub fn is_word(tag: Tag, word: u64) -> bool {
         }
         tag::DATE => datetime::is_date(word),
         tag::DATETIME | tag::DATETIME_UTC => word < datetime::DATETIME_END,
-        _ => form_of(tag) == Form::Word || word == 0,
+        _ => payload_form(tag) == PayloadForm::Fixed64 || word == 0,
     }
 }
 
@@ -102,18 +102,18 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
     let tag = r.u8()?;
     let mut weight = 0;
     let payload = match tag {
-        tag::NONE | tag::FALSE | tag::TRUE | tag::EMPTY => Payload::Word(0),
-        tag::INT => Payload::Word(r.sv()? as u64),
-        tag::DIGITS | tag::DATE => Payload::Word(r.uv()?),
-        tag::FLOAT | tag::DATETIME | tag::DATETIME_UTC | tag::DECIMAL => Payload::Word(r.u64()?),
+        tag::NONE | tag::FALSE | tag::TRUE | tag::EMPTY => Payload::Fixed64(0),
+        tag::INT => Payload::Fixed64(r.svarint()? as u64),
+        tag::DIGITS | tag::DATE => Payload::Fixed64(r.uvarint()?),
+        tag::FLOAT | tag::DATETIME | tag::DATETIME_UTC | tag::DECIMAL => Payload::Fixed64(r.u64()?),
         tag::SHORT => {
             let n = r.up_to(SHORT_LENGTH, "length")?;
-            Payload::Word(short_word(r.raw(n)?))
+            Payload::Fixed64(short_word(r.raw(n)?))
         }
         tag::LIST | tag::TUPLE | tag::DICT => {
             let mut probe = r.clone();
             weight = read_container(&mut probe, tag, depth + 1)?;
-            Payload::Blob(r.raw(probe.offset() - r.offset())?)
+            Payload::Bytes(r.raw(probe.offset() - r.offset())?)
         }
         _ => {
             let blob = r.text()?;
@@ -121,10 +121,10 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
                 return Err(Error::corrupt_at(start, "a value is not in its canonical form"));
             }
             weight = weight_of(tag);
-            Payload::Blob(blob)
+            Payload::Bytes(blob)
         }
     };
-    if let Payload::Word(word) = payload
+    if let Payload::Fixed64(word) = payload
         && !is_word(tag, word)
     {
         return Err(Error::corrupt_at(start, "a value is not in its canonical form"));
@@ -133,7 +133,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
 }
 
 /// Reads a cell in plain form; `depth` is the nesting around it. The last number is the weight of its items.
-pub fn read_plain<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
+pub fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let (tag, payload, weight) = read_any(r, depth)?;
     if tag >= tag::CELL_TAGS {
         return Err(r.corrupt("a dict is no cell"));
@@ -147,21 +147,21 @@ pub fn read_item<'a>(r: &mut Reader<'a>) -> Result<(Tag, Payload<'a>)> {
     Ok((tag, payload))
 }
 
-pub fn write_plain(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
+pub fn write_inline(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
     w.u8(tag);
     match payload {
-        Payload::Word(word) => match tag {
-            tag::INT => w.sv(word as i64),
-            tag::DIGITS | tag::DATE => w.uv(word),
+        Payload::Fixed64(word) => match tag {
+            tag::INT => w.svarint(word as i64),
+            tag::DIGITS | tag::DATE => w.uvarint(word),
             tag::SHORT => {
                 let (bytes, n) = short_text(word);
                 w.u8(n as u8);
                 w.raw(&bytes[..n]);
             }
-            _ if form_of(tag) == Form::Word => w.u64(word),
+            _ if payload_form(tag) == PayloadForm::Fixed64 => w.u64(word),
             _ => {}
         },
-        Payload::Blob(blob) => match tag {
+        Payload::Bytes(blob) => match tag {
             tag::LIST | tag::TUPLE | tag::DICT => w.raw(blob),
             _ => w.text(blob),
         },
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn strings_have_one_form() {
-        assert_eq!(text_cell(b"0"), (tag::DIGITS, Payload::Word(0)));
+        assert_eq!(text_cell(b"0"), (tag::DIGITS, Payload::Fixed64(0)));
         assert_eq!(text_cell(b"007").0, tag::SHORT);
-        assert_eq!(text_cell(b"9999999999999999999"), (tag::DIGITS, Payload::Word(MAX_DIGITS)));
+        assert_eq!(text_cell(b"9999999999999999999"), (tag::DIGITS, Payload::Fixed64(MAX_DIGITS)));
         assert_eq!(text_cell(b"10000000000000000000").0, tag::TEXT);
         assert_eq!(text_cell(b"").0, tag::SHORT);
         assert_eq!(text_cell(b"REGULAR").0, tag::SHORT);
@@ -209,20 +209,20 @@ mod tests {
     fn plain_form_round_trips() {
         let list = [2, tag::INT, 2, tag::NONE];
         let cells = [
-            (tag::NONE, Payload::Word(0)),
-            (tag::INT, Payload::Word(-5i64 as u64)),
-            (tag::FLOAT, Payload::Word(1.5f64.to_bits())),
+            (tag::NONE, Payload::Fixed64(0)),
+            (tag::INT, Payload::Fixed64(-5i64 as u64)),
+            (tag::FLOAT, Payload::Fixed64(1.5f64.to_bits())),
             text_cell(b"42"),
             text_cell(b"abc"),
             text_cell(b"a longer text"),
-            (tag::LIST, Payload::Blob(&list)),
-            (tag::UUID, Payload::Blob(&[7; 16])),
+            (tag::LIST, Payload::Bytes(&list)),
+            (tag::UUID, Payload::Bytes(&[7; 16])),
         ];
         for (tag, payload) in cells {
             let mut w = Writer::default();
-            write_plain(&mut w, tag, payload);
+            write_inline(&mut w, tag, payload);
             let mut r = Reader::new(&w.bytes);
-            assert!(matches!(read_plain(&mut r, 0), Ok(read) if (read.0, read.1) == (tag, payload)));
+            assert!(matches!(read_inline(&mut r, 0), Ok(read) if (read.0, read.1) == (tag, payload)));
             assert!(r.is_empty());
         }
     }

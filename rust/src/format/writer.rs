@@ -29,7 +29,7 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub fn uv(&mut self, mut value: u64) {
+    pub fn uvarint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);
             value >>= 7;
@@ -38,14 +38,14 @@ impl Writer {
     }
 
     pub fn size(&mut self, value: usize) {
-        self.uv(value as u64);
+        self.uvarint(value as u64);
     }
 
-    pub fn sv(&mut self, value: i64) {
-        self.uv(zigzag(value as u64));
+    pub fn svarint(&mut self, value: i64) {
+        self.uvarint(zigzag(value as u64));
     }
 
-    /// `uv` length and bytes.
+    /// `uvarint` length and bytes.
     pub fn text(&mut self, bytes: &[u8]) {
         self.size(bytes.len());
         self.raw(bytes);
@@ -64,7 +64,7 @@ impl Writer {
     pub fn gaps(&mut self, numbers: impl Iterator<Item = u32>) {
         let mut next = 0u32;
         for number in numbers {
-            self.uv(u64::from(number - next));
+            self.uvarint(u64::from(number - next));
             next = number + 1;
         }
     }
@@ -75,7 +75,7 @@ impl Writer {
         self.gaps(numbers.iter().copied());
     }
 
-    pub fn planes(&mut self, words: &[u64]) {
+    pub fn byte_planes(&mut self, words: &[u64]) {
         let width = width_of(words.iter().fold(0, |all, w| all | w));
         self.u8(width as u8);
         for plane in 0..width {

@@ -5,7 +5,7 @@ use zstd::zstd_safe;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::budget::Budget;
-use crate::format::header::{Coding, Header};
+use crate::format::header::{Compression, Header};
 
 const MAX_WINDOW_LOG: u32 = 27;
 
@@ -14,7 +14,7 @@ fn failed(error: std::io::Error) -> Error {
 }
 
 /// Makes frames with one level; the compressor's memory is kept between them.
-pub struct Sealer {
+pub struct FrameWriter {
     compressor: Compressor<'static>,
     #[cfg(test)]
     pub fault: Option<Fault>,
@@ -24,26 +24,29 @@ pub struct Sealer {
 #[cfg(test)]
 pub type Fault = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
 
-impl Sealer {
-    pub fn new(level: i32) -> Result<Sealer> {
+impl FrameWriter {
+    pub fn new(level: i32) -> Result<FrameWriter> {
         let compressor = Compressor::new(level).map_err(failed)?;
-        Ok(Sealer {
+        Ok(FrameWriter {
             compressor,
             #[cfg(test)]
             fault: None,
         })
     }
 
-    pub fn seal(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
+    pub fn write(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
         let Ok(body_length) = u32::try_from(body.len()) else {
             let message = format!("a frame of {} bytes is over 4 GiB", body.len());
             return Err(Error::new(ErrorKind::TooLarge, message));
         };
-        let coded = self.compressor.compress(body).map_err(failed)?;
-        let (coding, coded) =
-            if coded.len() < body.len() { (Coding::Zstd, &coded[..]) } else { (Coding::Stored, body) };
-        let header = Header { coding, body_length, ..header };
-        let frame = header.seal(coded);
+        let payload = self.compressor.compress(body).map_err(failed)?;
+        let (compression, payload) = if payload.len() < body.len() {
+            (Compression::Zstd, &payload[..])
+        } else {
+            (Compression::Stored, body)
+        };
+        let header = Header { compression, body_length, ..header };
+        let frame = header.write(payload);
         #[cfg(test)]
         if let Some(fault) = &self.fault {
             return Ok(fault(frame));
@@ -53,23 +56,23 @@ impl Sealer {
 }
 
 /// Header and decoded body of a frame.
-pub fn open(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
-    let (header, coded) = Header::open(frame)?;
+pub fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
+    let (header, payload) = Header::read(frame)?;
     budget.charge(u64::from(header.body_length), 1, "bytes of body")?;
     let length = header.body_length as usize;
-    let body = match header.coding {
-        Coding::Stored => coded.to_vec(),
-        Coding::Zstd => {
+    let body = match header.compression {
+        Compression::Stored => payload.to_vec(),
+        Compression::Zstd => {
             let bad =
                 || Error::corrupt_at(crate::format::header::HEADER_LENGTH, "the body is not one zstd frame");
-            if zstd_safe::find_frame_compressed_size(coded) != Ok(coded.len()) {
+            if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
                 return Err(bad());
             }
             let mut decompressor = Decompressor::new().map_err(failed)?;
             decompressor
                 .set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
                 .map_err(failed)?;
-            decompressor.decompress(coded, length).map_err(|_| bad())?
+            decompressor.decompress(payload, length).map_err(|_| bad())?
         }
     };
     if body.len() != length {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::encoding::decode::{self as cells, Column};
-use crate::encoding::row_view::{Inserts, MISSING, Side, View, gather_all};
+use crate::encoding::decode::{self as cells, ColumnContext};
+use crate::encoding::row_view::{Inserts, MISSING, RowView, Side, gather_all};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
 use crate::format::budget::{
@@ -12,7 +12,7 @@ use crate::format::budget::{
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::reader::Reader;
 use crate::format::section;
-use crate::format::value::{Payload, is_blob, is_text, read_plain};
+use crate::format::value::{Payload, is_blob, is_text, read_inline};
 use crate::frame::row_order;
 use crate::frame::row_sets;
 use crate::frame::sections::split;
@@ -21,11 +21,11 @@ use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::table::{Cell, Cells, Table};
 
 const WEIGHTS: &str = "bytes of Decimals";
-const NOT_THERE: &str = "an updated cell is not there";
+const MISSING_CELL: &str = "an updated cell is not there";
 
 /// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
 pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
-    let mut reading = Reading {
+    let mut reading = BodyReader {
         changes: ChangeSet::over(table),
         table,
         budget,
@@ -37,14 +37,14 @@ pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<Chang
     match reading.body(body) {
         Ok(()) => Ok(reading.changes),
         Err(error) => {
-            let Reading { table, changes, .. } = reading;
-            changes.abandon(table);
+            let BodyReader { table, changes, .. } = reading;
+            changes.rollback(table);
             Err(error)
         }
     }
 }
 
-struct Reading<'t> {
+struct BodyReader<'t> {
     table: &'t mut Table,
     budget: &'t mut Budget,
     changes: ChangeSet,
@@ -59,7 +59,7 @@ struct Reading<'t> {
 }
 
 /// A column of COLUMNS before its cells are read.
-struct Head<'a> {
+struct ColumnHeader<'a> {
     path: PathId,
     updates: Option<usize>,
     /// The base's cells that are to be updated.
@@ -68,28 +68,28 @@ struct Head<'a> {
     contents: Reader<'a>,
 }
 
-impl Reading<'_> {
+impl BodyReader<'_> {
     fn body(&mut self, body: &[u8]) -> Result<()> {
         let mut parts = split(body)?;
         let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
         let rows = part(section::ROWS);
         self.rows(rows)?;
-        self.path_nodes(part(section::PATHS))?;
+        self.read_paths(part(section::PATHS))?;
         self.shapes(part(section::SHAPES))?;
-        let sets = self.sets(part(section::SETS))?;
-        let mut heads = self.heads(part(section::COLUMNS), &sets)?;
-        let mut updates_done = vec![true; self.table.names.paths.len()];
+        let row_sets = self.row_sets(part(section::ROW_SETS))?;
+        let mut headers = self.headers(part(section::COLUMNS), &row_sets)?;
+        let mut updates_done = vec![true; self.table.schema.paths.len()];
         let mut inserts_done = updates_done.clone();
-        for head in &heads {
-            updates_done[head.path as usize] &= head.updates.is_none();
-            inserts_done[head.path as usize] &= !head.inserts;
+        for header in &headers {
+            updates_done[header.path as usize] &= header.updates.is_none();
+            inserts_done[header.path as usize] &= !header.inserts;
         }
-        self.loose(part(section::LOOSE), &updates_done, &inserts_done)?;
-        self.fetch_old(&mut heads, &sets)?;
-        for head in heads {
-            self.column(head, &sets, &mut updates_done, &mut inserts_done)?;
+        self.sparse(part(section::SPARSE), &updates_done, &inserts_done)?;
+        self.load_base_cells(&mut headers, &row_sets)?;
+        for header in headers {
+            self.column(header, &row_sets, &mut updates_done, &mut inserts_done)?;
         }
-        self.hold_stayed();
+        self.retain_unchanged();
         let mut r = part(section::ORDER);
         if !r.is_empty() {
             row_order::read(&mut r, self.table, &mut self.changes, &self.paths)?;
@@ -98,7 +98,7 @@ impl Reading<'_> {
     }
 
     fn rows(&mut self, mut r: Reader<'_>) -> Result<()> {
-        let base_rows = r.uv()?;
+        let base_rows = r.uvarint()?;
         let here = self.table.rows.len();
         if base_rows != here as u64 {
             return Err(r.corrupt(format!("made from {base_rows} rows, the base has {here}")));
@@ -129,7 +129,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn path_nodes(&mut self, mut r: Reader<'_>) -> Result<()> {
+    fn read_paths(&mut self, mut r: Reader<'_>) -> Result<()> {
         if r.is_empty() {
             return Ok(());
         }
@@ -149,8 +149,8 @@ impl Reading<'_> {
         let (mut parent, mut key) = (0i64, -1i64);
         let mut met = HashSet::with_capacity(n);
         for _ in 0..n {
-            parent = parent.wrapping_add(r.sv()?);
-            key = key.wrapping_add(r.sv()?).wrapping_add(1);
+            parent = parent.wrapping_add(r.svarint()?);
+            key = key.wrapping_add(r.svarint()?).wrapping_add(1);
             let above = usize::try_from(parent).ok().and_then(|p| self.paths.get(p));
             let bytes = usize::try_from(key).ok().and_then(|k| keys.get(k));
             let (Some(&above), Some(bytes)) = (above, bytes) else {
@@ -159,11 +159,11 @@ impl Reading<'_> {
             if !met.insert((parent, key)) {
                 return Err(r.corrupt("a path stands twice"));
             }
-            if self.table.names.paths[above as usize].depth >= MAX_DEPTH {
+            if self.table.schema.paths[above as usize].depth >= MAX_DEPTH {
                 return Err(r.corrupt("nested too deep"));
             }
-            let key = self.table.names.key(bytes);
-            self.paths.push(self.table.names.path(above, key));
+            let key = self.table.schema.key(bytes);
+            self.paths.push(self.table.schema.path(above, key));
         }
         r.finish()
     }
@@ -207,18 +207,18 @@ impl Reading<'_> {
             let leaves = r.count("paths in a shape")?;
             self.budget.charge(leaves as u64, SHAPE_PATH, "paths in shapes")?;
             let mut paths = Vec::with_capacity(leaves);
-            let mut node = -1i64;
+            let mut frame_path = -1i64;
             for _ in 0..leaves {
-                node = node.wrapping_add(r.sv()?).wrapping_add(1);
-                match usize::try_from(node).ok().and_then(|node| self.paths.get(node)) {
+                frame_path = frame_path.wrapping_add(r.svarint()?).wrapping_add(1);
+                match usize::try_from(frame_path).ok().and_then(|frame_path| self.paths.get(frame_path)) {
                     Some(path) => paths.push(*path),
                     None => return Err(r.corrupt("a shape names a path that is not there")),
                 }
             }
-            let shape = self.table.names.shape(&paths);
+            let shape = self.table.schema.shape(&paths);
             let shape = shape.ok_or_else(|| r.corrupt("no record can have this shape"))?;
             // a shape has no more dicts than there are nodes, which were charged
-            let dicts = self.table.names.shapes[shape as usize].dicts();
+            let dicts = self.table.schema.shapes[shape as usize].dicts();
             self.budget.charge(dicts as u64, SHAPE_DICT, "dicts in shapes")?;
             shapes.push(shape);
         }
@@ -228,17 +228,17 @@ impl Reading<'_> {
     /// Makes room for the cells of reshaped and added records, and lists which columns have inserts.
     fn make_records(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<()> {
         let cells = self.charge_target(records)?;
-        self.inserts.resize_with(self.table.names.paths.len(), Inserts::default);
+        self.inserts.resize_with(self.table.schema.paths.len(), Inserts::default);
         self.changes.cells.tags.resize(cells as usize, MISSING);
         self.changes.cells.words.resize(cells as usize, 0);
         let mut start = 0;
         let mut added = self.changes.added.iter_mut();
         for (number, (row, shape_id)) in (0..).zip(records) {
             let record = Record { shape: *shape_id, start };
-            let shape = &self.table.names.shapes[*shape_id as usize];
+            let shape = &self.table.schema.shapes[*shape_id as usize];
             for (position, path) in shape.paths.iter().enumerate() {
-                let stays = row.and_then(|row| self.table.cell(row as usize, *path));
-                match stays {
+                let is_kept = row.and_then(|row| self.table.cell(row as usize, *path));
+                match is_kept {
                     None => self.inserts[*path as usize].rows.push(number),
                     Some(cell) => self.changes.cells.set(start + position, cell),
                 }
@@ -258,7 +258,7 @@ impl Reading<'_> {
 
     /// Charges the records of the target. Returns the number of cells of the new ones.
     fn charge_target(&mut self, records: &[(Option<u32>, ShapeId)]) -> Result<u64> {
-        let shapes = &self.table.names.shapes;
+        let shapes = &self.table.schema.shapes;
         let size = |shape: ShapeId| {
             let shape = &shapes[shape as usize];
             (shape.len() as u64, shape.dicts() as u64)
@@ -277,27 +277,29 @@ impl Reading<'_> {
         Ok(new.0)
     }
 
-    fn sets(&mut self, mut r: Reader<'_>) -> Result<Vec<Vec<u32>>> {
+    fn row_sets(&mut self, mut r: Reader<'_>) -> Result<Vec<Vec<u32>>> {
         if r.is_empty() {
             return Ok(Vec::new());
         }
-        let sets = row_sets::read(&mut r, self.table.rows.len(), &self.changes.removed, self.budget)?;
+        let row_sets = row_sets::read(&mut r, self.table.rows.len(), &self.changes.removed, self.budget)?;
         r.finish()?;
-        Ok(sets)
+        Ok(row_sets)
     }
 
-    fn heads<'a>(&mut self, mut r: Reader<'a>, sets: &[Vec<u32>]) -> Result<Vec<Head<'a>>> {
-        let mut heads: Vec<Head<'a>> = Vec::new();
+    fn headers<'a>(&mut self, mut r: Reader<'a>, row_sets: &[Vec<u32>]) -> Result<Vec<ColumnHeader<'a>>> {
+        let mut headers: Vec<ColumnHeader<'a>> = Vec::new();
         if r.is_empty() {
-            return Ok(heads);
+            return Ok(headers);
         }
         let n = r.count("columns")?;
         self.budget.charge(n as u64, COLUMN, "columns")?;
-        let mut node = -1i64;
+        let mut frame_path = -1i64;
         let mut met = HashSet::new();
         for _ in 0..n {
-            node = node.wrapping_add(r.sv()?).wrapping_add(1);
-            let Some(&path) = usize::try_from(node).ok().and_then(|node| self.paths.get(node)) else {
+            frame_path = frame_path.wrapping_add(r.svarint()?).wrapping_add(1);
+            let Some(&path) =
+                usize::try_from(frame_path).ok().and_then(|frame_path| self.paths.get(frame_path))
+            else {
                 return Err(r.corrupt("a column's path is not there"));
             };
             if !met.insert(path) {
@@ -310,17 +312,17 @@ impl Reading<'_> {
             let updates = match flags & UPDATES {
                 0 => None,
                 _ => {
-                    let set = r.up_to(sets.len(), "row set")?;
+                    let set = r.up_to(row_sets.len(), "row set")?;
                     Some(set.checked_sub(1).ok_or_else(|| r.corrupt("updates without a row set"))?)
                 }
             };
             let length = r.count("bytes")?;
             let contents = r.part(length)?;
             let inserts = flags & INSERTS != 0;
-            heads.push(Head { path, updates, old: Cells::default(), inserts, contents });
+            headers.push(ColumnHeader { path, updates, old: Cells::default(), inserts, contents });
         }
         r.finish()?;
-        Ok(heads)
+        Ok(headers)
     }
 
     /// A record by its number: reshaped, then added ones.
@@ -332,81 +334,81 @@ impl Reading<'_> {
     }
 
     /// The place of an insert in `ChangeSet::cells`.
-    fn place(&self, number: u32, path: PathId) -> usize {
+    fn cell_index(&self, number: u32, path: PathId) -> usize {
         let record = self.record(number as usize);
-        let shape = &self.table.names.shapes[record.shape as usize];
+        let shape = &self.table.schema.shapes[record.shape as usize];
         record.start + shape.position(path).unwrap_or(0)
     }
 
-    fn loose(&mut self, mut r: Reader<'_>, updates_loose: &[bool], inserts_loose: &[bool]) -> Result<()> {
+    fn sparse(&mut self, mut r: Reader<'_>, sparse_updates: &[bool], sparse_inserts: &[bool]) -> Result<()> {
         let n = if r.is_empty() { 0 } else { r.count("cells")? };
         self.budget.charge(n as u64, COLUMN, "loose cells")?;
         let mut places = Vec::with_capacity(n);
         let mut row = 0u64;
         for _ in 0..n {
-            row = row.saturating_add(r.uv()?);
+            row = row.saturating_add(r.uvarint()?);
             if row >= self.table.rows.len() as u64 {
                 return Err(r.corrupt("a row is out of range"));
             }
             places.push((row as u32, 0));
         }
-        for place in &mut places {
-            place.1 = r.up_to(self.paths.len() - 1, "node")?;
+        for cell_index in &mut places {
+            cell_index.1 = r.up_to(self.paths.len() - 1, "node")?;
         }
         if !places.is_sorted_by(|a, b| a < b) {
             return Err(r.corrupt("loose cells are out of order"));
         }
-        for (row, node) in places {
-            let path = self.paths[node];
-            let old = self.table.cell(row as usize, path).ok_or_else(|| r.corrupt(NOT_THERE))?;
+        for (row, frame_path) in places {
+            let path = self.paths[frame_path];
+            let old = self.table.cell(row as usize, path).ok_or_else(|| r.corrupt(MISSING_CELL))?;
             if self.changes.removed.binary_search(&row).is_ok() {
                 return Err(r.corrupt("a removed row is updated"));
             }
-            self.check_stays(row, path).map_err(|e| e.at(r.offset()))?;
-            if !updates_loose[path as usize] {
+            self.check_kept(row, path).map_err(|e| e.at(r.offset()))?;
+            if !sparse_updates[path as usize] {
                 return Err(r.corrupt("a column has both listed and loose updates"));
             }
-            let new = self.plain(&mut r, path)?;
+            let new = self.read_cell(&mut r, path)?;
             self.changes.update(path, row, old, new);
             self.update_record(path, row, new);
         }
         for number in 0..self.changes.reshaped.len() + self.changes.added.len() {
-            self.loose_record(&mut r, number, inserts_loose)?;
+            self.sparse_record(&mut r, number, sparse_inserts)?;
         }
         r.finish()
     }
 
-    fn loose_record(&mut self, r: &mut Reader<'_>, number: usize, inserts_loose: &[bool]) -> Result<()> {
+    fn sparse_record(&mut self, r: &mut Reader<'_>, number: usize, sparse_inserts: &[bool]) -> Result<()> {
         let record = self.record(number);
-        for position in 0..self.table.names.shapes[record.shape as usize].len() {
-            let path = self.table.names.shapes[record.shape as usize].paths[position];
+        for position in 0..self.table.schema.shapes[record.shape as usize].len() {
+            let path = self.table.schema.shapes[record.shape as usize].paths[position];
             let at = record.start + position;
-            if !inserts_loose[path as usize] || self.changes.cells.tags[at] != MISSING {
+            if !sparse_inserts[path as usize] || self.changes.cells.tags[at] != MISSING {
                 continue;
             }
-            let cell = self.plain(r, path)?;
+            let cell = self.read_cell(r, path)?;
             self.changes.cells.set(at, cell);
             self.inserts[path as usize].cells.push(cell);
         }
         Ok(())
     }
 
-    fn plain(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
-        let depth = self.table.names.paths[path as usize].depth;
-        let (tag, payload, weight) = read_plain(r, depth)?;
+    fn read_cell(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
+        let depth = self.table.schema.paths[path as usize].depth;
+        let (tag, payload, weight) = read_inline(r, depth)?;
         match payload {
-            Payload::Blob(bytes) => self.budget.charge_blob(bytes.len(), weight)?,
-            Payload::Word(_) => self.budget.charge(1, weight_of(tag), WEIGHTS)?,
+            Payload::Bytes(bytes) => self.budget.charge_blob(bytes.len(), weight)?,
+            Payload::Fixed64(_) => self.budget.charge(1, weight_of(tag), WEIGHTS)?,
         }
         let cell = self.table.acquire(tag, payload);
-        self.changes.own(cell);
+        self.changes.retain(cell);
         Ok(cell)
     }
 
     /// Checks that an updated cell is also in the row's new shape, if it has one.
-    fn check_stays(&self, row: u32, path: PathId) -> Result<()> {
+    fn check_kept(&self, row: u32, path: PathId) -> Result<()> {
         match self.changes.reshaped.binary_search_by_key(&row, |r| r.0) {
-            Ok(i) if !self.stays(i, path) => {
+            Ok(i) if !self.is_kept(i, path) => {
                 Err(Error::corrupt("an updated cell is not in the row's new shape"))
             }
             _ => Ok(()),
@@ -414,58 +416,58 @@ impl Reading<'_> {
     }
 
     /// Gets the base's cells that the columns update, all at once: those of one row lie together.
-    fn fetch_old(&self, heads: &mut [Head<'_>], sets: &[Vec<u32>]) -> Result<()> {
+    fn load_base_cells(&self, headers: &mut [ColumnHeader<'_>], row_sets: &[Vec<u32>]) -> Result<()> {
         let lists: Vec<&[u32]> =
-            heads.iter().map(|head| head.updates.map_or(&[][..], |set| &sets[set])).collect();
+            headers.iter().map(|header| header.updates.map_or(&[][..], |set| &row_sets[set])).collect();
         // no column stands twice, so that more cannot all be there
         let n: usize = lists.iter().map(|rows| rows.len()).sum();
-        let not_there = |at: usize| heads[at].contents.corrupt(NOT_THERE);
+        let not_there = |at: usize| headers[at].contents.corrupt(MISSING_CELL);
         if n as u64 > self.base_cells {
             return Err(not_there(0));
         }
-        let paths: Vec<PathId> = heads.iter().map(|head| head.path).collect();
+        let paths: Vec<PathId> = headers.iter().map(|header| header.path).collect();
         let fetched = gather_all(self.table, &paths, &lists).map_err(not_there)?;
-        for (head, old) in heads.iter_mut().zip(fetched) {
-            head.old = old;
+        for (header, old) in headers.iter_mut().zip(fetched) {
+            header.old = old;
         }
         if !self.changes.reshaped.is_empty() {
-            for (head, rows) in heads.iter().zip(&lists) {
+            for (header, rows) in headers.iter().zip(&lists) {
                 for row in *rows {
-                    self.check_stays(*row, head.path).map_err(|e| e.at(head.contents.offset()))?;
+                    self.check_kept(*row, header.path).map_err(|e| e.at(header.contents.offset()))?;
                 }
             }
         }
         Ok(())
     }
 
-    fn stays(&self, reshaped: usize, path: PathId) -> bool {
+    fn is_kept(&self, reshaped: usize, path: PathId) -> bool {
         let shape = self.changes.reshaped[reshaped].1.shape;
-        self.table.names.shapes[shape as usize].position(path).is_some()
+        self.table.schema.shapes[shape as usize].position(path).is_some()
     }
 
     /// Brings an update into the record of a reshaped row.
     fn update_record(&mut self, path: PathId, row: u32, new: Cell) {
         if let Ok(i) = self.changes.reshaped.binary_search_by_key(&row, |r| r.0) {
-            let at = self.place(i as u32, path);
+            let at = self.cell_index(i as u32, path);
             self.changes.cells.set(at, new);
             self.replaced.insert(at);
         }
     }
 
     /// Cells that stay in a reshaped row get a second holder: the row is replaced as a whole.
-    fn hold_stayed(&mut self) {
+    fn retain_unchanged(&mut self) {
         for i in 0..self.changes.reshaped.len() {
             let (row, record) = self.changes.reshaped[i];
-            for position in 0..self.table.names.shapes[record.shape as usize].len() {
+            for position in 0..self.table.schema.shapes[record.shape as usize].len() {
                 let at = record.start + position;
-                let path = self.table.names.shapes[record.shape as usize].paths[position];
+                let path = self.table.schema.shapes[record.shape as usize].paths[position];
                 let cell = self.changes.cells.get(at);
                 if is_blob(cell.tag)
                     && !self.replaced.contains(&at)
                     && self.table.cell(row as usize, path).is_some()
                 {
-                    self.table.pool.hold(cell.word);
-                    self.changes.own(cell);
+                    self.table.pool.retain(cell.word);
+                    self.changes.retain(cell);
                 }
             }
         }
@@ -473,22 +475,22 @@ impl Reading<'_> {
 
     fn column(
         &mut self,
-        head: Head<'_>,
-        sets: &[Vec<u32>],
+        header: ColumnHeader<'_>,
+        row_sets: &[Vec<u32>],
         updates_done: &mut [bool],
         inserts_done: &mut [bool],
     ) -> Result<()> {
-        let Head { path, old, mut contents, .. } = head;
-        let depth = self.table.names.paths[path as usize].depth;
-        if let Some(set) = head.updates {
-            let rows = &sets[set];
+        let ColumnHeader { path, old, mut contents, .. } = header;
+        let depth = self.table.schema.paths[path as usize].depth;
+        if let Some(set) = header.updates {
+            let rows = &row_sets[set];
             if rows.is_empty() {
                 return Err(contents.corrupt("a column is listed for no cells"));
             }
-            let column = Column {
-                old: Some(&old),
+            let column = ColumnContext {
+                base: Some(&old),
                 rows,
-                view: View {
+                view: RowView {
                     table: self.table,
                     side: Side::Updates(&self.changes.updates),
                     done: updates_done,
@@ -498,7 +500,7 @@ impl Reading<'_> {
                 depth,
             };
             let pending = cells::read(&mut contents, &column, self.budget)?;
-            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
+            let new = pending.intern_blobs(self.table, &mut self.changes, self.budget)?;
             if !self.changes.reshaped.is_empty() {
                 for (row, cell) in rows.iter().zip(new.iter()) {
                     self.update_record(path, *row, cell);
@@ -510,23 +512,23 @@ impl Reading<'_> {
             updates.new = new;
             updates_done[path as usize] = true;
         }
-        if head.inserts {
+        if header.inserts {
             let rows = std::mem::take(&mut self.inserts[path as usize].rows);
             if rows.is_empty() {
                 return Err(contents.corrupt("a column is listed for no cells"));
             }
-            let column = Column {
-                old: None,
+            let column = ColumnContext {
+                base: None,
                 rows: &rows,
-                view: View { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
+                view: RowView { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
                 paths: &self.paths,
                 path,
                 depth,
             };
             let pending = cells::read(&mut contents, &column, self.budget)?;
-            let new = pending.settle(self.table, &mut self.changes, self.budget)?;
+            let new = pending.intern_blobs(self.table, &mut self.changes, self.budget)?;
             for (number, cell) in rows.iter().zip(new.iter()) {
-                let at = self.place(*number, path);
+                let at = self.cell_index(*number, path);
                 self.changes.cells.set(at, cell);
             }
             self.inserts[path as usize] = Inserts { rows, cells: new };

@@ -3,35 +3,35 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use crate::encoding::encode::{self as cells, Column};
-use crate::encoding::formula_search::Search;
+use crate::encoding::encode::{self as cells, ColumnInput};
+use crate::encoding::formula_search::FormulaSearch;
 use crate::encoding::predictor::Predictor;
-use crate::encoding::row_view::{Inserts, Side, View};
+use crate::encoding::row_view::{Inserts, RowView, Side};
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;
-use crate::format::value::{Tag, tag, write_plain};
+use crate::format::value::{Tag, tag, write_inline};
 use crate::format::writer::Writer;
-use crate::frame::paths::Nodes;
+use crate::frame::paths::FramePaths;
 use crate::frame::row_order;
-use crate::frame::row_sets::SetWriter;
-use crate::state::change_set::{ChangeSet, Record, Updates};
+use crate::frame::row_sets::RowSetWriter;
+use crate::state::change_set::{ChangeSet, ColumnPatch, Record};
 use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cells, Table};
 
 /// Columns with at most this many cells go row by row.
-const LOOSE: usize = 4;
+const MAX_SPARSE: usize = 4;
 
 /// Formulas found in earlier frames, by path: tried first, so that the search is not made for every frame.
-pub type Hints = HashMap<PathId, Predictor>;
+pub type FormulaCache = HashMap<PathId, Predictor>;
 
 /// So many columns are looked at for what repeats or explains another: records with thousands of fields stay linear.
 const CANDIDATES: usize = 96;
 
 /// Cells and pairs of columns that the search for formulas may look at in one frame: some ten times what a market takes.
-const EFFORT: usize = 400_000;
+const SEARCH_BUDGET: usize = 400_000;
 
 /// The records that bring inserted cells: reshaped, then added ones.
-fn records<'a>(
+fn new_records<'a>(
     table: &'a Table,
     changes: &'a ChangeSet,
 ) -> impl Iterator<Item = (Option<ShapeId>, Record)> + 'a {
@@ -41,20 +41,20 @@ fn records<'a>(
 }
 
 /// A column with so many inserts will have one in most added rows. Room for all at once would be rows x columns.
-const COMMON: usize = 64;
+const COMMON_COLUMN: usize = 64;
 
 fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
     let mut inserts: Vec<Inserts> = Vec::new();
-    inserts.resize_with(table.names.paths.len(), Inserts::default);
-    for (number, (old_shape, record)) in (0..).zip(records(table, changes)) {
-        let shape = &table.names.shapes[record.shape as usize];
+    inserts.resize_with(table.schema.paths.len(), Inserts::default);
+    for (number, (old_shape, record)) in (0..).zip(new_records(table, changes)) {
+        let shape = &table.schema.shapes[record.shape as usize];
         for (position, path) in shape.paths.iter().enumerate() {
-            if old_shape.is_some_and(|old| table.names.shapes[old as usize].position(*path).is_some()) {
+            if old_shape.is_some_and(|old| table.schema.shapes[old as usize].position(*path).is_some()) {
                 continue;
             }
             let column = &mut inserts[*path as usize];
             let n = column.rows.len();
-            if n >= COMMON && n == column.rows.capacity() {
+            if n >= COMMON_COLUMN && n == column.rows.capacity() {
                 let more = changes.added.len().saturating_sub(n).clamp(1, 15 * n);
                 column.rows.reserve(more);
                 column.cells.reserve(more);
@@ -67,48 +67,48 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
 }
 
 /// Which of a column's cells are listed in COLUMNS.
-struct Listed {
+struct ColumnPlan {
     path: PathId,
     updates: bool,
     inserts: bool,
 }
 
-struct Body<'a> {
+struct BodyWriter<'a> {
     table: &'a Table,
     changes: &'a ChangeSet,
     base_rows: usize,
     inserts: Vec<Inserts>,
     /// Nodes are numbered as they turn out to be needed.
-    nodes: RefCell<Nodes<'a>>,
+    frame_paths: RefCell<FramePaths<'a>>,
 }
 
 /// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
-pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize, hints: &mut Hints) -> Vec<u8> {
-    let body = Body {
+pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize, formulas: &mut FormulaCache) -> Vec<u8> {
+    let body = BodyWriter {
         table,
         changes,
         base_rows,
         inserts: collect_inserts(table, changes),
-        nodes: RefCell::new(Nodes::new(&table.names)),
+        frame_paths: RefCell::new(FramePaths::new(&table.schema)),
     };
     let rows = body.rows();
     let shapes = body.shapes();
-    let listed = body.list();
-    let loose = body.loose(&listed);
-    let (sets, columns) = body.columns(&listed, hints);
+    let plan = body.plan_columns();
+    let sparse = body.sparse(&plan);
+    let (sets, columns) = body.columns(&plan, formulas);
     let mut order = Writer::default();
-    let mut node = |path| body.node(path);
-    row_order::write(&mut order, table, changes, base_rows, &mut node);
+    let mut frame_path = |path| body.frame_path(path);
+    row_order::write(&mut order, table, changes, base_rows, &mut frame_path);
     let mut paths = Writer::default();
-    body.nodes.borrow().write(&mut paths);
+    body.frame_paths.borrow().write(&mut paths);
 
     let mut w = Writer::default();
     for (id, contents) in [
         (section::ROWS, rows),
         (section::PATHS, paths),
         (section::SHAPES, shapes),
-        (section::SETS, sets),
-        (section::LOOSE, loose),
+        (section::ROW_SETS, sets),
+        (section::SPARSE, sparse),
         (section::COLUMNS, columns),
         (section::ORDER, order),
     ] {
@@ -117,9 +117,9 @@ pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize, hints: &mut H
     w.bytes
 }
 
-impl Body<'_> {
-    fn node(&self, path: PathId) -> u64 {
-        self.nodes.borrow_mut().of(path)
+impl BodyWriter<'_> {
+    fn frame_path(&self, path: PathId) -> u64 {
+        self.frame_paths.borrow_mut().of(path)
     }
 
     fn rows(&self) -> Writer {
@@ -137,9 +137,9 @@ impl Body<'_> {
         if changes.reshaped.is_empty() && changes.added.is_empty() {
             return w;
         }
-        let mut numbers = vec![u64::MAX; self.table.names.shapes.len()];
+        let mut numbers = vec![u64::MAX; self.table.schema.shapes.len()];
         let mut shapes: Vec<ShapeId> = Vec::new();
-        for (_, record) in records(self.table, changes) {
+        for (_, record) in new_records(self.table, changes) {
             let number = &mut numbers[record.shape as usize];
             if *number == u64::MAX {
                 *number = shapes.len() as u64;
@@ -148,87 +148,87 @@ impl Body<'_> {
         }
         w.size(shapes.len());
         for shape in shapes {
-            let paths = &self.table.names.shapes[shape as usize].paths;
+            let paths = &self.table.schema.shapes[shape as usize].paths;
             w.size(paths.len());
             let mut last = -1;
             for path in paths {
-                let node = self.node(*path) as i64;
-                w.sv(node - last - 1);
-                last = node;
+                let frame_path = self.frame_path(*path) as i64;
+                w.svarint(frame_path - last - 1);
+                last = frame_path;
             }
         }
         w.size(changes.reshaped.len());
         w.gaps(changes.reshaped.iter().map(|(row, _)| *row));
         for (_, record) in &changes.reshaped {
-            w.uv(numbers[record.shape as usize]);
+            w.uvarint(numbers[record.shape as usize]);
         }
         for run in changes.added.chunk_by(|a, b| a.record.shape == b.record.shape) {
-            w.uv(numbers[run[0].record.shape as usize]);
+            w.uvarint(numbers[run[0].record.shape as usize]);
             w.size(run.len());
         }
         w
     }
 
-    fn updates(&self, path: PathId) -> Option<&Updates> {
+    fn updates(&self, path: PathId) -> Option<&ColumnPatch> {
         self.changes.updates.get(path as usize).filter(|column| !column.rows.is_empty())
     }
 
     /// The columns with more than a few cells, in the order of their paths.
-    fn list(&self) -> Vec<Listed> {
-        let paths = 0..self.table.names.paths.len() as PathId;
+    fn plan_columns(&self) -> Vec<ColumnPlan> {
+        let paths = 0..self.table.schema.paths.len() as PathId;
         paths
-            .map(|path| Listed {
+            .map(|path| ColumnPlan {
                 path,
-                updates: self.updates(path).is_some_and(|column| column.rows.len() > LOOSE),
-                inserts: self.inserts[path as usize].rows.len() > LOOSE,
+                updates: self.updates(path).is_some_and(|column| column.rows.len() > MAX_SPARSE),
+                inserts: self.inserts[path as usize].rows.len() > MAX_SPARSE,
             })
-            .filter(|listed| listed.updates || listed.inserts)
+            .filter(|plan| plan.updates || plan.inserts)
             .collect()
     }
 
-    fn loose(&self, listed: &[Listed]) -> Writer {
+    fn sparse(&self, plan: &[ColumnPlan]) -> Writer {
         let mut w = Writer::default();
-        let mut in_columns = vec![(false, false); self.table.names.paths.len()];
-        for column in listed {
+        let mut in_columns = vec![(false, false); self.table.schema.paths.len()];
+        for column in plan {
             in_columns[column.path as usize] = (column.updates, column.inserts);
         }
         let mut updates = Vec::new();
         for (path, column) in (0..).zip(&self.changes.updates) {
             if !in_columns[path as usize].0 {
-                let node = if column.rows.is_empty() { 0 } else { self.node(path) };
+                let frame_path = if column.rows.is_empty() { 0 } else { self.frame_path(path) };
                 let cells = column.rows.iter().zip(column.new.iter());
-                updates.extend(cells.map(|(row, cell)| (*row, node, cell)));
+                updates.extend(cells.map(|(row, cell)| (*row, frame_path, cell)));
             }
         }
-        updates.sort_unstable_by_key(|(row, node, _)| (*row, *node));
-        let inserted = self.loose_inserts(&in_columns);
+        updates.sort_unstable_by_key(|(row, frame_path, _)| (*row, *frame_path));
+        let inserted = self.sparse_inserts(&in_columns);
         if updates.is_empty() && inserted.is_empty() {
             return w;
         }
         w.size(updates.len());
         let mut last = 0;
         for (row, _, _) in &updates {
-            w.uv(u64::from(row - last));
+            w.uvarint(u64::from(row - last));
             last = *row;
         }
-        for (_, node, _) in &updates {
-            w.uv(*node);
+        for (_, frame_path, _) in &updates {
+            w.uvarint(*frame_path);
         }
         let cells = updates.iter().map(|(_, _, cell)| *cell);
         for cell in cells.chain(inserted.iter()) {
-            write_plain(&mut w, cell.tag, self.table.payload(cell));
+            write_inline(&mut w, cell.tag, self.table.payload(cell));
         }
         w
     }
 
-    fn loose_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
+    fn sparse_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
         let mut cells = Cells::default();
         let has_loose = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
         if !has_loose {
             return cells;
         }
-        for (old_shape, record) in records(self.table, self.changes) {
-            let shapes = &self.table.names.shapes;
+        for (old_shape, record) in new_records(self.table, self.changes) {
+            let shapes = &self.table.schema.shapes;
             for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
                 let stays = old_shape.is_some_and(|old| shapes[old as usize].position(*path).is_some());
                 if !stays && !in_columns[*path as usize].1 {
@@ -239,13 +239,13 @@ impl Body<'_> {
         cells
     }
 
-    fn columns(&self, listed: &[Listed], hints: &mut Hints) -> (Writer, Writer) {
+    fn columns(&self, plan: &[ColumnPlan], formulas: &mut FormulaCache) -> (Writer, Writer) {
         let (mut sets, mut w) = (Writer::default(), Writer::default());
-        if listed.is_empty() {
+        if plan.is_empty() {
             return (sets, w);
         }
-        let mut set_writer = SetWriter::default();
-        let handles: Vec<usize> = listed
+        let mut set_writer = RowSetWriter::default();
+        let handles: Vec<usize> = plan
             .iter()
             .map(|column| match self.updates(column.path) {
                 Some(updates) if column.updates => set_writer.add(&updates.rows),
@@ -253,72 +253,73 @@ impl Body<'_> {
             })
             .collect();
         let numbers = set_writer.write(&mut sets, self.base_rows);
-        w.size(listed.len());
+        w.size(plan.len());
         let mut last = -1;
-        let mut coder = Coder::new(self, listed);
-        let mut put = |w: &mut Writer, coder: &mut Coder, at: usize, formula: Option<Predictor>| {
-            let column = &listed[at];
-            let node = self.node(column.path) as i64;
-            w.sv(node - last - 1);
-            last = node;
-            w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
-            if column.updates {
-                w.uv(numbers[handles[at]]);
-            }
-            w.text(&coder.column(self, column, formula).bytes);
-        };
+        let mut column_writer = ColumnWriter::new(self, plan);
+        let mut write_column =
+            |w: &mut Writer, column_writer: &mut ColumnWriter, at: usize, formula: Option<Predictor>| {
+                let column = &plan[at];
+                let frame_path = self.frame_path(column.path) as i64;
+                w.svarint(frame_path - last - 1);
+                last = frame_path;
+                w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
+                if column.updates {
+                    w.uvarint(numbers[handles[at]]);
+                }
+                w.text(&column_writer.column(self, column, formula).bytes);
+            };
         // what is costly by itself waits for the columns that it may be worked out from
-        let mut left: Vec<Waiting> = Vec::new();
-        for (at, column) in listed.iter().enumerate() {
-            if coder.is_costly(self, column) {
-                let search = coder.search(self, column);
-                left.push(Waiting { at, search, formula: None, written: false });
+        let mut pending: Vec<DeferredColumn> = Vec::new();
+        for (at, column) in plan.iter().enumerate() {
+            if column_writer.is_expensive(self, column) {
+                let search = column_writer.search(self, column);
+                pending.push(DeferredColumn { at, search, formula: None, written: false });
             } else {
-                put(&mut w, &mut coder, at, None);
+                write_column(&mut w, &mut column_writer, at, None);
             }
         }
-        left.sort_by_key(|waiting| self.cells_of(&listed[waiting.at]));
-        let mut known = coder.operands(self, listed);
+        pending.sort_by_key(|deferred| self.cells_of(&plan[deferred.at]));
+        let mut known = column_writer.known_columns(self, plan);
         // a round costs the columns that are searched for, not those that tell nothing
-        let mut searched: Vec<usize> = (0..left.len()).filter(|i| left[*i].search.is_some()).collect();
+        let mut searched: Vec<usize> = (0..pending.len()).filter(|i| pending[*i].search.is_some()).collect();
         let mut first = 0;
-        while first < left.len() {
+        while first < pending.len() {
             for &i in &searched {
-                let waiting = &mut left[i];
-                let column = &listed[waiting.at];
-                waiting.formula = coder.find(self, column, &mut waiting.search, &known, hints);
-                if let Some(formula) = waiting.formula {
-                    hints.insert(column.path, formula);
+                let deferred = &mut pending[i];
+                let column = &plan[deferred.at];
+                deferred.formula = column_writer.find(self, column, &mut deferred.search, &known, formulas);
+                if let Some(formula) = deferred.formula {
+                    formulas.insert(column.path, formula);
                 }
             }
             // all that were found; if none was, the shortest goes by itself, and if all is tried that may be, everything
-            let over = coder.effort == 0;
+            let over = column_writer.search_budget == 0;
             let mut taken: Vec<usize> = if over {
-                (first..left.len()).filter(|i| !left[*i].written).collect()
+                (first..pending.len()).filter(|i| !pending[*i].written).collect()
             } else {
-                searched.iter().copied().filter(|i| left[*i].formula.is_some()).collect()
+                searched.iter().copied().filter(|i| pending[*i].formula.is_some()).collect()
             };
             if taken.is_empty() {
                 taken.push(first);
             }
             known.clear();
             for i in taken {
-                let waiting = &mut left[i];
-                put(&mut w, &mut coder, waiting.at, waiting.formula);
-                known.push(listed[waiting.at].path);
-                waiting.written = true;
+                let deferred = &mut pending[i];
+                write_column(&mut w, &mut column_writer, deferred.at, deferred.formula);
+                known.push(plan[deferred.at].path);
+                deferred.written = true;
             }
-            searched.retain(|i| !left[*i].written);
-            while left.get(first).is_some_and(|waiting| waiting.written) {
+            searched.retain(|i| !pending[*i].written);
+            while pending.get(first).is_some_and(|deferred| deferred.written) {
                 first += 1;
             }
         }
         (sets, w)
     }
 
-    fn cells_of(&self, listed: &Listed) -> usize {
-        let updates = self.updates(listed.path).map_or(0, |column| column.rows.len());
-        updates + self.inserts[listed.path as usize].rows.len()
+    fn cells_of(&self, plan: &ColumnPlan) -> usize {
+        let updates = self.updates(plan.path).map_or(0, |column| column.rows.len());
+        updates + self.inserts[plan.path as usize].rows.len()
     }
 }
 
@@ -344,45 +345,45 @@ impl Candidates {
 }
 
 /// Which columns the reader already has, while one after the other is written.
-struct Coder {
+struct ColumnWriter {
     updates_done: Vec<bool>,
     inserts_done: Vec<bool>,
     update_candidates: Candidates,
     insert_candidates: Candidates,
     /// What the search for formulas may still cost in this frame.
-    effort: usize,
+    search_budget: usize,
 }
 
-impl Coder {
-    fn new(body: &Body<'_>, listed: &[Listed]) -> Coder {
+impl ColumnWriter {
+    fn new(body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> ColumnWriter {
         // what is loose is there from the start
-        let mut updates_done = vec![true; body.table.names.paths.len()];
+        let mut updates_done = vec![true; body.table.schema.paths.len()];
         let mut inserts_done = updates_done.clone();
-        for column in listed {
+        for column in plan {
             updates_done[column.path as usize] = !column.updates;
             inserts_done[column.path as usize] = !column.inserts;
         }
-        Coder {
+        ColumnWriter {
             updates_done,
             inserts_done,
             update_candidates: Candidates::default(),
             insert_candidates: Candidates::default(),
-            effort: EFFORT,
+            search_budget: SEARCH_BUDGET,
         }
     }
 
-    fn column(&mut self, body: &Body<'_>, listed: &Listed, formula: Option<Predictor>) -> Writer {
+    fn column(&mut self, body: &BodyWriter<'_>, plan: &ColumnPlan, formula: Option<Predictor>) -> Writer {
         let mut w = Writer::default();
-        let path = listed.path as usize;
-        if listed.updates {
-            self.with(body, listed, Part::Updates, formula, |column| cells::write(&mut w, column));
+        let path = plan.path as usize;
+        if plan.updates {
+            self.with(body, plan, Part::Updates, formula, |column| cells::write(&mut w, column));
             self.updates_done[path] = true;
-            self.update_candidates.push(listed.path, body.changes.updates[path].new.tags[0]);
+            self.update_candidates.push(plan.path, body.changes.updates[path].new.tags[0]);
         }
-        if listed.inserts {
-            self.with(body, listed, Part::Inserts, formula, |column| cells::write(&mut w, column));
+        if plan.inserts {
+            self.with(body, plan, Part::Inserts, formula, |column| cells::write(&mut w, column));
             self.inserts_done[path] = true;
-            self.insert_candidates.push(listed.path, body.inserts[path].cells.tags[0]);
+            self.insert_candidates.push(plan.path, body.inserts[path].cells.tags[0]);
         }
         w
     }
@@ -390,92 +391,100 @@ impl Coder {
     /// The column's updates or inserts as they are coded now.
     fn with<T>(
         &self,
-        body: &Body<'_>,
-        listed: &Listed,
+        body: &BodyWriter<'_>,
+        plan: &ColumnPlan,
         part: Part,
         formula: Option<Predictor>,
-        then: impl FnOnce(&Column<'_>) -> T,
+        then: impl FnOnce(&ColumnInput<'_>) -> T,
     ) -> T {
-        let node = |path: PathId| body.node(path);
-        let (table, path) = (body.table, listed.path as usize);
+        let frame_path = |path: PathId| body.frame_path(path);
+        let (table, path) = (body.table, plan.path as usize);
         match part {
             Part::Updates => {
-                let Updates { rows, old, new } = &body.changes.updates[path];
+                let ColumnPatch { rows, old, new } = &body.changes.updates[path];
                 let view =
-                    View { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
+                    RowView { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
                 let candidates = self.update_candidates.latest(new.tags[0]);
-                then(&Column {
+                then(&ColumnInput {
                     cells: new,
-                    old: Some(old),
+                    base: Some(old),
                     rows,
                     view,
                     candidates: &candidates,
                     formula,
-                    node: &node,
+                    frame_path: &frame_path,
                 })
             }
             Part::Inserts => {
                 let Inserts { rows, cells } = &body.inserts[path];
-                let view = View { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
+                let view = RowView { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
                 let candidates = self.insert_candidates.latest(cells.tags[0]);
-                let formula = formula.filter(|predictor| !predictor.needs_old());
-                then(&Column { cells, old: None, rows, view, candidates: &candidates, formula, node: &node })
+                let formula = formula.filter(|predictor| !predictor.needs_base());
+                then(&ColumnInput {
+                    cells,
+                    base: None,
+                    rows,
+                    view,
+                    candidates: &candidates,
+                    formula,
+                    frame_path: &frame_path,
+                })
             }
         }
     }
 
-    fn main_part(listed: &Listed) -> Part {
-        if listed.updates { Part::Updates } else { Part::Inserts }
+    fn main_part(plan: &ColumnPlan) -> Part {
+        if plan.updates { Part::Updates } else { Part::Inserts }
     }
 
-    fn is_costly(&self, body: &Body<'_>, listed: &Listed) -> bool {
-        self.with(body, listed, Self::main_part(listed), None, cells::is_costly)
+    fn is_expensive(&self, body: &BodyWriter<'_>, plan: &ColumnPlan) -> bool {
+        self.with(body, plan, Self::main_part(plan), None, cells::is_expensive)
     }
 
     /// The search for a column's formula.
-    fn search(&self, body: &Body<'_>, listed: &Listed) -> Option<Search> {
-        self.with(body, listed, Self::main_part(listed), None, |column| {
-            Search::new(column.cells, column.old, column.rows)
+    fn search(&self, body: &BodyWriter<'_>, plan: &ColumnPlan) -> Option<FormulaSearch> {
+        self.with(body, plan, Self::main_part(plan), None, |column| {
+            FormulaSearch::new(column.cells, column.base, column.rows)
         })
     }
 
     /// A formula of an earlier frame, or one that the newly known columns make possible.
     fn find(
         &mut self,
-        body: &Body<'_>,
-        listed: &Listed,
-        search: &mut Option<Search>,
+        body: &BodyWriter<'_>,
+        plan: &ColumnPlan,
+        search: &mut Option<FormulaSearch>,
         known: &[PathId],
-        hints: &Hints,
+        formulas: &FormulaCache,
     ) -> Option<Predictor> {
         let search = search.as_mut()?;
-        let mut effort = self.effort;
-        let found = self.with(body, listed, Self::main_part(listed), None, |column| {
+        let mut effort = self.search_budget;
+        let found = self.with(body, plan, Self::main_part(plan), None, |column| {
             let view = &column.view;
-            let hint = hints.get(&listed.path).copied();
+            let hint = formulas.get(&plan.path).copied();
             let ready =
                 |hint: &Predictor| hint.operands().all(|path| view.done.get(path as usize) == Some(&true));
-            let served = hint.filter(ready).filter(|hint| search.serves(*hint, view));
+            let served = hint.filter(ready).filter(|hint| search.still_fits(*hint, view));
             served.or_else(|| {
-                known.iter().filter(|path| **path != listed.path).find_map(|path| {
-                    effort = effort.saturating_sub(search.effort());
-                    if effort == 0 { None } else { search.add(*path, view) }
+                known.iter().filter(|path| **path != plan.path).find_map(|path| {
+                    effort = effort.saturating_sub(search.cost());
+                    if effort == 0 { None } else { search.add_column(*path, view) }
                 })
             })
         });
-        self.effort = effort;
+        self.search_budget = effort;
         found
     }
 
     /// The columns that the reader has so far: those listed, and for updates all that do not change in this frame.
-    fn operands(&self, body: &Body<'_>, listed: &[Listed]) -> Vec<PathId> {
-        let updated = listed.iter().find(|column| column.updates);
+    fn known_columns(&self, body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> Vec<PathId> {
+        let updated = plan.iter().find(|column| column.updates);
         let row = updated.and_then(|column| body.changes.updates[column.path as usize].rows.first());
         match row {
             None => self.insert_candidates.first.clone(),
             Some(row) => {
                 let shape = body.table.rows[*row as usize].shape;
-                let paths = body.table.names.shapes[shape as usize].paths.iter().copied();
+                let paths = body.table.schema.shapes[shape as usize].paths.iter().copied();
                 paths.filter(|path| self.updates_done[*path as usize]).take(CANDIDATES).collect()
             }
         }
@@ -483,9 +492,9 @@ impl Coder {
 }
 
 /// A costly column that waits for others.
-struct Waiting {
+struct DeferredColumn {
     at: usize,
-    search: Option<Search>,
+    search: Option<FormulaSearch>,
     formula: Option<Predictor>,
     written: bool,
 }

@@ -4,11 +4,11 @@ use crate::error::Result;
 use crate::format::budget::{Budget, COLUMN, KEY, MEMBER, NODE};
 use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
-use crate::format::{cells, column_flag, order, predictor, section, words};
+use crate::format::{cells, column_flag, fixed64, order, predictor, section};
 use crate::frame::sections::split;
 
 #[derive(Debug, Default)]
-pub struct Contents {
+pub struct BodySummary {
     pub base_rows: usize,
     pub removed: usize,
     pub added: Vec<Vec<u8>>,
@@ -16,12 +16,12 @@ pub struct Contents {
     /// Base rows with at least one updated cell or another shape.
     pub changed: usize,
     /// By base row, as far as it goes: which these are.
-    pub touched: Vec<bool>,
+    pub changed_rows: Vec<bool>,
     /// The order is predicted from a column, which takes every row's cell.
     pub sorted: bool,
     pub moved: usize,
     pub columns: Vec<ColumnInfo>,
-    pub loose_updates: usize,
+    pub sparse_updates: usize,
     /// Bytes of each section before zstd.
     pub sections: Vec<(&'static str, usize)>,
 }
@@ -38,9 +38,9 @@ pub struct ColumnInfo {
 
 const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "sets", "loose", "columns", "order"];
 
-pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
+pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
-    let mut contents = Contents::default();
+    let mut contents = BodySummary::default();
     for (id, part) in parts.iter().enumerate() {
         if let Some(part) = part {
             contents.sections.push((NAMES[id], part.left()));
@@ -48,7 +48,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     }
     let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
     let mut r = part(section::ROWS);
-    let base_rows = r.uv()?;
+    let base_rows = r.uvarint()?;
     budget.charge(base_rows, MEMBER, "rows")?;
     contents.base_rows = base_rows as usize;
     contents.removed = r.counted_gaps(contents.base_rows)?.len();
@@ -57,7 +57,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     contents.added = owned_texts(&r.strings(n)?, &r)?;
     let paths = Paths::read(part(section::PATHS), budget)?;
     let mut changed: Vec<bool> = Vec::new();
-    let mut mark = |row: u32| {
+    let mut mark_changed = |row: u32| {
         let at = row as usize;
         if changed.len() <= at {
             changed.resize(at + 1, false);
@@ -68,37 +68,44 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
     if !r.is_empty() {
         for _ in 0..r.count("shapes")? {
             for _ in 0..r.count("paths")? {
-                r.sv()?;
+                r.svarint()?;
             }
         }
         let rows = r.counted_gaps(contents.base_rows)?;
         contents.reshaped = rows.len();
-        rows.into_iter().for_each(&mut mark);
+        rows.into_iter().for_each(&mut mark_changed);
     }
-    let mut r = part(section::SETS);
+    let mut r = part(section::ROW_SETS);
     let sets = if r.is_empty() {
         Vec::new()
     } else {
         crate::frame::row_sets::read(&mut r, contents.base_rows, &[], budget)?
     };
-    let mut r = part(section::LOOSE);
+    let mut r = part(section::SPARSE);
     if !r.is_empty() {
-        contents.loose_updates = r.count("cells")?;
+        contents.sparse_updates = r.count("cells")?;
         let mut row = 0u64;
-        for _ in 0..contents.loose_updates {
-            row = row.saturating_add(r.uv()?);
-            mark(row.min(contents.base_rows as u64) as u32);
+        for _ in 0..contents.sparse_updates {
+            row = row.saturating_add(r.uvarint()?);
+            mark_changed(row.min(contents.base_rows as u64) as u32);
         }
     }
     let mut r = part(section::COLUMNS);
     if !r.is_empty() {
-        let mut node = -1i64;
+        let mut frame_path = -1i64;
         for _ in 0..r.count("columns")? {
-            contents.columns.push(read_column(&mut r, &mut node, &paths, &sets, &mut mark, budget)?);
+            contents.columns.push(read_column(
+                &mut r,
+                &mut frame_path,
+                &paths,
+                &sets,
+                &mut mark_changed,
+                budget,
+            )?);
         }
     }
     contents.changed = changed.iter().filter(|changed| **changed).count();
-    contents.touched = changed;
+    contents.changed_rows = changed;
     let mut r = part(section::ORDER);
     if !r.is_empty() {
         let mode = r.u8()?;
@@ -107,7 +114,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<Contents> {
         }
         contents.sorted = mode == order::SORTED;
         if contents.sorted {
-            r.uv()?;
+            r.uvarint()?;
             r.u8()?;
         }
         contents.moved = r.count("moves")?;
@@ -125,12 +132,12 @@ fn owned_texts(texts: &[&[u8]], r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
 /// The paths of a frame; a node is its parent and its key.
 struct Paths {
     keys: Vec<Vec<u8>>,
-    nodes: Vec<(usize, usize)>,
+    frame_paths: Vec<(usize, usize)>,
 }
 
 impl Paths {
     fn read(mut r: Reader<'_>, budget: &mut Budget) -> Result<Paths> {
-        let mut paths = Paths { keys: Vec::new(), nodes: vec![(0, 0)] };
+        let mut paths = Paths { keys: Vec::new(), frame_paths: vec![(0, 0)] };
         if r.is_empty() {
             return Ok(paths);
         }
@@ -141,27 +148,27 @@ impl Paths {
         let n = r.count("paths")?;
         budget.charge(n as u64, NODE, "paths")?;
         for _ in 0..n {
-            parent = parent.wrapping_add(r.sv()?);
-            key = key.wrapping_add(r.sv()?).wrapping_add(1);
-            let above = usize::try_from(parent).ok().filter(|p| *p < paths.nodes.len());
+            parent = parent.wrapping_add(r.svarint()?);
+            key = key.wrapping_add(r.svarint()?).wrapping_add(1);
+            let above = usize::try_from(parent).ok().filter(|p| *p < paths.frame_paths.len());
             let known = usize::try_from(key).ok().filter(|k| *k < paths.keys.len());
             let (Some(above), Some(known)) = (above, known) else {
                 return Err(r.corrupt("a path names a parent or key that is not there"));
             };
-            paths.nodes.push((above, known));
+            paths.frame_paths.push((above, known));
         }
         Ok(paths)
     }
 
     /// The keys that lead to a node.
-    fn keys_of(&self, node: i64, budget: &mut Budget, r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
-        let mut at = match usize::try_from(node) {
-            Ok(node) if node < self.nodes.len() => node,
+    fn keys_of(&self, frame_path: i64, budget: &mut Budget, r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
+        let mut at = match usize::try_from(frame_path) {
+            Ok(frame_path) if frame_path < self.frame_paths.len() => frame_path,
             _ => return Err(r.corrupt("a column's path is not there")),
         };
         let mut keys = Vec::new();
         while at != 0 {
-            let (parent, key) = self.nodes[at];
+            let (parent, key) = self.frame_paths[at];
             budget.charge(1, KEY + 2 * self.keys[key].len() as u64, "keys of columns")?;
             keys.push(self.keys[key].clone());
             at = parent;
@@ -171,23 +178,23 @@ impl Paths {
     }
 
     fn name_of(&self, r: &mut Reader<'_>, budget: &mut Budget) -> Result<String> {
-        let node = r.uv()?;
-        let keys = self.keys_of(i64::try_from(node).unwrap_or(-1), budget, r)?;
+        let frame_path = r.uvarint()?;
+        let keys = self.keys_of(i64::try_from(frame_path).unwrap_or(-1), budget, r)?;
         Ok(keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join("."))
     }
 }
 
 fn read_column(
     r: &mut Reader<'_>,
-    node: &mut i64,
+    frame_path: &mut i64,
     paths: &Paths,
     sets: &[Vec<u32>],
-    mark: &mut impl FnMut(u32),
+    mark_changed: &mut impl FnMut(u32),
     budget: &mut Budget,
 ) -> Result<ColumnInfo> {
-    *node = node.wrapping_add(r.sv()?).wrapping_add(1);
+    *frame_path = frame_path.wrapping_add(r.svarint()?).wrapping_add(1);
     budget.charge(1, COLUMN, "columns")?;
-    let keys = paths.keys_of(*node, budget, r)?;
+    let keys = paths.keys_of(*frame_path, budget, r)?;
     let flags = r.u8()?;
     if flags == 0 || flags > column_flag::UPDATES + column_flag::INSERTS {
         return Err(r.reserved("flags of a column", flags));
@@ -199,7 +206,7 @@ fn read_column(
             return Err(r.corrupt("updates without a row set"));
         };
         updates = rows.len();
-        rows.iter().copied().for_each(mark);
+        rows.iter().copied().for_each(mark_changed);
     }
     let length = r.count("bytes")?;
     let mut contents = r.part(length)?;
@@ -235,13 +242,13 @@ fn encoding_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Result
         return Ok(if first <= tag::EMPTY { "constant" } else { "blobs" }.into());
     }
     Ok(match r.u8()? {
-        words::CONSTANT => "constant".into(),
-        words::DICTIONARY => "dictionary".into(),
-        words::RESIDUALS => format!("residuals from {}", predictor_of(r, paths, budget)?),
-        words::DECIMALS => {
+        fixed64::CONSTANT => "constant".into(),
+        fixed64::DICTIONARY => "dictionary".into(),
+        fixed64::RESIDUALS => format!("residuals from {}", predictor_of(r, paths, budget)?),
+        fixed64::DECIMALS => {
             let exponent = r.u8()?;
             let exceptions = r.counted_gaps(u32::MAX as usize)?;
-            r.planes(exceptions.len())?;
+            r.byte_planes(exceptions.len())?;
             format!("decimals with {exponent} places from {}", predictor_of(r, paths, budget)?)
         }
         code => return Err(r.reserved("coding of words", code)),
@@ -252,16 +259,16 @@ fn predictor_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Resul
     let mut other = |r: &mut Reader<'_>| paths.name_of(r, budget);
     Ok(match r.u8()? {
         predictor::ZERO => "zero".into(),
-        predictor::OLD => "the old value".into(),
-        predictor::BEFORE => "the value before".into(),
+        predictor::BASE => "the old value".into(),
+        predictor::PREVIOUS => "the value before".into(),
         predictor::REFERENCE => "a reference".into(),
-        predictor::OTHER => other(r)?,
-        predictor::OTHER_CHANGE => format!("the change of {}", other(r)?),
+        predictor::COLUMN => other(r)?,
+        predictor::COLUMN_CHANGE => format!("the change of {}", other(r)?),
         predictor::FORMULA => {
             let operation = r.u8()?;
             format!("operation {operation} on {} and {}", other(r)?, other(r)?)
         }
-        predictor::LARGER => format!("the larger of {} and {}", other(r)?, other(r)?),
+        predictor::MAX => format!("the larger of {} and {}", other(r)?, other(r)?),
         code => return Err(r.reserved("predictor", code)),
     })
 }

@@ -23,7 +23,7 @@ fn sort_key(cell: Option<Cell>) -> u64 {
 }
 
 fn record_key(table: &Table, changes: &ChangeSet, record: Record, path: PathId) -> u64 {
-    let position = table.names.shapes[record.shape as usize].position(path);
+    let position = table.schema.shapes[record.shape as usize].position(path);
     sort_key(position.map(|p| changes.cells.get(record.start + p)))
 }
 
@@ -50,9 +50,9 @@ impl Place {
 }
 
 /// The place of a row of the reference.
-fn place_of(changes: &ChangeSet, survivors: &[u32], at: u32) -> Place {
-    match survivors.get(at as usize) {
-        None => Place::New(changes.added[at as usize - survivors.len()].record),
+fn place_of(changes: &ChangeSet, retained: &[u32], at: u32) -> Place {
+    match retained.get(at as usize) {
+        None => Place::New(changes.added[at as usize - retained.len()].record),
         Some(row) => match changes.reshaped.binary_search_by_key(row, |reshaped| reshaped.0) {
             Ok(i) => Place::New(changes.reshaped[i].1),
             Err(_) => Place::Base(*row),
@@ -61,8 +61,8 @@ fn place_of(changes: &ChangeSet, survivors: &[u32], at: u32) -> Place {
 }
 
 /// Neighbours in the target, evenly spread.
-fn sampled_pairs(changes: &ChangeSet, survivors: &[u32], target: &[u32]) -> Vec<[Place; 2]> {
-    let place = |at: u32| place_of(changes, survivors, at);
+fn sampled_pairs(changes: &ChangeSet, retained: &[u32], target: &[u32]) -> Vec<[Place; 2]> {
+    let place = |at: u32| place_of(changes, retained, at);
     let step = (target.len() / SAMPLE).max(1);
     target.windows(2).step_by(step).map(|pair| [place(pair[0]), place(pair[1])]).collect()
 }
@@ -79,9 +79,9 @@ fn sort_keys(table: &Table, changes: &ChangeSet, base_rows: usize, path: PathId)
     for (row, record) in &changes.reshaped {
         keys[*row as usize] = record_key(*record);
     }
-    let survivors = changes.survivors(base_rows);
-    let survivors = survivors.into_iter().map(|row| keys[row as usize]);
-    survivors.chain(changes.added.iter().map(|added| record_key(added.record))).collect()
+    let retained = changes.retained(base_rows);
+    let retained = retained.into_iter().map(|row| keys[row as usize]);
+    retained.chain(changes.added.iter().map(|added| record_key(added.record))).collect()
 }
 
 /// The reference, stably sorted.
@@ -141,17 +141,17 @@ fn longest_increasing(sequence: &[u32]) -> Vec<bool> {
 /// The column and direction by which most of the target seems sorted.
 fn find_sort(table: &Table, changes: &ChangeSet, base_rows: usize, target: &[u32]) -> Option<(PathId, bool)> {
     let numeric = |cell: Option<Cell>| matches!(cell, Some(Cell { tag: tag::INT | tag::FLOAT, .. }));
-    let survivors = changes.survivors(base_rows);
-    let columns: Vec<PathId> = match (survivors.first(), changes.added.first()) {
+    let retained = changes.retained(base_rows);
+    let columns: Vec<PathId> = match (retained.first(), changes.added.first()) {
         (Some(row), _) => {
             let shape = table.rows[*row as usize].shape;
-            let paths = table.names.shapes[shape as usize].paths.iter().copied();
+            let paths = table.schema.shapes[shape as usize].paths.iter().copied();
             paths.filter(|path| numeric(table.cell(*row as usize, *path))).collect()
         }
-        (None, Some(added)) => table.names.shapes[added.record.shape as usize].paths.to_vec(),
+        (None, Some(added)) => table.schema.shapes[added.record.shape as usize].paths.to_vec(),
         (None, None) => return None,
     };
-    let pairs = sampled_pairs(changes, &survivors, target);
+    let pairs = sampled_pairs(changes, &retained, target);
     let mut best = None;
     for path in columns {
         let (mut up, mut down) = (0, 0);
@@ -172,13 +172,13 @@ fn find_sort(table: &Table, changes: &ChangeSet, base_rows: usize, target: &[u32
     best.map(|(path, descending, _)| (path, descending))
 }
 
-/// Writes ORDER; `node` gives the node of a path.
+/// Writes ORDER; `frame_path` gives the node of a path.
 pub fn write(
     w: &mut Writer,
     table: &Table,
     changes: &ChangeSet,
     base_rows: usize,
-    node: &mut dyn FnMut(PathId) -> u64,
+    frame_path: &mut dyn FnMut(PathId) -> u64,
 ) {
     let Some(target) = &changes.order else { return };
     let mut moved = moves(None, target);
@@ -197,7 +197,7 @@ pub fn write(
         None => w.u8(MOVES),
         Some((path, descending)) => {
             w.u8(SORTED);
-            w.uv(node(path));
+            w.uvarint(frame_path(path));
             w.u8(if descending { DESCENDING } else { 0 });
         }
     }
@@ -205,7 +205,7 @@ pub fn write(
     w.gaps(moved.iter().map(|m| m.0));
     let distances: Vec<u64> =
         moved.iter().map(|(from, to)| zigzag((i64::from(*to) - i64::from(*from)) as u64)).collect();
-    w.planes(&distances);
+    w.byte_planes(&distances);
 }
 
 /// Reads ORDER into the change set, whose cells are complete.
@@ -215,18 +215,18 @@ pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &
     let predicted: Vec<u32> = match r.u8()? {
         MOVES => (0..n as u32).collect(),
         SORTED => {
-            let node = r.up_to(paths.len() - 1, "node")?;
+            let frame_path = r.up_to(paths.len() - 1, "node")?;
             let flags = r.u8()?;
             if flags & !DESCENDING != 0 {
                 return Err(r.reserved("flags of an order", flags));
             }
-            let keys = sort_keys(table, changes, base_rows, paths[node]);
+            let keys = sort_keys(table, changes, base_rows, paths[frame_path]);
             sorted(&keys, flags == DESCENDING)
         }
         mode => return Err(r.reserved("mode of an order", mode)),
     };
     let from = r.counted_gaps(n)?;
-    let distances = r.planes(from.len())?;
+    let distances = r.byte_planes(from.len())?;
     const FREE: u32 = u32::MAX;
     let mut target = vec![FREE; n];
     let mut stays = vec![true; n];
@@ -259,9 +259,9 @@ pub mod tests {
     /// The sort keys of all rows of the reference, looked up one by one as in a sample, and all at once.
     pub fn keys_both_ways(table: &Table, changes: &ChangeSet, path: PathId) -> [Vec<u64>; 2] {
         let base_rows = table.rows.len();
-        let survivors = changes.survivors(base_rows);
-        let n = survivors.len() + changes.added.len();
-        let place = |at| place_of(changes, &survivors, at);
+        let retained = changes.retained(base_rows);
+        let n = retained.len() + changes.added.len();
+        let place = |at| place_of(changes, &retained, at);
         let one_by_one = (0..n as u32).map(|at| place(at).sort_key(table, changes, path));
         [one_by_one.collect(), sort_keys(table, changes, base_rows, path)]
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::error::Result;
 use crate::format::budget::{Budget, MEMBER, SET};
 use crate::format::reader::Reader;
-use crate::format::set_kind::{BITMAP, MEMBERS, WITHOUT};
+use crate::format::row_set_kind::{BITMAP, EXCLUSIONS, MEMBERS};
 use crate::format::writer::Writer;
 
 struct Set<'a> {
@@ -47,7 +47,7 @@ impl Set<'_> {
 
 /// Collects the distinct row sets of a frame.
 #[derive(Default)]
-pub struct SetWriter {
+pub struct RowSetWriter {
     sets: Vec<Vec<u32>>,
     /// Handles by what is quickly told of a set.
     alike: HashMap<[u32; 4], Vec<usize>>,
@@ -58,7 +58,7 @@ const PARENTS: usize = 64;
 /// Members are looked up one by one in a parent that is so many times as long.
 const SPARSE: usize = 16;
 
-impl SetWriter {
+impl RowSetWriter {
     /// A handle to the set; its number in the frame is known after `write`.
     pub fn add(&mut self, members: &[u32]) -> usize {
         let at = |i: usize| members.get(i).copied().unwrap_or(0);
@@ -107,7 +107,7 @@ fn write_set(w: &mut Writer, set: &Set<'_>, parent: &[u32]) {
         chosen.map(|(i, _)| i).collect::<Vec<u32>>()
     };
     if listed(of - n) < (of as f64).min(listed(n)) {
-        w.u8(WITHOUT);
+        w.u8(EXCLUSIONS);
         w.counted_gaps(&inside(false));
     } else if listed(n) < of as f64 {
         w.u8(MEMBERS);
@@ -173,7 +173,7 @@ fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
             }
             set
         }
-        WITHOUT => {
+        EXCLUSIONS => {
             let mut without = r.counted_gaps(of)?.into_iter().peekable();
             let left = (0u32..).zip(parent).filter(|(i, _)| without.next_if_eq(i).is_none());
             left.map(|(_, row)| *row).collect()
@@ -207,7 +207,7 @@ mod tests {
             }
         }
         assert!(sparse > 5 && sparse < sets.len() - 5 && covered > 2 * sets.len(), "{sparse} {covered}");
-        let mut writer = SetWriter::default();
+        let mut writer = RowSetWriter::default();
         let handles: Vec<usize> = lists.iter().map(|list| writer.add(list)).collect();
         let mut w = Writer::default();
         let numbers = writer.write(&mut w, ROWS as usize);
@@ -222,7 +222,7 @@ mod tests {
     fn a_set_that_looks_like_many_others_may_be_written_twice() {
         // the same size, first, middle and last row
         let list = |i: u32| vec![0, 1 + i, 500, 999];
-        let mut writer = SetWriter::default();
+        let mut writer = RowSetWriter::default();
         let first = writer.add(&list(0));
         assert_eq!(writer.add(&list(0)), first);
         (1..=PARENTS as u32).for_each(|i| _ = writer.add(&list(i)));
@@ -247,7 +247,7 @@ mod tests {
             vec![3],
             all.iter().copied().filter(|i| *i != 77).collect(),
         ];
-        let mut writer = SetWriter::default();
+        let mut writer = RowSetWriter::default();
         let handles: Vec<usize> = sets.iter().map(|set| writer.add(set)).collect();
         assert_eq!(writer.add(&sets[2]), handles[2]);
         let mut w = Writer::default();

@@ -6,95 +6,95 @@ use pyo3::prelude::*;
 /// A message shows at most so many characters of a key that is no str.
 const LONGEST_KEY: usize = 80;
 
-pub enum Step {
+pub enum PathStep {
     Key(Vec<u8>),
     Index(usize),
     /// A key that is no str.
     OtherKey(Py<PyAny>),
 }
 
-pub enum Trouble {
+pub enum ConvertError {
     /// A kind of value that cannot be carried. The trail leads from the value up to the symbol.
     Unsupported {
-        trail: Vec<Step>,
+        trail: Vec<PathStep>,
         message: String,
     },
     /// Raised by Python code that reads or converts a value, or for want of memory. `what` says what failed.
     Python {
-        trail: Vec<Step>,
+        trail: Vec<PathStep>,
         what: String,
         error: PyErr,
     },
     Core(crate::error::Error),
 }
 
-pub type Outcome<T> = Result<T, Trouble>;
+pub type ConvertResult<T> = Result<T, ConvertError>;
 
-impl From<PyErr> for Trouble {
+impl From<PyErr> for ConvertError {
     fn from(error: PyErr) -> Self {
-        Trouble::raised(error, "it could not be read".into())
+        ConvertError::raised(error, "it could not be read".into())
     }
 }
 
-impl From<crate::error::Error> for Trouble {
+impl From<crate::error::Error> for ConvertError {
     fn from(error: crate::error::Error) -> Self {
-        Trouble::Core(error)
+        ConvertError::Core(error)
     }
 }
 
-impl Trouble {
-    pub fn unsupported(message: impl Into<String>) -> Trouble {
-        Trouble::Unsupported { trail: Vec::new(), message: message.into() }
+impl ConvertError {
+    pub fn unsupported(message: impl Into<String>) -> ConvertError {
+        ConvertError::Unsupported { trail: Vec::new(), message: message.into() }
     }
 
-    pub fn raised(error: PyErr, what: String) -> Trouble {
-        Trouble::Python { trail: Vec::new(), what, error }
+    pub fn raised(error: PyErr, what: String) -> ConvertError {
+        ConvertError::Python { trail: Vec::new(), what, error }
     }
 
     /// `kind` is "symbols" or "keys".
-    pub fn other_key(kind: &str, key: Py<PyAny>, class: &str) -> Trouble {
+    pub fn other_key(kind: &str, key: Py<PyAny>, class: &str) -> ConvertError {
         let message = format!("{kind} are str, not {class}");
-        Trouble::Unsupported { trail: vec![Step::OtherKey(key)], message }
+        ConvertError::Unsupported { trail: vec![PathStep::OtherKey(key)], message }
     }
 
-    pub fn too_deep() -> Trouble {
-        Trouble::unsupported(format!(
+    pub fn too_deep() -> ConvertError {
+        ConvertError::unsupported(format!(
             "nested deeper than {} (or it contains itself)",
             crate::format::MAX_DEPTH
         ))
     }
 
     /// One step further up.
-    pub fn below(mut self, step: Step) -> Trouble {
+    pub fn below(mut self, step: PathStep) -> ConvertError {
         match &mut self {
-            Trouble::Unsupported { trail, .. } | Trouble::Python { trail, .. } => trail.push(step),
-            Trouble::Core(_) => {}
+            ConvertError::Unsupported { trail, .. } | ConvertError::Python { trail, .. } => trail.push(step),
+            ConvertError::Core(_) => {}
         }
         self
     }
 
-    pub fn below_key(self, key: &[u8]) -> Trouble {
-        self.below(Step::Key(key.to_vec()))
+    pub fn below_key(self, key: &[u8]) -> ConvertError {
+        self.below(PathStep::Key(key.to_vec()))
     }
 
     /// Below keys given from the top down.
-    pub fn below_keys(self, keys: &[&[u8]]) -> Trouble {
-        keys.iter().rev().fold(self, |trouble, key| trouble.below_key(key))
+    pub fn below_keys(self, keys: &[&[u8]]) -> ConvertError {
+        keys.iter().rev().fold(self, |error, key| error.below_key(key))
     }
 }
 
 /// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped. A trail leads from the value up.
 /// The `repr` of a key that is no str runs Python code.
-pub fn path_text(py: Python<'_>, trail: &[Step]) -> PyResult<String> {
+pub fn path_text(py: Python<'_>, trail: &[PathStep]) -> PyResult<String> {
     let mut text = String::new();
     for step in trail.iter().rev() {
         let key = match step {
-            Step::Index(i) => {
+            PathStep::Index(i) => {
                 text.push_str(&format!("[{i}]"));
                 continue;
             }
-            Step::Key(key) => key_text(key),
-            Step::OtherKey(key) => other_key_text(key.bind(py))?,
+            PathStep::Key(key) => key_text(key),
+            PathStep::OtherKey(key) => other_key_text(key.bind(py))?,
         };
         if !text.is_empty() {
             text.push('.');

@@ -7,16 +7,16 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
-use crate::codec::state::{Decoder as Core, Touched};
-use crate::format::header::Kind;
+use crate::codec::state::{ChangedKeys, Decoder as Core};
+use crate::format::header::FrameKind;
 use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
 use crate::python::limits::max_bytes;
-use crate::python::to_python::build::{Builder, Kept, text};
+use crate::python::to_python::build::{Builder, ObjectCache, text};
 
-struct Inner {
+struct DecoderState {
     core: Core,
-    kept: Kept,
+    objects: ObjectCache,
     /// Records handed out by `snapshot(shared=True)` that have not changed since, by symbol.
     shared: HashMap<Box<[u8]>, Py<PyAny>>,
 }
@@ -26,11 +26,11 @@ struct Inner {
 /// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
 pub struct Decoder {
-    inner: Mutex<Inner>,
+    inner: Mutex<DecoderState>,
 }
 
 impl Decoder {
-    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Inner>> {
+    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, DecoderState>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(TryLockError::WouldBlock) => Err(errors::busy(
@@ -55,7 +55,7 @@ impl Decoder {
     #[pyo3(signature = (limits = None))]
     fn new(limits: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let core = Core::new(max_bytes(limits)?);
-        let inner = Inner { core, kept: Kept::default(), shared: HashMap::new() };
+        let inner = DecoderState { core, objects: ObjectCache::default(), shared: HashMap::new() };
         Ok(Decoder { inner: Mutex::new(inner) })
     }
 
@@ -64,7 +64,7 @@ impl Decoder {
         match self.inner.try_lock() {
             Ok(inner) => {
                 inner.shared.values().try_for_each(|record| visit.call(record))?;
-                inner.kept.traverse(&visit)
+                inner.objects.traverse(&visit)
             }
             Err(_) => Ok(()),
         }
@@ -72,8 +72,8 @@ impl Decoder {
 
     fn __clear__(&self) {
         let gone = self.inner.try_lock().ok().map(|mut inner| {
-            let Inner { kept, shared, .. } = &mut *inner;
-            (std::mem::take(kept), std::mem::take(shared))
+            let DecoderState { objects, shared, .. } = &mut *inner;
+            (std::mem::take(objects), std::mem::take(shared))
         });
         // their finalizers may call this Decoder
         drop(gone);
@@ -85,13 +85,13 @@ impl Decoder {
     #[pyo3(signature = (frame, /))]
     fn apply(&self, py: Python<'_>, frame: &[u8]) -> PyResult<()> {
         let mut inner = self.lock(py)?;
-        let Inner { core, kept, shared } = &mut *inner;
+        let DecoderState { core, objects, shared } = &mut *inner;
         let kind = py.detach(|| core.apply(frame)).map_err(|e| errors::core(py, &e))?;
-        if kind == Kind::Full || core.state.refresh_names() {
-            kept.forget_names();
+        if kind == FrameKind::Full || core.state.refresh_schema() {
+            objects.forget_schema();
         }
         if !shared.is_empty() {
-            let removed = core.touched.removed.iter().map(|symbol| &**symbol);
+            let removed = core.changed_keys.removed.iter().map(|symbol| &**symbol);
             for symbol in core.updated().chain(removed) {
                 shared.remove(symbol);
             }
@@ -111,10 +111,10 @@ impl Decoder {
         stop: Option<usize>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mut inner = self.lock(py)?;
-        let Inner { core, kept, shared: known } = &mut *inner;
+        let DecoderState { core, objects, shared: known } = &mut *inner;
         let _pause = GcPause::new(py);
         let table = &core.state.table;
-        let mut builder = Builder::new(py, table, kept)?;
+        let mut builder = Builder::new(py, table, objects)?;
         let snapshot = PyDict::new(py);
         let stop = stop.unwrap_or(usize::MAX).min(table.rows.len());
         for at in start..stop {
@@ -142,11 +142,11 @@ impl Decoder {
         symbol: &Bound<'py, PyString>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut inner = self.lock(py)?;
-        let Inner { core, kept, .. } = &mut *inner;
+        let DecoderState { core, objects, .. } = &mut *inner;
         let bytes: Vec<u8> = symbol.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?;
         match core.state.table.position(&bytes) {
             None => Ok(None),
-            Some(at) => Builder::new(py, &core.state.table, kept)?.row(at).map(Some),
+            Some(at) => Builder::new(py, &core.state.table, objects)?.row(at).map(Some),
         }
     }
 
@@ -154,7 +154,7 @@ impl Decoder {
     #[getter]
     fn changed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.lock(py)?;
-        let Touched { added, removed, .. } = &inner.core.touched;
+        let ChangedKeys { added, removed, .. } = &inner.core.changed_keys;
         let others = added.iter().chain(removed).map(|symbol| &**symbol);
         symbols(py, inner.core.updated().chain(others))
     }
@@ -162,13 +162,13 @@ impl Decoder {
     /// Symbols that the last frame added.
     #[getter]
     fn added<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        symbols(py, self.lock(py)?.core.touched.added.iter().map(|symbol| &**symbol))
+        symbols(py, self.lock(py)?.core.changed_keys.added.iter().map(|symbol| &**symbol))
     }
 
     /// Symbols that the last frame removed.
     #[getter]
     fn removed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        symbols(py, self.lock(py)?.core.touched.removed.iter().map(|symbol| &**symbol))
+        symbols(py, self.lock(py)?.core.changed_keys.removed.iter().map(|symbol| &**symbol))
     }
 
     /// Epoch of the last frame, 0 before the first.

@@ -9,11 +9,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::codec::state::State;
-use crate::format::header::Kind;
-use crate::frame::container::Sealer;
-use crate::python::convert_error::{Outcome, Trouble};
+use crate::format::header::FrameKind;
+use crate::frame::container::FrameWriter;
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::errors;
-use crate::python::from_python::cache::Memory;
+use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture;
 use crate::state::change_set::ChangeSet;
 
@@ -44,18 +44,18 @@ fn sequence(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     number(value, "sequence", u64::MAX - 1)
 }
 
-struct Pending {
+struct CapturedChanges {
     ticket: u64,
     changes: ChangeSet,
-    kind: Kind,
+    kind: FrameKind,
 }
 
-struct Inner {
+struct EncoderState {
     state: State,
-    memory: Memory,
+    cache: ConversionCache,
     default: Option<Py<PyAny>>,
-    sealer: Sealer,
-    pending: Option<Pending>,
+    frame_writer: FrameWriter,
+    pending: Option<CapturedChanges>,
     tickets: u64,
 }
 
@@ -69,13 +69,13 @@ struct Inner {
 /// frame under the same sequence; a full frame that does not is an EncodingError.
 #[pyclass(frozen, module = "snapdelta")]
 pub struct Encoder {
-    inner: Mutex<Inner>,
+    inner: Mutex<EncoderState>,
     /// The latest ticket of a captured frame that was dropped: an older one may be dropped after a newer one.
     dropped: AtomicU64,
 }
 
 impl Encoder {
-    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Inner>> {
+    fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, EncoderState>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(TryLockError::WouldBlock) => Err(errors::busy(
@@ -87,11 +87,11 @@ impl Encoder {
     }
 
     /// The lock, with no captured frame on its way.
-    fn free<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, Inner>> {
+    fn free<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, EncoderState>> {
         let mut inner = self.lock(py)?;
         let dropped = self.dropped.load(Ordering::Acquire);
         if let Some(pending) = inner.pending.take_if(|pending| pending.ticket <= dropped) {
-            pending.changes.abandon(&mut inner.state.table);
+            pending.changes.rollback(&mut inner.state.table);
             inner.forget_keys();
         }
         if inner.pending.is_some() {
@@ -103,46 +103,51 @@ impl Encoder {
         Ok(inner)
     }
 
-    fn read(&self, py: Python<'_>, inner: &mut Inner, snapshot: &Bound<'_, PyAny>) -> PyResult<ChangeSet> {
-        let Inner { state, memory, default, .. } = inner;
+    fn read(
+        &self,
+        py: Python<'_>,
+        inner: &mut EncoderState,
+        snapshot: &Bound<'_, PyAny>,
+    ) -> PyResult<ChangeSet> {
+        let EncoderState { state, cache, default, .. } = inner;
         let default = default.as_ref().map(|default| default.bind(py));
-        let captured = capture(py, snapshot, &mut state.table, memory, default);
-        captured.map_err(|trouble| errors::to_python(py, trouble))
+        let captured = capture(py, snapshot, &mut state.table, cache, default);
+        captured.map_err(|error| errors::to_python(py, error))
     }
 }
 
-impl Inner {
-    fn kind(&self, full: bool) -> Kind {
-        if full || !self.state.started { Kind::Full } else { Kind::Delta }
+impl EncoderState {
+    fn kind(&self, full: bool) -> FrameKind {
+        if full || !self.state.started { FrameKind::Full } else { FrameKind::Delta }
     }
 
     /// After a change set was abandoned: its keys are no names any more.
     fn forget_keys(&mut self) {
-        self.memory.forget_keys_beyond(&self.state.table.names);
+        self.cache.forget_keys_beyond(&self.state.table.schema);
     }
 
-    fn code(&mut self, changes: ChangeSet, kind: Kind) -> Outcome<(Vec<u8>, Kind)> {
+    fn encode_changes(&mut self, changes: ChangeSet, kind: FrameKind) -> ConvertResult<(Vec<u8>, FrameKind)> {
         let Some(sequence) = self.state.sequence.checked_add(1) else {
-            changes.abandon(&mut self.state.table);
-            return Err(Trouble::unsupported("the sequence has come to its end; start a new epoch"));
+            changes.rollback(&mut self.state.table);
+            return Err(ConvertError::unsupported("the sequence has come to its end; start a new epoch"));
         };
-        Ok(self.state.encode(changes, kind, sequence, &mut self.sealer)?)
+        Ok(self.state.encode(changes, kind, sequence, &mut self.frame_writer)?)
     }
 
     /// The frame and what kind it became; made without the GIL.
-    fn made<'py>(
+    fn encode_frame<'py>(
         &mut self,
         py: Python<'py>,
         changes: ChangeSet,
-        kind: Kind,
-    ) -> PyResult<(Bound<'py, PyBytes>, Kind)> {
-        let made = py.detach(|| self.code(changes, kind));
+        kind: FrameKind,
+    ) -> PyResult<(Bound<'py, PyBytes>, FrameKind)> {
+        let made = py.detach(|| self.encode_changes(changes, kind));
         if made.is_err() {
             self.forget_keys();
         }
-        let (frame, kind) = made.map_err(|trouble| errors::to_python(py, trouble))?;
-        if self.state.refresh_names() {
-            self.memory.forget_names();
+        let (frame, kind) = made.map_err(|error| errors::to_python(py, error))?;
+        if self.state.refresh_schema() {
+            self.cache.forget_schema();
         }
         Ok((PyBytes::new(py, &frame), kind))
     }
@@ -159,11 +164,11 @@ impl Encoder {
         #[pyo3(from_py_with = epoch)] epoch: u64,
         verify: bool,
     ) -> PyResult<Self> {
-        let sealer = Sealer::new(check_level(level)?).map_err(|e| errors::core(py, &e))?;
+        let frame_writer = FrameWriter::new(check_level(level)?).map_err(|e| errors::core(py, &e))?;
         let mut state = State::new(epoch);
         state.verify = verify;
-        let memory = Memory::default();
-        let inner = Inner { state, memory, default, sealer, pending: None, tickets: 0 };
+        let cache = ConversionCache::default();
+        let inner = EncoderState { state, cache, default, frame_writer, pending: None, tickets: 0 };
         Ok(Encoder { inner: Mutex::new(inner), dropped: AtomicU64::new(0) })
     }
 
@@ -172,7 +177,7 @@ impl Encoder {
         match self.inner.try_lock() {
             Ok(inner) => {
                 visit.call(&inner.default)?;
-                inner.memory.traverse(&visit)
+                inner.cache.traverse(&visit)
             }
             Err(_) => Ok(()),
         }
@@ -180,8 +185,8 @@ impl Encoder {
 
     fn __clear__(&self) {
         let gone = self.inner.try_lock().ok().map(|mut inner| {
-            let Inner { default, memory, .. } = &mut *inner;
-            (default.take(), std::mem::take(memory))
+            let EncoderState { default, cache, .. } = &mut *inner;
+            (default.take(), std::mem::take(cache))
         });
         // their finalizers may call this Encoder
         drop(gone);
@@ -221,7 +226,7 @@ impl Encoder {
         let mut inner = self.free(py)?;
         let changes = self.read(py, &mut inner, snapshot)?;
         let kind = inner.kind(full);
-        Ok(inner.made(py, changes, kind)?.0)
+        Ok(inner.encode_frame(py, changes, kind)?.0)
     }
 
     /// Reads the snapshot and returns at once; `finish()` of the result makes the frame. What happens to the snapshot
@@ -243,21 +248,21 @@ impl Encoder {
             added,
             removed,
             updated: changes.updated(base).into_iter().filter(|updated| *updated).count(),
-            asked: kind,
+            requested: kind,
             made: OnceLock::new(),
         };
-        inner.pending = Some(Pending { ticket: captured.ticket, changes, kind });
+        inner.pending = Some(CapturedChanges { ticket: captured.ticket, changes, kind });
         Ok(captured)
     }
 
     /// The state as a full frame, under the epoch, sequence and digest that it has. The state does not move.
     fn full<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut inner = self.free(py)?;
-        let Inner { state, sealer, .. } = &mut *inner;
+        let EncoderState { state, frame_writer, .. } = &mut *inner;
         if !state.started {
             return Err(PyValueError::new_err("nothing was encoded yet"));
         }
-        let frame = py.detach(|| state.full(sealer)).map_err(|e| errors::core(py, &e))?;
+        let frame = py.detach(|| state.full(frame_writer)).map_err(|e| errors::core(py, &e))?;
         Ok(PyBytes::new(py, &frame))
     }
 
@@ -288,8 +293,8 @@ impl Encoder {
 
     /// Bytes of memory that the native state takes.
     #[getter]
-    fn memory(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(self.lock(py)?.state.table.memory())
+    fn cache(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.lock(py)?.state.table.cache())
     }
 }
 
@@ -310,8 +315,8 @@ pub struct CapturedFrame {
     /// Number of symbols that were there and have another record now; one that only moved is not counted.
     #[pyo3(get)]
     updated: usize,
-    asked: Kind,
-    made: OnceLock<Kind>,
+    requested: FrameKind,
+    made: OnceLock<FrameKind>,
 }
 
 #[pymethods]
@@ -330,7 +335,7 @@ impl CapturedFrame {
         let Some(pending) = inner.pending.take_if(|pending| pending.ticket == self.ticket) else {
             return Err(PyValueError::new_err("this frame was finished before"));
         };
-        let (frame, kind) = inner.made(py, pending.changes, pending.kind)?;
+        let (frame, kind) = inner.encode_frame(py, pending.changes, pending.kind)?;
         self.made.get_or_init(|| kind);
         Ok(frame)
     }
@@ -338,7 +343,7 @@ impl CapturedFrame {
     /// "full" or "delta": what `finish()` made, before it what it was asked for.
     #[getter]
     fn kind(&self) -> &'static str {
-        self.made.get().unwrap_or(&self.asked).name()
+        self.made.get().unwrap_or(&self.requested).name()
     }
 }
 

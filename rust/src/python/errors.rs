@@ -6,7 +6,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::error::{Error, ErrorKind};
-use crate::python::convert_error::{Step, Trouble, path_text};
+use crate::python::convert_error::{ConvertError, PathStep, path_text};
 
 fn class<'py>(py: Python<'py>, name: &'static str) -> PyResult<Bound<'py, PyType>> {
     static MODULE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -22,11 +22,11 @@ fn raise(py: Python<'_>, name: &'static str, message: String) -> PyErr {
     }
 }
 
-pub fn to_python(py: Python<'_>, trouble: Trouble) -> PyErr {
-    match trouble {
-        Trouble::Python { trail, what, error } => raised(py, &trail, &what, error).unwrap_or_else(|e| e),
-        Trouble::Core(error) => core(py, &error),
-        Trouble::Unsupported { trail, message } => match path_text(py, &trail) {
+pub fn to_python(py: Python<'_>, error: ConvertError) -> PyErr {
+    match error {
+        ConvertError::Python { trail, what, error } => raised(py, &trail, &what, error).unwrap_or_else(|e| e),
+        ConvertError::Core(error) => core(py, &error),
+        ConvertError::Unsupported { trail, message } => match path_text(py, &trail) {
             Ok(path) if path.is_empty() => raise(py, "UnsupportedTypeError", message),
             Ok(path) => raise(py, "UnsupportedTypeError", format!("{path}: {message}")),
             Err(error) => error,
@@ -36,7 +36,7 @@ pub fn to_python(py: Python<'_>, trouble: Trouble) -> PyErr {
 
 /// The error of code that was asked to read or convert a value: what it says of the value becomes an
 /// UnsupportedTypeError, anything else stays what it is; both with the path.
-fn raised(py: Python<'_>, trail: &[Step], what: &str, error: PyErr) -> PyResult<PyErr> {
+fn raised(py: Python<'_>, trail: &[PathStep], what: &str, error: PyErr) -> PyResult<PyErr> {
     let path = path_text(py, trail)?;
     if path.is_empty() {
         return Ok(error);

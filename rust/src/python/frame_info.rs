@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::format::header::Header;
-use crate::frame::inspect::Contents;
+use crate::frame::inspect::BodySummary;
 use crate::python::convert_error::key_text;
 use crate::python::to_python::build::text;
 
@@ -77,7 +77,7 @@ impl FrameInfo {
         py: Python<'_>,
         size: usize,
         header: &Header,
-        inside: Contents,
+        inside: BodySummary,
         body_size: usize,
     ) -> PyResult<FrameInfo> {
         let sections = PyDict::new(py);
@@ -87,12 +87,12 @@ impl FrameInfo {
         let mut columns = Vec::new();
         for column in inside.columns {
             let path: Vec<_> = column.keys.iter().map(|key| text(py, key)).collect::<PyResult<_>>()?;
-            let names: Vec<String> = column.keys.iter().map(|key| key_text(key)).collect();
+            let schema: Vec<String> = column.keys.iter().map(|key| key_text(key)).collect();
             columns.push(Py::new(
                 py,
                 ColumnInfo {
                     path: PyTuple::new(py, path)?.into_any().unbind(),
-                    name: names.join("."),
+                    name: schema.join("."),
                     cells: column.updates,
                     inserts: column.has_inserts,
                     encoding: column.encoding,
@@ -118,7 +118,7 @@ impl FrameInfo {
             moved: inside.moved,
             sections: sections.unbind(),
             columns: PyTuple::new(py, columns)?.into_any().unbind(),
-            loose_cells: inside.loose_updates,
+            loose_cells: inside.sparse_updates,
         })
     }
 }

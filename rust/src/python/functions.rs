@@ -5,20 +5,20 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::codec::state::{self, State};
 use crate::format::budget::Budget;
-use crate::format::header::{Header, Kind};
-use crate::frame::container::{self, Sealer};
+use crate::format::header::{FrameKind, Header};
+use crate::frame::container::{self, FrameWriter};
 use crate::frame::inspect as inspection;
-use crate::python::convert_error::Outcome;
+use crate::python::convert_error::ConvertResult;
 use crate::python::encoder::check_level;
 use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
 use crate::python::frame_info::FrameInfo;
-use crate::python::from_python::cache::Memory;
+use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture;
 use crate::python::limits::max_bytes;
 use crate::python::to_python::base::Base;
-use crate::python::to_python::build::{Builder, Kept, text};
-use crate::python::to_python::patch::patched;
+use crate::python::to_python::build::{Builder, ObjectCache, text};
+use crate::python::to_python::patch::patch;
 
 /// The delta that leads from one snapshot to another. Stateless: epoch and sequence 0, checked by digest.
 ///
@@ -67,8 +67,8 @@ pub fn loads<'py>(
 
 fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(py);
-    let mut kept = Kept::default();
-    let mut builder = Builder::new(py, &state.table, &mut kept)?;
+    let mut objects = ObjectCache::default();
+    let mut builder = Builder::new(py, &state.table, &mut objects)?;
     let snapshot = PyDict::new(py);
     for (at, row) in state.table.rows.iter().enumerate() {
         let record = builder.row(at)?;
@@ -95,9 +95,9 @@ pub fn apply<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let limit = max_bytes(limits)?;
     let mut budget = Budget::new(limit);
-    let opened = py.detach(|| container::open(frame, &mut budget));
+    let opened = py.detach(|| container::read(frame, &mut budget));
     let (header, contents) = opened.map_err(|e| errors::core(py, &e))?;
-    if header.kind == Kind::Full {
+    if header.kind == FrameKind::Full {
         return loads(py, frame, limits);
     }
     let applied = apply_delta(prev, &header, &contents, verify, default, &mut budget);
@@ -111,21 +111,21 @@ fn apply_delta<'py>(
     verify: bool,
     default: Option<&Bound<'py, PyAny>>,
     budget: &mut Budget,
-) -> Outcome<Bound<'py, PyDict>> {
+) -> ConvertResult<Bound<'py, PyDict>> {
     let py = previous.py();
     let mut state = State::new(0);
     let table = &mut state.table;
     let (mut base, read) = Base::read(previous, contents, verify, table, default, budget)?;
-    let outcome = read.outcome(table);
+    let preview = read.preview(table);
     if verify {
-        state::check_base(header, outcome.digest)?;
+        state::check_base(header, preview.digest)?;
     }
-    read.commit(table, &outcome);
+    read.commit(table, &preview);
     let changes = base.changes(py, contents, table, budget)?;
     if verify {
-        state::check_target(header, changes.outcome(table).digest)?;
+        state::check_target(header, changes.preview(table).digest)?;
     }
-    Ok(patched(py, &base, table, &changes, &mut Kept::default())?)
+    Ok(patch(py, &base, table, &changes, &mut ObjectCache::default())?)
 }
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
@@ -135,12 +135,12 @@ pub fn inspect(py: Python<'_>, frame: &[u8], limits: Option<&Bound<'_, PyAny>>) 
     let limit = max_bytes(limits)?;
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
-        let (header, contents) = container::open(frame, &mut budget)?;
-        let inside = inspection::inspect(&contents, &mut budget)?;
-        Ok((header, inside, contents.len()))
+        let (header, contents) = container::read(frame, &mut budget)?;
+        let summary = inspection::inspect(&contents, &mut budget)?;
+        Ok((header, summary, contents.len()))
     });
-    let (header, inside, length) = inspected.map_err(|e| errors::core(py, &e))?;
-    FrameInfo::new(py, frame.len(), &header, inside, length)
+    let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
+    FrameInfo::new(py, frame.len(), &header, summary, length)
 }
 
 /// A snapshot's whole frame, or a delta: the stateless ways in.
@@ -150,20 +150,20 @@ fn stateless(
     current: &Bound<'_, PyAny>,
     level: i32,
     default: Option<&Bound<'_, PyAny>>,
-) -> Outcome<Vec<u8>> {
-    let mut sealer = Sealer::new(check_level(level)?)?;
-    let mut memory = Memory::default();
+) -> ConvertResult<Vec<u8>> {
+    let mut frame_writer = FrameWriter::new(check_level(level)?)?;
+    let mut cache = ConversionCache::default();
     let mut state = State::new(0);
     let kind = match previous {
-        None => Kind::Full,
+        None => FrameKind::Full,
         Some(previous) => {
-            let changes = capture(py, previous, &mut state.table, &mut memory, default)?;
-            let outcome = changes.outcome(&state.table);
-            state.digest = outcome.digest;
-            changes.commit(&mut state.table, &outcome);
-            Kind::Delta
+            let changes = capture(py, previous, &mut state.table, &mut cache, default)?;
+            let preview = changes.preview(&state.table);
+            state.digest = preview.digest;
+            changes.commit(&mut state.table, &preview);
+            FrameKind::Delta
         }
     };
-    let changes = capture(py, current, &mut state.table, &mut memory, default)?;
-    Ok(py.detach(|| state.encode(changes, kind, 0, &mut sealer))?.0)
+    let changes = capture(py, current, &mut state.table, &mut cache, default)?;
+    Ok(py.detach(|| state.encode(changes, kind, 0, &mut frame_writer))?.0)
 }

@@ -8,15 +8,15 @@ use hashbrown::HashTable;
 use crate::format::hash::hash_bytes;
 use crate::state::table::room_for;
 
-struct Entry {
+struct PooledBlob {
     bytes: Box<[u8]>,
     hash: u64,
     holders: u32,
 }
 
 #[derive(Default)]
-pub struct Pool {
-    entries: Vec<Entry>,
+pub struct BlobPool {
+    entries: Vec<PooledBlob>,
     free: Vec<u32>,
     index: HashTable<u32>,
     // keyed, so that hostile blobs cannot be made to collide
@@ -24,7 +24,7 @@ pub struct Pool {
     bytes: usize,
 }
 
-impl Pool {
+impl BlobPool {
     /// The number of a blob; the caller holds it until `release`.
     pub fn acquire(&mut self, bytes: &[u8]) -> u64 {
         let key = self.hasher.hash_one(bytes);
@@ -33,7 +33,7 @@ impl Pool {
             entries[id as usize].holders += 1;
             return u64::from(id);
         }
-        let entry = Entry { bytes: bytes.into(), hash: hash_bytes(bytes), holders: 1 };
+        let entry = PooledBlob { bytes: bytes.into(), hash: hash_bytes(bytes), holders: 1 };
         self.bytes += bytes.len();
         let id = match self.free.pop() {
             Some(id) => {
@@ -50,7 +50,7 @@ impl Pool {
         u64::from(id)
     }
 
-    pub fn hold(&mut self, id: u64) {
+    pub fn retain(&mut self, id: u64) {
         self.entries[id as usize].holders += 1;
     }
 
@@ -85,7 +85,7 @@ impl Pool {
     }
 
     /// Forgets the numbers given out since the mark, which nobody holds any more.
-    pub fn forget_since(&mut self, mark: usize) {
+    pub fn rollback_to(&mut self, mark: usize) {
         if self.entries.len() == mark {
             return;
         }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn blobs_are_shared_counted_and_forgotten() {
-        let mut pool = Pool::default();
+        let mut pool = BlobPool::default();
         let a = pool.acquire(b"one");
         assert_eq!(pool.acquire(b"one"), a);
         let b = pool.acquire(b"two");

@@ -8,13 +8,13 @@ use crate::state::table::{Cell, Cells, Mark, Row, Table, digest, symbol_hash};
 
 /// The changed cells of one column, in ascending order of their rows.
 #[derive(Default, PartialEq)]
-pub struct Updates {
+pub struct ColumnPatch {
     pub rows: Vec<u32>,
     pub old: Cells,
     pub new: Cells,
 }
 
-impl Updates {
+impl ColumnPatch {
     /// Most columns that change at all change in many rows.
     #[cold]
     fn grow(&mut self) {
@@ -56,19 +56,19 @@ pub struct ChangeSet {
     /// The cells of reshaped and added records.
     pub cells: Cells,
     /// By path. Those of reshaped rows are the cells that stand in both shapes and differ.
-    pub updates: Vec<Updates>,
+    pub updates: Vec<ColumnPatch>,
     /// For each row of the target its place in the reference (survivors, then added); None if they are the same.
     pub order: Option<Vec<u32>>,
     /// Blobs that the new cells hold.
-    owned: Vec<u64>,
+    retained_blobs: Vec<u64>,
     /// Owned blobs that turned out not to be needed: let go at the commit.
-    surplus: Vec<u64>,
+    discarded: Vec<u64>,
     /// What the table knew before; None if the change set brings it no names and no blobs.
     before: Option<Mark>,
 }
 
 /// What a change set leads to, worked out before anything is changed.
-pub struct Outcome {
+pub struct Preview {
     pub digest: u64,
     /// Record hashes in the order of the reference.
     hashes: Vec<u64>,
@@ -78,7 +78,7 @@ pub struct Outcome {
 const BLOCK: u32 = 128;
 
 /// What comes next on the way through lists of rows.
-pub enum Step<'a> {
+pub enum BlockStep<'a> {
     /// Most of the rows of the parts up to the next such step, and how many cells of a row the parts have on average.
     Ahead(&'a [u32], usize),
     /// The number of a list, and a part of it.
@@ -87,14 +87,14 @@ pub enum Step<'a> {
 
 /// Goes through ascending lists of rows side by side, block of rows after block, so that what several lists have of a
 /// row is met while the row is at hand.
-pub fn in_blocks(lists: &[&[u32]], mut take: impl FnMut(Step<'_>)) {
+pub fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
     let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| row + 1);
     let blocks = rows.div_ceil(BLOCK) as usize;
     // a list with less than a row a block goes by itself: the blocks would cost more than its rows
     let (mut long, short): (Vec<usize>, Vec<usize>) =
         (0..lists.len()).partition(|at| lists[*at].len() >= blocks);
     for at in short {
-        take(Step::Part(at, 0..lists[at].len()));
+        take(BlockStep::Part(at, 0..lists[at].len()));
     }
     long.sort_by_key(|at| std::cmp::Reverse(lists[*at].len()));
     let cells: usize = long.iter().map(|at| lists[*at].len()).sum();
@@ -105,9 +105,9 @@ pub fn in_blocks(lists: &[&[u32]], mut take: impl FnMut(Step<'_>)) {
             let n = lists[at][start..].iter().take_while(|row| **row / BLOCK == block).count();
             starts[at] += n;
             if i == 0 {
-                take(Step::Ahead(&lists[at][start..start + n], cells / lists[at].len().max(1)));
+                take(BlockStep::Ahead(&lists[at][start..start + n], cells / lists[at].len().max(1)));
             }
-            take(Step::Part(at, start..start + n));
+            take(BlockStep::Part(at, start..start + n));
         }
     }
 }
@@ -120,42 +120,42 @@ impl ChangeSet {
 
     /// Remembers a new cell's blob, so that it can be given back.
     #[inline]
-    pub fn own(&mut self, cell: Cell) {
+    pub fn retain(&mut self, cell: Cell) {
         if is_blob(cell.tag) {
-            self.owned.push(cell.word);
+            self.retained_blobs.push(cell.word);
         }
     }
 
     /// An owned cell that is the old one: it changes nothing.
-    pub fn spare(&mut self, cell: Cell) {
+    pub fn discard(&mut self, cell: Cell) {
         if is_blob(cell.tag) {
-            self.surplus.push(cell.word);
+            self.discarded.push(cell.word);
         }
     }
 
-    pub fn owned_mark(&self) -> usize {
-        self.owned.len()
+    pub fn retained_mark(&self) -> usize {
+        self.retained_blobs.len()
     }
 
     /// Gives back what was owned since the mark.
-    pub fn disown_since(&mut self, mark: usize, table: &mut Table) {
-        for id in self.owned.drain(mark..) {
+    pub fn release_since(&mut self, mark: usize, table: &mut Table) {
+        for id in self.retained_blobs.drain(mark..) {
             table.pool.release(id);
         }
     }
 
     /// Gives everything back: the state, and the memory that it takes, is as if there had been no change set.
-    pub fn abandon(mut self, table: &mut Table) {
-        self.disown_since(0, table);
+    pub fn rollback(mut self, table: &mut Table) {
+        self.release_since(0, table);
         if let Some(before) = self.before {
-            table.forget_since(&before);
+            table.rollback_to(&before);
         }
     }
 
-    pub fn column(&mut self, path: PathId) -> &mut Updates {
+    pub fn column(&mut self, path: PathId) -> &mut ColumnPatch {
         let at = path as usize;
         if self.updates.len() <= at {
-            self.updates.resize_with(at + 1, Updates::default);
+            self.updates.resize_with(at + 1, ColumnPatch::default);
         }
         &mut self.updates[at]
     }
@@ -177,10 +177,10 @@ impl ChangeSet {
             if column.rows.is_sorted() {
                 continue;
             }
-            let mut by_row: Vec<usize> = (0..column.rows.len()).collect();
-            by_row.sort_by_key(|i| column.rows[*i]);
-            let mut sorted = Updates::default();
-            for i in by_row {
+            let mut group_by_row: Vec<usize> = (0..column.rows.len()).collect();
+            group_by_row.sort_by_key(|i| column.rows[*i]);
+            let mut sorted = ColumnPatch::default();
+            for i in group_by_row {
                 sorted.rows.push(column.rows[i]);
                 sorted.old.push(column.old.get(i));
                 sorted.new.push(column.new.get(i));
@@ -191,18 +191,18 @@ impl ChangeSet {
 
     /// Finds removed rows and the order from where each row of the target comes from.
     pub fn set_target(&mut self, base_rows: usize, target: &[Source]) {
-        let mut kept = vec![false; base_rows];
+        let mut is_retained = vec![false; base_rows];
         for source in target {
             if let Source::Base(row) = source {
-                kept[*row as usize] = true;
+                is_retained[*row as usize] = true;
             }
         }
         let mut place = vec![0u32; base_rows];
-        let mut survivors = 0;
-        for (row, kept) in kept.iter().enumerate() {
-            place[row] = survivors;
-            if *kept {
-                survivors += 1;
+        let mut retained = 0;
+        for (row, is_retained) in is_retained.iter().enumerate() {
+            place[row] = retained;
+            if *is_retained {
+                retained += 1;
             } else {
                 self.removed.push(row as u32);
             }
@@ -211,7 +211,7 @@ impl ChangeSet {
             .iter()
             .map(|source| match source {
                 Source::Base(row) => place[*row as usize],
-                Source::Added(n) => survivors + n,
+                Source::Added(n) => retained + n,
             })
             .collect();
         let moved = order.iter().enumerate().any(|(i, at)| i != *at as usize);
@@ -219,7 +219,7 @@ impl ChangeSet {
     }
 
     /// Rows of the reference: survivors by base position.
-    pub fn survivors(&self, base_rows: usize) -> Vec<u32> {
+    pub fn retained(&self, base_rows: usize) -> Vec<u32> {
         let mut removed = self.removed.iter().copied().peekable();
         (0..base_rows as u32).filter(|row| removed.next_if_eq(row).is_none()).collect()
     }
@@ -236,7 +236,7 @@ impl ChangeSet {
 
     /// The cells of a record of this change set.
     pub fn record<'a>(&'a self, table: &Table, record: Record) -> (&'a [u8], &'a [u64]) {
-        let end = record.start + table.names.shapes[record.shape as usize].len();
+        let end = record.start + table.schema.shapes[record.shape as usize].len();
         (&self.cells.tags[record.start..end], &self.cells.words[record.start..end])
     }
 
@@ -255,17 +255,17 @@ impl ChangeSet {
             && (0..columns).all(|path| self.updated_cells(path) == other.updated_cells(path))
     }
 
-    fn updated_cells(&self, path: PathId) -> Option<&Updates> {
+    fn updated_cells(&self, path: PathId) -> Option<&ColumnPatch> {
         self.updates.get(path as usize).filter(|column| !column.rows.is_empty())
     }
 
-    pub fn outcome(&self, table: &Table) -> Outcome {
+    pub fn preview(&self, table: &Table) -> Preview {
         let mut hashes: Vec<u64> = table.rows.iter().map(|row| row.hash).collect();
         for (path, column) in self.updates.iter().enumerate() {
             if column.rows.is_empty() {
                 continue;
             }
-            let path_hash = table.names.paths[path].hash;
+            let path_hash = table.schema.paths[path].hash;
             for (i, row) in column.rows.iter().enumerate() {
                 let hash = &mut hashes[*row as usize];
                 *hash = hash
@@ -284,9 +284,9 @@ impl ChangeSet {
         if self.removed.is_empty() {
             symbols.extend(table.rows.iter().map(|row| row.symbol_hash));
         } else {
-            let survivors = self.survivors(table.rows.len());
-            symbols.extend(survivors.iter().map(|r| table.rows[*r as usize].symbol_hash));
-            hashes = survivors.iter().map(|r| hashes[*r as usize]).collect();
+            let retained = self.retained(table.rows.len());
+            symbols.extend(retained.iter().map(|r| table.rows[*r as usize].symbol_hash));
+            hashes = retained.iter().map(|r| hashes[*r as usize]).collect();
         }
         for added in &self.added {
             symbols.push(symbol_hash(&added.symbol));
@@ -297,13 +297,13 @@ impl ChangeSet {
             None => digest((0..hashes.len()).map(pair)),
             Some(order) => digest(order.iter().map(|i| pair(*i as usize))),
         };
-        Outcome { digest, hashes }
+        Preview { digest, hashes }
     }
 
     /// Brings the table to the new state.
-    pub fn commit(mut self, table: &mut Table, outcome: &Outcome) {
-        self.owned.clear();
-        self.surplus.iter().for_each(|id| table.pool.release(*id));
+    pub fn commit(mut self, table: &mut Table, preview: &Preview) {
+        self.retained_blobs.clear();
+        self.discarded.iter().for_each(|id| table.pool.release(*id));
         self.commit_updates(table);
         let reshaped = std::mem::take(&mut self.reshaped);
         for (row, record) in reshaped {
@@ -318,22 +318,22 @@ impl ChangeSet {
         let rows_move = !self.removed.is_empty() || !added.is_empty() || self.order.is_some();
         if !self.removed.is_empty() {
             let mut removed = self.removed.iter().copied().peekable();
-            let mut kept = Vec::with_capacity(table.rows.len());
+            let mut is_retained = Vec::with_capacity(table.rows.len());
             for (at, row) in std::mem::take(&mut table.rows).into_iter().enumerate() {
                 if removed.next_if_eq(&(at as u32)).is_some() {
                     drop_row(table, &row);
                 } else {
-                    kept.push(row);
+                    is_retained.push(row);
                 }
             }
-            table.rows = kept;
+            table.rows = is_retained;
         }
         table.rows.reserve_exact(added.len());
         for Added { symbol, record } in added {
             let row = self.new_row(table, symbol, record);
             table.rows.push(row);
         }
-        for (row, hash) in table.rows.iter_mut().zip(&outcome.hashes) {
+        for (row, hash) in table.rows.iter_mut().zip(&preview.hashes) {
             row.hash = *hash;
         }
         if let Some(order) = &self.order {
@@ -347,10 +347,10 @@ impl ChangeSet {
 
     fn commit_updates(&mut self, table: &mut Table) {
         let lists: Vec<&[u32]> = self.updates.iter().map(|column| &*column.rows).collect();
-        in_blocks(&lists, |step| {
+        for_each_block(&lists, |step| {
             let (path, part) = match step {
-                Step::Ahead(rows, cells) => return table.touch(rows, cells),
-                Step::Part(path, part) => (path, part),
+                BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
+                BlockStep::Part(path, part) => (path, part),
             };
             let column = &self.updates[path];
             // rows that follow one another mostly share their shape
@@ -366,7 +366,7 @@ impl ChangeSet {
                 }
                 let target = &mut table.rows[row as usize];
                 if target.shape != last.0 {
-                    let shape = &table.names.shapes[target.shape as usize];
+                    let shape = &table.schema.shapes[target.shape as usize];
                     last = (target.shape, shape.position(path as PathId));
                 }
                 if let Some(position) = last.1 {
@@ -379,7 +379,7 @@ impl ChangeSet {
 
     fn new_row(&self, table: &mut Table, symbol: Box<[u8]>, record: Record) -> Row {
         let (tags, words) = self.record(table, record);
-        table.names.rows[record.shape as usize] += 1;
+        table.schema.rows[record.shape as usize] += 1;
         Row {
             symbol_hash: symbol_hash(&symbol),
             symbol,
@@ -392,7 +392,7 @@ impl ChangeSet {
 }
 
 fn drop_row(table: &mut Table, row: &Row) {
-    table.names.rows[row.shape as usize] -= 1;
+    table.schema.rows[row.shape as usize] -= 1;
     for (&tag, &word) in row.tags.iter().zip(&row.words) {
         if is_blob(tag) {
             table.pool.release(word);
@@ -411,15 +411,17 @@ mod tests {
         let lists: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
         let mut seen = vec![Vec::new(); lists.len()];
         let mut ahead = Vec::new();
-        in_blocks(&lists, |step| match step {
-            Step::Ahead(rows, cells) => {
+        for_each_block(&lists, |step| match step {
+            BlockStep::Ahead(rows, cells) => {
                 assert_eq!(cells, (1000 + 334 + 12) / 1000);
                 ahead.extend_from_slice(rows);
             }
-            Step::Part(at, part) => seen[at].extend_from_slice(&lists[at][part]),
+            BlockStep::Part(at, part) => seen[at].extend_from_slice(&lists[at][part]),
         });
         assert_eq!(seen, all);
         assert_eq!(ahead, every(1));
-        in_blocks(&[&[], &[]], |step| assert!(matches!(step, Step::Part(_, part) if part.is_empty())));
+        for_each_block(&[&[], &[]], |step| {
+            assert!(matches!(step, BlockStep::Part(_, part) if part.is_empty()))
+        });
     }
 }

@@ -11,7 +11,7 @@ pub type KeyId = u32;
 pub type PathId = u32;
 pub type ShapeId = u32;
 
-const NOWHERE: u32 = u32::MAX;
+const ABSENT: u32 = u32::MAX;
 
 /// The path `()`.
 pub const ROOT: PathId = 0;
@@ -32,13 +32,13 @@ pub enum Child {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
+pub struct ShapeEntry {
     pub key: KeyId,
     pub child: Child,
 }
 
 /// The entries of all dicts one after another, and the range of each dict.
-type Tree = (Box<[Entry]>, Box<[Range<u32>]>);
+type Tree = (Box<[ShapeEntry]>, Box<[Range<u32>]>);
 
 pub struct Shape {
     pub paths: Box<[PathId]>,
@@ -46,7 +46,7 @@ pub struct Shape {
     pub path_hashes: Box<[u64]>,
     pub hash: u64,
     /// The entries of all dicts of the record; dict 0 is the record itself. Empty if the record is one leaf.
-    entries: Box<[Entry]>,
+    entries: Box<[ShapeEntry]>,
     dicts: Box<[Range<u32>]>,
     /// The least path, and for each path from there on its position; empty if they lie too far apart.
     first_path: PathId,
@@ -65,9 +65,9 @@ impl Shape {
     }
 
     /// Where dicts stand among the values of the record itself.
-    pub fn inner_places(&self) -> impl Iterator<Item = usize> + '_ {
-        let entries: &[Entry] = if self.is_leaf() { &[] } else { self.dict(0) };
-        let is_dict = |entry: &Entry| matches!(entry.child, Child::Dict(_));
+    pub fn nested_positions(&self) -> impl Iterator<Item = usize> + '_ {
+        let entries: &[ShapeEntry] = if self.is_leaf() { &[] } else { self.dict(0) };
+        let is_dict = |entry: &ShapeEntry| matches!(entry.child, Child::Dict(_));
         entries.iter().enumerate().filter(move |(_, entry)| is_dict(entry)).map(|(at, _)| at)
     }
 
@@ -81,7 +81,7 @@ impl Shape {
     }
 
     #[inline]
-    pub fn dict(&self, number: u32) -> &[Entry] {
+    pub fn dict(&self, number: u32) -> &[ShapeEntry] {
         let range = &self.dicts[number as usize];
         &self.entries[range.start as usize..range.end as usize]
     }
@@ -90,7 +90,7 @@ impl Shape {
     pub fn position(&self, path: PathId) -> Option<usize> {
         if !self.dense.is_empty() {
             let at = self.dense.get(path.wrapping_sub(self.first_path) as usize)?;
-            return (*at != NOWHERE).then_some(*at as usize);
+            return (*at != ABSENT).then_some(*at as usize);
         }
         let found = self.sorted.binary_search_by_key(&path, |entry| entry.0);
         found.ok().map(|i| self.sorted[i].1 as usize)
@@ -98,13 +98,13 @@ impl Shape {
 }
 
 /// How many names there were.
-pub struct Mark {
+pub struct SchemaMark {
     keys: usize,
     paths: usize,
     shapes: usize,
 }
 
-pub struct Names {
+pub struct Schema {
     pub keys: Vec<Box<[u8]>>,
     key_hashes: Vec<u64>,
     key_index: HashMap<Box<[u8]>, KeyId>,
@@ -116,10 +116,10 @@ pub struct Names {
     shape_index: HashMap<Box<[PathId]>, ShapeId>,
 }
 
-impl Default for Names {
+impl Default for Schema {
     fn default() -> Self {
         let chain = Chain::default();
-        Names {
+        Schema {
             keys: Vec::new(),
             key_hashes: Vec::new(),
             key_index: HashMap::new(),
@@ -132,7 +132,7 @@ impl Default for Names {
     }
 }
 
-impl Names {
+impl Schema {
     pub fn key(&mut self, bytes: &[u8]) -> KeyId {
         if let Some(&id) = self.key_index.get(bytes) {
             return id;
@@ -161,9 +161,9 @@ impl Names {
     pub fn keys_of(&self, mut path: PathId) -> Vec<&[u8]> {
         let mut keys = Vec::new();
         while path != ROOT {
-            let node = &self.paths[path as usize];
-            keys.push(&*self.keys[node.key as usize]);
-            path = node.parent;
+            let frame_path = &self.paths[path as usize];
+            keys.push(&*self.keys[frame_path.key as usize]);
+            path = frame_path.parent;
         }
         keys.reverse();
         keys
@@ -213,9 +213,9 @@ impl Names {
         if paths == [ROOT] {
             return Some((Box::default(), Box::default()));
         }
-        let mut dicts: Vec<Vec<Entry>> = vec![Vec::new()];
+        let mut dicts: Vec<Vec<ShapeEntry>> = vec![Vec::new()];
         // every path and prefix met so far: none may come again once left
-        let mut met = std::collections::HashSet::new();
+        let mut seen = std::collections::HashSet::new();
         // the open dicts: (prefix path, number)
         let mut open: Vec<(PathId, u32)> = vec![(ROOT, 0)];
         for &path in paths {
@@ -224,7 +224,7 @@ impl Names {
             let shared = above.iter().zip(&open[1..]).take_while(|(a, b)| **a == b.0).count();
             open.truncate(shared + 1);
             for &prefix in &above[shared..] {
-                if !met.insert(prefix) {
+                if !seen.insert(prefix) {
                     return None;
                 }
                 let number = dicts.len() as u32;
@@ -232,7 +232,7 @@ impl Names {
                 self.enter(&mut dicts, &open, prefix, Child::Dict(number));
                 open.push((prefix, number));
             }
-            if !met.insert(leaf) {
+            if !seen.insert(leaf) {
                 return None;
             }
             self.enter(&mut dicts, &open, leaf, Child::Leaf);
@@ -248,19 +248,19 @@ impl Names {
             .filter(|_| !paths.is_empty())
     }
 
-    fn enter(&self, dicts: &mut [Vec<Entry>], open: &[(PathId, u32)], path: PathId, child: Child) {
+    fn enter(&self, dicts: &mut [Vec<ShapeEntry>], open: &[(PathId, u32)], path: PathId, child: Child) {
         if let Some(&(_, number)) = open.last() {
             let key = self.paths[path as usize].key;
-            dicts[number as usize].push(Entry { key, child });
+            dicts[number as usize].push(ShapeEntry { key, child });
         }
     }
 
-    pub fn mark(&self) -> Mark {
-        Mark { keys: self.keys.len(), paths: self.paths.len(), shapes: self.shapes.len() }
+    pub fn mark(&self) -> SchemaMark {
+        SchemaMark { keys: self.keys.len(), paths: self.paths.len(), shapes: self.shapes.len() }
     }
 
     /// Forgets all that came after the mark, and is not used.
-    pub fn forget_since(&mut self, mark: &Mark) {
+    pub fn rollback_to(&mut self, mark: &SchemaMark) {
         if self.keys.len() == mark.keys && self.paths.len() == mark.paths && self.shapes.len() == mark.shapes
         {
             return;
@@ -302,7 +302,7 @@ fn dense_positions(sorted: &[(PathId, u32)]) -> Box<[u32]> {
     if span > 4 * sorted.len() + 8 {
         return Box::default();
     }
-    let mut dense = vec![NOWHERE; span];
+    let mut dense = vec![ABSENT; span];
     for (path, at) in sorted {
         dense[(path - first) as usize] = *at;
     }
@@ -313,21 +313,21 @@ fn dense_positions(sorted: &[(PathId, u32)]) -> Box<[u32]> {
 mod tests {
     use super::*;
 
-    fn path(names: &mut Names, keys: &[&str]) -> PathId {
+    fn path(schema: &mut Schema, keys: &[&str]) -> PathId {
         keys.iter().fold(ROOT, |parent, key| {
-            let key = names.key(key.as_bytes());
-            names.path(parent, key)
+            let key = schema.key(key.as_bytes());
+            schema.path(parent, key)
         })
     }
 
     #[test]
     fn a_shape_knows_its_dicts() {
-        let mut names = Names::default();
+        let mut schema = Schema::default();
         let all =
-            [path(&mut names, &["a", "x"]), path(&mut names, &["a", "y", "z"]), path(&mut names, &["b"])];
-        let id = names.shape(&all);
-        assert_eq!(id, names.shape(&all));
-        let shape = &names.shapes[id.map_or(0, |id| id as usize)];
+            [path(&mut schema, &["a", "x"]), path(&mut schema, &["a", "y", "z"]), path(&mut schema, &["b"])];
+        let id = schema.shape(&all);
+        assert_eq!(id, schema.shape(&all));
+        let shape = &schema.shapes[id.map_or(0, |id| id as usize)];
         let kinds: Vec<_> = shape.dict(0).iter().map(|e| e.child).collect();
         assert_eq!(kinds, [Child::Dict(1), Child::Leaf]);
         assert_eq!(shape.dict(1).len(), 2);
@@ -337,15 +337,15 @@ mod tests {
 
     #[test]
     fn what_no_record_can_have_is_no_shape() {
-        let mut names = Names::default();
-        let ax = path(&mut names, &["a", "x"]);
-        let ay = path(&mut names, &["a", "y"]);
-        let [a, b] = [path(&mut names, &["a"]), path(&mut names, &["b"])];
+        let mut schema = Schema::default();
+        let ax = path(&mut schema, &["a", "x"]);
+        let ay = path(&mut schema, &["a", "y"]);
+        let [a, b] = [path(&mut schema, &["a"]), path(&mut schema, &["b"])];
         for bad in
             [vec![], vec![ax, b, ay], vec![a, ax], vec![ax, a], vec![b, b], vec![ROOT, b], vec![b, ROOT]]
         {
-            assert_eq!(names.shape(&bad), None);
+            assert_eq!(schema.shape(&bad), None);
         }
-        assert!(names.shape(&[ROOT]).is_some());
+        assert!(schema.shape(&[ROOT]).is_some());
     }
 }

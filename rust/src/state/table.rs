@@ -8,8 +8,8 @@ use hashbrown::HashTable;
 
 use crate::format::hash::{Chain, hash_bytes, hash_cell};
 use crate::format::value::{Payload, Tag, is_blob};
-use crate::state::blob_pool::Pool;
-use crate::state::schema::{self, Names, PathId, ROOT, ShapeId};
+use crate::state::blob_pool::BlobPool;
+use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
 
 /// A cell's word is its payload, or the number of its blob in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,14 +97,14 @@ pub fn room_for(count: usize) -> usize {
 
 /// How many names and blobs there were.
 pub struct Mark {
-    names: schema::Mark,
+    schema: schema::SchemaMark,
     blobs: usize,
 }
 
 #[derive(Default)]
 pub struct Table {
-    pub pool: Pool,
-    pub names: Names,
+    pub pool: BlobPool,
+    pub schema: Schema,
     pub rows: Vec<Row>,
     index: Index,
 }
@@ -113,7 +113,7 @@ impl Table {
     #[inline]
     pub fn cell(&self, row: usize, path: PathId) -> Option<Cell> {
         let row = &self.rows[row];
-        let position = self.names.shapes[row.shape as usize].position(path)?;
+        let position = self.schema.shapes[row.shape as usize].position(path)?;
         Some(row.cell(position))
     }
 
@@ -133,14 +133,14 @@ impl Table {
     }
 
     pub fn payload(&self, cell: Cell) -> Payload<'_> {
-        if is_blob(cell.tag) { Payload::Blob(self.pool.get(cell.word)) } else { Payload::Word(cell.word) }
+        if is_blob(cell.tag) { Payload::Bytes(self.pool.get(cell.word)) } else { Payload::Fixed64(cell.word) }
     }
 
     /// A cell of this payload; a blob is held by the caller.
     pub fn acquire(&mut self, tag: Tag, payload: Payload<'_>) -> Cell {
         let word = match payload {
-            Payload::Word(word) => word,
-            Payload::Blob(bytes) => self.pool.acquire(bytes),
+            Payload::Fixed64(word) => word,
+            Payload::Bytes(bytes) => self.pool.acquire(bytes),
         };
         Cell { tag, word }
     }
@@ -159,7 +159,7 @@ impl Table {
     }
 
     pub fn hash_record(&self, shape: ShapeId, tags: &[Tag], words: &[u64]) -> u64 {
-        let shape = &self.names.shapes[shape as usize];
+        let shape = &self.schema.shapes[shape as usize];
         let cells = tags.iter().zip(words).zip(&shape.path_hashes);
         cells.fold(shape.hash, |sum, ((&tag, &word), &path)| {
             sum.wrapping_add(self.hash_cell(path, Cell { tag, word }))
@@ -171,13 +171,13 @@ impl Table {
     }
 
     pub fn mark(&self) -> Mark {
-        Mark { names: self.names.mark(), blobs: self.pool.mark() }
+        Mark { schema: self.schema.mark(), blobs: self.pool.mark() }
     }
 
     /// Forgets names and blobs that came after the mark; no row uses them, and nobody holds them.
-    pub fn forget_since(&mut self, mark: &Mark) {
-        self.names.forget_since(&mark.names);
-        self.pool.forget_since(mark.blobs);
+    pub fn rollback_to(&mut self, mark: &Mark) {
+        self.schema.rollback_to(&mark.schema);
+        self.pool.rollback_to(mark.blobs);
     }
 
     /// The position of a symbol.
@@ -199,23 +199,23 @@ impl Table {
 
     /// Starts names anew once most of them are no longer used. True if it did: all numbers of keys, paths and shapes
     /// are others then.
-    pub fn refresh_names(&mut self) -> bool {
-        if !self.names.is_stale() {
+    pub fn refresh_schema(&mut self) -> bool {
+        if !self.schema.is_stale() {
             return false;
         }
-        let old = std::mem::take(&mut self.names);
+        let old = std::mem::take(&mut self.schema);
         let mut numbers: Vec<Option<ShapeId>> = vec![None; old.shapes.len()];
         for row in &mut self.rows {
             let number = &mut numbers[row.shape as usize];
             let shape = match *number {
                 Some(shape) => shape,
                 None => {
-                    let shape = copy_shape(&old, &mut self.names, row.shape);
+                    let shape = copy_shape(&old, &mut self.schema, row.shape);
                     *number = Some(shape);
                     shape
                 }
             };
-            self.names.rows[shape as usize] += 1;
+            self.schema.rows[shape as usize] += 1;
             row.shape = shape;
         }
         true
@@ -234,30 +234,30 @@ impl Table {
     }
 
     /// Bytes of memory that the state holds, allocations counted with 16 bytes each.
-    pub fn memory(&self) -> usize {
+    pub fn cache(&self) -> usize {
         const ALLOCATION: usize = 16;
         let row = size_of::<Row>() + 3 * ALLOCATION;
         let rows: usize = self.rows.iter().map(|r| row + r.symbol.len() + 9 * r.tags.len()).sum();
         let positions = self.index.positions.as_ref().map_or(0, |t| t.capacity() * 6);
         let (blobs, bytes) = self.pool.size();
-        let names = self.names.paths.len() * 120 + self.names.keys.len() * 120;
-        let shapes: usize = self.names.shapes.iter().map(|s| size_of_val(s) + 40 * s.len()).sum();
-        rows + positions + blobs * (48 + ALLOCATION) + bytes + names + shapes
+        let schema = self.schema.paths.len() * 120 + self.schema.keys.len() * 120;
+        let shapes: usize = self.schema.shapes.iter().map(|s| size_of_val(s) + 40 * s.len()).sum();
+        rows + positions + blobs * (48 + ALLOCATION) + bytes + schema + shapes
     }
 }
 
-fn copy_shape(old: &Names, names: &mut Names, shape: ShapeId) -> ShapeId {
+fn copy_shape(old: &Schema, schema: &mut Schema, shape: ShapeId) -> ShapeId {
     let mut paths = Vec::new();
     for path in &old.shapes[shape as usize].paths {
         let mut copy = ROOT;
         for key in old.keys_of(*path) {
-            let key = names.key(key);
-            copy = names.path(copy, key);
+            let key = schema.key(key);
+            copy = schema.path(copy, key);
         }
         paths.push(copy);
     }
     // a shape that was one stays one
-    names.shape(&paths).unwrap_or_default()
+    schema.shape(&paths).unwrap_or_default()
 }
 
 /// The digest of rows given as (hash of the symbol, hash of the record), in order.

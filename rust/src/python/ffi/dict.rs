@@ -27,7 +27,7 @@ const UNICODE_KEYS: u8 = 1;
 /// `PyDictUnicodeEntry`
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Entry {
+pub struct DictEntry {
     pub key: *mut ffi::PyObject,
     pub value: *mut ffi::PyObject,
 }
@@ -47,7 +47,7 @@ pub unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
 /// # Safety
 /// `dict` is exactly a dict, alive and unchanged for `'w`, and `check` has returned true.
 #[inline(always)]
-pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [Entry]> {
+pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [DictEntry]> {
     // SAFETY: a dict has always a key table. If its own values pointer is null, its kind says unicode keys and as many
     // entries are in use as there are, all entries are live pairs
     unsafe {
@@ -63,7 +63,7 @@ pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [Entry]> {
             return Some(&[]);
         }
         let first = table.cast::<u8>().add(size_of::<KeyTable>() + (1 << (*table).log2_index_bytes));
-        Some(std::slice::from_raw_parts(first.cast::<Entry>(), dict.ma_used as usize))
+        Some(std::slice::from_raw_parts(first.cast::<DictEntry>(), dict.ma_used as usize))
     }
 }
 

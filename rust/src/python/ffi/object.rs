@@ -18,8 +18,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::format::datetime::{Clock, Date, Delta};
-use crate::python::convert_error::Trouble;
-use crate::python::ffi::dict::{self, Entry};
+use crate::python::convert_error::ConvertError;
+use crate::python::ffi::dict::{self, DictEntry};
 use crate::python::ffi::int;
 use crate::python::ffi::types::Types;
 
@@ -72,7 +72,7 @@ pub struct Obj<'w> {
 }
 
 /// What an object is, by its exact type.
-pub enum View<'w> {
+pub enum ObjectView<'w> {
     None,
     False,
     True,
@@ -85,14 +85,14 @@ pub enum View<'w> {
     Tuple(Sequence<'w>),
     Bytes(&'w [u8]),
     Date(Date),
-    DateTime(Date, Clock, u8, Zone<'w>),
-    Time(Clock, u8, Zone<'w>),
+    DateTime(Date, Clock, u8, ZoneView<'w>),
+    Time(Clock, u8, ZoneView<'w>),
     TimeDelta(Delta),
     /// Anything else; resolved after the walk.
-    Foreign,
+    NeedsPython,
 }
 
-pub enum Zone<'w> {
+pub enum ZoneView<'w> {
     None,
     Utc,
     Other(Obj<'w>),
@@ -117,11 +117,11 @@ impl<'w> Obj<'w> {
     }
 
     /// The error for a key, or symbol, of another class than str.
-    pub fn refused_key(self, kind: &str, walk: &Walk<'_>) -> Trouble {
+    pub fn refused_key(self, kind: &str, walk: &Walk<'_>) -> ConvertError {
         let key = self.to_owned(walk);
         let class = key.bind(walk.py).get_type();
         let name = class.name().map_or_else(|_| "another class".into(), |name| name.to_string());
-        Trouble::other_key(kind, key, &name)
+        ConvertError::other_key(kind, key, &name)
     }
 
     /// Brings the head of the object into the cache.
@@ -131,61 +131,69 @@ impl<'w> Obj<'w> {
     }
 
     #[inline(always)]
-    pub fn view(self, types: &Types) -> View<'w> {
+    pub fn view(self, types: &Types) -> ObjectView<'w> {
         let kind = self.type_address();
         if kind == types.float {
             // SAFETY: exactly a float
-            return View::Float(unsafe { ffi::PyFloat_AS_DOUBLE(self.pointer) });
+            return ObjectView::Float(unsafe { ffi::PyFloat_AS_DOUBLE(self.pointer) });
         }
         if kind == types.int {
             return self.int(types);
         }
         if kind == types.str {
-            return View::Str(Str(self));
+            return ObjectView::Str(Str(self));
         }
         if kind == types.dict {
-            return View::Dict(Dict(self));
+            return ObjectView::Dict(Dict(self));
         }
         self.rarer(kind, types)
     }
 
     #[inline(always)]
-    fn int(self, types: &Types) -> View<'w> {
+    fn int(self, types: &Types) -> ObjectView<'w> {
         // SAFETY: exactly an int; the layout is what `check` has returned
         match unsafe { int::small(self.pointer, types.int_layout) } {
-            Some(value) => View::Int(value),
+            Some(value) => ObjectView::Int(value),
             None => self.large_int(),
         }
     }
 
     #[inline(never)]
-    fn large_int(self) -> View<'w> {
+    fn large_int(self) -> ObjectView<'w> {
         // SAFETY: exactly an int, which this call only reads
         let (value, overflow) = unsafe {
             let mut overflow: c_int = 0;
             let value = ffi::PyLong_AsLongLongAndOverflow(self.pointer, &mut overflow);
             (value, overflow)
         };
-        if overflow == 0 { View::Int(value) } else { View::BigInt }
+        if overflow == 0 { ObjectView::Int(value) } else { ObjectView::BigInt }
     }
 
     #[inline(never)]
-    fn rarer(self, kind: usize, types: &Types) -> View<'w> {
+    fn rarer(self, kind: usize, types: &Types) -> ObjectView<'w> {
         let at = self.pointer;
         if kind == types.none {
-            View::None
+            ObjectView::None
         } else if kind == types.bool {
             // SAFETY: Py_True is immortal
-            if at == unsafe { ffi::Py_True() } { View::True } else { View::False }
+            if at == unsafe { ffi::Py_True() } { ObjectView::True } else { ObjectView::False }
         } else if kind == types.list {
             // SAFETY: exactly a list
-            View::List(Sequence { object: self, length: unsafe { ffi::PyList_GET_SIZE(at) }, list: true })
+            ObjectView::List(Sequence {
+                object: self,
+                length: unsafe { ffi::PyList_GET_SIZE(at) },
+                list: true,
+            })
         } else if kind == types.tuple {
             // SAFETY: exactly a tuple
-            View::Tuple(Sequence { object: self, length: unsafe { ffi::PyTuple_GET_SIZE(at) }, list: false })
+            ObjectView::Tuple(Sequence {
+                object: self,
+                length: unsafe { ffi::PyTuple_GET_SIZE(at) },
+                list: false,
+            })
         } else if kind == types.bytes {
             // SAFETY: exactly bytes: immutable, and alive for 'w
-            View::Bytes(unsafe {
+            ObjectView::Bytes(unsafe {
                 std::slice::from_raw_parts(ffi::PyBytes_AS_STRING(at).cast(), ffi::PyBytes_Size(at) as usize)
             })
         } else {
@@ -194,7 +202,7 @@ impl<'w> Obj<'w> {
     }
 
     /// Dates and times.
-    fn moment(self, kind: usize, types: &Types) -> View<'w> {
+    fn moment(self, kind: usize, types: &Types) -> ObjectView<'w> {
         let at = self.pointer;
         if kind == types.datetime {
             // SAFETY: exactly a datetime
@@ -207,9 +215,9 @@ impl<'w> Obj<'w> {
                 };
                 (clock, ffi::PyDateTime_DATE_GET_FOLD(at), ffi::PyDateTime_DATE_GET_TZINFO(at))
             };
-            View::DateTime(self.date(), clock, fold, self.zone(zone, types))
+            ObjectView::DateTime(self.date(), clock, fold, self.zone(zone, types))
         } else if kind == types.date {
-            View::Date(self.date())
+            ObjectView::Date(self.date())
         } else if kind == types.time {
             // SAFETY: exactly a time
             let (clock, fold, zone) = unsafe {
@@ -221,10 +229,10 @@ impl<'w> Obj<'w> {
                 };
                 (clock, ffi::PyDateTime_TIME_GET_FOLD(at), ffi::PyDateTime_TIME_GET_TZINFO(at))
             };
-            View::Time(clock, fold, self.zone(zone, types))
+            ObjectView::Time(clock, fold, self.zone(zone, types))
         } else if kind == types.timedelta {
             // SAFETY: exactly a timedelta
-            View::TimeDelta(unsafe {
+            ObjectView::TimeDelta(unsafe {
                 Delta {
                     days: ffi::PyDateTime_DELTA_GET_DAYS(at),
                     seconds: ffi::PyDateTime_DELTA_GET_SECONDS(at) as u32,
@@ -232,7 +240,7 @@ impl<'w> Obj<'w> {
                 }
             })
         } else {
-            View::Foreign
+            ObjectView::NeedsPython
         }
     }
 
@@ -247,14 +255,14 @@ impl<'w> Obj<'w> {
         }
     }
 
-    fn zone(self, pointer: *mut ffi::PyObject, types: &Types) -> Zone<'w> {
+    fn zone(self, pointer: *mut ffi::PyObject, types: &Types) -> ZoneView<'w> {
         // SAFETY: None is immortal
         if pointer == unsafe { ffi::Py_None() } {
-            Zone::None
+            ZoneView::None
         } else if pointer as usize == types.utc {
-            Zone::Utc
+            ZoneView::Utc
         } else {
-            Zone::Other(Obj { pointer, walk: PhantomData })
+            ZoneView::Other(Obj { pointer, walk: PhantomData })
         }
     }
 }
@@ -363,7 +371,8 @@ impl<'w> Dict<'w> {
         // SAFETY: exactly a dict, unchanged during the walk; `dicts_in_place` is what `check` has returned. A Pair is
         // two borrowed pointers, like an Entry
         unsafe {
-            dict::entries(self.0.pointer).map(|entries| &*(entries as *const [Entry] as *const [Pair<'w>]))
+            dict::entries(self.0.pointer)
+                .map(|entries| &*(entries as *const [DictEntry] as *const [Pair<'w>]))
         }
     }
 

@@ -106,7 +106,7 @@ impl Types {
 
 /// How objects of a class that is no builtin become plain ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ClassKind {
     Enum,
     /// `dict(value)`
     Dict,
@@ -122,7 +122,7 @@ pub enum Kind {
 }
 
 /// A class, its kind, and what `_records.kind_of` gives to read its objects.
-type Known = (Py<PyAny>, Kind, Option<Py<PyAny>>);
+type Known = (Py<PyAny>, ClassKind, Option<Py<PyAny>>);
 
 /// What was learned of classes. Each is held, so that its address stays its own.
 #[derive(Default)]
@@ -141,11 +141,15 @@ impl Classes {
         })
     }
 
-    pub fn known(&self, address: usize) -> Option<Kind> {
+    pub fn known(&self, address: usize) -> Option<ClassKind> {
         self.known.get(&address).map(|(_, kind, _)| *kind)
     }
 
-    pub fn get(&mut self, class: &Bound<'_, PyType>, types: &Types) -> PyResult<(Kind, Option<Py<PyAny>>)> {
+    pub fn get(
+        &mut self,
+        class: &Bound<'_, PyType>,
+        types: &Types,
+    ) -> PyResult<(ClassKind, Option<Py<PyAny>>)> {
         let py = class.py();
         let address = class.as_ptr() as usize;
         if let Some((_, kind, reader)) = self.known.get(&address) {
@@ -155,28 +159,28 @@ impl Classes {
         if self.known.len() >= MOST_CLASSES {
             self.known.clear();
         }
-        let kept = reader.as_ref().map(|reader| reader.clone_ref(py));
-        self.known.insert(address, (class.clone().into_any().unbind(), kind, kept));
+        let objects = reader.as_ref().map(|reader| reader.clone_ref(py));
+        self.known.insert(address, (class.clone().into_any().unbind(), kind, objects));
         Ok((kind, reader))
     }
 }
 
-fn classify(class: &Bound<'_, PyType>, types: &Types) -> PyResult<(Kind, Option<Py<PyAny>>)> {
+fn classify(class: &Bound<'_, PyType>, types: &Types) -> PyResult<(ClassKind, Option<Py<PyAny>>)> {
     let py = class.py();
     if class.is(&types.ordered_dict) || class.is(&types.default_dict) {
-        return Ok((Kind::Dict, None));
+        return Ok((ClassKind::Dict, None));
     }
     if class.is_subclass(types.enum_type.bind(py))? {
-        return Ok((Kind::Enum, None));
+        return Ok((ClassKind::Enum, None));
     }
     let told = py.import("snapdelta._records")?.call_method1("kind_of", (class,))?;
     let (kind, helper): (String, Option<Py<PyAny>>) = told.extract()?;
     let kind = match kind.as_str() {
-        "numpy" => Kind::NumpyScalar,
-        "record" => Kind::Record,
-        "model" => Kind::Model,
-        "zone" => Kind::Zone,
-        _ => Kind::Unknown,
+        "numpy" => ClassKind::NumpyScalar,
+        "record" => ClassKind::Record,
+        "model" => ClassKind::Model,
+        "zone" => ClassKind::Zone,
+        _ => ClassKind::Unknown,
     };
     Ok((kind, helper))
 }

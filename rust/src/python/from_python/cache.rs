@@ -7,35 +7,35 @@ use pyo3::prelude::*;
 
 use crate::format::value::{Payload, Tag};
 use crate::python::ffi::object::{Obj, Str, Walk};
-use crate::python::ffi::types::{Classes, Kind};
-use crate::state::schema::{KeyId, Names};
+use crate::python::ffi::types::{ClassKind, Classes};
+use crate::state::schema::{KeyId, Schema};
 use crate::state::table::room_for;
 
 /// A cell's content that is no part of a table yet.
 #[derive(Clone)]
 pub enum Value {
-    Word(u64),
-    Blob(Vec<u8>),
+    Fixed64(u64),
+    Bytes(Vec<u8>),
 }
 
 impl Value {
     pub fn payload(&self) -> Payload<'_> {
         match self {
-            Value::Word(word) => Payload::Word(*word),
-            Value::Blob(bytes) => Payload::Blob(bytes),
+            Value::Fixed64(word) => Payload::Fixed64(*word),
+            Value::Bytes(bytes) => Payload::Bytes(bytes),
         }
     }
 }
 
 /// Objects made on the fly must not pile up.
-const MOST_OBJECTS: usize = 4096;
+const MAX_OBJECTS: usize = 4096;
 
 /// The zone object, held, and its bytes.
 type KnownZone = (Py<PyAny>, Box<[u8]>);
 
 #[derive(Default)]
-pub struct Memory {
-    pub keys: Keys,
+pub struct ConversionCache {
+    pub keys: KeyCache,
     pub classes: Classes,
     /// By address: zones carried as they are, and zones that are converted.
     zones: HashMap<usize, KnownZone>,
@@ -44,7 +44,7 @@ pub struct Memory {
     enums: HashMap<usize, (Py<PyAny>, Tag, Value)>,
 }
 
-impl Memory {
+impl ConversionCache {
     pub fn zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
         self.zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
     }
@@ -54,9 +54,9 @@ impl Memory {
         self.converted_zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
     }
 
-    pub fn learn_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8], converted: bool) {
+    pub fn add_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8], converted: bool) {
         let zones = if converted { &mut self.converted_zones } else { &mut self.zones };
-        if zones.len() >= MOST_OBJECTS {
+        if zones.len() >= MAX_OBJECTS {
             zones.clear();
         }
         zones.insert(zone.as_ptr() as usize, (zone.clone().unbind(), bytes.into()));
@@ -67,8 +67,8 @@ impl Memory {
         Some((*tag, value.payload()))
     }
 
-    pub fn learn_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
-        if self.enums.len() >= MOST_OBJECTS {
+    pub fn add_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
+        if self.enums.len() >= MAX_OBJECTS {
             self.enums.clear();
         }
         self.enums.insert(member.as_ptr() as usize, (member.clone().unbind(), tag, value));
@@ -76,7 +76,7 @@ impl Memory {
 
     /// True if objects of this class are known to stand for one leaf.
     pub fn is_leaf_class(&self, address: usize) -> bool {
-        self.classes.known(address) == Some(Kind::NumpyScalar)
+        self.classes.known(address) == Some(ClassKind::NumpyScalar)
     }
 
     /// Shows the garbage collector what may be part of a cycle; str objects cannot.
@@ -87,13 +87,13 @@ impl Memory {
         self.classes.traverse(visit)
     }
 
-    pub fn forget_names(&mut self) {
-        self.keys = Keys::default();
+    pub fn forget_schema(&mut self) {
+        self.keys = KeyCache::default();
     }
 
     /// Lets go of the objects of keys that the names have not any more.
-    pub fn forget_keys_beyond(&mut self, names: &Names) {
-        let n = names.keys.len();
+    pub fn forget_keys_beyond(&mut self, schema: &Schema) {
+        let n = schema.keys.len();
         self.keys.objects.truncate(n);
         self.keys.fresh.truncate(n);
         self.keys.objects.shrink_to(room_for(n));
@@ -103,7 +103,7 @@ impl Memory {
 
 /// The key objects last seen, by number of the key: equal pointers need no look at the text.
 #[derive(Default)]
-pub struct Keys {
+pub struct KeyCache {
     objects: Vec<Option<Py<PyAny>>>,
     /// Already replaced in this walk.
     fresh: Vec<bool>,
@@ -111,27 +111,27 @@ pub struct Keys {
     replaced: Vec<Py<PyAny>>,
 }
 
-impl Keys {
+impl KeyCache {
     #[inline(always)]
-    pub fn matches(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
+    pub fn matches(&mut self, walk: &Walk<'_>, schema: &Schema, key: Obj<'_>, id: KeyId) -> bool {
         match self.objects.get(id as usize) {
             Some(Some(known)) if known.as_ptr() as usize == key.address() => true,
-            _ => self.compare(walk, names, key, id),
+            _ => self.compare(walk, schema, key, id),
         }
     }
 
     #[inline(never)]
-    fn compare(&mut self, walk: &Walk<'_>, names: &Names, key: Obj<'_>, id: KeyId) -> bool {
+    fn compare(&mut self, walk: &Walk<'_>, schema: &Schema, key: Obj<'_>, id: KeyId) -> bool {
         let mut buffer = Vec::new();
         let same = Str::of(key, walk.types)
-            .is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *names.keys[id as usize]));
+            .is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *schema.keys[id as usize]));
         if same {
-            self.keep(walk, key, id as usize);
+            self.remember(walk, key, id as usize);
         }
         same
     }
 
-    fn keep(&mut self, walk: &Walk<'_>, key: Obj<'_>, id: usize) {
+    fn remember(&mut self, walk: &Walk<'_>, key: Obj<'_>, id: usize) {
         if self.objects.len() <= id {
             self.objects.resize_with(id + 1, || None);
             self.fresh.resize(id + 1, false);
@@ -144,7 +144,7 @@ impl Keys {
     }
 
     /// After a walk.
-    pub fn settle(&mut self) {
+    pub fn release_replaced(&mut self) {
         self.fresh.fill(false);
         self.replaced.clear();
     }

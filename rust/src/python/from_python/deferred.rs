@@ -3,15 +3,15 @@
 use pyo3::prelude::*;
 
 use crate::format::value::Tag;
-use crate::python::convert_error::Step;
-use crate::python::ffi::object::{self, Obj, View, Walk};
-use crate::python::ffi::types::Kind;
-use crate::python::from_python::cache::Memory;
+use crate::python::convert_error::PathStep;
+use crate::python::ffi::object::{self, Obj, ObjectView, Walk};
+use crate::python::ffi::types::ClassKind;
+use crate::python::from_python::cache::ConversionCache;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
 /// Where the cell of a hole belongs.
-pub enum Place {
+pub enum CellPlace {
     /// A base row, and the position in its shape.
     Row(u32, usize),
     /// An index into `ChangeSet::cells`.
@@ -19,70 +19,78 @@ pub enum Place {
 }
 
 /// One leaf of a record that is put together leaf by leaf.
-pub enum Item {
+pub enum RecordItem {
     Cell(PathId, Cell),
-    Hole(PathId, Foreign),
+    Deferred(PathId, DeferredValue),
 }
 
 /// Whose record it is: a row of the base, or an added one.
 #[derive(Clone, Copy)]
-pub enum Owner {
+pub enum RowOwner {
     Base(u32),
     Added(u32),
 }
 
 /// A hole of a record whose other cells are in place.
-pub struct Hole {
+pub struct DeferredCell {
     pub row: usize,
-    pub place: Place,
+    pub place: CellPlace,
     pub path: PathId,
-    pub foreign: Foreign,
+    pub value: DeferredValue,
 }
 
 /// A record with something in it that may turn out to be a dict.
-pub struct Deferred {
+pub struct DeferredRecord {
     pub row: usize,
-    pub owner: Owner,
-    pub items: Vec<Item>,
+    pub owner: RowOwner,
+    pub items: Vec<RecordItem>,
 }
 
-pub enum Foreign {
+pub enum DeferredValue {
     /// `leaf`: it is known to stand for one leaf.
     Object { object: Py<PyAny>, leaf: bool },
     /// A list or tuple whose bytes still have holes.
-    Sequence { tag: Tag, bytes: Vec<u8>, holes: Vec<Inner> },
+    Sequence { tag: Tag, bytes: Vec<u8>, items: Vec<DeferredItem> },
 }
 
 /// A hole inside a list or tuple.
-pub struct Inner {
+pub struct DeferredItem {
     pub at: usize,
     /// How deep the value around it is nested.
     pub depth: usize,
     /// From the value up to the list.
-    pub trail: Vec<Step>,
-    pub foreign: Foreign,
+    pub trail: Vec<PathStep>,
+    pub value: DeferredValue,
 }
 
-impl Foreign {
-    pub fn of(walk: &Walk<'_>, object: Obj<'_>, view: &View<'_>, memory: &Memory) -> Foreign {
+impl DeferredValue {
+    pub fn of(
+        walk: &Walk<'_>,
+        object: Obj<'_>,
+        view: &ObjectView<'_>,
+        cache: &ConversionCache,
+    ) -> DeferredValue {
         let class = object.type_address();
         let types = walk.types;
         let leaf = match view {
-            View::DateTime(.., object::Zone::Other(zone)) | View::Time(.., object::Zone::Other(zone)) => {
+            ObjectView::DateTime(.., object::ZoneView::Other(zone))
+            | ObjectView::Time(.., object::ZoneView::Other(zone)) => {
                 let zone = zone.type_address();
                 // of other zones default= may make anything
-                types.carries_zone(zone) || memory.classes.known(zone) == Some(Kind::Zone)
+                types.carries_zone(zone) || cache.classes.known(zone) == Some(ClassKind::Zone)
             }
-            View::Foreign => class == types.decimal || class == types.uuid || memory.is_leaf_class(class),
+            ObjectView::NeedsPython => {
+                class == types.decimal || class == types.uuid || cache.is_leaf_class(class)
+            }
             _ => true,
         };
-        Foreign::Object { object: object.to_owned(walk), leaf }
+        DeferredValue::Object { object: object.to_owned(walk), leaf }
     }
 
     pub fn is_leaf(&self) -> bool {
         match self {
-            Foreign::Object { leaf, .. } => *leaf,
-            Foreign::Sequence { .. } => true,
+            DeferredValue::Object { leaf, .. } => *leaf,
+            DeferredValue::Sequence { .. } => true,
         }
     }
 }

@@ -10,9 +10,9 @@ pub mod walk;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::python::convert_error::{Outcome, Trouble};
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::types::Types;
-use crate::python::from_python::cache::Memory;
+use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::resolve::Resolver;
 use crate::python::from_python::walk::Capture;
 use crate::state::change_set::ChangeSet;
@@ -23,11 +23,11 @@ pub fn capture(
     py: Python<'_>,
     snapshot: &Bound<'_, PyAny>,
     table: &mut Table,
-    memory: &mut Memory,
+    cache: &mut ConversionCache,
     default: Option<&Bound<'_, PyAny>>,
-) -> Outcome<ChangeSet> {
+) -> ConvertResult<ChangeSet> {
     let read = Read { snapshot: &as_snapshot(snapshot)?, only: None };
-    read.capture(py, table, memory, default, |_| Ok(())).map(|(changes, _)| changes)
+    read.capture(py, table, cache, default, |_| Ok(())).map(|(changes, _)| changes)
 }
 
 /// What is read, and how much of it.
@@ -44,31 +44,31 @@ impl Read<'_, '_> {
         &self,
         py: Python<'_>,
         table: &mut Table,
-        memory: &mut Memory,
+        cache: &mut ConversionCache,
         default: Option<&Bound<'_, PyAny>>,
-        walked: impl FnOnce(bool) -> Outcome<()>,
-    ) -> Outcome<(ChangeSet, Vec<bool>)> {
+        walked: impl FnOnce(bool) -> ConvertResult<()>,
+    ) -> ConvertResult<(ChangeSet, Vec<bool>)> {
         let types = Types::get(py)?;
-        let mut capture = Capture::new(table, memory);
+        let mut capture = Capture::new(table, cache);
         let resolver = Resolver { py, types, default };
         let read = capture
             .walk(py, self.snapshot, self.only)
             .and_then(|()| walked(capture.is_open()))
             .and_then(|()| resolver.resolve(&mut capture));
-        capture.memory.keys.settle();
+        capture.cache.keys.release_replaced();
         match read {
-            Ok(()) => Ok(capture.finished()),
-            Err(trouble) => {
-                capture.abandon();
-                memory.forget_keys_beyond(&table.names);
-                Err(trouble)
+            Ok(()) => Ok(capture.into_changes()),
+            Err(error) => {
+                capture.rollback();
+                cache.forget_keys_beyond(&table.schema);
+                Err(error)
             }
         }
     }
 }
 
 /// The dict that a snapshot is.
-pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> Outcome<Bound<'py, PyDict>> {
+pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> ConvertResult<Bound<'py, PyDict>> {
     let py = snapshot.py();
     if let Ok(dict) = snapshot.cast_exact::<PyDict>() {
         return Ok(dict.clone());
@@ -80,5 +80,5 @@ pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> Outcome<Bound<'py, PyDi
         let copy = py.get_type::<PyDict>().call1((snapshot,))?;
         return Ok(copy.cast_into::<PyDict>().map_err(PyErr::from)?);
     }
-    Err(Trouble::unsupported(format!("a snapshot is a dict, not {}", class.name()?)))
+    Err(ConvertError::unsupported(format!("a snapshot is a dict, not {}", class.name()?)))
 }

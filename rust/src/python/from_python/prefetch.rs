@@ -13,7 +13,7 @@ const BLOCK: usize = 8;
 const LEVELS: usize = 5;
 
 /// The records of a walk, some of which are wanted.
-pub struct Fetcher<'w, 'a> {
+pub struct Prefetcher<'w, 'a> {
     walk: &'w Walk<'w>,
     records: &'a [Pair<'w>],
     /// By record; None: all.
@@ -22,12 +22,12 @@ pub struct Fetcher<'w, 'a> {
     places: Vec<usize>,
 }
 
-impl<'w, 'a> Fetcher<'w, 'a> {
+impl<'w, 'a> Prefetcher<'w, 'a> {
     pub fn new(walk: &'w Walk<'w>, records: &'a [Pair<'w>], wanted: Option<&'a [bool]>) -> Self {
-        let fetcher = Fetcher { walk, records, wanted, places: Vec::new() };
+        let prefetcher = Prefetcher { walk, records, wanted, places: Vec::new() };
         // the first blocks have nothing before them
-        (0..LEVELS).for_each(|block| (0..LEVELS - block).for_each(|level| fetcher.level(level, block)));
-        fetcher
+        (0..LEVELS).for_each(|block| (0..LEVELS - block).for_each(|level| prefetcher.level(level, block)));
+        prefetcher
     }
 
     /// Tells where records have dicts from here on.

@@ -5,19 +5,21 @@ use pyo3::types::{PyDict, PyString, PyType};
 
 use crate::format::datetime::{self, Delta};
 use crate::format::decimal;
-use crate::format::value::{Payload, Tag, tag, trim_big_int, write_plain};
+use crate::format::value::{Payload, Tag, tag, trim_big_int, write_inline};
 use crate::format::writer::Writer;
-use crate::python::convert_error::{Outcome, Trouble};
-use crate::python::ffi::object::{Dict, Obj, Pair, Str, View, Walk};
-use crate::python::ffi::types::{Kind, Types};
-use crate::python::from_python::cache::{Memory, Value};
-use crate::python::from_python::deferred::{Deferred, Foreign, Hole, Inner, Item};
+use crate::python::convert_error::{ConvertError, ConvertResult};
+use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk};
+use crate::python::ffi::types::{ClassKind, Types};
+use crate::python::from_python::cache::{ConversionCache, Value};
+use crate::python::from_python::deferred::{
+    DeferredCell, DeferredItem, DeferredRecord, DeferredValue, RecordItem,
+};
 use crate::python::from_python::scalars;
 use crate::python::from_python::walk::Capture;
 use crate::state::schema::PathId;
 
 /// How often one value may be converted, before it is taken for an endless chain.
-const MOST_CONVERSIONS: usize = 64;
+const MAX_CONVERSIONS: usize = 64;
 
 /// What a value is once it is resolved.
 enum Resolved<'py> {
@@ -38,7 +40,7 @@ impl Resolved<'_> {
 
     /// A scalar of `sequence`: a word, or a blob that was written.
     fn scalar((tag, word): (Tag, Option<u64>), w: Writer, converted: bool) -> Self {
-        let value = word.map_or(Value::Blob(w.bytes), Value::Word);
+        let value = word.map_or(Value::Bytes(w.bytes), Value::Fixed64);
         Resolved::Leaf { tag, value, converted }
     }
 }
@@ -51,34 +53,36 @@ pub struct Resolver<'a, 'py> {
 
 impl<'py> Resolver<'_, 'py> {
     /// Resolves all that a walk left open.
-    pub fn resolve(&self, capture: &mut Capture<'_>) -> Outcome<()> {
-        for hole in std::mem::take(&mut capture.holes) {
+    pub fn resolve(&self, capture: &mut Capture<'_>) -> ConvertResult<()> {
+        for hole in std::mem::take(&mut capture.deferred_cells) {
             let row = hole.row;
-            self.hole(capture, hole).map_err(|trouble| below_row(capture, row, trouble))?;
+            self.hole(capture, hole).map_err(|error| below_row(capture, row, error))?;
         }
-        for Deferred { row, owner, items } in std::mem::take(&mut capture.deferred) {
-            capture.plain[row] = false;
+        for DeferredRecord { row, owner, items } in std::mem::take(&mut capture.deferred_records) {
+            capture.exact_types[row] = false;
             let mut cells = Vec::with_capacity(items.len());
             self.expand(capture, items, &mut cells)
-                .and_then(|()| capture.finish(owner, &cells))
-                .map_err(|trouble| below_row(capture, row, trouble))?;
+                .and_then(|()| capture.add_record(owner, &cells))
+                .map_err(|error| below_row(capture, row, error))?;
         }
         Ok(())
     }
 
-    fn hole(&self, capture: &mut Capture<'_>, hole: Hole) -> Outcome<()> {
-        let Hole { row, place, path, foreign } = hole;
-        let depth = capture.table.names.paths[path as usize].depth;
-        let resolved = self.foreign(foreign, capture.memory, depth);
-        match resolved.map_err(|trouble| below_path(capture, path, trouble))? {
+    fn hole(&self, capture: &mut Capture<'_>, hole: DeferredCell) -> ConvertResult<()> {
+        let DeferredCell { row, place, path, value } = hole;
+        let depth = capture.table.schema.paths[path as usize].depth;
+        let resolved = self.resolve_value(value, capture.cache, depth);
+        match resolved.map_err(|error| below_path(capture, path, error))? {
             Resolved::Leaf { tag, value, converted } => {
-                capture.plain[row] &= !converted;
-                let cell = capture.take(tag, value.payload(), None);
+                capture.exact_types[row] &= !converted;
+                let cell = capture.intern(tag, value.payload(), None);
                 capture.fill(&place, path, cell);
                 Ok(())
             }
             // a leaf class does not turn into a dict
-            Resolved::Dict(_) => Err(below_path(capture, path, Trouble::unsupported("it became a dict"))),
+            Resolved::Dict(_) => {
+                Err(below_path(capture, path, ConvertError::unsupported("it became a dict")))
+            }
         }
     }
 
@@ -86,22 +90,22 @@ impl<'py> Resolver<'_, 'py> {
     fn expand(
         &self,
         capture: &mut Capture<'_>,
-        items: Vec<Item>,
+        items: Vec<RecordItem>,
         cells: &mut Vec<(PathId, crate::state::table::Cell)>,
-    ) -> Outcome<()> {
+    ) -> ConvertResult<()> {
         for item in items {
-            let (path, foreign) = match item {
-                Item::Cell(path, cell) => {
+            let (path, value) = match item {
+                RecordItem::Cell(path, cell) => {
                     cells.push((path, cell));
                     continue;
                 }
-                Item::Hole(path, foreign) => (path, foreign),
+                RecordItem::Deferred(path, value) => (path, value),
             };
-            let depth = capture.table.names.paths[path as usize].depth;
-            let resolved = self.foreign(foreign, capture.memory, depth);
-            match resolved.map_err(|trouble| below_path(capture, path, trouble))? {
+            let depth = capture.table.schema.paths[path as usize].depth;
+            let resolved = self.resolve_value(value, capture.cache, depth);
+            match resolved.map_err(|error| below_path(capture, path, error))? {
                 Resolved::Leaf { tag, value, .. } => {
-                    let cell = capture.take(tag, value.payload(), None);
+                    let cell = capture.intern(tag, value.payload(), None);
                     cells.push((path, cell));
                 }
                 Resolved::Dict(dict) => {
@@ -112,7 +116,7 @@ impl<'py> Resolver<'_, 'py> {
                         if let Some(dict) = Dict::of(root, self.types) {
                             capture
                                 .leaves(&walk, dict, path, &mut below)
-                                .map_err(|trouble| below_path(capture, path, trouble))?;
+                                .map_err(|error| below_path(capture, path, error))?;
                         }
                     }
                     self.expand(capture, below, cells)?;
@@ -122,63 +126,84 @@ impl<'py> Resolver<'_, 'py> {
         Ok(())
     }
 
-    fn foreign(&self, foreign: Foreign, memory: &mut Memory, depth: usize) -> Outcome<Resolved<'py>> {
-        match foreign {
-            Foreign::Object { object, .. } => self.object(object.into_bound(self.py), memory, depth),
-            Foreign::Sequence { tag, bytes, holes } => {
-                let bytes = self.fill_holes(bytes, holes, memory)?;
-                Ok(Resolved::leaf(tag, Value::Blob(bytes)))
+    fn resolve_value(
+        &self,
+        value: DeferredValue,
+        cache: &mut ConversionCache,
+        depth: usize,
+    ) -> ConvertResult<Resolved<'py>> {
+        match value {
+            DeferredValue::Object { object, .. } => self.object(object.into_bound(self.py), cache, depth),
+            DeferredValue::Sequence { tag, bytes, items } => {
+                let bytes = self.fill_items(bytes, items, cache)?;
+                Ok(Resolved::leaf(tag, Value::Bytes(bytes)))
             }
         }
     }
 
-    fn fill_holes(&self, bytes: Vec<u8>, holes: Vec<Inner>, memory: &mut Memory) -> Outcome<Vec<u8>> {
+    fn fill_items(
+        &self,
+        bytes: Vec<u8>,
+        items: Vec<DeferredItem>,
+        cache: &mut ConversionCache,
+    ) -> ConvertResult<Vec<u8>> {
         let mut filled = Writer::default();
         let mut done = 0;
-        for Inner { at, depth, trail, foreign } in holes {
+        for DeferredItem { at, depth, trail, value } in items {
             filled.raw(&bytes[done..at]);
             done = at;
-            let placed = self.plain_form(foreign, &mut filled, memory, depth);
-            placed.map_err(|trouble| trail.into_iter().fold(trouble, Trouble::below))?;
+            let placed = self.write_inline_value(value, &mut filled, cache, depth);
+            placed.map_err(|error| trail.into_iter().fold(error, ConvertError::below))?;
         }
         filled.raw(&bytes[done..]);
         Ok(filled.bytes)
     }
 
-    fn plain_form(&self, foreign: Foreign, w: &mut Writer, memory: &mut Memory, depth: usize) -> Outcome<()> {
-        match self.foreign(foreign, memory, depth)? {
-            Resolved::Leaf { tag, value, .. } => write_plain(w, tag, value.payload()),
+    fn write_inline_value(
+        &self,
+        value: DeferredValue,
+        w: &mut Writer,
+        cache: &mut ConversionCache,
+        depth: usize,
+    ) -> ConvertResult<()> {
+        match self.resolve_value(value, cache, depth)? {
+            Resolved::Leaf { tag, value, .. } => write_inline(w, tag, value.payload()),
             Resolved::Dict(dict) => {
                 let mut bytes = Writer::default();
-                let holes = {
+                let items = {
                     let walk = Walk::new(self.py, self.types);
-                    scalars::write_value(&walk, walk.root(dict.as_any()), &mut bytes, memory, depth)?
+                    scalars::write_value(&walk, walk.root(dict.as_any()), &mut bytes, cache, depth)?
                 };
-                w.raw(&self.fill_holes(bytes.bytes, holes, memory)?);
+                w.raw(&self.fill_items(bytes.bytes, items, cache)?);
             }
         }
         Ok(())
     }
 
     /// Converts until it is a value that can be carried.
-    fn object(&self, first: Bound<'py, PyAny>, memory: &mut Memory, depth: usize) -> Outcome<Resolved<'py>> {
+    fn object(
+        &self,
+        first: Bound<'py, PyAny>,
+        cache: &mut ConversionCache,
+        depth: usize,
+    ) -> ConvertResult<Resolved<'py>> {
         let mut object = first.clone();
-        for conversions in 0..MOST_CONVERSIONS {
-            if let Some(mut resolved) = self.builtin(&object, memory, depth)? {
+        for conversions in 0..MAX_CONVERSIONS {
+            if let Some(mut resolved) = self.builtin(&object, cache, depth)? {
                 if let Resolved::Leaf { tag, value, converted } = &mut resolved {
                     *converted |= conversions > 0;
                     // one that may change is read each time
                     let immutable = conversions == 1 && ![tag::LIST, tag::TUPLE, tag::EMPTY].contains(tag);
                     if immutable && first.is_instance(self.types.enum_type.bind(self.py))? {
-                        memory.learn_enum(&first, *tag, value.clone());
+                        cache.add_enum(&first, *tag, value.clone());
                     }
                 }
                 return Ok(resolved);
             }
-            object = self.convert(&object, memory)?;
+            object = self.convert(&object, cache)?;
         }
-        Err(Trouble::unsupported(format!(
-            "{} was converted {MOST_CONVERSIONS} times and is still not supported",
+        Err(ConvertError::unsupported(format!(
+            "{} was converted {MAX_CONVERSIONS} times and is still not supported",
             first.get_type().name()?
         )))
     }
@@ -187,51 +212,51 @@ impl<'py> Resolver<'_, 'py> {
     fn builtin(
         &self,
         object: &Bound<'py, PyAny>,
-        memory: &mut Memory,
+        cache: &mut ConversionCache,
         depth: usize,
-    ) -> Outcome<Option<Resolved<'py>>> {
-        self.learn_zone_of(object, memory)?;
+    ) -> ConvertResult<Option<Resolved<'py>>> {
+        self.add_zone_of(object, cache)?;
         let mut w = Writer::default();
         let sequence = {
             let walk = Walk::new(self.py, self.types);
             let root = walk.root(object);
             match root.view(self.types) {
-                View::Str(text) => {
+                ObjectView::Str(text) => {
                     let mut buffer = Vec::new();
                     return Ok(Some(text_leaf(text, &mut buffer)?));
                 }
-                View::Dict(dict) if dict.len() > 0 => {
+                ObjectView::Dict(dict) if dict.len() > 0 => {
                     return Ok(Some(Resolved::Dict(
                         object.clone().cast_into::<PyDict>().map_err(PyErr::from)?,
                     )));
                 }
-                View::Dict(_) => return Ok(Some(Resolved::leaf(tag::EMPTY, Value::Word(0)))),
-                View::List(items) => {
-                    Some((tag::LIST, scalars::write(&walk, items, &mut w, memory, depth + 1)?))
+                ObjectView::Dict(_) => return Ok(Some(Resolved::leaf(tag::EMPTY, Value::Fixed64(0)))),
+                ObjectView::List(items) => {
+                    Some((tag::LIST, scalars::write(&walk, items, &mut w, cache, depth + 1)?))
                 }
-                View::Tuple(items) => {
-                    Some((tag::TUPLE, scalars::write(&walk, items, &mut w, memory, depth + 1)?))
+                ObjectView::Tuple(items) => {
+                    Some((tag::TUPLE, scalars::write(&walk, items, &mut w, cache, depth + 1)?))
                 }
                 view => {
-                    if let Some(scalar) = scalars::scalar(&view, &mut w, memory) {
+                    if let Some(scalar) = scalars::scalar(&view, &mut w, cache) {
                         return Ok(Some(Resolved::scalar(scalar, w, false)));
                     }
-                    if let Some(scalar) = scalars::in_converted_zone(&view, &mut w, memory) {
+                    if let Some(scalar) = scalars::in_converted_zone(&view, &mut w, cache) {
                         return Ok(Some(Resolved::scalar(scalar, w, true)));
                     }
                     None
                 }
             }
         };
-        if let Some((tag, holes)) = sequence {
-            let bytes = self.fill_holes(w.bytes, holes, memory)?;
-            return Ok(Some(Resolved::leaf(tag, Value::Blob(bytes))));
+        if let Some((tag, items)) = sequence {
+            let bytes = self.fill_items(w.bytes, items, cache)?;
+            return Ok(Some(Resolved::leaf(tag, Value::Bytes(bytes))));
         }
         self.number(object)
     }
 
     /// Big ints, Decimals and UUIDs.
-    fn number(&self, object: &Bound<'py, PyAny>) -> Outcome<Option<Resolved<'py>>> {
+    fn number(&self, object: &Bound<'py, PyAny>) -> ConvertResult<Option<Resolved<'py>>> {
         let class = object.get_type().as_ptr() as usize;
         if class == self.types.int {
             let bits: usize = object.call_method0("bit_length")?.extract()?;
@@ -239,44 +264,48 @@ impl<'py> Resolver<'_, 'py> {
             signed.set_item("signed", true)?;
             let bytes = object.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))?;
             let bytes: Vec<u8> = bytes.extract()?;
-            return Ok(Some(Resolved::leaf(tag::BIG_INT, Value::Blob(trim_big_int(&bytes).to_vec()))));
+            return Ok(Some(Resolved::leaf(tag::BIG_INT, Value::Bytes(trim_big_int(&bytes).to_vec()))));
         }
         if class == self.types.decimal {
             let text = object.str()?;
             let mut buffer = Writer::default();
             let Some((tag, payload)) = decimal::parse(text.to_str()?, &mut buffer) else {
-                return Err(Trouble::unsupported(format!("a Decimal in the unknown form {text}")));
+                return Err(ConvertError::unsupported(format!("a Decimal in the unknown form {text}")));
             };
             let value = match payload {
-                Payload::Word(word) => Value::Word(word),
-                Payload::Blob(bytes) => Value::Blob(bytes.to_vec()),
+                Payload::Fixed64(word) => Value::Fixed64(word),
+                Payload::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
             };
             return Ok(Some(Resolved::leaf(tag, value)));
         }
         if class == self.types.uuid {
             let bytes: Vec<u8> = object.getattr("bytes")?.extract()?;
-            return Ok(Some(Resolved::leaf(tag::UUID, Value::Blob(bytes))));
+            return Ok(Some(Resolved::leaf(tag::UUID, Value::Bytes(bytes))));
         }
         Ok(None)
     }
 
-    fn convert(&self, object: &Bound<'py, PyAny>, memory: &mut Memory) -> Outcome<Bound<'py, PyAny>> {
+    fn convert(
+        &self,
+        object: &Bound<'py, PyAny>,
+        cache: &mut ConversionCache,
+    ) -> ConvertResult<Bound<'py, PyAny>> {
         let class = object.get_type();
-        let (kind, helper) = memory.classes.get(&class, self.types)?;
+        let (kind, helper) = cache.classes.get(&class, self.types)?;
         let helper = helper.map(|helper| helper.into_bound(self.py));
         let read = match (kind, helper) {
-            (Kind::Enum, _) => object.getattr("_value_"),
-            (Kind::NumpyScalar, _) => object.call_method0("item"),
-            (Kind::Dict, _) => self.py.get_type::<PyDict>().call1((object,)),
-            (Kind::Record, Some(reader)) => reader.call1((object,)),
-            (Kind::Model, Some(plain)) => match self.fields_in_place(object, &plain, memory)? {
+            (ClassKind::Enum, _) => object.getattr("_value_"),
+            (ClassKind::NumpyScalar, _) => object.call_method0("item"),
+            (ClassKind::Dict, _) => self.py.get_type::<PyDict>().call1((object,)),
+            (ClassKind::Record, Some(reader)) => reader.call1((object,)),
+            (ClassKind::Model, Some(plain)) => match self.fields_in_place(object, &plain, cache)? {
                 Some(fields) => Ok(fields),
                 None => object.call_method0("model_dump"),
             },
             _ => return self.by_default(object, &class),
         };
         read.map_err(|error| match class.name() {
-            Ok(name) => Trouble::raised(error, format!("{name} could not be read")),
+            Ok(name) => ConvertError::raised(error, format!("{name} could not be read")),
             Err(nameless) => nameless.into(),
         })
     }
@@ -285,7 +314,7 @@ impl<'py> Resolver<'_, 'py> {
         &self,
         object: &Bound<'py, PyAny>,
         class: &Bound<'py, PyType>,
-    ) -> Outcome<Bound<'py, PyAny>> {
+    ) -> ConvertResult<Bound<'py, PyAny>> {
         let mut name = class.name()?.to_string();
         if self.is_moment(class) {
             let zone = object.getattr("tzinfo")?.get_type();
@@ -293,9 +322,9 @@ impl<'py> Resolver<'_, 'py> {
         }
         match self.default {
             Some(default) => default.call1((object,)).map_err(|error| {
-                Trouble::raised(error, format!("{name} is not supported, and default= raised"))
+                ConvertError::raised(error, format!("{name} is not supported, and default= raised"))
             }),
-            None => Err(Trouble::unsupported(format!(
+            None => Err(ConvertError::unsupported(format!(
                 "{name} is not supported (a default= callable could convert it)"
             ))),
         }
@@ -307,22 +336,22 @@ impl<'py> Resolver<'_, 'py> {
         &self,
         model: &Bound<'py, PyAny>,
         plain: &Bound<'py, PyAny>,
-        memory: &Memory,
+        cache: &ConversionCache,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (serializer, names): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
+        let (serializer, schema): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
         if !model.get_type().getattr("__pydantic_serializer__")?.is(&serializer) {
             return Ok(None);
         }
         let fields = model.getattr("__dict__")?;
         let exact = {
             let walk = Walk::new(self.py, self.types);
-            match (walk.root(&fields).view(self.types), walk.root(&names).view(self.types)) {
-                (View::Dict(dict), View::Tuple(names)) => {
-                    let names = names.items();
-                    let mut exact = dict.len() == names.len();
-                    for (Pair { key, value }, name) in dict.items().zip(names) {
+            match (walk.root(&fields).view(self.types), walk.root(&schema).view(self.types)) {
+                (ObjectView::Dict(dict), ObjectView::Tuple(schema)) => {
+                    let schema = schema.items();
+                    let mut exact = dict.len() == schema.len();
+                    for (Pair { key, value }, name) in dict.items().zip(schema) {
                         exact =
-                            exact && same_str(key, name, self.types)? && is_scalar(value, self.types, memory);
+                            exact && same_str(key, name, self.types)? && is_scalar(value, self.types, cache);
                     }
                     exact
                 }
@@ -337,7 +366,7 @@ impl<'py> Resolver<'_, 'py> {
     }
 
     /// Learns the zone of a datetime or time, so that it can be read in place.
-    fn learn_zone_of(&self, object: &Bound<'py, PyAny>, memory: &mut Memory) -> Outcome<()> {
+    fn add_zone_of(&self, object: &Bound<'py, PyAny>, cache: &mut ConversionCache) -> ConvertResult<()> {
         if !self.is_moment(&object.get_type()) {
             return Ok(());
         }
@@ -360,14 +389,14 @@ impl<'py> Resolver<'_, 'py> {
                 return Ok(());
             }
             datetime::Zone::Key(&self.text(&key)?).write(&mut w);
-        } else if memory.classes.get(&zone.get_type(), self.types)?.0 == Kind::Zone {
+        } else if cache.classes.get(&zone.get_type(), self.types)?.0 == ClassKind::Zone {
             converted = true;
             let offset = self.delta(&zone.call_method1("utcoffset", (self.py.None(),))?)?;
             fixed_zone(offset).write(&mut w);
         } else {
             return Ok(());
         }
-        memory.learn_zone(&zone, &w.bytes, converted);
+        cache.add_zone(&zone, &w.bytes, converted);
         Ok(())
     }
 
@@ -399,12 +428,14 @@ fn same_str(a: Obj<'_>, b: Obj<'_>, types: &Types) -> PyResult<bool> {
 }
 
 /// It is one leaf, whose value pydantic hands out as it is.
-fn is_scalar(object: Obj<'_>, types: &Types, memory: &Memory) -> bool {
+fn is_scalar(object: Obj<'_>, types: &Types, cache: &ConversionCache) -> bool {
     match object.view(types) {
-        View::Dict(_) | View::List(_) | View::Tuple(_) => false,
-        View::Foreign => {
+        ObjectView::Dict(_) | ObjectView::List(_) | ObjectView::Tuple(_) => false,
+        ObjectView::NeedsPython => {
             let class = object.type_address();
-            class == types.decimal || class == types.uuid || memory.classes.known(class) == Some(Kind::Enum)
+            class == types.decimal
+                || class == types.uuid
+                || cache.classes.known(class) == Some(ClassKind::Enum)
         }
         _ => true,
     }
@@ -412,15 +443,15 @@ fn is_scalar(object: Obj<'_>, types: &Types, memory: &Memory) -> bool {
 
 fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> PyResult<Resolved<'py>> {
     Ok(match crate::format::value::text_cell(text.text(buffer)?) {
-        (tag, Payload::Word(word)) => Resolved::leaf(tag, Value::Word(word)),
-        (tag, Payload::Blob(bytes)) => Resolved::leaf(tag, Value::Blob(bytes.to_vec())),
+        (tag, Payload::Fixed64(word)) => Resolved::leaf(tag, Value::Fixed64(word)),
+        (tag, Payload::Bytes(bytes)) => Resolved::leaf(tag, Value::Bytes(bytes.to_vec())),
     })
 }
 
-fn below_path(capture: &Capture<'_>, path: PathId, trouble: Trouble) -> Trouble {
-    trouble.below_keys(&capture.table.names.keys_of(path))
+fn below_path(capture: &Capture<'_>, path: PathId, error: ConvertError) -> ConvertError {
+    error.below_keys(&capture.table.schema.keys_of(path))
 }
 
-fn below_row(capture: &Capture<'_>, row: usize, trouble: Trouble) -> Trouble {
-    trouble.below_key(capture.symbol(row))
+fn below_row(capture: &Capture<'_>, row: usize, error: ConvertError) -> ConvertError {
+    error.below_key(capture.symbol(row))
 }

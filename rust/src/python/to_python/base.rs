@@ -7,13 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::format::budget::Budget;
+use crate::format::value::{Tag, tag};
 use crate::frame::{decode, inspect};
-use crate::python::convert_error::Outcome;
+use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::object::GcPause;
 use crate::python::from_python::Read;
 use crate::python::from_python::as_snapshot;
-use crate::python::from_python::cache::Memory;
-use crate::python::to_python::patch::builds_with_python;
+use crate::python::from_python::cache::ConversionCache;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::Table;
 
@@ -24,9 +24,9 @@ pub struct Base<'py> {
     /// As it was read.
     pub snapshot: Bound<'py, PyDict>,
     /// The dict, and the dicts of the records that the delta changes, are ours.
-    pub own: bool,
+    pub is_private: bool,
     /// By record: its objects may be shared.
-    pub plain: Vec<bool>,
+    pub exact_types: Vec<bool>,
 }
 
 impl<'py> Base<'py> {
@@ -38,22 +38,23 @@ impl<'py> Base<'py> {
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
         budget: &Budget,
-    ) -> Outcome<(Base<'py>, ChangeSet)> {
+    ) -> ConvertResult<(Base<'py>, ChangeSet)> {
         let py = previous.py();
         let snapshot = as_snapshot(previous)?;
-        let touched = || inspect::inspect(contents, &mut budget.clone());
-        let only = if verify { None } else { Some(touched()?).filter(|c| !c.sorted).map(|c| c.touched) };
+        let summary = || inspect::inspect(contents, &mut budget.clone());
+        let only = if verify { None } else { Some(summary()?).filter(|c| !c.sorted).map(|c| c.changed_rows) };
         let mut copy = None;
         let read = Read { snapshot: &snapshot, only: only.as_deref() };
         let walked = |open: bool| {
             if open || contents.len() > LONG {
-                copy = Some(own_copy(&snapshot, &touched()?.touched)?);
+                copy = Some(private_copy(&snapshot, &summary()?.changed_rows)?);
             }
             Ok(())
         };
-        let (changes, plain) = read.capture(py, table, &mut Memory::default(), default, walked)?;
-        let own = copy.is_some();
-        Ok((Base { snapshot: copy.unwrap_or(snapshot), own, plain }, changes))
+        let (changes, exact_types) =
+            read.capture(py, table, &mut ConversionCache::default(), default, walked)?;
+        let is_private = copy.is_some();
+        Ok((Base { snapshot: copy.unwrap_or(snapshot), is_private, exact_types }, changes))
     }
 
     /// Reads the body against what was read of the dict.
@@ -63,24 +64,24 @@ impl<'py> Base<'py> {
         contents: &[u8],
         table: &mut Table,
         budget: &mut Budget,
-    ) -> Outcome<ChangeSet> {
-        if self.own {
+    ) -> ConvertResult<ChangeSet> {
+        if self.is_private {
             return Ok(py.detach(|| decode::read(contents, table, budget))?);
         }
         let changes = decode::read(contents, table, budget)?;
         if builds_with_python(&changes) {
-            self.snapshot = own_copy(&self.snapshot, &changes.updated(table.rows.len()))?;
-            self.own = true;
+            self.snapshot = private_copy(&self.snapshot, &changes.updated(table.rows.len()))?;
+            self.is_private = true;
         }
         Ok(changes)
     }
 }
 
 /// A copy in which the touched records are copies as well, down to their last dict. No Python code runs.
-fn own_copy<'py>(snapshot: &Bound<'py, PyDict>, touched: &[bool]) -> PyResult<Bound<'py, PyDict>> {
+fn private_copy<'py>(snapshot: &Bound<'py, PyDict>, changed: &[bool]) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(snapshot.py());
     let copy = snapshot.copy()?;
-    for ((symbol, record), _) in snapshot.iter().zip(touched).filter(|(_, touched)| **touched) {
+    for ((symbol, record), _) in snapshot.iter().zip(changed).filter(|(_, changed)| **changed) {
         if let Ok(record) = record.cast_exact::<PyDict>() {
             copy.set_item(symbol, deep_copy(record)?)?;
         }
@@ -97,4 +98,30 @@ fn deep_copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
         }
     }
     Ok(copy)
+}
+
+/// True if some of the new values are made by Python code, during which the base may change.
+fn builds_with_python(changes: &ChangeSet) -> bool {
+    let tags = changes.updates.iter().map(|column| &column.new.tags).chain([&changes.cells.tags]);
+    tags.flatten().any(|tag| !is_made_without_python(*tag))
+}
+
+fn is_made_without_python(tag: Tag) -> bool {
+    matches!(
+        tag,
+        tag::NONE
+            | tag::FALSE
+            | tag::TRUE
+            | tag::EMPTY
+            | tag::INT
+            | tag::FLOAT
+            | tag::DIGITS
+            | tag::SHORT
+            | tag::TEXT
+            | tag::BYTES
+            | tag::DATE
+            | tag::DATETIME
+            | tag::DATETIME_UTC
+            | tag::TIMEDELTA
+    )
 }

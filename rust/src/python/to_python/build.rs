@@ -13,18 +13,18 @@ use crate::format::value::{Payload, Tag, is_blob, read_item, short_text, tag};
 use crate::python::errors;
 use crate::python::ffi::object::{ascii_str, set_item, surrogate_str};
 use crate::python::ffi::types::Types;
-use crate::state::schema::{Child, KeyId, Names, Shape, ShapeId};
+use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
 
 /// What is kept between builds: one str a key, one object a zone.
 #[derive(Default)]
-pub struct Kept {
+pub struct ObjectCache {
     keys: Vec<Option<Py<PyAny>>>,
     zones: HashMap<Box<[u8]>, Py<PyAny>>,
 }
 
-impl Kept {
-    pub fn forget_names(&mut self) {
+impl ObjectCache {
+    pub fn forget_schema(&mut self) {
         self.keys.clear();
     }
 
@@ -35,13 +35,13 @@ impl Kept {
 }
 
 const STRINGS: usize = 1024;
-const MOST_ZONES: usize = 1024;
+const MAX_ZONES: usize = 1024;
 
 pub struct Builder<'a, 'py> {
     py: Python<'py>,
     types: &'py Types,
     table: &'a Table,
-    kept: &'a mut Kept,
+    objects: &'a mut ObjectCache,
     /// Strings made lately, by a hash of their cell: repeated values become one object.
     strings: Vec<Option<(Cell, Bound<'py, PyAny>)>>,
 }
@@ -58,11 +58,11 @@ fn key_object(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
 }
 
 impl<'a, 'py> Builder<'a, 'py> {
-    pub fn new(py: Python<'py>, table: &'a Table, kept: &'a mut Kept) -> PyResult<Self> {
+    pub fn new(py: Python<'py>, table: &'a Table, objects: &'a mut ObjectCache) -> PyResult<Self> {
         let types = Types::get(py)?;
         let mut strings = Vec::new();
         strings.resize_with(STRINGS, || None);
-        Ok(Builder { py, types, table, kept, strings })
+        Ok(Builder { py, types, table, objects, strings })
     }
 
     pub fn row(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -71,7 +71,7 @@ impl<'a, 'py> Builder<'a, 'py> {
     }
 
     pub fn record(&mut self, shape: ShapeId, tags: &[Tag], words: &[u64]) -> PyResult<Bound<'py, PyAny>> {
-        let shape = &self.table.names.shapes[shape as usize];
+        let shape = &self.table.schema.shapes[shape as usize];
         if shape.is_leaf() {
             return self.cell(Cell { tag: tags[0], word: words[0] });
         }
@@ -103,8 +103,8 @@ impl<'a, 'py> Builder<'a, 'py> {
     }
 
     pub fn key(&mut self, id: KeyId) -> PyResult<&Py<PyAny>> {
-        let Builder { py, table, kept, .. } = self;
-        kept_key(*py, &table.names, kept, id)
+        let Builder { py, table, objects, .. } = self;
+        cached_key(*py, &table.schema, objects, id)
     }
 
     #[inline]
@@ -115,9 +115,9 @@ impl<'a, 'py> Builder<'a, 'py> {
             tag::DIGITS | tag::SHORT | tag::TEXT => self.string(cell),
             _ if is_blob(cell.tag) => {
                 let table = self.table;
-                self.value(cell.tag, Payload::Blob(table.pool.get(cell.word)))
+                self.value(cell.tag, Payload::Bytes(table.pool.get(cell.word)))
             }
-            _ => self.value(cell.tag, Payload::Word(cell.word)),
+            _ => self.value(cell.tag, Payload::Fixed64(cell.word)),
         }
     }
 
@@ -131,7 +131,7 @@ impl<'a, 'py> Builder<'a, 'py> {
         }
         let made = match cell.tag {
             tag::TEXT => text(self.py, self.table.pool.get(cell.word))?,
-            _ => self.value(cell.tag, Payload::Word(cell.word))?,
+            _ => self.value(cell.tag, Payload::Fixed64(cell.word))?,
         };
         self.strings[slot] = Some((cell, made.clone()));
         Ok(made)
@@ -144,19 +144,19 @@ impl<'a, 'py> Builder<'a, 'py> {
             (tag::FALSE, _) => PyBool::new(py, false).to_owned().into_any(),
             (tag::TRUE, _) => PyBool::new(py, true).to_owned().into_any(),
             (tag::EMPTY, _) => PyDict::new(py).into_any(),
-            (tag::INT, Payload::Word(word)) => (word as i64).into_pyobject(py)?.into_any(),
-            (tag::FLOAT, Payload::Word(word)) => PyFloat::new(py, f64::from_bits(word)).into_any(),
-            (tag::DIGITS, Payload::Word(word)) => ascii_str(py, digits(word, &mut [0; 20]))?,
-            (tag::SHORT, Payload::Word(word)) => {
+            (tag::INT, Payload::Fixed64(word)) => (word as i64).into_pyobject(py)?.into_any(),
+            (tag::FLOAT, Payload::Fixed64(word)) => PyFloat::new(py, f64::from_bits(word)).into_any(),
+            (tag::DIGITS, Payload::Fixed64(word)) => ascii_str(py, digits(word, &mut [0; 20]))?,
+            (tag::SHORT, Payload::Fixed64(word)) => {
                 let (bytes, n) = short_text(word);
                 text(py, &bytes[..n])?
             }
-            (tag::DATE, Payload::Word(word)) => {
+            (tag::DATE, Payload::Fixed64(word)) => {
                 let Date { year, month, day } = Date::from_word(word);
                 self.types.date_type.bind(py).call1((year, month, day))?
             }
-            (tag::DATETIME, Payload::Word(word)) => self.datetime(word, 0, py.None().into_bound(py))?,
-            (tag::DATETIME_UTC, Payload::Word(word)) => {
+            (tag::DATETIME, Payload::Fixed64(word)) => self.datetime(word, 0, py.None().into_bound(py))?,
+            (tag::DATETIME_UTC, Payload::Fixed64(word)) => {
                 self.datetime(word, 0, self.types.utc_object.bind(py).clone())?
             }
             (tag::DECIMAL | tag::DECIMAL_OTHER, payload) => {
@@ -165,7 +165,7 @@ impl<'a, 'py> Builder<'a, 'py> {
                 };
                 self.types.decimal_type.bind(py).call1((text,))?
             }
-            (_, Payload::Blob(blob)) => self.blob(tag, blob)?,
+            (_, Payload::Bytes(blob)) => self.blob(tag, blob)?,
             _ => return Err(errors::corrupt(py, "a tag without its payload")),
         })
     }
@@ -272,28 +272,33 @@ impl<'a, 'py> Builder<'a, 'py> {
 
     fn zone_info(&mut self, key: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
-        if let Some(zone) = self.kept.zones.get(key) {
+        if let Some(zone) = self.objects.zones.get(key) {
             return Ok(zone.bind(py).clone());
         }
         let made = self.types.zone_info.bind(py).call1((text(py, key)?,));
         let zone = made.map_err(|e| errors::unknown_zone(py, &String::from_utf8_lossy(key), e))?;
-        if self.kept.zones.len() >= MOST_ZONES {
-            self.kept.zones.clear();
+        if self.objects.zones.len() >= MAX_ZONES {
+            self.objects.zones.clear();
         }
-        self.kept.zones.insert(key.into(), zone.clone().unbind());
+        self.objects.zones.insert(key.into(), zone.clone().unbind());
         Ok(zone)
     }
 }
 
-fn kept_key<'k>(py: Python<'_>, names: &Names, kept: &'k mut Kept, id: KeyId) -> PyResult<&'k Py<PyAny>> {
+fn cached_key<'k>(
+    py: Python<'_>,
+    schema: &Schema,
+    objects: &'k mut ObjectCache,
+    id: KeyId,
+) -> PyResult<&'k Py<PyAny>> {
     let id = id as usize;
-    if kept.keys.len() <= id {
-        kept.keys.resize_with(names.keys.len().max(id + 1), || None);
+    if objects.keys.len() <= id {
+        objects.keys.resize_with(schema.keys.len().max(id + 1), || None);
     }
-    let slot = &mut kept.keys[id];
+    let slot = &mut objects.keys[id];
     match slot {
         Some(key) => Ok(key),
-        None => Ok(slot.insert(key_object(py, &names.keys[id])?)),
+        None => Ok(slot.insert(key_object(py, &schema.keys[id])?)),
     }
 }
 

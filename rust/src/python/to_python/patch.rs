@@ -3,53 +3,26 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::format::value::{Tag, tag};
 use crate::python::ffi::object::{GcPause, set_item};
 use crate::python::to_python::base::Base;
-use crate::python::to_python::build::{Builder, Kept, text};
+use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::state::change_set::ChangeSet;
 use crate::state::schema::{PathId, ROOT};
 use crate::state::table::{Cell, Table};
 
-/// True if some of the new values are made by Python code, during which the base may change.
-pub fn builds_with_python(changes: &ChangeSet) -> bool {
-    let tags = changes.updates.iter().map(|column| &column.new.tags).chain([&changes.cells.tags]);
-    tags.flatten().any(|tag| !is_made_without_python(*tag))
-}
-
-fn is_made_without_python(tag: Tag) -> bool {
-    matches!(
-        tag,
-        tag::NONE
-            | tag::FALSE
-            | tag::TRUE
-            | tag::EMPTY
-            | tag::INT
-            | tag::FLOAT
-            | tag::DIGITS
-            | tag::SHORT
-            | tag::TEXT
-            | tag::BYTES
-            | tag::DATE
-            | tag::DATETIME
-            | tag::DATETIME_UTC
-            | tag::TIMEDELTA
-    )
-}
-
 /// The base with the changes made to it, in which unchanged records are the same objects.
-pub fn patched<'py>(
+pub fn patch<'py>(
     py: Python<'py>,
     base: &Base<'py>,
     table: &Table,
     changes: &ChangeSet,
-    kept: &mut Kept,
+    objects: &mut ObjectCache,
 ) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(py);
-    let Base { snapshot: previous, own, plain } = base;
-    let copies = Copies { own: *own, by_path: Vec::new(), made: Vec::new() };
-    let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, kept)?, copies };
-    let updates = by_row(table.rows.len(), changes);
+    let Base { snapshot: previous, is_private, exact_types } = base;
+    let copies = Copies { is_private: *is_private, by_path: Vec::new(), made: Vec::new() };
+    let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, objects)?, copies };
+    let updates = group_by_row(table.rows.len(), changes);
     let mut removed = changes.removed.iter().copied().peekable();
     let mut reshaped = changes.reshaped.iter().map(|(row, _)| *row).peekable();
     // a copy keeps the order: only what differs is set anew
@@ -58,8 +31,8 @@ pub fn patched<'py>(
         let row = at as u32;
         if removed.next_if_eq(&row).is_some() {
             next.del_item(symbol)?;
-        } else if reshaped.next_if_eq(&row).is_some() || !updates.of(at).is_empty() || !plain[at] {
-            let record = patcher.row(at, record, updates.of(at), plain[at])?;
+        } else if reshaped.next_if_eq(&row).is_some() || !updates.of(at).is_empty() || !exact_types[at] {
+            let record = patcher.row(at, record, updates.of(at), exact_types[at])?;
             set_item(&next, &symbol.unbind(), record)?;
         }
     }
@@ -98,7 +71,7 @@ impl ByRow {
 }
 
 /// A counting sort: one pass to count, one to place.
-fn by_row(rows: usize, changes: &ChangeSet) -> ByRow {
+fn group_by_row(rows: usize, changes: &ChangeSet) -> ByRow {
     let mut starts = vec![0u32; rows + 1];
     for column in &changes.updates {
         column.rows.iter().for_each(|row| starts[*row as usize + 1] += 1);
@@ -122,7 +95,7 @@ fn by_row(rows: usize, changes: &ChangeSet) -> ByRow {
 /// The dicts of the record at hand that are written to, by the path that leads to them.
 struct Copies<'py> {
     /// The record and its dicts are copies already.
-    own: bool,
+    is_private: bool,
     by_path: Vec<Option<Bound<'py, PyDict>>>,
     made: Vec<PathId>,
 }
@@ -130,7 +103,7 @@ struct Copies<'py> {
 impl<'py> Copies<'py> {
     /// The dict to write to in the place of this one.
     fn of(&self, dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-        if self.own { Ok(dict.clone()) } else { dict.copy() }
+        if self.is_private { Ok(dict.clone()) } else { dict.copy() }
     }
 
     fn get(&self, path: PathId) -> Option<&Bound<'py, PyDict>> {
@@ -166,7 +139,7 @@ impl<'py> Patcher<'_, 'py> {
         at: usize,
         record: Bound<'py, PyAny>,
         updates: &[(PathId, Cell)],
-        plain: bool,
+        exact_types: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let reshaped = self.changes.reshaped.binary_search_by_key(&(at as u32), |r| r.0);
         if let Ok(i) = reshaped {
@@ -174,12 +147,12 @@ impl<'py> Patcher<'_, 'py> {
             let (tags, words) = self.changes.record(self.table, new);
             return self.builder.record(new.shape, tags, words);
         }
-        if plain && updates.is_empty() {
+        if exact_types && updates.is_empty() {
             return Ok(record);
         }
         match record.cast_exact::<PyDict>() {
             // `{}` is a leaf
-            Ok(dict) if plain && !dict.is_empty() => self.copy_with(dict, updates),
+            Ok(dict) if exact_types && !dict.is_empty() => self.copy_with(dict, updates),
             _ => self.rebuild(at, updates),
         }
     }
@@ -188,7 +161,7 @@ impl<'py> Patcher<'_, 'py> {
     fn rebuild(&mut self, at: usize, updates: &[(PathId, Cell)]) -> PyResult<Bound<'py, PyAny>> {
         let row = &self.table.rows[at];
         let (mut tags, mut words) = (row.tags.clone(), row.words.clone());
-        let shape = &self.table.names.shapes[row.shape as usize];
+        let shape = &self.table.schema.shapes[row.shape as usize];
         for (path, cell) in updates {
             if let Some(position) = shape.position(*path) {
                 tags[position] = cell.tag;
@@ -209,9 +182,9 @@ impl<'py> Patcher<'_, 'py> {
         self.copies.put(ROOT, copy.clone());
         for (path, cell) in updates {
             let value = self.builder.cell(*cell)?;
-            let node = &self.table.names.paths[*path as usize];
-            let dict = self.copy_of(node.parent)?;
-            set_item(&dict, self.builder.key(node.key)?, value)?;
+            let frame_path = &self.table.schema.paths[*path as usize];
+            let dict = self.copy_of(frame_path.parent)?;
+            set_item(&dict, self.builder.key(frame_path.key)?, value)?;
         }
         Ok(copy.into_any())
     }
@@ -220,9 +193,9 @@ impl<'py> Patcher<'_, 'py> {
         if let Some(dict) = self.copies.get(path) {
             return Ok(dict.clone());
         }
-        let node = &self.table.names.paths[path as usize];
-        let above = self.copy_of(node.parent)?;
-        let key = self.builder.key(node.key)?.clone_ref(self.py);
+        let frame_path = &self.table.schema.paths[path as usize];
+        let above = self.copy_of(frame_path.parent)?;
+        let key = self.builder.key(frame_path.key)?.clone_ref(self.py);
         let dict = match above.get_item(&key)? {
             Some(inside) => self.copies.of(inside.cast::<PyDict>()?)?,
             None => PyDict::new(self.py),
