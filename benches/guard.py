@@ -3,9 +3,9 @@
 python -m benches.guard check      exit 1 if a figure is a twentieth worse than the one kept
 python -m benches.guard keep       measure, and keep the figures
 
-Each operation runs in a process of its own under callgrind, which counts instructions the same way on a busy
-machine. A figure is the count of one call, as a ratio to one orjson.dumps or orjson.loads of the same snapshot,
-so that another build of Python moves both alike. Sizes are sums of bytes over seeded feeds.
+Each operation runs in a process of its own under callgrind, whose counts ignore other load. A figure
+is the count of one call, as a ratio to one orjson.dumps or orjson.loads of the same snapshot, so that another
+build of Python moves both alike. Sizes are sums of bytes over seeded feeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from snapdelta.simulate import Feed, Kind
 
 FIGURES = Path(__file__).with_name("guard.json")
 SYMBOLS = 1_500
-# A figure may be this much of the kept one.
+# A figure fails from this much of the kept one on.
 WORSE = 1.05
 # The operation that each operation's count is divided by.
 PEERS = {
@@ -97,7 +97,7 @@ def worse(kept: dict[str, float], measured: dict[str, float]) -> list[str]:
     lines = [
         f"{name}: {measured[name]:.4g}, kept {figure:.4g} ({measured[name] / figure - 1:+.1%})"
         for name, figure in kept.items()
-        if name in measured and measured[name] > figure * WORSE
+        if name in measured and measured[name] >= figure * WORSE
     ]
     lines += [f"{name}: not measured" for name in kept.keys() - measured.keys()]
     lines += [f"{name}: not kept; run `make bench-keep`" for name in measured.keys() - kept.keys()]
