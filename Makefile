@@ -88,6 +88,14 @@ bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth 
 	  $(BENCH) benches/bench_speed.py --results .benchmarks/again.json; \
 	  $(BIN)/python -m benches.results compare benches/saved.json .benchmarks/new.json .benchmarks/again.json; }
 
+.PHONY: bench-check
+bench-check: $(BUILT) ## Fail if an instruction count or a frame size is a twentieth worse than benches/guard.json
+	$(BIN)/python -m benches.guard check
+
+.PHONY: bench-keep
+bench-keep: $(BUILT) ## Measure instruction counts and frame sizes, and keep them in benches/guard.json
+	$(BIN)/python -m benches.guard keep
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist tests/timescale/node_modules

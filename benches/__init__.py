@@ -1,1 +1,1 @@
-"""Benchmarks: speed as ratios of interleaved pairs, on fresh and fragmented heaps, and sizes beside peers."""
+"""Benchmarks: speed as ratios of interleaved pairs, on the heaps of benches.heap, and sizes beside peers."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from benches import peers, results
-from benches.heap import HEAPS, fragmented, fresh
+from benches import guard, peers, results
+from benches.guard_workload import CALLS, FRAMES, works
+from benches.heap import HEAPS, fragmented, rebuilt
 from benches.pairs import Timing
 from snapdelta._exactness import first_difference
 from snapdelta.simulate import Feed
@@ -21,29 +22,30 @@ RESULT = results.Result("speed", "encode", 5.0, 10.0, "ms", 0.5, 0.6, "orjson")
 
 
 @pytest.mark.parametrize("heap", HEAPS)
-def test_both_heaps_hold_the_same(heap: str) -> None:
+def test_all_heaps_hold_the_same(heap: str) -> None:
     snapshot = next(Feed("enriched", 300))
     made = HEAPS[heap](snapshot)
     assert first_difference(snapshot, made) is None
     for symbol, record in made.items():
         assert record["lastTrade"]["p"] is not snapshot[symbol]["lastTrade"]["p"]
-        assert all(a is b for a, b in zip(record, snapshot[symbol], strict=True))
+        # A parser has key objects of its own.
+        assert heap == "parsed" or all(a is b for a, b in zip(record, snapshot[symbol], strict=True))
 
 
 def test_a_fragmented_heap_is_one() -> None:
-    """Values of neighbouring records lie side by side in a fresh snapshot, anywhere in a fragmented one."""
+    """Values of neighbouring records lie side by side in a rebuilt snapshot, anywhere in a fragmented one."""
 
     def distance(snapshot: dict[str, Any]) -> float:
         addresses = [id(record["price"]) for record in snapshot.values()]
         return median(abs(a - b) for a, b in pairwise(addresses))
 
     snapshot = next(Feed("ranked", 4_000))
-    assert distance(fragmented(snapshot)) > 20 * distance(fresh(snapshot))
+    assert distance(fragmented(snapshot)) > 20 * distance(rebuilt(snapshot))
 
 
 def test_heaps_refuse_what_they_cannot_make_anew() -> None:
     with pytest.raises(TypeError, match="complex"):
-        fresh({"A": {"x": 1j}})
+        rebuilt({"A": {"x": 1j}})
 
 
 @pytest.mark.parametrize("kind", ["nested", "ranked"])
@@ -118,3 +120,39 @@ def test_a_ratio_that_was_worse_once_is_noise(tmp_path: Path) -> None:
 def test_a_wrong_call_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert results.main(["print"]) == 2
     assert "compare SAVED NEW…" in capsys.readouterr().err
+
+
+KEPT = {"encode / orjson.dumps": 1.0, "nested: 13 deltas, bytes": 70_000.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "says"),
+    [
+        ("encode / orjson.dumps", 1.10, ["encode / orjson.dumps: 1.1, kept 1 (+10.0%)"]),
+        ("nested: 13 deltas, bytes", 1.05, ["nested: 13 deltas, bytes: 7.35e+04, kept 7e+04 (+5.0%)"]),
+        ("encode / orjson.dumps", 1.049, []),
+        ("encode / orjson.dumps", 0.5, []),
+    ],
+)
+def test_the_guard_names_what_is_a_twentieth_worse(name: str, factor: float, says: list[str]) -> None:
+    assert guard.worse(KEPT, {**KEPT, name: KEPT[name] * factor}) == says
+
+
+def test_the_guard_names_figures_without_a_counterpart() -> None:
+    assert guard.worse({"a": 1.0}, {"b": 1.0}) == ["a: not measured", "b: not kept; run `make bench-keep`"]
+
+
+def test_the_guard_keeps_a_figure_for_each_operation_and_feed() -> None:
+    kept = json.loads(guard.FIGURES.read_text())
+    assert {f"{name} / {peer}" for name, peer in guard.PEERS.items()} <= kept.keys()
+    assert guard.measure_sizes().keys() <= kept.keys()
+
+
+def test_the_workload_runs_each_operation_of_the_guard() -> None:
+    frames = list(islice(Feed("nested", 20), FRAMES))
+    made = dict(works(frames))
+    assert made.keys() == {*guard.PEERS, *guard.PEERS.values()}
+    for prepare in made.values():
+        work = prepare()
+        for number in range(CALLS + 1):
+            work(number)
