@@ -15,7 +15,7 @@ import pytest
 import snapdelta
 from benches import corpora, peers
 from benches.results import Result
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -132,7 +132,7 @@ _STATE = """
 import sys
 from itertools import islice
 import snapdelta
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 def resident():
     with open("/proc/self/statm") as file:

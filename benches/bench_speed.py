@@ -17,7 +17,7 @@ from benches import peers
 from benches.heap import HEAPS
 from benches.pairs import TIMER, time_pairs
 from benches.results import Result
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from snapdelta.simulate import Feed, Kind, read_recording
+from snapdelta.testing.feed import Feed, Kind, read_recording
 
 Snapshot = dict[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from snapdelta import EmbeddedServer, SnapshotManager, SnapshotReader
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -23,7 +23,7 @@ from typing import get_args
 
 import snapdelta
 from benches.guard_workload import CALLS, FRAMES
-from snapdelta.simulate import Feed, Kind
+from snapdelta.testing.feed import Feed, Kind
 
 FIGURES = Path(__file__).with_name("guard.json")
 SYMBOLS = 1_500

@@ -21,7 +21,7 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 
-from snapdelta.embedded import EmbeddedServer, valkey_binary
+from snapdelta.testing.server import EmbeddedServer, valkey_binary
 
 AsyncClient = Redis | RedisCluster
 

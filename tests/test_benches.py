@@ -15,8 +15,8 @@ from benches import guard, peers, results
 from benches.guard_workload import CALLS, FRAMES, works
 from benches.heap import HEAPS, fragmented, rebuilt
 from benches.pairs import Timing
-from snapdelta._exactness import first_difference
-from snapdelta.simulate import Feed
+from snapdelta.testing.compare import first_difference
+from snapdelta.testing.feed import Feed
 
 RESULT = results.Result("speed", "encode", 5.0, 10.0, "ms", 0.5, 0.6, "orjson")
 

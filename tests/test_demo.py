@@ -22,13 +22,13 @@ from redis import Redis
 from rich.console import Console
 
 from snapdelta import demo
-from snapdelta._demo.judge import LATE_READER, READER, WRITER, Judge
-from snapdelta._demo.plan import Plan, Player, Source
-from snapdelta._demo.reports import Checked, Ready, Report, from_line, to_line
-from snapdelta._demo.screen import Screen
-from snapdelta._demo.story import play
+from demo.checker import LATE_READER, READER, WRITER, Judge
+from demo.plan import Plan, Player, Source
+from demo.reports import Checked, Ready, Report, from_line, to_line
+from demo.progress import Screen
+from demo.runner import play
 from snapdelta.errors import DemoError
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 SMALL = Source(symbols=200)
 CLI = [sys.executable, "-m", "snapdelta.cli", "demo"]
@@ -289,7 +289,7 @@ def running(temporary: Path) -> Iterator[subprocess.Popen[str]]:
             if "saved as" in line:
                 break
         family = descendants(started.pid)
-        assert sum("snapdelta._demo." in line for line in family.values()) >= 2
+        assert sum("demo." in line for line in family.values()) >= 2
         yield started
         wait_for(lambda: not any(map(is_alive, family)))
     finally:

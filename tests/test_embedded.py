@@ -1,4 +1,4 @@
-"""snapdelta.embedded: the server comes up, answers, and goes with its process."""
+"""snapdelta.testing.server: the server comes up, answers, and goes with its process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import redis as sync_redis
 
 from servers import KINDS, Server, wait_until
-from snapdelta.embedded import EmbeddedServer, free_port
+from snapdelta.testing.server import EmbeddedServer, free_port
 from snapdelta.errors import EmbeddedServerError
 
 
@@ -53,7 +53,7 @@ def test_data_outlives_a_crash_only_with_persist(persist: bool, kept: bytes | No
 
 def test_ends_with_its_process_even_when_that_is_killed() -> None:
     program = (
-        "import sys, time; from snapdelta.embedded import EmbeddedServer\n"
+        "import sys, time; from snapdelta.testing.server import EmbeddedServer\n"
         "server = EmbeddedServer().start(); print(server.pid, server.directory, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as owner:

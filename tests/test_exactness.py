@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from snapdelta._exactness import first_difference
-from snapdelta.simulate import Feed
+from snapdelta.testing.compare import first_difference
+from snapdelta.testing.feed import Feed
 
 QUIET, SIGNALING = (struct.unpack("<d", struct.pack("<Q", bits))[0] for bits in (0x7FF8 << 48, 0x7FF4 << 48))
 

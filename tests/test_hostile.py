@@ -23,7 +23,7 @@ from exact import assert_same
 from frames import COLUMNS, DELTA, LOOSE, ORDER, PATHS, ROWS, SETS, SHAPES, gaps, planes, strings, sv, uv
 from normal import N
 from reference_values import Row, digest_of_rows, plain_of, record_of, rows_of, sized
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 from trips import panics_shown
 
 Snapshot = dict[str, Any]

@@ -14,7 +14,7 @@ import zstandard
 
 from snapdelta import SnapdeltaError
 from snapdelta.errors import MissingExtraError, RecordingError
-from snapdelta.recordings import Frame, read_recording
+from snapdelta.testing.recordings import Frame, read_recording
 
 FRAMES = [
     Frame(1_700_000_000_000, {"A": {"p": 1.5, "n": None}, "B": {"p": 2, "ok": True}}),
@@ -153,6 +153,6 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_recordings_load_zstandard_only_when_read() -> None:
-    code = "import sys, snapdelta.recordings, snapdelta.simulate; print('zstandard' in sys.modules)"
+    code = "import sys, snapdelta.testing.recordings, snapdelta.testing.feed; print('zstandard' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

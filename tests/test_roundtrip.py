@@ -21,7 +21,7 @@ import reference_decoder as reference
 import snapdelta
 from exact import assert_same, same
 from normal import N
-from snapdelta.simulate import Feed, Kind
+from snapdelta.testing.feed import Feed, Kind
 from strategies import (
     LEAVES,
     MODELS,

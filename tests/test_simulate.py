@@ -10,7 +10,7 @@ import pytest
 
 from snapdelta import SnapdeltaError
 from snapdelta.errors import FeedSettingError
-from snapdelta.simulate import Feed, Kind, Snapshot
+from snapdelta.testing.feed import Feed, Kind, Snapshot
 
 KINDS: tuple[Kind, ...] = ("nested", "enriched", "ranked")
 

@@ -6,7 +6,7 @@ from itertools import islice, pairwise
 
 import snapdelta
 from benches import corpora, peers
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 
 def test_a_delta_is_at_most_half_of_a_field_diff() -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from documents import ROOT, blocks, run
 from servers import Server
 from snapdelta import errors
-from snapdelta._snapshots.scripts import CLAIM, DELETE, PUBLISH, WANT
+from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, WANT
 from snapdelta.snapshot_manager import SaveResult, SnapshotSettings, Update
 
 _DOCUMENT = "docs/snapshots.md"

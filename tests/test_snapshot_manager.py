@@ -15,7 +15,7 @@ from clock import Clock
 from exact import assert_same
 from servers import Server
 from snapdelta import Encoder, SnapshotManager, SnapshotReader
-from snapdelta._snapshots import writer
+from snapdelta.snapshots import writer
 from snapdelta.errors import (
     EncodingError,
     SnapshotBusyError,
@@ -24,7 +24,7 @@ from snapdelta.errors import (
     UnsupportedTypeError,
     WriterSupersededError,
 )
-from snapdelta.simulate import Feed
+from snapdelta.testing.feed import Feed
 
 Snapshot = dict[str, Any]
 KEYS = {part: f"snapdelta:{{default}}:{part}" for part in ("full", "delta", "head")}

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from documents import blocks
 from servers import Server
-from snapdelta.embedded import free_port
+from snapdelta.testing.server import free_port
 from snapdelta.snapshot_manager import SnapshotManager
 from stream_helpers import until
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servers import Deployment, Server
-from snapdelta._streams.fields import _UNTAGGED, decode_fields, encode_fields
+from snapdelta.streams.field_codec import _UNTAGGED, decode_fields, encode_fields
 from snapdelta.errors import CorruptDeltaError, StreamError, UnsupportedTypeError
 from snapdelta.redis_stream_manager import RedisStreamManager
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from servers import Deployment, Server
-from snapdelta._streams.glob import compiled, is_glob, specificity
+from snapdelta.streams.glob import compiled, is_glob, specificity
 from snapdelta.errors import StreamPolicyError
 
 _ATOMS = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from snapdelta._streams.policy import PolicyBook, StreamPolicy
+from snapdelta.streams.policy import PolicyBook, StreamPolicy
 from snapdelta.errors import SnapdeltaError, StreamPolicyError, UnlistedStreamError
 
 

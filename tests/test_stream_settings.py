@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snapdelta._streams.settings import load_settings
+from snapdelta.streams.settings import load_settings
 from snapdelta.errors import StreamPolicyError
 from snapdelta.redis_stream_manager import StreamPolicy
 

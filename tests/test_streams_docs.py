@@ -13,7 +13,7 @@ import snapdelta.redis_stream_manager as module
 from documents import ROOT, blocks, run
 from servers import Deployment, Server
 from snapdelta import decode_fields, dumps, loads
-from snapdelta._streams.settings import load_settings
+from snapdelta.streams.settings import load_settings
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 
 _DOCUMENT = "docs/streams.md"

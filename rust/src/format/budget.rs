@@ -1,7 +1,7 @@
 //! What a reader may hold, charged before it is made: FORMAT.md section 10.
 
 use crate::error::{Error, ErrorKind, Result, grouped};
-use crate::format::value::{Tag, tag};
+use crate::format::tag::{Tag, tag};
 
 pub const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 

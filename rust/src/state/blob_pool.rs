@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 
 use crate::format::hash::hash_bytes;
-use crate::state::table::room_for;
+use crate::state::capacity::capacity_after_refusal;
 
 struct PooledBlob {
     bytes: Box<[u8]>,
@@ -91,10 +91,11 @@ impl BlobPool {
         }
         self.entries.truncate(mark);
         self.free.retain(|id| (*id as usize) < mark);
-        self.entries.shrink_to(room_for(mark));
-        self.free.shrink_to(room_for(self.free.len()));
+        self.entries.shrink_to(capacity_after_refusal(mark));
+        self.free.shrink_to(capacity_after_refusal(self.free.len()));
         let (entries, hasher) = (&self.entries, &self.hasher);
-        self.index.shrink_to(room_for(mark), |&id| hasher.hash_one(&*entries[id as usize].bytes));
+        self.index
+            .shrink_to(capacity_after_refusal(mark), |&id| hasher.hash_one(&*entries[id as usize].bytes));
     }
 
     /// Number of distinct blobs, and their bytes.

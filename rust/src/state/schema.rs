@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::format::hash::{Chain, hash_bytes};
-use crate::state::table::room_for;
+use crate::state::capacity::capacity_after_refusal;
 
 pub type KeyId = u32;
 pub type PathId = u32;
@@ -276,7 +276,7 @@ impl Schema {
             self.shape_index.remove(&shape.paths);
         }
         self.rows.truncate(mark.shapes);
-        let [keys, paths, shapes] = [mark.keys, mark.paths, mark.shapes].map(room_for);
+        let [keys, paths, shapes] = [mark.keys, mark.paths, mark.shapes].map(capacity_after_refusal);
         self.keys.shrink_to(keys);
         self.key_hashes.shrink_to(keys);
         self.key_index.shrink_to(keys);

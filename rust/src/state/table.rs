@@ -90,11 +90,6 @@ struct Index {
     hasher: RandomState,
 }
 
-/// The room that a collection of so many keeps after a refused input: what it may have grown to without one.
-pub fn room_for(count: usize) -> usize {
-    2 * count + 1024
-}
-
 /// How many names and blobs there were.
 pub struct Mark {
     schema: schema::SchemaMark,

@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use crate::format::value::{Payload, Tag};
 use crate::python::ffi::object::{Obj, Str, Walk};
 use crate::python::ffi::types::{ClassKind, Classes};
+use crate::state::capacity::capacity_after_refusal;
 use crate::state::schema::{KeyId, Schema};
-use crate::state::table::room_for;
 
 /// A cell's content that is no part of a table yet.
 #[derive(Clone)]
@@ -96,8 +96,8 @@ impl ConversionCache {
         let n = schema.keys.len();
         self.keys.objects.truncate(n);
         self.keys.fresh.truncate(n);
-        self.keys.objects.shrink_to(room_for(n));
-        self.keys.fresh.shrink_to(room_for(n));
+        self.keys.objects.shrink_to(capacity_after_refusal(n));
+        self.keys.fresh.shrink_to(capacity_after_refusal(n));
     }
 }
 

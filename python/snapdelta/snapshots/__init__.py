@@ -1,0 +1,1 @@
+"""The parts of `snapdelta.snapshots.manager`: keys, scripts, settings; writer and reader."""

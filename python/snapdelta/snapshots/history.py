@@ -1,0 +1,78 @@
+"""Where in what is kept a moment is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from snapdelta.snapshots.store import Entry, SnapshotCommands
+from snapdelta.snapshots.keys import Place
+from snapdelta.errors import SnapshotHistoryError, SnapshotSettingError
+
+# Seconds since 1970, or a datetime with a zone.
+Timestamp: TypeAlias = float | datetime
+
+_SEQUENCE_BITS = 64
+
+
+def milliseconds(name: str, moment: Timestamp) -> int:
+    """Raises SnapshotSettingError for anything that is not a moment."""
+    if isinstance(moment, datetime):
+        if moment.utcoffset() is None:
+            raise SnapshotSettingError(
+                f"{name} must have a time zone: {moment!r} could be any of a day's moments"
+            )
+        return int(moment.timestamp() * 1000)
+    if isinstance(moment, bool) or not isinstance(moment, (int, float)) or not abs(moment) < 1e11:
+        raise SnapshotSettingError(
+            f"{name} must be seconds since 1970 or a datetime with a zone, not {moment!r}"
+        )
+    return round(moment * 1000)
+
+
+def readable(moment: int) -> str:
+    """A moment in ms, for people: in seconds, as the calls take it, and as a date where it has one."""
+    seconds = moment / 1000
+    try:
+        return f"{seconds:.3f} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.3f}"
+
+
+async def entry_at(commands: SnapshotCommands, moment: int) -> Entry:
+    """The newest entry of the delta stream that was accepted at or before a moment, in ms, by bisection.
+
+    Raises SnapshotHistoryError when the history begins later, or is empty.
+    """
+    low, high = await commands.first_delta(), await commands.delta_at("+")
+    if low is None or high is None:
+        raise SnapshotHistoryError(f"snapshots {commands.keys.name!r}: nothing is kept")
+    if low.time > moment:
+        raise SnapshotHistoryError(
+            f"snapshots {commands.keys.name!r}: what is kept begins at {readable(low.time)}, "
+            f"{readable(moment)} is before that; to go back further, raise the manager's history, "
+            "history_frames and history_bytes"
+        )
+    if high.time <= moment:
+        return high
+    while True:
+        middle = _place((_number(low.place) + _number(high.place)) // 2)
+        entry = await commands.delta_at(str(middle))
+        if entry is None or entry.place <= low.place:
+            # Nothing between the lower end and the middle.
+            above = await commands.deltas_after(middle, 1)
+            if not above or above[0].place >= high.place:
+                return low
+            entry = above[0]
+        if entry.time <= moment:
+            low = entry
+        else:
+            high = entry
+
+
+def _number(place: Place) -> int:
+    return place.epoch << _SEQUENCE_BITS | place.sequence
+
+
+def _place(number: int) -> Place:
+    return Place(number >> _SEQUENCE_BITS, number & (1 << _SEQUENCE_BITS) - 1)

@@ -1,0 +1,119 @@
+"""The settings of a SnapshotManager, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from snapdelta._redis import client_problem
+from snapdelta.snapshots.keys import KEY_PREFIX, Keys
+from snapdelta.errors import SnapshotSettingError
+
+# Of times in seconds and of ratios: what is larger is a mistake.
+_MOST = 10**9
+
+
+class SnapshotOptions(TypedDict, total=False):
+    """What SnapshotManager takes by name, for type checkers; SnapshotSettings says what each means."""
+
+    key_prefix: str
+    level: int
+    default: Callable[[Any], Any] | None
+    retained_fulls: int
+    history: float
+    history_frames: int
+    history_bytes: int
+    chain_ratio: float
+    ttl: float | None
+    command_timeout: float
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSettings:
+    """How a SnapshotManager writes. Times in seconds, sizes in bytes.
+
+    full_snapshot_interval  between two full frames; the deltas in between are what a late reader applies
+    key_prefix       of the three keys of each name
+    level            zstd's, 1 to 22
+    default          called with each value of a kind that is not supported; returns one that is
+    retained_fulls   full frames that are kept at least (2 or more), each with the deltas behind it
+    history          how far back `at()`, `replay()` and a paused follower can go
+    history_frames   saves that are kept at most, and
+    history_bytes    bytes of frames that are kept at most, above `retained_fulls`; a full frame is made early
+                     where a chain would outgrow its share
+    chain_ratio      a full frame is made when the deltas since the last one are this many times as large
+    ttl              expiry of the keys after the last save; None: never
+    command_timeout  for one command, the client's own retries included
+    clock            seconds, monotonic; decides when a full frame is due
+    """
+
+    full_snapshot_interval: float = 300.0
+    key_prefix: str = KEY_PREFIX
+    level: int = 3
+    default: Callable[[Any], Any] | None = None
+    retained_fulls: int = 2
+    history: float = 600.0
+    history_frames: int = 1_000
+    history_bytes: int = 24_000_000
+    chain_ratio: float = 4.0
+    ttl: float | None = None
+    command_timeout: float = 5.0
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        Keys.of(self.key_prefix, "default")
+        _number("full_snapshot_interval", self.full_snapshot_interval, above=0)
+        _whole("level", self.level, 1, 22)
+        _whole("retained_fulls", self.retained_fulls, 2, 1_000)
+        _number("history", self.history, least=0)
+        _whole("history_frames", self.history_frames, 2 * (self.retained_fulls + 1), 10**9)
+        _whole("history_bytes", self.history_bytes, 1, 10**15)
+        _number("chain_ratio", self.chain_ratio, above=0)
+        if self.ttl is not None:
+            _number("ttl", self.ttl, least=1)
+            if self.ttl <= self.full_snapshot_interval:
+                raise SnapshotSettingError(
+                    f"ttl must be longer than full_snapshot_interval ({self.full_snapshot_interval:g} s), "
+                    f"not {self.ttl!r}"
+                )
+        check_timeout(self.command_timeout)
+        if self.default is not None and not callable(self.default):
+            raise SnapshotSettingError(f"default must be callable, not {self.default!r}")
+        if not callable(self.clock) or not isinstance(self.clock(), (int, float)):
+            raise SnapshotSettingError(f"clock must be callable and return seconds, not {self.clock!r}")
+
+    @property
+    def chain_frames(self) -> int:
+        """Saves that one full frame and the deltas behind it may be."""
+        return self.history_frames // (self.retained_fulls + 1)
+
+    @property
+    def chain_bytes(self) -> int:
+        """Bytes that one full frame and the deltas behind it may be."""
+        return self.history_bytes // (self.retained_fulls + 1)
+
+
+def check_client(client: object) -> None:
+    if (problem := client_problem("redis_client", client)) is not None:
+        raise SnapshotSettingError(problem)
+
+
+def check_timeout(value: float) -> None:
+    _number("command_timeout", value, above=0)
+
+
+def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= _MOST:
+        raise SnapshotSettingError(f"{name} must be a number up to {_MOST:,}, not {value!r}")
+    if value < least or (above is not None and value <= above):
+        limit = f"more than {above:g}" if above is not None else f"at least {least:g}"
+        raise SnapshotSettingError(f"{name} must be {limit}, not {value!r}")
+
+
+def _whole(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise SnapshotSettingError(f"{name} must be a whole number from {least:,} to {most:,}, not {value!r}")

@@ -1,0 +1,184 @@
+"""What is asked of a name's keys, with answers parsed and failures typed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from snapdelta._redis import OTHER_LOOP_ADVICE, POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of
+from snapdelta.snapshots.keys import LAYOUT, Keys, Place
+from snapdelta.snapshots.scripts import WANT
+from snapdelta.errors import (
+    SnapdeltaError,
+    SnapshotAccessError,
+    SnapshotClosedError,
+    SnapshotMemoryError,
+    SnapshotPoolExhaustedError,
+    SnapshotReadOnlyError,
+    SnapshotTypeError,
+    SnapshotUnavailableError,
+    UnsupportedVersionError,
+)
+
+_ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
+    Failure.POOL_EXHAUSTED: (SnapshotPoolExhaustedError, POOL_ADVICE),
+    Failure.UNAVAILABLE: (SnapshotUnavailableError, "try again; what was sent may have been carried out"),
+    Failure.WRONG_TYPE: (SnapshotTypeError, "delete or rename that key, or use another name or key_prefix"),
+    Failure.OUT_OF_MEMORY: (SnapshotMemoryError, "raise maxmemory, or lower history and history_bytes"),
+    Failure.READ_ONLY: (SnapshotReadOnlyError, "connect to its master"),
+    Failure.NOT_ALLOWED: (SnapshotAccessError, "give it the commands that docs/snapshots.md lists"),
+    Failure.OTHER_LOOP: (SnapshotAccessError, OTHER_LOOP_ADVICE),
+    Failure.REFUSED: (SnapshotAccessError, ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Which save is the newest. `digest` is 16 hex digits, as in entries."""
+
+    place: Place
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a stream. `frame` is None in a marker; `time` in milliseconds."""
+
+    place: Place
+    time: int
+    digest: bytes
+    frame: bytes | None
+    reason: str
+
+
+class SnapshotCommands(Commands):
+    """Commands on the keys of one name. Raises SnapshotAccessError and its kinds, nothing of redis-py's."""
+
+    def __init__(self, redis: AsyncRedis, keys: Keys, time_limit: float) -> None:
+        super().__init__(redis, time_limit)
+        self.keys = keys
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check_loop(self) -> None:
+        """Raise SnapshotClosedError in another event loop than that of the first call."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise SnapshotClosedError(
+                f"snapshots {self.keys.name!r}: this reader belongs to another event loop; make a new one"
+            )
+
+    def typed(self, key: str, error: BaseException) -> SnapdeltaError:
+        # The time limit's own TimeoutError has no text.
+        text = str(error) or f"no answer in {self.time_limit:g} s"
+        failure = failure_of(error)
+        kind, advice = _ADVICE[failure]
+        said = f"{failure.value} ({text}); {advice}" if advice else text
+        return kind(f"snapshots {self.keys.name!r}: {key}: {said}")
+
+    def wrong_type(self, key: str, found: str) -> SnapshotTypeError:
+        advice = _ADVICE[Failure.WRONG_TYPE][1]
+        return SnapshotTypeError(f"snapshots {self.keys.name!r}: {key} holds a {found}; {advice}")
+
+    def newer_layout(self, layout: str) -> UnsupportedVersionError:
+        return UnsupportedVersionError(
+            f"snapshots {self.keys.name!r}: written by layout {layout}, this build knows layout {LAYOUT}; "
+            "upgrade snapdelta-rs"
+        )
+
+    async def script(self, text: str, *arguments: str | bytes) -> list[bytes]:
+        """Run a script over the three keys; its answer, except that wrong types and layouts are raised."""
+        keys = self.keys
+        answer: list[bytes] = await self.run(
+            keys.head, "EVAL", text, 3, keys.full, keys.delta, keys.head, *arguments
+        )
+        if answer[0] == b"TYPE":
+            raise self.wrong_type(answer[1].decode(), answer[2].decode())
+        if answer[0] == b"LAYOUT":
+            raise self.newer_layout(answer[1].decode(errors="replace"))
+        return answer
+
+    async def head(self) -> Head | None:
+        """None where nothing was saved, or the head is gone or is nobody's."""
+        key = self.keys.head
+        layout, epoch, sequence, digest = await self.run(
+            key, "HMGET", key, "layout", "epoch", "sequence", "digest"
+        )
+        if layout is not None and layout != LAYOUT.encode():
+            raise self.newer_layout(layout.decode(errors="replace"))
+        try:
+            return Head(Place(int(epoch), int(sequence)), bytes(digest))
+        except (TypeError, ValueError):
+            return None
+
+    async def want(self, place: str) -> None:
+        """Ask the writer for a full frame."""
+        await self.run(self.keys.head, "EVAL", WANT, 1, self.keys.head, place)
+
+    # --- entries
+
+    async def full_before(self, end: str) -> Entry | None:
+        """The newest full frame at or before an id ("+": of all; "(ID": before it)."""
+        return next(iter(await self._range("XREVRANGE", self.keys.full, end, "-", 1)), None)
+
+    async def full_from(self, place: Place) -> Entry | None:
+        """The oldest full frame at or behind a place."""
+        return next(iter(await self._range("XRANGE", self.keys.full, str(place), "+", 1)), None)
+
+    async def delta_at(self, end: str) -> Entry | None:
+        """The newest entry of the delta stream at or before an id that a writer made."""
+        while True:
+            entry = next(iter(await self._range("XREVRANGE", self.keys.delta, end, "-", 1)), None)
+            if entry is None or entry.time:
+                return entry
+            end = f"({entry.place}"
+
+    async def first_delta(self) -> Entry | None:
+        """The oldest entry of the delta stream."""
+        return next(iter(await self._range("XRANGE", self.keys.delta, "-", "+", 1)), None)
+
+    async def deltas_after(self, place: Place, count: int) -> list[Entry]:
+        """Up to `count` entries of the delta stream behind a place."""
+        return await self._range("XRANGE", self.keys.delta, f"({place}", "+", count)
+
+    async def next_deltas(self, place: Place | None, count: int, block: float) -> list[Entry]:
+        """The same, waiting up to `block` seconds for the first; with None: those written from now on."""
+        key = self.keys.delta
+        after = "$" if place is None else str(place)
+        wait = ("BLOCK", max(1, int(block * 1000))) if block else ()
+        answer = await self.run(key, "XREAD", "COUNT", count, *wait, "STREAMS", key, after)
+        return _parsed(_of_one_stream(answer))
+
+    async def _range(self, command: str, key: str, start: str, end: str, count: int) -> list[Entry]:
+        return _parsed(await self.run(key, command, key, start, end, "COUNT", count))
+
+
+def _of_one_stream(answer: Any) -> Iterable[Any]:
+    """The entries in an answer to XREAD: RESP2 has a list of streams, RESP3 a map, redis-py nests either."""
+    if not answer:
+        return ()
+    rows = next(iter(answer.values())) if isinstance(answer, dict) else answer[0][1]
+    if isinstance(answer, dict) and rows and isinstance(rows[0], list):
+        # redis-py's RESP3 answer has the entries in a list of one.
+        return rows[0]
+    return rows  # type: ignore[no-any-return]
+
+
+def _parsed(rows: Iterable[Any]) -> list[Entry]:
+    return [_entry(*row) for row in rows or ()]
+
+
+def _entry(entry_id: bytes, fields: Any) -> Entry:
+    """An entry that no writer made has time 0, no frame and no digest, which no state has."""
+    if not isinstance(fields, dict):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
+    time = fields.get(b"t", b"")
+    return Entry(
+        Place.of(entry_id),
+        int(time) if time.isdigit() else 0,
+        fields.get(b"d", b""),
+        fields.get(b"f"),
+        fields.get(b"r", b"").decode(errors="replace"),
+    )

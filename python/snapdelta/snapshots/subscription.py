@@ -1,0 +1,102 @@
+"""The endless iteration over a name's states, through outages of the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Self
+
+from snapdelta.snapshots.broadcast import Broadcast
+from snapdelta.snapshots.replica import Follower
+from snapdelta.snapshots.outage import Outage
+from snapdelta.snapshots.update import Update
+from snapdelta.snapshots.view import View
+from snapdelta.errors import SnapshotClosedError, SnapshotUnavailableError
+
+
+class Following(AsyncIterator[Update]):
+    """What `SnapshotReader.follow()` returns.
+
+    A generator would end when a wait for its next item is cancelled (`asyncio.wait_for(anext(...), 1)`); this
+    goes on with the same update. Shares one follower with all who follow the name on the client; lets go of
+    it when it is closed, or nobody has it any more.
+    """
+
+    def __init__(self, broadcast: Callable[[], Broadcast], name: str, *, shared: bool) -> None:
+        self._find = broadcast
+        self._broadcast: Broadcast | None = None
+        self._view = View(shared=shared)
+        self._joined = False
+        # Ours alone, while we are behind the others.
+        self._alone: Follower | None = None
+        self._outage = Outage(name)
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Update:
+        async with self._turn:
+            if self._closed:
+                raise StopAsyncIteration
+            broadcast = self._broadcast = self._broadcast or self._find()
+            if broadcast.loop is not asyncio.get_running_loop():
+                raise SnapshotClosedError("this following belongs to another event loop; call follow() again")
+            broadcast.begin_call()
+            try:
+                while True:
+                    try:
+                        update = await self._next(broadcast)
+                    except SnapshotUnavailableError as error:
+                        await self._outage.wait(error)
+                    else:
+                        self._outage.over()
+                        return update
+            finally:
+                broadcast.end_call()
+
+    async def aclose(self) -> None:
+        """End the iteration. Without it, it ends when nobody has it any more."""
+        self._closed = True
+        self._alone = None
+        ending = self._broadcast.leave(self._view) if self._broadcast is not None else None
+        if ending is not None:
+            await asyncio.wait([ending])
+
+    def __del__(self) -> None:
+        broadcast = self._broadcast
+        if broadcast is not None and not self._closed:
+            # A closed loop has nothing left to end; the collector may run in any thread.
+            with suppress(RuntimeError):
+                broadcast.loop.call_soon_threadsafe(broadcast.leave, self._view)
+
+    async def _next(self, broadcast: Broadcast) -> Update:
+        view = self._view
+        while True:
+            alone = self._alone
+            while alone is not None and not broadcast.rejoin(view, alone.views[0].shown):
+                if alone.has_news(alone.views[0]):
+                    return await alone.update()
+                await alone.advance(broadcast.block)
+            self._alone = None
+            if not self._joined:
+                await broadcast.join(view)
+                self._joined = True
+            update = await broadcast.next(view)
+            if update is not None:
+                return update
+            await self._fall_behind(broadcast)
+
+    async def _fall_behind(self, broadcast: Broadcast) -> None:
+        """Go on by ourselves from the last update, if that is still kept; else with the others, later."""
+        view = self._view
+        alone = Follower(broadcast.commands, broadcast.limits, View(shared=view.shared))
+        if view.shown is not None:
+            if await alone.go_to(view.shown.place) and alone.at is not None and alone.at.same(view.shown):
+                alone.views[0].show(alone.at)
+                self._alone = alone
+                return
+            view.miss("gap")
+        view.behind = False

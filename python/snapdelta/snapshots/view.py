@@ -1,0 +1,55 @@
+"""What one consumer of a follower has been shown, and what has happened since."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from snapdelta.snapshots.store import Head
+from snapdelta.snapshots.keys import Place
+from snapdelta.snapshots.update import Changes
+
+
+class State(NamedTuple):
+    """Where a decoder is: its place, digest, and when Redis accepted that, in milliseconds."""
+
+    place: Place
+    digest: int
+    time: int
+
+    def same(self, other: State | None) -> bool:
+        """Whether it is the same state; the time may have been read from another entry."""
+        return other is not None and self[:2] == other[:2]
+
+
+# A full frame stands in the place of a delta: nothing was missed.
+IN_PLACE = ("larger", "unproven")
+
+
+class View:
+    """One consumer's place among the states of a follower.
+
+    `since` and `target` hold a new one back that joins others: it begins behind that state, at that head or
+    later. `behind`: the follower has left a state that this one was not shown.
+    """
+
+    def __init__(self, *, shared: bool = False) -> None:
+        self.shared = shared
+        self.shown: State | None = None
+        # Why the next update did not come from the one before.
+        self.reason: str | None = "start"
+        self.changes = Changes()
+        self.since: State | None = None
+        self.target: Head | None = None
+        self.behind = False
+
+    def miss(self, reason: str | None) -> None:
+        """States may be missing before the next update; the first reason counts."""
+        if self.reason is None or self.reason in IN_PLACE:
+            self.reason = reason
+
+    def show(self, state: State) -> None:
+        """From here on everything is against this state."""
+        self.shown = state
+        self.reason = None
+        self.changes.take()
+        self.behind = False

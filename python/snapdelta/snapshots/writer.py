@@ -1,0 +1,409 @@
+"""The writer's side of one name: captured states in call order, each published under a place of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal, TypedDict, TypeVar
+
+from snapdelta import CapturedFrame, Decoder, Encoder, Limits
+from snapdelta._redis import AsyncRedis
+from snapdelta.snapshots.store import SnapshotCommands
+from snapdelta.snapshots.keys import LAYOUT, Keys
+from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH
+from snapdelta.snapshots.settings import SnapshotSettings
+from snapdelta.snapshots.stats import SaveCounters
+from snapdelta.snapshots.materialize import records_of
+from snapdelta.errors import SnapshotBusyError, WriterSupersededError
+
+log = logging.getLogger("snapdelta.snapshots")
+
+Result = TypeVar("Result")
+
+# A reader's wish for a full frame is granted at most once in so many saves.
+_SAVES_BETWEEN_WISHES = 10
+# What a writer that nothing has befallen writes.
+_ROUTINE = (None, "interval", "chain", "forced", "larger")
+# Our own frames need no bound.
+_UNBOUNDED = Limits(2**62)
+_DEFAULT_LIMIT = Limits().max_bytes
+
+
+class SaveResult(TypedDict):
+    """What a save wrote. Sizes in bytes, times in milliseconds.
+
+    `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
+    for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
+    against the save before. `required_bytes` is what the limits of a reader must allow, in bytes.
+    `capture_ms` is the time that the event loop was held.
+    """
+
+    type: Literal["full", "delta"]
+    compressed_size: int
+    sequence: int
+    epoch: int
+    reason: str | None
+    symbols: int
+    added: int
+    removed: int
+    updated: int
+    required_bytes: int
+    capture_ms: float
+    encode_ms: float
+    write_ms: float
+
+
+@dataclass(slots=True)
+class _Save:
+    """One save on its way. Only this holds the captured frame, as an error's traceback would keep it alive,
+    and with it the encoder busy."""
+
+    captured: CapturedFrame | None
+    aside: bool  # captured by an encoder of its own, because ours was in use
+    forced: bool
+    capture_ms: float
+    begun: bool = False
+
+
+@dataclass(slots=True)
+class _Frames:
+    """What is to be published of one state; one of the two may be empty."""
+
+    base: int
+    delta: bytes
+    full: bytes
+    reason: str
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What has been sent since the last full frame, and that."""
+
+    full_at: float
+    full_size: int
+    symbols: int
+    frames: int = 0
+    bytes: int = 0
+
+
+class NameWriter:
+    """Writes one name. `save` reads the state at once and returns the task that does the rest."""
+
+    def __init__(self, redis: AsyncRedis, keys: Keys, settings: SnapshotSettings, coder: Executor) -> None:
+        self.counters = SaveCounters()
+        self._name = keys.name
+        self._settings = settings
+        self._coder = coder
+        self._commands = SnapshotCommands(redis, keys, settings.command_timeout)
+        self._identity = secrets.token_hex(16)
+        self._encoder = self._new_encoder()
+        self._epoch: int | None = None
+        # The number of the last frame that was made, sent or not.
+        self._sequence = 0
+        # Whether the outcome of the last attempt is unknown.
+        self._in_doubt = False
+        # Whether Redis has ever accepted one of ours.
+        self._published = False
+        self._chain: _Chain | None = None
+        self._wanted = False
+        self._saves_since_wish = _SAVES_BETWEEN_WISHES
+        self._superseded: str | None = None
+        self._readable = True
+        self._turn = asyncio.Lock()
+        self._saves: dict[asyncio.Task[SaveResult], _Save] = {}
+
+    # --- from outside
+
+    @property
+    def tasks(self) -> list[asyncio.Task[SaveResult]]:
+        """Saves that run or wait."""
+        return list(self._saves)
+
+    def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
+        """Capture the state, now; the task publishes it.
+
+        Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened, but
+        that the failure was counted.
+        """
+        try:
+            save = self._captured(snapshot, force_full)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        task = asyncio.create_task(self._run(save), name=f"snapdelta-save-{self._name}")
+        self._saves[task] = save
+        task.add_done_callback(self._saves.pop)
+        return task
+
+    def _captured(self, snapshot: dict[str, Any], forced: bool) -> _Save:
+        self._check_rightful()
+        if len(self._saves) > 1:
+            raise SnapshotBusyError(
+                f"snapshots {self._name!r}: one save is running and another one waits; await them, "
+                "or save less often"
+            )
+        start = perf_counter()
+        aside = bool(self._saves)
+        encoder = self._new_encoder() if aside else self._encoder
+        captured = encoder.capture(snapshot)
+        return _Save(captured, aside, forced, (perf_counter() - start) * 1e3)
+
+    def abandon(self, task: asyncio.Task[SaveResult]) -> None:
+        """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
+        save = self._saves.get(task)
+        if save is not None and not save.begun:
+            task.cancel()
+        # Its error was logged; asyncio would complain that nobody looked at it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def delete(self) -> bool:
+        """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
+        self._check_rightful()
+        epoch = "" if self._epoch is None else str(self._epoch)
+        answer = await self._commands.script(DELETE, LAYOUT, epoch, self._identity)
+        self._note_superseded(answer)
+        return int(answer[1]) > 0
+
+    # --- one save
+
+    async def _run(self, save: _Save) -> SaveResult:
+        try:
+            async with self._turn:
+                save.begun = True
+                self._check_rightful()
+                result = await self._save(save)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        finally:
+            save.captured = None
+        self.counters.count(result)
+        self._check_readable(result["required_bytes"])
+        log.log(
+            logging.DEBUG if result["reason"] in _ROUTINE else logging.INFO,
+            "snapshots %r: %s %d-%d, %d bytes%s, %d symbols, %d changed",
+            self._name,
+            result["type"],
+            result["epoch"],
+            result["sequence"],
+            result["compressed_size"],
+            f" ({result['reason']})" if result["reason"] else "",
+            result["symbols"],
+            result["added"] + result["removed"] + result["updated"],
+        )
+        return result
+
+    async def _save(self, save: _Save) -> SaveResult:
+        if save.aside:
+            await self._take_over(save)
+        if self._epoch is None:
+            await self._claim()
+        start = perf_counter()
+        frames = await self._frames(save)
+        coded = perf_counter()
+        captured = save.captured
+        assert captured is not None
+        answer = await self._publish(frames, captured.symbols)
+        written = perf_counter()
+        self._settle(answer, frames)
+        return SaveResult(
+            type="full" if frames.full else "delta",
+            compressed_size=len(frames.delta) + len(frames.full),
+            sequence=self._sequence,
+            epoch=self._encoder.epoch,
+            reason=frames.reason or None,
+            symbols=captured.symbols,
+            added=captured.added,
+            removed=captured.removed,
+            updated=captured.updated,
+            required_bytes=self._encoder.required_bytes or 0,
+            capture_ms=save.capture_ms,
+            encode_ms=(coded - start) * 1e3,
+            write_ms=(written - coded) * 1e3,
+        )
+
+    async def _take_over(self, save: _Save) -> None:
+        """Have our own encoder capture what another one captured while ours was in use."""
+        assert save.captured is not None
+        decoder = Decoder(_UNBOUNDED)
+        frame = await self._in_thread(save.captured.finish)
+        await self._in_thread(lambda: decoder.apply(frame))
+        snapshot = await records_of(decoder)
+        save.captured = self._encoder.capture(snapshot)
+
+    async def _claim(self) -> None:
+        answer = await self._commands.script(CLAIM, LAYOUT, "0")
+        epoch = int(answer[1])
+        self._encoder.begin(epoch)
+        self._epoch = epoch
+
+    # --- frames
+
+    async def _frames(self, save: _Save) -> _Frames:
+        encoder, captured = self._encoder, save.captured
+        assert captured is not None
+        asked, base = captured.kind, encoder.digest
+        frame = await self._coded(captured.finish)
+        self._sequence = encoder.sequence
+        if captured.kind == "full":
+            reason = (
+                "unproven" if asked == "delta" else "unsure" if self._published or self._in_doubt else "first"
+            )
+            return _Frames(base, b"", frame, reason)
+        due = self._due(save, frame)
+        if due is None and not self._suspiciously_large(frame, captured.symbols):
+            return _Frames(base, frame, b"", "")
+        full = await self._coded(encoder.full)
+        if due is not None:
+            return _Frames(base, frame, full, due)
+        if len(full) <= len(frame):
+            return _Frames(base, b"", full, "larger")
+        return _Frames(base, frame, b"", "")
+
+    def _due(self, save: _Save, delta: bytes) -> str | None:
+        """Why a full frame goes beside this delta."""
+        chain, settings = self._chain, self._settings
+        if save.forced:
+            return "forced"
+        # Without a chain Redis will ask for a full frame by itself.
+        if chain is None:
+            return None
+        if settings.clock() - chain.full_at >= settings.full_snapshot_interval:
+            return "interval"
+        if self._wanted and self._saves_since_wish >= _SAVES_BETWEEN_WISHES:
+            return "wanted"
+        grown = chain.bytes + len(delta)
+        # Small shares must not make a full frame of every save.
+        share = max(settings.chain_bytes - chain.full_size, chain.full_size)
+        if (
+            grown > min(settings.chain_ratio * chain.full_size, share)
+            or chain.frames + 2 > settings.chain_frames
+        ):
+            return "chain"
+        return None
+
+    def _suspiciously_large(self, delta: bytes, symbols: int) -> bool:
+        """Whether a full frame, by the size of the last one, may be smaller than this delta."""
+        chain = self._chain
+        if chain is None:
+            return False
+        return 2 * len(delta) * max(1, chain.symbols) > chain.full_size * symbols
+
+    async def _coded(self, code: Callable[[], bytes]) -> bytes:
+        """A frame of our encoder; when that fails or is cancelled, the encoder begins anew."""
+        try:
+            return await self._in_thread(code)
+        except BaseException:
+            self._encoder = self._new_encoder()
+            if self._epoch is not None:
+                self._encoder.begin(self._epoch, self._sequence)
+            raise
+
+    async def _in_thread(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._coder, function)
+
+    def _new_encoder(self) -> Encoder:
+        return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
+
+    # --- publishing
+
+    async def _publish(self, frames: _Frames, symbols: int) -> list[bytes]:
+        """Have Redis accept the state; `frames` has afterwards what was written, and why."""
+        doubt, self._in_doubt = self._in_doubt, True
+        if doubt and not frames.delta:
+            frames.reason = "unsure"
+        answer = await self._send(frames, symbols)
+        if answer[0] == b"NEEDFULL":
+            reason = answer[1].decode()
+            full = await self._coded(self._encoder.full)
+            frames.delta, frames.full = b"", full
+            if reason == "behind" and doubt:
+                reason = "unsure"
+            elif reason == "head_lost" and not self._published:
+                reason = "first"
+            frames.reason = reason
+            answer = await self._send(frames, symbols)
+        self._in_doubt = False
+        self._note_superseded(answer)
+        return answer
+
+    async def _send(self, frames: _Frames, symbols: int) -> list[bytes]:
+        settings, encoder = self._settings, self._encoder
+        # It may be written even if we never hear of it.
+        if frames.full:
+            self._chain = _Chain(settings.clock(), len(frames.full), symbols)
+        elif self._chain is not None:
+            self._chain.frames += 1
+            self._chain.bytes += len(frames.delta)
+        return await self._commands.script(
+            PUBLISH,
+            LAYOUT,
+            str(encoder.epoch),
+            str(encoder.sequence),
+            self._identity,
+            f"{frames.base:016x}",
+            f"{encoder.digest:016x}",
+            frames.delta,
+            frames.full,
+            frames.reason,
+            str(settings.retained_fulls),
+            str(int(settings.history * 1000)),
+            str(settings.history_frames - settings.chain_frames),
+            str(settings.history_bytes - settings.chain_bytes),
+            str(int((settings.ttl or 0) * 1000)),
+        )
+
+    def _settle(self, answer: list[bytes], frames: _Frames) -> None:
+        """Redis has accepted it: remember what that means for the next save."""
+        self._published = True
+        kind, _, want, reason = answer
+        if frames.full:
+            if kind != b"WRITTEN":
+                frames.reason = reason.decode()
+            if kind == b"RESTART":
+                frames.delta = b""
+            if self._wanted:
+                self._saves_since_wish = 0
+            self._wanted = False
+        self._wanted = self._wanted or bool(want)
+        self._saves_since_wish += 1
+
+    # --- inside
+
+    def _check_readable(self, required: int) -> None:
+        """Warn, once until that changes, that a reader with default limits refuses what was saved."""
+        readable = required <= _DEFAULT_LIMIT
+        if self._readable and not readable:
+            log.warning(
+                "snapshots %r: readers need %d bytes, more than the default limit of %d; "
+                "make them with limits=snapdelta.Limits(%d) or more",
+                self._name,
+                required,
+                _DEFAULT_LIMIT,
+                required,
+            )
+        self._readable = readable
+
+    def _note_superseded(self, answer: list[bytes]) -> None:
+        if answer[0] == b"SUPERSEDED":
+            self._superseded = answer[1].decode()
+            self._check_rightful()
+
+    def _check_rightful(self) -> None:
+        if self._superseded is not None:
+            raise WriterSupersededError(
+                f"snapshots {self._name!r}: a later writer (epoch {self._superseded}) has taken them over; "
+                "stop this one, or make a new SnapshotManager to take them over again"
+            )
+
+    def _failed(self, error: BaseException) -> None:
+        """Count a save that failed, and say so in one line."""
+        self.counters.failed += 1
+        text = str(error).removeprefix(f"snapshots {self._name!r}: ")
+        said = " ".join(f"{type(error).__name__}: {text}".split())
+        log.warning("snapshots %r: a save failed: %s", self._name, said)

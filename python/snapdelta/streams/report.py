@@ -1,0 +1,118 @@
+"""What there is to know about one stream now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from snapdelta._redis import key_of, name_of, pairs
+from snapdelta.streams.store import StreamCommands, is_time
+from snapdelta.streams.policy import StreamPolicy
+from snapdelta.errors import StreamAccessError
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInfo:
+    """A consumer group. `lag` is the number of entries not delivered to it yet; None where the server does
+    not know it (before Redis 7, or after entries were deleted from the middle)."""
+
+    name: str
+    consumers: int
+    pending: int
+    last_delivered_id: str
+    lag: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream against its policy.
+
+    length        entries; 0 for a stream that does not exist
+    bytes         memory by the server's account, sampled
+    oldest_id     the first entry's id, None when there is none; newest_id the last one's
+    oldest_age    seconds by the server's clock since the first entry was added; None when its id is not a
+                  time
+    usage         the fullest of its bounds in percent: of maxlen, max_bytes or max_age (100 is full)
+    """
+
+    stream: str
+    policy: StreamPolicy
+    length: int = 0
+    bytes: int = 0
+    oldest_id: str | None = None
+    newest_id: str | None = None
+    oldest_age: float | None = None
+    newest_age: float | None = None
+    usage: float = 0.0
+    groups: list[GroupInfo] = field(default_factory=list)
+
+
+async def describe(commands: StreamCommands, stream: str, policy: StreamPolicy) -> StreamInfo:
+    """Ask the server about the stream. Raises StreamAccessError and its kinds."""
+    key = key_of(stream)
+    length, used, oldest, newest = await commands.run_all(
+        stream,
+        ("XLEN", key),
+        ("MEMORY", "USAGE", key),
+        ("XRANGE", key, "-", "+", "COUNT", 1),
+        ("XREVRANGE", key, "+", "-", "COUNT", 1),
+    )
+    if used is None:
+        return StreamInfo(stream, policy)
+    now = await commands.time_ms(stream)
+    groups = await _groups(commands, stream, key)
+    oldest_id, newest_id = _first_id(oldest), _first_id(newest)
+    oldest_age = _age(oldest_id, now)
+    shares = [
+        length / policy.maxlen if policy.maxlen else 0.0,
+        used / policy.max_bytes if policy.max_bytes else 0.0,
+        oldest_age / policy.max_age if policy.max_age and oldest_age is not None else 0.0,
+    ]
+    return StreamInfo(
+        stream=stream,
+        policy=policy,
+        length=int(length),
+        bytes=int(used),
+        oldest_id=oldest_id,
+        newest_id=newest_id,
+        oldest_age=oldest_age,
+        newest_age=_age(newest_id, now),
+        usage=round(100 * max(shares), 1),
+        groups=groups,
+    )
+
+
+async def _groups(commands: StreamCommands, stream: str, key: bytes) -> list[GroupInfo]:
+    try:
+        rows = await commands.run(stream, "XINFO", "GROUPS", key)
+    except StreamAccessError as error:
+        if "no such key" in str(error):
+            # Deleted since the first look.
+            return []
+        raise
+    groups: list[GroupInfo] = []
+    for row in rows:
+        facts = pairs(row)
+        lag = facts.get(b"lag")
+        groups.append(
+            GroupInfo(
+                name=name_of(facts[b"name"]),
+                consumers=int(facts[b"consumers"]),
+                pending=int(facts[b"pending"]),
+                last_delivered_id=name_of(facts[b"last-delivered-id"]),
+                lag=None if lag is None else int(lag),
+            )
+        )
+    return groups
+
+
+def _first_id(entries: list[Any]) -> str | None:
+    return name_of(entries[0][0]) if entries else None
+
+
+def _age(entry_id: str | None, now: int) -> float | None:
+    """Seconds since the id's time; None for an id that is no time."""
+    if entry_id is None:
+        return None
+    added = int(entry_id.partition("-")[0])
+    return (now - added) / 1000 if is_time(added, now) else None

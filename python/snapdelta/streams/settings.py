@@ -1,0 +1,91 @@
+"""Policies from a TOML file: a table [streams], or [tool.snapdelta.streams] in a pyproject.toml."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from snapdelta.streams.policy import StreamPolicy
+from snapdelta.errors import StreamPolicyError
+
+_POLICY_SETTINGS = [item.name for item in fields(StreamPolicy)]
+_TABLE_SETTINGS = ["default", "policies", "strict", "discover"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What a settings file says; None where it says nothing."""
+
+    policies: dict[str, StreamPolicy] = field(default_factory=dict)
+    default: StreamPolicy | None = None
+    strict: bool | None = None
+    discover: str | None = None
+
+
+def load_settings(path: str | Path) -> StreamSettings:
+    """Read the table [streams], or [tool.snapdelta.streams], of a TOML file.
+
+    Raises StreamPolicyError that names the file and the setting.
+    """
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StreamPolicyError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StreamPolicyError(f"{path}: is not TOML: {error}") from error
+    for table in ("tool.snapdelta.streams", "streams"):
+        found = _descend(document, table)
+        if found is not None:
+            return _read_table(found, f"{path}: [{table}]")
+    raise StreamPolicyError(f"{path}: has neither a table [streams] nor [tool.snapdelta.streams]")
+
+
+def _descend(document: Mapping[str, Any], dotted: str) -> Any:
+    found: Any = document
+    for key in dotted.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _read_table(table: Any, place: str) -> StreamSettings:
+    _check_keys(table, _TABLE_SETTINGS, place)
+    strict, discover = table.get("strict"), table.get("discover")
+    if strict is not None and type(strict) is not bool:
+        raise StreamPolicyError(f"{place}: strict must be true or false, not {strict!r}")
+    if discover is not None and not isinstance(discover, str):
+        raise StreamPolicyError(f"{place}: discover must be a pattern, not {discover!r}")
+    policies = table.get("policies", {})
+    if not isinstance(policies, dict):
+        raise StreamPolicyError(f"{place}: policies must be a table of streams, not {policies!r}")
+    return StreamSettings(
+        policies={
+            name: _read_policy(values, f"{place}: policies.{name!r}") for name, values in policies.items()
+        },
+        default=_read_policy(table["default"], f"{place}: default") if "default" in table else None,
+        strict=strict,
+        discover=discover,
+    )
+
+
+def _read_policy(values: Any, place: str) -> StreamPolicy:
+    _check_keys(values, _POLICY_SETTINGS, place)
+    # TOML has no null: a length of 0 is how a file says "no bound on the length".
+    values = {name: None if name == "maxlen" and value == 0 else value for name, value in values.items()}
+    try:
+        return StreamPolicy(**values)
+    except StreamPolicyError as error:
+        raise StreamPolicyError(f"{place}: {error}") from error
+
+
+def _check_keys(table: Any, known: list[str], place: str) -> None:
+    if not isinstance(table, dict):
+        raise StreamPolicyError(f"{place}: must be a table, not {table!r}")
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise StreamPolicyError(f"{place}: unknown setting {name!r}; {hint}")

@@ -1,0 +1,1 @@
+"""What people use to test against snapdelta: a simulated feed, recordings, real servers, exact comparison."""
