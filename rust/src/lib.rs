@@ -11,3 +11,6 @@ mod state;
 
 #[cfg(feature = "python")]
 mod python;
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
