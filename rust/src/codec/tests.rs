@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::codec::state::{Decoder, State};
+use crate::codec::decoder::Decoder;
+use crate::codec::state::State;
 use crate::error::ErrorKind;
 use crate::format::budget::{Budget, DEFAULT_MAX_BYTES};
 use crate::format::header::{FrameKind, Header};
@@ -165,7 +166,8 @@ fn told(state: &State) -> (Snapshot, [u64; 3], [usize; 6], bool) {
     let State { table, epoch, sequence, digest, started, .. } = state;
     let schema = &table.schema;
     let (blobs, bytes) = table.pool.size();
-    let held = [schema.keys.len(), schema.paths.len(), schema.shapes.len(), blobs, bytes, table.cache()];
+    let held =
+        [schema.keys.len(), schema.paths.len(), schema.shapes.len(), blobs, bytes, table.memory_bytes()];
     (contents(table), [*epoch, *sequence, *digest], held, *started)
 }
 

@@ -14,7 +14,7 @@ pub struct BodySummary {
     pub added: Vec<Vec<u8>>,
     pub reshaped: usize,
     /// Base rows with at least one updated cell or another shape.
-    pub changed: usize,
+    pub updated: usize,
     /// By base row, as far as it goes: which these are.
     pub changed_rows: Vec<bool>,
     /// The order is predicted from a column, which takes every row's cell.
@@ -36,7 +36,7 @@ pub struct ColumnInfo {
     pub bytes: usize,
 }
 
-const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "sets", "loose", "columns", "order"];
+const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
 
 pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
@@ -104,7 +104,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
             )?);
         }
     }
-    contents.changed = changed.iter().filter(|changed| **changed).count();
+    contents.updated = changed.iter().filter(|changed| **changed).count();
     contents.changed_rows = changed;
     let mut r = part(section::ORDER);
     if !r.is_empty() {
@@ -259,16 +259,16 @@ fn predictor_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Resul
     let mut other = |r: &mut Reader<'_>| paths.name_of(r, budget);
     Ok(match r.u8()? {
         predictor::ZERO => "zero".into(),
-        predictor::BASE => "the old value".into(),
-        predictor::PREVIOUS => "the value before".into(),
-        predictor::REFERENCE => "a reference".into(),
+        predictor::BASE => "the base value".into(),
+        predictor::PREVIOUS => "the previous value".into(),
+        predictor::REFERENCE => "a reference value".into(),
         predictor::COLUMN => other(r)?,
         predictor::COLUMN_CHANGE => format!("the change of {}", other(r)?),
         predictor::FORMULA => {
             let operation = r.u8()?;
             format!("operation {operation} on {} and {}", other(r)?, other(r)?)
         }
-        predictor::MAX => format!("the larger of {} and {}", other(r)?, other(r)?),
+        predictor::MAX => format!("the maximum of {} and {}", other(r)?, other(r)?),
         code => return Err(r.reserved("predictor", code)),
     })
 }

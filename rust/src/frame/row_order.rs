@@ -6,6 +6,7 @@ use crate::format::reader::{Reader, unzigzag};
 use crate::format::value::tag;
 use crate::format::writer::{Writer, zigzag};
 use crate::state::change_set::{ChangeSet, Record};
+use crate::state::permutation::longest_increasing;
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Table};
 
@@ -112,30 +113,6 @@ fn moves(predicted: Option<&[u32]>, target: &[u32]) -> Vec<(u32, u32)> {
         .collect();
     moved.sort_unstable();
     moved
-}
-
-/// Marks one longest increasing subsequence (patience sorting).
-fn longest_increasing(sequence: &[u32]) -> Vec<bool> {
-    let mut tails: Vec<u32> = Vec::new(); // indices whose values ascend
-    let mut before: Vec<u32> = vec![u32::MAX; sequence.len()];
-    for (i, value) in (0u32..).zip(sequence) {
-        let at = tails.partition_point(|tail| sequence[*tail as usize] < *value);
-        if at > 0 {
-            before[i as usize] = tails[at - 1];
-        }
-        if at == tails.len() {
-            tails.push(i);
-        } else {
-            tails[at] = i;
-        }
-    }
-    let mut stays = vec![false; sequence.len()];
-    let mut at = tails.last().copied().unwrap_or(u32::MAX);
-    while at != u32::MAX {
-        stays[at as usize] = true;
-        at = before[at as usize];
-    }
-    stays
 }
 
 /// The column and direction by which most of the target seems sorted.

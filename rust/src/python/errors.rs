@@ -63,6 +63,11 @@ pub fn core(py: Python<'_>, error: &Error) -> PyErr {
     raise(py, name, error.to_string())
 }
 
+/// An argument or a call that makes no sense.
+pub fn usage(py: Python<'_>, message: &str) -> PyErr {
+    raise(py, "UsageError", message.into())
+}
+
 pub fn busy(py: Python<'_>, what: &str) -> PyErr {
     raise(py, "EncoderBusyError", what.into())
 }

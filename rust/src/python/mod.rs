@@ -5,6 +5,7 @@ mod decoder;
 mod encoder;
 mod errors;
 mod ffi;
+mod frame_bytes;
 mod frame_info;
 mod from_python;
 mod functions;

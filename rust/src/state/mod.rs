@@ -3,5 +3,6 @@
 pub mod blob_pool;
 pub mod capacity;
 pub mod change_set;
+pub mod permutation;
 pub mod schema;
 pub mod table;

@@ -229,7 +229,7 @@ impl Table {
     }
 
     /// Bytes of memory that the state holds, allocations counted with 16 bytes each.
-    pub fn cache(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         const ALLOCATION: usize = 16;
         let row = size_of::<Row>() + 3 * ALLOCATION;
         let rows: usize = self.rows.iter().map(|r| row + r.symbol.len() + 9 * r.tags.len()).sum();
