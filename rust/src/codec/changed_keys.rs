@@ -6,17 +6,17 @@ use crate::state::table::Table;
 
 /// What a frame changed, by symbol.
 #[derive(Default)]
-pub struct ChangedKeys {
-    pub added: Vec<Box<[u8]>>,
-    pub removed: Vec<Box<[u8]>>,
+pub(crate) struct ChangedKeys {
+    pub(crate) added: Vec<Box<[u8]>>,
+    pub(crate) removed: Vec<Box<[u8]>>,
     /// Rows of the new state that are neither added nor removed and have another record.
-    pub updated: Vec<u32>,
+    pub(crate) updated: Vec<u32>,
     /// Retained rows of the new state with their rank among the retained rows before; empty if no rank changed.
     ranks: Vec<(u32, u32)>,
 }
 
 impl ChangedKeys {
-    pub fn of(table: &Table, changes: &ChangeSet) -> ChangedKeys {
+    pub(crate) fn of(table: &Table, changes: &ChangeSet) -> ChangedKeys {
         let base = table.rows.len();
         let updated = changes.updated(base);
         let retained = changes.retained(base);
@@ -39,7 +39,7 @@ impl ChangedKeys {
     }
 
     /// Between two states that no delta joins.
-    pub fn between(old: &mut Table, new: &mut Table) -> ChangedKeys {
+    pub(crate) fn between(old: &mut Table, new: &mut Table) -> ChangedKeys {
         let mut keys = ChangedKeys::default();
         for at in 0..new.rows.len() {
             let row = &new.rows[at];
@@ -62,7 +62,7 @@ impl ChangedKeys {
     }
 
     /// The fewest rows of the new state whose move explains its order.
-    pub fn moved(&self) -> Vec<u32> {
+    pub(crate) fn moved(&self) -> Vec<u32> {
         let ranks: Vec<u32> = self.ranks.iter().map(|(_, rank)| *rank).collect();
         let stays = longest_increasing(&ranks);
         self.ranks.iter().zip(stays).filter(|(_, stays)| !stays).map(|((row, _), _)| *row).collect()

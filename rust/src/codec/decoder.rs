@@ -7,12 +7,12 @@ use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container;
 
-pub fn base_mismatch(message: String) -> Error {
+pub(crate) fn base_mismatch(message: String) -> Error {
     Error::new(ErrorKind::BaseMismatch, message)
 }
 
 /// A full frame as a state.
-pub fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
+pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
     let mut budget = Budget::new(max_bytes);
     let (header, body) = container::read(frame, &mut budget)?;
     if header.kind != FrameKind::Full {
@@ -31,30 +31,30 @@ fn state_of_full(header: &Header, body: &[u8], budget: &mut Budget) -> Result<St
 }
 
 /// The reader's side: full frames at any time, deltas only in sequence.
-pub struct Decoder {
-    pub state: State,
-    pub changed_keys: ChangedKeys,
+pub(crate) struct Decoder {
+    pub(crate) state: State,
+    pub(crate) changed_keys: ChangedKeys,
     max_bytes: u64,
 }
 
 impl Decoder {
-    pub fn new(max_bytes: u64) -> Decoder {
+    pub(crate) fn new(max_bytes: u64) -> Decoder {
         Decoder { state: State::new(0), changed_keys: ChangedKeys::default(), max_bytes }
     }
 
     /// Symbols that the last frame neither added nor removed and whose record it changed, in the order of the state.
-    pub fn updated(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn updated(&self) -> impl Iterator<Item = &[u8]> {
         self.changed_keys.updated.iter().map(|row| &*self.state.table.rows[*row as usize].symbol)
     }
 
     /// The fewest symbols whose move explains the order of the state after the last frame.
-    pub fn moved(&self) -> Vec<&[u8]> {
+    pub(crate) fn moved(&self) -> Vec<&[u8]> {
         let rows = self.changed_keys.moved();
         rows.into_iter().map(|row| &*self.state.table.rows[row as usize].symbol).collect()
     }
 
     /// After an error the state is what it was.
-    pub fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
+    pub(crate) fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
         let mut budget = Budget::new(self.max_bytes);
         let (header, body) = container::read(frame, &mut budget)?;
         match header.kind {
@@ -91,7 +91,7 @@ impl Decoder {
 }
 
 /// A delta may only be applied to the state that it was made from.
-pub fn check_base(header: &Header, digest: u64) -> Result<()> {
+pub(crate) fn check_base(header: &Header, digest: u64) -> Result<()> {
     if header.base_digest == digest {
         return Ok(());
     }

@@ -11,45 +11,45 @@ use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::table::{Table, digest};
 
 /// Changes that were captured and are not a frame yet.
-pub struct CapturedChanges {
+pub(crate) struct CapturedChanges {
     ticket: u64,
     changes: ChangeSet,
     kind: FrameKind,
 }
 
 /// A state, and at most one captured change set that waits to become a frame.
-pub struct Encoder {
-    pub state: State,
+pub(crate) struct Encoder {
+    pub(crate) state: State,
     frame_writer: FrameWriter,
     pending: Option<CapturedChanges>,
     tickets: u64,
 }
 
 impl Encoder {
-    pub fn new(level: i32, epoch: u64, verify: bool) -> Result<Encoder> {
+    pub(crate) fn new(level: i32, epoch: u64, verify: bool) -> Result<Encoder> {
         let mut state = State::new(epoch);
         state.verify = verify;
         Ok(Encoder { state, frame_writer: FrameWriter::new(level)?, pending: None, tickets: 0 })
     }
 
     /// The first frame is a full one.
-    pub fn kind(&self, full: bool) -> FrameKind {
+    pub(crate) fn kind(&self, full: bool) -> FrameKind {
         if full || !self.state.started { FrameKind::Full } else { FrameKind::Delta }
     }
 
     /// Keeps captured changes until `finish`. Returns their ticket.
-    pub fn keep(&mut self, changes: ChangeSet, kind: FrameKind) -> u64 {
+    pub(crate) fn keep(&mut self, changes: ChangeSet, kind: FrameKind) -> u64 {
         self.tickets += 1;
         self.pending = Some(CapturedChanges { ticket: self.tickets, changes, kind });
         self.tickets
     }
 
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.pending.is_some()
     }
 
     /// Rolls kept changes back whose ticket is not above this one. Returns true if there were some.
-    pub fn drop_up_to(&mut self, ticket: u64) -> bool {
+    pub(crate) fn drop_up_to(&mut self, ticket: u64) -> bool {
         let dropped = self.pending.take_if(|pending| pending.ticket <= ticket);
         if let Some(pending) = dropped {
             pending.changes.rollback(&mut self.state.table);
@@ -59,13 +59,13 @@ impl Encoder {
     }
 
     /// Takes the kept changes of a ticket.
-    pub fn take(&mut self, ticket: u64) -> Option<(ChangeSet, FrameKind)> {
+    pub(crate) fn take(&mut self, ticket: u64) -> Option<(ChangeSet, FrameKind)> {
         let pending = self.pending.take_if(|pending| pending.ticket == ticket);
         pending.map(|pending| (pending.changes, pending.kind))
     }
 
     /// Makes the frame of a change set under the next sequence. After an error the state is what it was.
-    pub fn encode(&mut self, changes: ChangeSet, kind: FrameKind) -> Result<(Vec<u8>, FrameKind)> {
+    pub(crate) fn encode(&mut self, changes: ChangeSet, kind: FrameKind) -> Result<(Vec<u8>, FrameKind)> {
         let Some(sequence) = self.state.sequence.checked_add(1) else {
             changes.rollback(&mut self.state.table);
             let message = "the sequence has reached its largest value; start a new epoch";
@@ -75,7 +75,7 @@ impl Encoder {
     }
 
     /// The state as a full frame, under the sequence that it has.
-    pub fn full(&mut self) -> Result<Vec<u8>> {
+    pub(crate) fn full(&mut self) -> Result<Vec<u8>> {
         self.state.full(&mut self.frame_writer)
     }
 }
@@ -83,7 +83,7 @@ impl Encoder {
 impl State {
     /// Makes the frame of a change set and goes on to its state. Returns the frame and its kind. After an error the
     /// state is what it was.
-    pub fn encode(
+    pub(crate) fn encode(
         &mut self,
         changes: ChangeSet,
         kind: FrameKind,
@@ -165,7 +165,12 @@ impl State {
 
     /// Reads a frame back from its bytes: against the state a delta, against nothing a full one. The state stays what
     /// it is.
-    fn verify_round_trip(&mut self, frame: &[u8], meant: &Header, written: Option<&ChangeSet>) -> Result<()> {
+    pub(crate) fn verify_round_trip(
+        &mut self,
+        frame: &[u8],
+        meant: &Header,
+        written: Option<&ChangeSet>,
+    ) -> Result<()> {
         // without a limit: what it leads to is in memory
         let mut budget = Budget::new(u64::MAX);
         let (header, body) = container::read(frame, &mut budget)?;
@@ -192,12 +197,12 @@ impl State {
     }
 
     /// Bytes that a reader's limits must allow for the latest frames. Only known of frames that were read back.
-    pub fn required_bytes(&self) -> Option<u64> {
+    pub(crate) fn required_bytes(&self) -> Option<u64> {
         self.verify.then(|| self.needs.into_iter().max()).flatten()
     }
 
     /// The state as a full frame, under the sequence number that it has.
-    pub fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
+    pub(crate) fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
         let body = self.encode_full(&ChangeSet::default(), &mut FormulaCache::new());
         let empty = digest(std::iter::empty());
         self.write_frame(

@@ -1,9 +1,9 @@
 //! The writer's and the reader's state machine: a state table, its position in the stream, and what may follow.
 
-pub mod changed_keys;
-pub mod decoder;
-pub mod encoder;
-pub mod state;
+pub(crate) mod changed_keys;
+pub(crate) mod decoder;
+pub(crate) mod encoder;
+pub(crate) mod state;
 
 #[cfg(test)]
 mod tests;

@@ -11,26 +11,32 @@ use crate::state::table::{Table, digest};
 
 /// A state and where in its stream it is.
 #[derive(Default)]
-pub struct State {
-    pub table: Table,
-    pub epoch: u64,
-    pub sequence: u64,
-    pub digest: u64,
+pub(crate) struct State {
+    pub(crate) table: Table,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) digest: u64,
     /// A frame has led here; before the first the state is empty.
-    pub started: bool,
+    pub(crate) started: bool,
     /// Frames are read back before they are handed out.
-    pub verify: bool,
+    pub(crate) verify: bool,
     /// What the last full frame, and the last delta after it, were found to make a reader hold.
-    pub needs: [u64; 2],
-    pub formulas: FormulaCache,
+    pub(crate) needs: [u64; 2],
+    pub(crate) formulas: FormulaCache,
 }
 
 impl State {
-    pub fn new(epoch: u64) -> State {
+    pub(crate) fn new(epoch: u64) -> State {
         State { epoch, digest: digest(std::iter::empty()), ..State::default() }
     }
 
-    pub fn header(&self, kind: FrameKind, sequence: u64, base_digest: u64, target_digest: u64) -> Header {
+    pub(crate) fn header(
+        &self,
+        kind: FrameKind,
+        sequence: u64,
+        base_digest: u64,
+        target_digest: u64,
+    ) -> Header {
         Header {
             kind,
             compression: Compression::Stored,
@@ -43,7 +49,7 @@ impl State {
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.
-    pub fn refresh_schema(&mut self) -> bool {
+    pub(crate) fn refresh_schema(&mut self) -> bool {
         let refreshed = self.table.refresh_schema();
         if refreshed {
             self.formulas.clear();
@@ -51,7 +57,7 @@ impl State {
         refreshed
     }
 
-    pub fn advance(&mut self, changes: ChangeSet, preview: &Preview, sequence: u64) {
+    pub(crate) fn advance(&mut self, changes: ChangeSet, preview: &Preview, sequence: u64) {
         changes.commit(&mut self.table, preview);
         self.digest = preview.digest;
         self.sequence = sequence;
@@ -59,7 +65,12 @@ impl State {
     }
 
     /// Applies a delta's body to the table, if it leads to the digest that its header names.
-    pub fn apply_body(&mut self, header: &Header, body: &[u8], budget: &mut Budget) -> Result<ChangedKeys> {
+    pub(crate) fn apply_body(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        budget: &mut Budget,
+    ) -> Result<ChangedKeys> {
         let changes = decode::read(body, &mut self.table, budget)?;
         let preview = changes.preview(&self.table);
         if let Err(error) = check_target(header, preview.digest) {
@@ -74,7 +85,7 @@ impl State {
 }
 
 /// A frame must lead to the state that it names.
-pub fn check_target(header: &Header, digest: u64) -> Result<()> {
+pub(crate) fn check_target(header: &Header, digest: u64) -> Result<()> {
     if header.target_digest == digest {
         return Ok(());
     }

@@ -188,10 +188,10 @@ fn any_sequence_of_snapshots_comes_back() {
             let full = sequence == 1 || random.below(7) == 0;
             let kind = if full { FrameKind::Full } else { FrameKind::Delta };
             let frame = writer.encode(changes, kind, sequence, &mut frame_writer).expect("a frame").0;
-            let verified = verified.encode(twin, kind, sequence, &mut frame_writer).expect("a proved frame");
-            assert_eq!(verified, (frame.clone(), kind));
+            let proven = verified.encode(twin, kind, sequence, &mut frame_writer).expect("a verified frame");
+            assert_eq!(proven, (frame.clone(), kind));
             assert_eq!(
-                verified.full(&mut frame_writer).expect("a proved state"),
+                verified.full(&mut frame_writer).expect("a verified state"),
                 writer.full(&mut frame_writer).expect("a state")
             );
             assert_eq!(told(&verified), told(&writer));

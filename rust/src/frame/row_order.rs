@@ -150,7 +150,7 @@ fn find_sort(table: &Table, changes: &ChangeSet, base_rows: usize, target: &[u32
 }
 
 /// Writes ORDER; `frame_path` gives the node of a path.
-pub fn write(
+pub(crate) fn write(
     w: &mut Writer,
     table: &Table,
     changes: &ChangeSet,
@@ -185,8 +185,16 @@ pub fn write(
     w.byte_planes(&distances);
 }
 
+/// A position of the target that no moved row has taken.
+const FREE: u32 = u32::MAX;
+
 /// Reads ORDER into the change set, whose cells are complete.
-pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &[PathId]) -> Result<()> {
+pub(crate) fn read(
+    r: &mut Reader<'_>,
+    table: &Table,
+    changes: &mut ChangeSet,
+    paths: &[PathId],
+) -> Result<()> {
     let base_rows = table.rows.len();
     let n = base_rows - changes.removed.len() + changes.added.len();
     let predicted: Vec<u32> = match r.u8()? {
@@ -204,7 +212,6 @@ pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &
     };
     let from = r.counted_gaps(n)?;
     let distances = r.byte_planes(from.len())?;
-    const FREE: u32 = u32::MAX;
     let mut target = vec![FREE; n];
     let mut stays = vec![true; n];
     for (from, distance) in from.into_iter().zip(distances) {
@@ -230,11 +237,11 @@ pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The sort keys of all rows of the reference, looked up one by one as in a sample, and all at once.
-    pub fn keys_both_ways(table: &Table, changes: &ChangeSet, path: PathId) -> [Vec<u64>; 2] {
+    pub(crate) fn keys_both_ways(table: &Table, changes: &ChangeSet, path: PathId) -> [Vec<u64>; 2] {
         let base_rows = table.rows.len();
         let retained = changes.retained(base_rows);
         let n = retained.len() + changes.added.len();

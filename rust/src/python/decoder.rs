@@ -27,7 +27,7 @@ struct DecoderState {
 ///
 /// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
-pub struct Decoder {
+pub(crate) struct Decoder {
     inner: Mutex<DecoderState>,
 }
 

@@ -17,7 +17,7 @@ use crate::python::from_python::capture;
 use crate::state::change_set::ChangeSet;
 
 /// The levels that zstd has.
-pub fn check_level(py: Python<'_>, level: i32) -> PyResult<i32> {
+pub(crate) fn check_level(py: Python<'_>, level: i32) -> PyResult<i32> {
     if (1..=22).contains(&level) {
         Ok(level)
     } else {
@@ -58,7 +58,7 @@ struct EncoderState {
 /// made from must lead to the digest of the new one, a full frame from nothing. A delta that does not becomes a full
 /// frame under the same sequence; a full frame that does not is an EncodingError.
 #[pyclass(frozen, module = "snapdelta")]
-pub struct Encoder {
+pub(crate) struct Encoder {
     inner: Mutex<EncoderState>,
     /// The latest ticket of a captured frame that was dropped: an older one may be dropped after a newer one.
     dropped: AtomicU64,
@@ -284,7 +284,7 @@ impl Encoder {
 
 /// A snapshot that was read and is not a frame yet.
 #[pyclass(frozen, module = "snapdelta")]
-pub struct CapturedFrame {
+pub(crate) struct CapturedFrame {
     encoder: Py<Encoder>,
     ticket: u64,
     /// Number of symbols in the snapshot.

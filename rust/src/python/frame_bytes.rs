@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 /// The bytes of a frame. Only `bytes` are borrowed: others may change while the GIL is released.
-pub enum FrameBytes<'a> {
+pub(crate) enum FrameBytes<'a> {
     Borrowed(&'a [u8]),
     Copied(Vec<u8>),
 }

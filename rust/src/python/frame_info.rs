@@ -10,7 +10,7 @@ use crate::python::to_python::build::text;
 
 /// What is in a frame, told without its base.
 #[pyclass(frozen, get_all, module = "snapdelta")]
-pub struct FrameInfo {
+pub(crate) struct FrameInfo {
     /// "full" or "delta"
     kind: &'static str,
     version: u8,
@@ -41,7 +41,7 @@ pub struct FrameInfo {
 
 /// How one column is coded in a frame.
 #[pyclass(frozen, get_all, module = "snapdelta")]
-pub struct ColumnInfo {
+pub(crate) struct ColumnInfo {
     /// keys that lead to it
     path: Py<PyAny>,
     /// the same as text
@@ -73,7 +73,7 @@ impl FrameInfo {
 }
 
 impl FrameInfo {
-    pub fn new(
+    pub(crate) fn new(
         py: Python<'_>,
         size: usize,
         header: &Header,

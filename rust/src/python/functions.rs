@@ -28,7 +28,7 @@ use crate::python::to_python::patch::patch;
 /// Raises UnsupportedTypeError, whose message names the path.
 #[pyfunction]
 #[pyo3(signature = (prev, curr, /, *, level = 3, default = None))]
-pub fn diff<'py>(
+pub(crate) fn diff<'py>(
     py: Python<'py>,
     prev: &Bound<'py, PyAny>,
     curr: &Bound<'py, PyAny>,
@@ -42,7 +42,7 @@ pub fn diff<'py>(
 /// A snapshot as a full frame.
 #[pyfunction]
 #[pyo3(signature = (snapshot, /, *, level = 3, default = None))]
-pub fn dumps<'py>(
+pub(crate) fn dumps<'py>(
     py: Python<'py>,
     snapshot: &Bound<'py, PyAny>,
     level: i32,
@@ -57,7 +57,7 @@ pub fn dumps<'py>(
 /// Raises CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnknownZoneError; BaseMismatchError for a delta.
 #[pyfunction]
 #[pyo3(signature = (frame, /, *, limits = None))]
-pub fn loads<'py>(
+pub(crate) fn loads<'py>(
     py: Python<'py>,
     frame: FrameBytes<'_>,
     limits: Option<&Bound<'py, PyAny>>,
@@ -87,7 +87,7 @@ fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
 /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnsupportedTypeError.
 #[pyfunction]
 #[pyo3(signature = (prev, frame, /, *, verify = true, default = None, limits = None))]
-pub fn apply<'py>(
+pub(crate) fn apply<'py>(
     py: Python<'py>,
     prev: &Bound<'py, PyAny>,
     frame: FrameBytes<'_>,
@@ -133,7 +133,7 @@ fn apply_delta<'py>(
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
 #[pyfunction]
 #[pyo3(signature = (frame, /, *, limits = None))]
-pub fn inspect(
+pub(crate) fn inspect(
     py: Python<'_>,
     frame: FrameBytes<'_>,
     limits: Option<&Bound<'_, PyAny>>,

@@ -9,7 +9,7 @@ use crate::python::errors;
 /// Bounds what one frame may make a reader hold, in bytes (1 GiB by default). FORMAT.md section 10 says how it is counted.
 #[pyclass(frozen, eq, hash, module = "snapdelta")]
 #[derive(PartialEq, Eq, Hash)]
-pub struct Limits {
+pub(crate) struct Limits {
     #[pyo3(get)]
     max_bytes: u64,
 }
@@ -30,7 +30,7 @@ impl Limits {
     }
 }
 
-pub fn max_bytes(limits: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+pub(crate) fn max_bytes(limits: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     match limits {
         None => Ok(DEFAULT_MAX_BYTES),
         Some(limits) => match limits.cast::<Limits>() {

@@ -4,6 +4,7 @@ mod convert_error;
 mod decoder;
 mod encoder;
 mod errors;
+#[allow(unsafe_code)]
 mod ffi;
 mod frame_bytes;
 mod frame_info;

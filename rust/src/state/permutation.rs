@@ -1,7 +1,7 @@
 //! Which rows stay in place when an order changes.
 
 /// Marks one longest increasing subsequence (patience sorting).
-pub fn longest_increasing(sequence: &[u32]) -> Vec<bool> {
+pub(crate) fn longest_increasing(sequence: &[u32]) -> Vec<bool> {
     let mut tails: Vec<u32> = Vec::new(); // indices whose values ascend
     let mut previous: Vec<u32> = vec![u32::MAX; sequence.len()];
     for (i, value) in (0u32..).zip(sequence) {
