@@ -81,10 +81,10 @@ fn step(random: &mut Random, last: &Snapshot) -> Snapshot {
             }
         }
     }
-    let known: BTreeMap<String, ()> = next.iter().map(|(symbol, _)| (symbol.clone(), ())).collect();
+    let known: BTreeSet<String> = next.iter().map(|(symbol, _)| symbol.clone()).collect();
     for _ in 0..random.below(6) {
         let symbol = format!("S{}", random.below(400));
-        if !known.contains_key(&symbol) && next.iter().all(|(other, _)| *other != symbol) {
+        if !known.contains(&symbol) && next.iter().all(|(other, _)| *other != symbol) {
             next.push((symbol, fields(random)));
         }
     }

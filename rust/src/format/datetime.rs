@@ -252,7 +252,7 @@ mod tests {
             last = Some(date.word());
         }
         assert_eq!(Date::from_days(0).word(), 1 << 9 | 1 << 5 | 1);
-        assert!(!is_date(2023 << 9 | 2 << 5 | 29));
+        assert!(!is_date((2023 << 9) + (2 << 5) + 29));
         assert!(!is_date(10_000 << 9 | 1 << 5 | 1));
     }
 

@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(seen, all);
         assert_eq!(ahead, every(1));
         for_each_block(&[&[], &[]], |step| {
-            assert!(matches!(step, BlockStep::Part(_, part) if part.is_empty()))
+            assert!(matches!(step, BlockStep::Part(_, part) if part.is_empty()));
         });
     }
 }
