@@ -6,18 +6,18 @@ use crate::format::hash::hash_joined;
 use crate::format::reader::Reader;
 use crate::format::writer::Writer;
 
-pub const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
-pub const HEADER_LENGTH: usize = 56;
+pub(crate) const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
+pub(crate) const HEADER_LENGTH: usize = 56;
 const CHECKED: usize = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameKind {
+pub(crate) enum FrameKind {
     Full,
     Delta,
 }
 
 impl FrameKind {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             FrameKind::Full => "full",
             FrameKind::Delta => "delta",
@@ -26,25 +26,25 @@ impl FrameKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     Stored,
     Zstd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    pub kind: FrameKind,
-    pub compression: Compression,
-    pub epoch: u64,
-    pub sequence: u64,
-    pub base_digest: u64,
-    pub target_digest: u64,
-    pub body_length: u32,
+pub(crate) struct Header {
+    pub(crate) kind: FrameKind,
+    pub(crate) compression: Compression,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) base_digest: u64,
+    pub(crate) target_digest: u64,
+    pub(crate) body_length: u32,
 }
 
 impl Header {
     /// The whole frame around a coded body.
-    pub fn write(&self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn write(&self, payload: &[u8]) -> Vec<u8> {
         let mut w = Writer::default();
         w.bytes.reserve_exact(HEADER_LENGTH + payload.len());
         w.raw(&MAGIC);
@@ -71,7 +71,7 @@ impl Header {
     }
 
     /// Checks a frame and takes it apart into header and coded body.
-    pub fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
+    pub(crate) fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));
         }

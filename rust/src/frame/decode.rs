@@ -24,7 +24,7 @@ const WEIGHTS: &str = "bytes of Decimals";
 const MISSING_CELL: &str = "an updated cell is not there";
 
 /// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
-pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
+pub(crate) fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
     let mut reading = BodyReader {
         changes: ChangeSet::over(table),
         table,

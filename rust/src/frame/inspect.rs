@@ -8,37 +8,37 @@ use crate::format::{cells, column_flag, fixed64, order, predictor, section};
 use crate::frame::sections::split;
 
 #[derive(Debug, Default)]
-pub struct BodySummary {
-    pub base_rows: usize,
-    pub removed: usize,
-    pub added: Vec<Vec<u8>>,
-    pub reshaped: usize,
+pub(crate) struct BodySummary {
+    pub(crate) base_rows: usize,
+    pub(crate) removed: usize,
+    pub(crate) added: Vec<Vec<u8>>,
+    pub(crate) reshaped: usize,
     /// Base rows with at least one updated cell or another shape.
-    pub changed: usize,
+    pub(crate) updated: usize,
     /// By base row, as far as it goes: which these are.
-    pub changed_rows: Vec<bool>,
+    pub(crate) changed_rows: Vec<bool>,
     /// The order is predicted from a column, which takes every row's cell.
-    pub sorted: bool,
-    pub moved: usize,
-    pub columns: Vec<ColumnInfo>,
-    pub sparse_updates: usize,
+    pub(crate) sorted: bool,
+    pub(crate) moved: usize,
+    pub(crate) columns: Vec<ColumnInfo>,
+    pub(crate) sparse_updates: usize,
     /// Bytes of each section before zstd.
-    pub sections: Vec<(&'static str, usize)>,
+    pub(crate) sections: Vec<(&'static str, usize)>,
 }
 
 #[derive(Debug)]
-pub struct ColumnInfo {
-    pub keys: Vec<Vec<u8>>,
-    pub updates: usize,
-    pub has_inserts: bool,
-    pub encoding: String,
+pub(crate) struct ColumnInfo {
+    pub(crate) keys: Vec<Vec<u8>>,
+    pub(crate) updates: usize,
+    pub(crate) has_inserts: bool,
+    pub(crate) encoding: String,
     /// Before zstd.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
-const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "sets", "loose", "columns", "order"];
+const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
 
-pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
+pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
     let mut contents = BodySummary::default();
     for (id, part) in parts.iter().enumerate() {
@@ -104,7 +104,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
             )?);
         }
     }
-    contents.changed = changed.iter().filter(|changed| **changed).count();
+    contents.updated = changed.iter().filter(|changed| **changed).count();
     contents.changed_rows = changed;
     let mut r = part(section::ORDER);
     if !r.is_empty() {
@@ -259,16 +259,16 @@ fn predictor_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Resul
     let mut other = |r: &mut Reader<'_>| paths.name_of(r, budget);
     Ok(match r.u8()? {
         predictor::ZERO => "zero".into(),
-        predictor::BASE => "the old value".into(),
-        predictor::PREVIOUS => "the value before".into(),
-        predictor::REFERENCE => "a reference".into(),
+        predictor::BASE => "the base value".into(),
+        predictor::PREVIOUS => "the previous value".into(),
+        predictor::REFERENCE => "a reference value".into(),
         predictor::COLUMN => other(r)?,
         predictor::COLUMN_CHANGE => format!("the change of {}", other(r)?),
         predictor::FORMULA => {
             let operation = r.u8()?;
             format!("operation {operation} on {} and {}", other(r)?, other(r)?)
         }
-        predictor::MAX => format!("the larger of {} and {}", other(r)?, other(r)?),
+        predictor::MAX => format!("the maximum of {} and {}", other(r)?, other(r)?),
         code => return Err(r.reserved("predictor", code)),
     })
 }

@@ -4,7 +4,7 @@ use crate::format::writer::Writer;
 use crate::state::schema::{PathId, ROOT, Schema};
 
 /// The nodes of one frame, in the order in which they are first needed.
-pub struct FramePaths<'a> {
+pub(crate) struct FramePaths<'a> {
     schema: &'a Schema,
     /// By path: its node, 0 for none (and for the root).
     by_path: Vec<u32>,
@@ -12,11 +12,11 @@ pub struct FramePaths<'a> {
 }
 
 impl<'a> FramePaths<'a> {
-    pub fn new(schema: &'a Schema) -> Self {
+    pub(crate) fn new(schema: &'a Schema) -> Self {
         FramePaths { schema, by_path: vec![0; schema.paths.len()], paths: vec![ROOT] }
     }
 
-    pub fn of(&mut self, path: PathId) -> u64 {
+    pub(crate) fn of(&mut self, path: PathId) -> u64 {
         if path != ROOT && self.by_path[path as usize] == 0 {
             self.of(self.schema.paths[path as usize].parent);
             self.by_path[path as usize] = self.paths.len() as u32;
@@ -25,7 +25,7 @@ impl<'a> FramePaths<'a> {
         u64::from(self.by_path[path as usize])
     }
 
-    pub fn write(&self, w: &mut Writer) {
+    pub(crate) fn write(&self, w: &mut Writer) {
         let frame_paths = || self.paths[1..].iter().map(|path| &self.schema.paths[*path as usize]);
         if self.paths.len() == 1 {
             return;
