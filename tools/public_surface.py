@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
@@ -23,11 +24,9 @@ import snapdelta
 from snapdelta import _native
 
 # Special methods that a caller uses by syntax.
-SYNTAX = frozenset(
-    "__init__ __new__ __call__ __enter__ __exit__ __aenter__ __aexit__ __iter__ __next__ __aiter__ __anext__"
-    " __len__ __getitem__ __contains__ __eq__ __hash__ __repr__".split(" ")
-)
+SYNTAX = re.compile("__(init|new|call|a?enter|a?exit|a?iter|a?next|len|getitem|contains|eq|hash|repr)__")
 STUB = ast.parse(Path(snapdelta.__file__).with_name("_native.pyi").read_text())
+ALIASES = [ast.unparse(node) for node in STUB.body if isinstance(node, ast.Assign | ast.AnnAssign)]
 NATIVE = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
@@ -79,7 +78,7 @@ def members(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
                 line = ast.unparse(item)
             case _:
                 continue
-        if not name.startswith("_") or name in SYNTAX:
+        if not name.startswith("_") or SYNTAX.fullmatch(name):
             yield name, line
 
 
@@ -115,7 +114,9 @@ def surface() -> str:
     for module_name in modules():
         module = import_module(module_name)
         app = getattr(module, "app", None)
-        found = [] if app is None else list(commands(typer.main.get_command(app), "snapdelta"))
+        # The aliases that the signatures of the native module use.
+        found = [alias for alias in ALIASES if not alias.startswith("__")] if module is snapdelta else []
+        found += [] if app is None else list(commands(typer.main.get_command(app), "snapdelta"))
         for name in names(module) if app is None else ():
             value = getattr(module, name)
             first = described_in.setdefault(id(value), module_name)

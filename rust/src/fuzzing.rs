@@ -1,6 +1,7 @@
 //! What the fuzz target calls: every way that bytes enter, with the promises that hold for any bytes.
 
-use crate::codec::state::{Decoder, State, open_full};
+use crate::codec::decoder::{Decoder, open_full};
+use crate::codec::state::State;
 use crate::error::Result;
 use crate::format::budget::Budget;
 use crate::format::header::{Compression, FrameKind, Header};
