@@ -49,12 +49,14 @@ def names(module: ModuleType) -> list[str]:
 
 def node_of(value: Any) -> ast.AST | None:
     """The definition of a class or function, from the stub or the source; None of anything else."""
-    value = inspect.unwrap(value) if callable(value) else value
-    if not (inspect.isclass(value) or inspect.isroutine(value)):
+    if not callable(value):
         return None
-    if getattr(_native, value.__name__, None) is value:
-        return NATIVE[value.__name__]
-    return ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
+    found = inspect.unwrap(value)
+    if not (inspect.isclass(found) or inspect.isroutine(found)):
+        return None
+    if getattr(_native, found.__name__, None) is found:
+        return NATIVE[found.__name__]
+    return ast.parse(textwrap.dedent(inspect.getsource(found))).body[0]
 
 
 def signature(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
