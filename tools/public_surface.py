@@ -52,10 +52,11 @@ def node_of(value: Any) -> ast.AST | None:
     if not callable(value):
         return None
     found = inspect.unwrap(value)
-    if not (inspect.isclass(found) or inspect.isroutine(found)):
+    name = getattr(found, "__name__", "")
+    if getattr(_native, name, None) is found:
+        return NATIVE[name]
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
         return None
-    if getattr(_native, found.__name__, None) is found:
-        return NATIVE[found.__name__]
     return ast.parse(textwrap.dedent(inspect.getsource(found))).body[0]
 
 
