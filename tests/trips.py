@@ -109,6 +109,15 @@ class Stream:
         for symbol in list(want)[:3]:
             assert_same(self.decoder.get(symbol), want[symbol])
 
+    def check_moved(self, before: Snapshot, after: Snapshot) -> None:
+        """Without the moved symbols, those that stay have the order that they had."""
+        moved = set(self.decoder.moved)
+        assert moved <= before.keys() & after.keys()
+        stay = before.keys() & after.keys() - moved
+        assert [s for s in after if s in stay] == [s for s in before if s in stay]
+        if list(before) == list(after):
+            assert not moved
+
     def check_touched(self, before: Snapshot, after: Snapshot) -> tuple[int, int, int]:
         """Returns how many symbols were added, removed and updated."""
         added = [symbol for symbol in after if symbol not in before]
@@ -116,7 +125,9 @@ class Stream:
         updated = [s for s in after if s in before and not same(before[s], after[s])]
         assert sorted(self.decoder.added) == sorted(added)
         assert sorted(self.decoder.removed) == sorted(removed)
-        assert sorted(self.decoder.changed) == sorted(added + removed + updated)
+        assert sorted(self.decoder.updated) == sorted(updated)
+        assert self.decoder.changed == [*self.decoder.updated, *self.decoder.added]
+        self.check_moved(before, after)
         return len(added), len(removed), len(updated)
 
     def check_full(self) -> None:
