@@ -21,12 +21,12 @@ import zstandard
 from redis import Redis
 from rich.console import Console
 
-from snapdelta import demo
 from demo.checker import LATE_READER, READER, WRITER, Judge
 from demo.plan import Plan, Player, Source
-from demo.reports import Checked, Ready, Report, from_line, to_line
 from demo.progress import Screen
+from demo.reports import Checked, Ready, Report, from_line, to_line
 from demo.runner import play
+from snapdelta import demo
 from snapdelta.errors import DemoError
 from snapdelta.testing.feed import Feed
 

@@ -13,8 +13,8 @@ import snapdelta.redis_stream_manager as module
 from documents import ROOT, blocks, run
 from servers import Deployment, Server
 from snapdelta import decode_fields, dumps, loads
-from snapdelta.streams.settings import load_settings
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
+from snapdelta.streams.settings import load_settings
 
 _DOCUMENT = "docs/streams.md"
 _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
