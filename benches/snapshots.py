@@ -31,8 +31,8 @@ from benches.timing import Ticker, quiet_collector, seconds_of
 from clock import Clock
 from servers import Server
 from snapdelta import CapturedFrame, Encoder
+from snapdelta.snapshot_manager import SaveResult, SnapshotManager, SnapshotReader, Update
 from snapdelta.testing.feed import Feed
-from snapdelta.snapshots.manager import SaveResult, SnapshotManager, SnapshotReader, Update
 
 Snapshot = dict[str, Any]
 
