@@ -85,10 +85,10 @@ class Stream:
         assert head.sequence == self.sequence + 1
         assert not full or head.kind == 0
         before, self.state, self.sequence = self.state, want, head.sequence
-        touched = self.check_touched(before, want)
+        changed = self.check_changed(before, want)
         if captured:
             told = (pending.added, pending.removed, pending.updated)
-            assert (told, pending.symbols) == (touched, len(want))
+            assert (told, pending.symbols) == (changed, len(want))
             assert pending.kind == ("delta" if head.kind else "full")
         return frame
 
@@ -118,7 +118,7 @@ class Stream:
         if list(before) == list(after):
             assert not moved
 
-    def check_touched(self, before: Snapshot, after: Snapshot) -> tuple[int, int, int]:
+    def check_changed(self, before: Snapshot, after: Snapshot) -> tuple[int, int, int]:
         """Returns how many symbols were added, removed and updated."""
         added = [symbol for symbol in after if symbol not in before]
         removed = [symbol for symbol in before if symbol not in after]
