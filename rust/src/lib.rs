@@ -14,3 +14,6 @@ mod state;
 
 #[cfg(feature = "python")]
 mod python;
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
