@@ -7,12 +7,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from demo.errors import DemoError
 from demo.parent_link import report, serve
 from demo.plan import NAME, Player, Source
 from demo.reports import Checked, Ready
+from snapdelta.snapshot_manager import SnapshotReader
 from snapdelta.testing.compare import first_difference
-from snapdelta.errors import DemoError
-from snapdelta.snapshots.manager import SnapshotReader
 
 # Of a difference; whole values may stand in it.
 _LONGEST = 500

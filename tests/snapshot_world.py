@@ -31,7 +31,7 @@ from snapshot_model import (
     Stream,
     Superseded,
 )
-from snapshot_model_ends import BETWEEN_WISHES, Reader, Steps, Writer
+from snapshot_model_ends import SAVES_BETWEEN_REQUESTS, Reader, Steps, Writer
 
 # What is kept to go back to when the server loses its last writes.
 HISTORY = 12
@@ -273,7 +273,9 @@ class World:
             # Damage on damage waits for its turn.
             needed = max(
                 needed,
-                SUCCESSES + BETWEEN_WISHES - writer.saves_since_wanted if "damage" in self.faults else 0,
+                SUCCESSES + SAVES_BETWEEN_REQUESTS - writer.saves_since_request
+                if "damage" in self.faults
+                else 0,
             )
             self.save(writer)
             successes += not writer.superseded

@@ -12,8 +12,8 @@ import pytest
 import redis as sync_redis
 
 from servers import KINDS, Server, wait_until
-from snapdelta.testing.server import EmbeddedServer, free_port
 from snapdelta.errors import EmbeddedServerError
+from snapdelta.testing.server import EmbeddedServer, free_port
 
 
 def _alive(pid: int) -> bool:

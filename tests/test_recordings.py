@@ -153,6 +153,8 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_recordings_load_zstandard_only_when_read() -> None:
-    code = "import sys, snapdelta.testing.recordings, snapdelta.testing.feed; print('zstandard' in sys.modules)"
+    code = (
+        "import sys, snapdelta.testing.recordings, snapdelta.testing.feed; print('zstandard' in sys.modules)"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

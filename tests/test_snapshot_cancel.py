@@ -74,7 +74,7 @@ async def test_a_save_is_cancelled_at_every_await(server: Server, first: bool) -
                 break
             await stage.recover(writer)
         assert nth > 1
-        assert stage.resyncs <= ({"takeover", "unsure"} if first else set())
+        assert stage.resyncs <= ({"takeover", "outcome_unknown"} if first else set())
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first-save", "later-save"])
@@ -99,7 +99,7 @@ async def test_the_saving_task_is_cancelled_at_every_await(
                 break
             await stage.recover(writer)
         assert nth > 2
-        assert stage.resyncs <= {"takeover", "unsure"}
+        assert stage.resyncs <= {"takeover", "outcome_unknown"}
 
 
 @on_one_server
@@ -119,7 +119,7 @@ async def test_a_save_is_ended_while_its_frame_is_made(server: Server) -> None:
         await asyncio.gather(saving, return_exceptions=True)
         await writer.save()
         await stage.recover(writer)
-        assert set(follower.resyncs) <= {"unsure", "behind"}
+        assert set(follower.resyncs) <= {"outcome_unknown", "head_behind"}
 
 
 async def test_latest_is_cancelled_at_every_await(server: Server) -> None:
@@ -259,7 +259,7 @@ async def test_a_third_save_is_refused_and_leaves_no_trace(server: Server) -> No
         writer = await stage.writer(client=client, command_timeout=20.0)
         await stage.follow()
         await writer.saves(2)
-        held = proxy.plan("hold", 1, "EVAL")
+        held = proxy.plan("hold", 1, "EVALSHA")
         one = asyncio.create_task(writer.save())
         await held.hit.wait()
         two = asyncio.create_task(writer.save())
@@ -282,7 +282,7 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
         writer = await stage.writer("A", client, command_timeout=patience(0.5))
         await stage.follow()
         await writer.saves(2)
-        held = proxy.plan("hold", 1, "EVAL")
+        held = proxy.plan("hold", 1, "EVALSHA")
         saving = [asyncio.create_task(writer.save()) for _ in range(2)]
         await held.hit.wait()
         closing = asyncio.create_task(writer.manager.close())
@@ -298,7 +298,7 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
         held.drop()
         await stage.recover(await stage.writer("B"))
         # The second one may have begun, in doubt about the first.
-        assert {"takeover"} <= stage.resyncs <= {"takeover", "unsure"}
+        assert {"takeover"} <= stage.resyncs <= {"takeover", "outcome_unknown"}
 
 
 async def test_closed_twice_and_before_the_first_save(server: Server) -> None:

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from documents import ROOT, blocks, run
 from servers import Server
 from snapdelta import errors
-from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, WANT
 from snapdelta.snapshot_manager import SaveResult, SnapshotSettings, Update
+from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, REQUEST_RESYNC
 
 _DOCUMENT = "docs/snapshots.md"
 _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
@@ -58,9 +58,12 @@ async def test_the_rights_are_enough(server: Server) -> None:
 
 def test_the_rights_are_those_of_the_scripts() -> None:
     (granted,) = re.findall(r"^ACL SETUSER scanner (.*)$", _TEXT, re.M)
-    used = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM + PUBLISH + DELETE)}
-    assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "eval"}
-    asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", WANT)}
+    used = {
+        command.lower()
+        for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM.text + PUBLISH.text + DELETE.text)
+    }
+    assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "evalsha", "eval"}
+    asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", REQUEST_RESYNC.text)}
     assert asked == {"hexists", "hset"}
 
 
@@ -69,6 +72,7 @@ def test_every_setting_key_and_error_is_explained() -> None:
         *SnapshotSettings.__dataclass_fields__,
         *SaveResult.__annotations__,
         *Update.__dataclass_fields__,
+        "changed",
     ):
         assert f"`{name}`" in _TEXT, name
     for name, error in vars(errors).items():
@@ -84,18 +88,18 @@ def test_every_file_that_is_named_is_there() -> None:
 
 def test_every_reason_is_explained() -> None:
     layout = (ROOT / "docs/redis-layout.md").read_text(encoding="utf-8")
-    reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH))
-    assert reasons >= {"takeover", "behind", "stream_lost", "clock", "head_lost", "foreign"}
+    reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH.text))
+    assert reasons >= {"takeover", "head_behind", "stream_lost", "clock", "head_lost", "foreign_entry"}
     for reason in (
         *reasons,
         "first",
-        "unsure",
+        "outcome_unknown",
         "interval",
         "chain",
         "forced",
-        "wanted",
+        "requested",
         "larger",
-        "unproven",
+        "verify_failed",
     ):
         assert f"`{reason}`" in _TEXT, reason
         assert f"`{reason}`" in layout, reason

@@ -15,7 +15,6 @@ from clock import Clock
 from exact import assert_same
 from servers import Server
 from snapdelta import Encoder, SnapshotManager, SnapshotReader
-from snapdelta.snapshots import writer
 from snapdelta.errors import (
     EncodingError,
     SnapshotBusyError,
@@ -24,6 +23,7 @@ from snapdelta.errors import (
     UnsupportedTypeError,
     WriterSupersededError,
 )
+from snapdelta.snapshots import writer
 from snapdelta.testing.feed import Feed
 
 Snapshot = dict[str, Any]
@@ -62,7 +62,7 @@ async def test_a_save_says_what_it_wrote(client: Redis) -> None:
     assert delta["compressed_size"] == len(entries[1][1][b"f"])
 
 
-async def test_full_frames_come_by_interval_length_and_wish(client: Redis) -> None:
+async def test_full_frames_come_by_interval_length_and_request(client: Redis) -> None:
     clock = Clock()
     frames = snapshots(12)
     async with SnapshotManager(client, 300, clock=clock, chain_ratio=1e9) as manager:
@@ -137,18 +137,18 @@ class Doubted:
         captured = self._real.capture(snapshot)
         if Doubted.failing is None:
             return captured
-        stand_in = SimpleNamespace(kind=captured.kind, symbols=captured.symbols, added=captured.added)
-        stand_in.removed, stand_in.updated = captured.removed, captured.updated
+        placeholder = SimpleNamespace(kind=captured.kind, symbols=captured.symbols, added=captured.added)
+        placeholder.removed, placeholder.updated = captured.removed, captured.updated
 
         def finish() -> bytes:
             if Doubted.failing == "all":
                 raise EncodingError("frame 3 does not lead to its own digest")
             captured.finish()
-            stand_in.kind = "full"
+            placeholder.kind = "full"
             return self._real.full()
 
-        stand_in.finish = finish
-        return stand_in
+        placeholder.finish = finish
+        return placeholder
 
 
 @pytest.mark.parametrize("failing", ["delta", "all"])
@@ -167,10 +167,10 @@ async def test_frames_that_fail_their_proof(
         monkeypatch.setattr(Doubted, "failing", failing)
         if failing == "delta":
             result = await manager.save_snapshot(frames[2])
-            assert (result["type"], result["reason"], result["sequence"]) == ("full", "unproven", 3)
+            assert (result["type"], result["reason"], result["sequence"]) == ("full", "verify_failed", 3)
             update = await reader.latest()
             assert update is not None
-            assert (update.resynced, update.reason) == (False, "unproven")
+            assert (update.resynced, update.reason) == (False, "verify_failed")
             assert_same(update.snapshot, frames[2])
         else:
             with pytest.raises(EncodingError):

@@ -17,8 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from documents import blocks
 from servers import Server
-from snapdelta.testing.server import free_port
 from snapdelta.snapshot_manager import SnapshotManager
+from snapdelta.testing.server import free_port
 from stream_helpers import until
 
 # Ends a test that has failed. Without an end of its own a handler waits for ever.

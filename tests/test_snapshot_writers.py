@@ -157,21 +157,21 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
             if retries or kind == "cut_after":
                 # What was written and not confirmed is followed by a delta.
                 assert not follower.resyncs
-            assert set(follower.resyncs) <= {"unsure"}
+            assert set(follower.resyncs) <= {"outcome_unknown"}
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
 async def test_replies_are_swallowed(server: Server, nth: int) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=patience(0.2)) as stage:
         follower = await stage.follow()
-        fault = proxy.plan("swallow", nth, "EVAL")
+        fault = proxy.plan("swallow", nth, "EVALSHA")
         client = stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         failed = await _saves_of(writer, 6)
         assert fault.done.is_set()
         assert [type(error) for error in failed] == [SnapshotUnavailableError]
         await stage.recover(writer)
-        assert set(follower.resyncs) <= {"unsure"}
+        assert set(follower.resyncs) <= {"outcome_unknown"}
 
 
 async def test_connections_are_refused_for_a_time(server: Server) -> None:
@@ -188,7 +188,7 @@ async def test_connections_are_refused_for_a_time(server: Server) -> None:
                 await writer.save()
         await proxy.accept()
         await stage.recover(writer)
-        assert follower.resyncs == ["unsure"]
+        assert follower.resyncs == ["outcome_unknown"]
 
 
 @on_one_server
@@ -227,7 +227,7 @@ async def test_a_save_arrives_after_its_writer_has_given_up(
         follower = await stage.follow()
         client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
-        held = proxy.plan("hold", nth, "EVAL")
+        held = proxy.plan("hold", nth, "EVALSHA")
         failed = await _saves_of(writer, nth - 1)
         assert [type(error) for error in failed] == [SnapshotUnavailableError]
         if before_the_next:
@@ -249,7 +249,7 @@ async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> N
         old = await stage.writer("A", client, command_timeout=LIMIT)
         await stage.follow()
         await old.saves(3)
-        held = proxy.plan("hold", 1, "EVAL")
+        held = proxy.plan("hold", 1, "EVALSHA")
         saving = asyncio.create_task(old.save())
         await held.hit.wait()
         new = await stage.writer("B")
@@ -323,7 +323,7 @@ async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None
         await stage.together()
         server.execute("DEL", *keys_of())
         # NEEDFULL, and then the full frame.
-        held = proxy.plan("hold", 2, "EVAL")
+        held = proxy.plan("hold", 2, "EVALSHA")
         with pytest.raises(SnapshotUnavailableError):
             await writer.save()
         assert (await writer.save())["reason"] == "head_lost"

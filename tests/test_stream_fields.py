@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servers import Deployment, Server
-from snapdelta.streams.field_codec import _UNTAGGED, decode_fields, encode_fields
 from snapdelta.errors import CorruptDeltaError, StreamError, UnsupportedTypeError
 from snapdelta.redis_stream_manager import RedisStreamManager
+from snapdelta.streams.field_codec import _UNTAGGED, decode_fields, encode_fields
 
 
 class Colour(enum.Enum):

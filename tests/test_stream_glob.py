@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from servers import Deployment, Server
-from snapdelta.streams.glob import compiled, is_glob, specificity
 from snapdelta.errors import StreamPolicyError
+from snapdelta.streams.glob import compiled, is_glob, specificity
 
 _ATOMS = [
     *("a", "b", ":", "-", "*", "*", "?", "]", "^", "ü", "[ab]", "[^a]", "[a-c]", "[c-a]", "[]", "[^]"),

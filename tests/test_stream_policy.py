@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from snapdelta.streams.policy import PolicyBook, StreamPolicy
 from snapdelta.errors import SnapdeltaError, StreamPolicyError, UnlistedStreamError
+from snapdelta.streams.policy import PolicyBook, StreamPolicy
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from snapdelta.streams.settings import load_settings
 from snapdelta.errors import StreamPolicyError
 from snapdelta.redis_stream_manager import StreamPolicy
+from snapdelta.streams.settings import load_settings
 
 _TABLE = """
 [{table}]

@@ -10,18 +10,19 @@ import pytest
 from redis.asyncio import Redis
 
 import snapdelta.redis_stream_manager as module
+import snapdelta.streams.registry as registry
 from documents import ROOT, blocks, run
 from servers import Deployment, Server
 from snapdelta import decode_fields, dumps, loads
-from snapdelta.streams.settings import load_settings
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
+from snapdelta.streams.settings import load_settings
 
 _DOCUMENT = "docs/streams.md"
 _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_first_example(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_manager", None)
+    monkeypatch.setattr(registry, "_manager", None)
     code = blocks(_DOCUMENT, "python")[0].replace("Redis()", f"Redis(port={server.port})")
     names = await run(code, _DOCUMENT, {"frame": b"x" * 60_000})
     assert not names["stream_manager"].health().running

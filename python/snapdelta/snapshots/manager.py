@@ -1,47 +1,30 @@
-"""Snapshots through Redis: SnapshotManager writes them, SnapshotReader follows (docs/snapshots.md).
+"""SnapshotManager saves snapshots to Redis (docs/snapshots.md).
 
 manager = SnapshotManager(redis_client=redis, full_snapshot_interval=300)
 result = await manager.save_snapshot({"AAPL": {"price": 187.12}})
 result["type"], result["compressed_size"]
-
-async for update in SnapshotReader(redis).follow():
-    update.snapshot, update.changed
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from snapdelta import Limits
-from snapdelta._redis import AsyncRedis, cancellations, socket_timeout
-from snapdelta.snapshots.broadcast import Broadcast
-from snapdelta.snapshots.store import Entry, SnapshotCommands
-from snapdelta.snapshots.replica import PAGE, Follower
-from snapdelta.snapshots.subscription import Following
-from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
-from snapdelta.snapshots.keys import KEY_PREFIX, Keys
-from snapdelta.snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
-from snapdelta.snapshots.stats import SaveCounters
-from snapdelta.snapshots.update import Update
-from snapdelta.snapshots.view import View
-from snapdelta.snapshots.writer import NameWriter, SaveResult
+from snapdelta._redis import AsyncRedis, cancellations
 from snapdelta.errors import (
     SnapshotBusyError,
     SnapshotClosedError,
-    SnapshotDamagedError,
     SnapshotSettingError,
 )
+from snapdelta.snapshots.keys import Keys
+from snapdelta.snapshots.settings import SnapshotOptions, SnapshotSettings, check_client
+from snapdelta.snapshots.stats import SaveCounters
+from snapdelta.snapshots.writer import SaveResult, SnapshotWriter
 
-__all__ = ["SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
-
-# A blocked read never returns when the stream is made anew with lower ids: wake up and look, so often.
-_BLOCK = 2.0
-_CODERS = 2
+_ENCODER_THREADS = 2
 
 
 class SnapshotManager:
@@ -69,8 +52,8 @@ class SnapshotManager:
             raise SnapshotSettingError(f"there is no setting {min(unknown)!r}; there are: {', '.join(known)}")
         self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
         self._redis = redis_client
-        self._writers: dict[str, NameWriter] = {}
-        self._coder = ThreadPoolExecutor(_CODERS, thread_name_prefix="snapdelta-coder")
+        self._writers: dict[str, SnapshotWriter] = {}
+        self._executor = ThreadPoolExecutor(_ENCODER_THREADS, thread_name_prefix="snapdelta-encoder")
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -92,7 +75,7 @@ class SnapshotManager:
         keys = Keys.of(self.settings.key_prefix, name)
         writer = self._writers.get(keys.name)
         if writer is None:
-            writer = self._writers[keys.name] = self._writer(keys)
+            writer = self._writers[keys.name] = self._new_writer(keys)
         task = writer.save(snapshot, force_full=force_full)
         before = cancellations()
         try:
@@ -134,7 +117,7 @@ class SnapshotManager:
         # A save that comes meanwhile begins anew, under a later epoch.
         writer = self._writers.pop(keys.name, None)
         try:
-            return await (writer or self._writer(keys)).delete()
+            return await (writer or self._new_writer(keys)).delete()
         except BaseException:
             if writer is not None:
                 self._writers.setdefault(keys.name, writer)
@@ -153,7 +136,7 @@ class SnapshotManager:
         finally:
             for task in tasks:
                 task.cancel()
-            self._coder.shutdown(wait=False)
+            self._executor.shutdown(wait=False)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
@@ -164,8 +147,8 @@ class SnapshotManager:
     ) -> None:
         await self.close()
 
-    def _writer(self, keys: Keys) -> NameWriter:
-        return NameWriter(self._redis, keys, self.settings, self._coder)
+    def _new_writer(self, keys: Keys) -> SnapshotWriter:
+        return SnapshotWriter(self._redis, keys, self.settings, self._executor)
 
     def _check_idle(self, name: str) -> None:
         writer = self._writers.get(name)
@@ -184,138 +167,3 @@ class SnapshotManager:
         self._loop = self._loop or asyncio.get_running_loop()
         if asyncio.get_running_loop() is not self._loop:
             raise SnapshotClosedError("this SnapshotManager belongs to another event loop; make a new one")
-
-
-class SnapshotReader:
-    """Reads what a SnapshotManager saves under a name: the newest state, every one as it comes, or the past.
-
-    redis_client     a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
-    name, key_prefix  as the writer has them
-    limits           what one frame may make the reader hold (snapdelta.Limits, 1 GiB by default)
-    shared           let successive updates share the records that did not change: faster, and to be read only
-    command_timeout  seconds for one command, the client's own retries included
-
-    Raises SnapshotSettingError on an impossible setting.
-    """
-
-    def __init__(
-        self,
-        redis_client: AsyncRedis,
-        name: str = "default",
-        *,
-        key_prefix: str = KEY_PREFIX,
-        limits: Limits | None = None,
-        shared: bool = False,
-        command_timeout: float = 5.0,
-    ) -> None:
-        check_client(redis_client)
-        check_timeout(command_timeout)
-        if limits is not None and not isinstance(limits, Limits):
-            raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
-        self._limits = limits
-        self._shared = shared
-        self._commands = SnapshotCommands(redis_client, Keys.of(key_prefix, name), command_timeout)
-        self.name = self._commands.keys.name
-        # A client's own time-out would end a longer read as an error.
-        self._block = min(_BLOCK, command_timeout / 2, (socket_timeout(redis_client) or _BLOCK * 2) / 2)
-        self._newest = self._follower()
-        self._turn = asyncio.Lock()
-
-    async def latest(self) -> Update | None:
-        """The newest state; None before the first save, or when Redis has lost it.
-
-        `changed` and `resynced` are against the last update of this method.
-
-        Raises SnapshotDamagedError when what is kept does not lead to the newest state (the writer is asked
-        for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
-        LimitExceededError, and SnapshotAccessError and its kinds.
-        """
-        self._commands.check_loop()
-        async with self._turn:
-            return await self._newest.update() if await self._newest.catch_up() else None
-
-    def follow(self) -> Following:
-        """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
-
-        Waits for the first save, and for a server that is away. After it has fallen out of the history, or
-        Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
-        Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
-        A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
-
-        All who follow the name on this client, in this event loop and with these limits, share one follower
-        and its connection, which is not of the client's pool.
-        """
-        commands = self._commands
-        keys, limits, time_limit, block = commands.keys, self._limits, commands.time_limit, self._block
-        return Following(
-            lambda: Broadcast.of(commands.redis, keys, limits, time_limit, block),
-            self.name,
-            shared=self._shared,
-        )
-
-    async def at(self, timestamp: Timestamp) -> Update:
-        """The state that was the newest at a moment, by the server's clock; in the future: the newest.
-
-        timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError when the history
-        does not reach back so far, SnapshotDamagedError when what is kept does not lead there, and what
-        `latest` does.
-        """
-        moment = milliseconds("timestamp", timestamp)
-        entry = await entry_at(self._commands, moment)
-        follower = self._follower()
-        if not await follower.go_to(entry.place):
-            raise self._no_way(entry.time)
-        return await follower.update()
-
-    async def replay(
-        self, start: Timestamp | None = None, end: Timestamp | None = None
-    ) -> AsyncGenerator[Update, None]:
-        """First the state that was the newest at `start`, then every one that was accepted up to `end`.
-
-        None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
-        missing (a chain that broke, entries that the writer trimmed meanwhile), it goes on at the next full
-        frame, with `resynced` and `reason`.
-        """
-        last = None if end is None else milliseconds("end", end)
-        first = None if start is None else milliseconds("start", start)
-        if first is not None and last is not None and last < first:
-            raise SnapshotSettingError(f"end must not be before start, but {end!r} is before {start!r}")
-        entry = await self._commands.first_delta()
-        if entry is None or (last is not None and entry.time > last):
-            return
-        if first is not None and entry.time <= first:
-            entry = await entry_at(self._commands, first)
-        follower = self._follower()
-        new = found = await follower.go_to(entry.place)
-        page: list[Entry] = []
-        while True:
-            if new:
-                yield await follower.update()
-            page = page or await self._commands.deltas_after(entry.place, PAGE)
-            if not page or (last is not None and page[0].time > last):
-                break
-            entry = page.pop(0)
-            new = bool(entry.time)
-            if not new:
-                # No writer made it.
-                continue
-            if found:
-                await follower.take(entry)
-                found = not follower.lost
-            if not found:
-                # Only a full frame helps.
-                full = await self._commands.full_from(entry.place)
-                if full is None or (last is not None and full.time > last):
-                    break
-                found = await follower.go_to(full.place, entry.reason or "gap")
-                new, entry, page = found, full, []
-        if not found:
-            raise self._no_way(entry.time)
-
-    def _follower(self) -> Follower:
-        return Follower(self._commands, self._limits, View(shared=self._shared))
-
-    def _no_way(self, moment: int) -> SnapshotDamagedError:
-        return SnapshotDamagedError(
-            f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
-        )

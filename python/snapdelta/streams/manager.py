@@ -23,24 +23,25 @@ from snapdelta._redis import (
     cancellations,
     client_problem,
     end_if_cancelled,
+    evaluate,
 )
-from snapdelta.snapshots.keys import KEY_PREFIX
-from snapdelta.streams.store import StreamCommands, access_error
-from snapdelta.streams.field_codec import decode_fields, encode_fields
-from snapdelta.streams.policy import PolicyBook, StreamPolicy
-from snapdelta.streams.report import GroupInfo, StreamInfo, describe
-from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
-from snapdelta.streams.settings import StreamSettings, load_settings
-from snapdelta.streams.stats import Counters, Health, ManagerStats
-from snapdelta.streams.scheduler import OnTrim, TrimTask
-from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport
+from snapdelta._scripts import Script, pipelined
 from snapdelta.errors import (
     ProtectedStreamError,
     StreamAccessError,
-    StreamError,
-    StreamManagerError,
+    StreamArgumentError,
     StreamPolicyError,
 )
+from snapdelta.snapshots.keys import KEY_PREFIX
+from snapdelta.streams.field_codec import encode_fields
+from snapdelta.streams.policy import PolicyBook, StreamPolicy
+from snapdelta.streams.report import StreamInfo, describe
+from snapdelta.streams.scheduler import OnTrim, TrimScheduler
+from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
+from snapdelta.streams.settings import StreamSettings, load_settings
+from snapdelta.streams.stats import Counters, Health, ManagerStats
+from snapdelta.streams.store import StreamStore, access_error
+from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport
 
 log = logging.getLogger("snapdelta.streams")
 
@@ -48,9 +49,9 @@ Fields = Mapping[Any, Any]
 
 # Streams that nothing names are remembered up to this number; the oldest are forgotten first.
 _MOST_UNLISTED = 10_000
-# A stream with max_bytes is looked at early when this part of its budget has been written since the last
-# look.
-_EARLY_LOOK = 1 / 8
+# A stream with max_bytes is trimmed early when this part of its budget has been written since the last
+# pass.
+_EARLY_PASS = 1 / 8
 
 
 class RedisStreamManager:
@@ -68,7 +69,7 @@ class RedisStreamManager:
     discover_interval  seconds between two scans of the key space for patterns; no pattern, no scan
     command_timeout  seconds that a command of the background task, trim() or info() may take
     time_budget      seconds that the background task spends on one stream before the others have their turn
-    on_trim          called with a TrimReport after every look of the background task; may be a coroutine
+    on_trim          called with a TrimReport after every trim pass of the background task; may be a coroutine
                      function
 
     Raises StreamPolicyError on a setting that cannot be meant. Nothing is sent to Redis before the first
@@ -118,13 +119,13 @@ class RedisStreamManager:
         for name in self._book.names:
             self._refuse_protected(name)
         self._counters = Counters()
-        self._commands = StreamCommands(redis, command_timeout)
-        self._trimmer = Trimmer(self._commands, self._counters)
+        self._store = StreamStore(redis, command_timeout)
+        self._trimmer = Trimmer(self._store, self._counters)
         self._streams: dict[str, TrackedStream] = {}
         self._unlisted = 0
         self._stopped = False
-        self._task = TrimTask(
-            self._commands,
+        self._scheduler = TrimScheduler(
+            self._store,
             self._trimmer,
             self._counters,
             patterns=[*self._book.patterns, *([discover] if discover is not None else [])],
@@ -134,7 +135,6 @@ class RedisStreamManager:
             discover_interval=discover_interval,
             budget=time_budget,
         )
-        # What initialize_stream_manager compares.
         self._arguments = (
             self._book,
             discover,
@@ -152,14 +152,14 @@ class RedisStreamManager:
     async def start(self) -> None:
         """Start the background task; does nothing when it runs. Does not wait for the server."""
         self._stopped = False
-        self._task.start()
+        self._scheduler.start()
 
     async def stop(self, time_limit: float = 5.0) -> None:
         """End the background task, within about `time_limit` seconds; does nothing when it has ended.
 
         Writing goes on being possible, and bounded in length by each write.
         """
-        await self._task.stop(time_limit)
+        await self._scheduler.stop(time_limit)
         self._stopped = True
 
     async def __aenter__(self) -> Self:
@@ -171,6 +171,20 @@ class RedisStreamManager:
     ) -> None:
         await self.stop()
 
+    @property
+    def running(self) -> bool:
+        """Whether the background task runs."""
+        return self._scheduler.running
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was the last of `start` and `stop`."""
+        return self._stopped
+
+    def same_settings(self, other: RedisStreamManager) -> bool:
+        """Whether both were made for the same client with the same arguments."""
+        return self._redis is other._redis and self._arguments == other._arguments
+
     # --- writing
 
     async def xadd(self, stream: str, fields: Fields, maxlen: int | None = None, id: str = "*") -> Any:  # noqa: A002
@@ -180,8 +194,8 @@ class RedisStreamManager:
         encoded before the first await; a write that fails or is cancelled may still have been carried out (at
         least once, under the client's own retries).
 
-        Raises UnsupportedTypeError, UnlistedStreamError, ProtectedStreamError, StreamPolicyError (maxlen),
-        and StreamAccessError and its kinds for what Redis refuses.
+        Raises UnsupportedTypeError, UnlistedStreamError, ProtectedStreamError, StreamArgumentError,
+        StreamPolicyError (maxlen), and StreamAccessError and its kinds for what Redis refuses.
         """
         tracked = self._streams.get(stream) or self._track(stream)
         flat = self._encoded(tracked, fields)
@@ -191,7 +205,7 @@ class RedisStreamManager:
             return (await self._write_all(tracked, [flat], [commands]))[0]
         before = cancellations()
         try:
-            answer = await self._redis.execute_command(*commands[0])
+            answer = await self._send(*commands[0])
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
             raise access_error(stream, error, write=True) from error
@@ -215,12 +229,17 @@ class RedisStreamManager:
             tracked, flats, [_write_commands(tracked, trim, b"*", flat) for flat in flats]
         )
 
+    async def _send(self, first: str | Script, *arguments: Any) -> Any:
+        if isinstance(first, Script):
+            return await evaluate(self._redis, first, *arguments)
+        return await self._redis.execute_command(first, *arguments)
+
     async def _write_all(
         self, tracked: TrackedStream, flats: list[list[Any]], rows: list[list[tuple[Any, ...]]]
     ) -> list[Any]:
         """Send the commands of all rows in one pipeline; the rows' ids."""
         pipeline = self._redis.pipeline(transaction=False)
-        for command in chain.from_iterable(rows):
+        for command in pipelined(chain.from_iterable(rows)):
             pipeline.execute_command(*command)
         before = cancellations()
         try:
@@ -279,14 +298,14 @@ class RedisStreamManager:
         background task's.
         """
         try:
-            length = int(await self._commands.run(tracked.name, "XLEN", tracked.key))
+            length = int(await self._store.run(tracked.name, "XLEN", tracked.key))
         except StreamAccessError:
             self._counters.write_errors += 1
             raise
         if length <= maxlen + STEP:
             tracked.settled = maxlen == tracked.policy.maxlen
             return maxlen
-        self._look_soon(tracked)
+        self._trim_soon(tracked)
         return length - STEP
 
     def _written(self, tracked: TrackedStream, answers: list[Any], flat: list[Any]) -> Any:
@@ -296,12 +315,12 @@ class RedisStreamManager:
             return None
         self._counters.entries_written += 1
         if tracked.policy.max_bytes is not None:
-            tracked.bytes_since_look += sum(
+            tracked.bytes_since_pass += sum(
                 len(item) if isinstance(item, (str, bytes)) else 8 for item in flat
             )
-            if tracked.bytes_since_look > tracked.policy.max_bytes * _EARLY_LOOK:
-                tracked.bytes_since_look = 0
-                self._look_soon(tracked)
+            if tracked.bytes_since_pass > tracked.policy.max_bytes * _EARLY_PASS:
+                tracked.bytes_since_pass = 0
+                self._trim_soon(tracked)
         if tracked.policy.keep_unread:
             # The one of an entry of its own is the id alone.
             if len(answers) == 1:
@@ -314,15 +333,15 @@ class RedisStreamManager:
             self._counters.unread_dropped += unread
             if dropped:
                 # What has been read may go, before more that has not must.
-                self._look_soon(tracked)
+                self._trim_soon(tracked)
         return answer
 
-    def _look_soon(self, tracked: TrackedStream) -> None:
+    def _trim_soon(self, tracked: TrackedStream) -> None:
         # Unless it was forgotten during the write.
         if self._streams.get(tracked.name) is tracked:
-            self._task.soon(tracked)
+            self._scheduler.soon(tracked)
 
-    # --- trimming and looking
+    # --- trimming and describing
 
     async def trim(self, stream: str) -> TrimReport:
         """Bring the stream to its policy now, however long that takes, in steps of a few milliseconds."""
@@ -341,7 +360,7 @@ class RedisStreamManager:
     async def info(self, stream: str) -> StreamInfo:
         """The stream against its policy; a stream that does not exist has length 0."""
         tracked = self._streams.get(stream)
-        return await describe(self._commands, stream, tracked.policy if tracked else self._book.of(stream))
+        return await describe(self._store, stream, tracked.policy if tracked else self._book.of(stream))
 
     async def info_all(self) -> dict[str, StreamInfo]:
         """`info` of every known stream: those listed by name, written through the manager, or found."""
@@ -349,11 +368,11 @@ class RedisStreamManager:
 
     def stats(self) -> ManagerStats:
         """A copy of the counters, the number of known streams and the health; asks nothing of Redis."""
-        return ManagerStats(replace(self._counters), len(self._streams), self._task.health())
+        return ManagerStats(replace(self._counters), len(self._streams), self._scheduler.health())
 
     def health(self) -> Health:
         """Whether the background task runs and succeeds, the last success and error, the next run."""
-        return self._task.health()
+        return self._scheduler.health()
 
     # --- which streams are known
 
@@ -366,9 +385,12 @@ class RedisStreamManager:
                 )
 
     def _track(self, stream: str) -> TrackedStream:
-        """Remember the stream and plan its first look; UnlistedStreamError or ProtectedStreamError."""
+        """Remember the stream and plan its first trim pass.
+
+        Raises UnlistedStreamError, ProtectedStreamError, StreamArgumentError.
+        """
         if not isinstance(stream, str) or not stream:
-            raise StreamError(f"a stream's name must be a non-empty str, not {stream!r}")
+            raise StreamArgumentError(f"a stream's name must be a non-empty str, not {stream!r}")
         self._refuse_protected(stream)
         listed = self._book.listed(stream) is not None
         tracked = TrackedStream.of(stream, self._book.of(stream), listed=listed)
@@ -377,7 +399,7 @@ class RedisStreamManager:
             self._unlisted += 1
         self._streams[stream] = tracked
         # Soon, and not all at once.
-        self._task.schedule(tracked, random.uniform(0, min(1.0, tracked.policy.trim_interval)))
+        self._scheduler.schedule(tracked, random.uniform(0, min(1.0, tracked.policy.trim_interval)))
         return tracked
 
     def _make_room(self) -> None:
@@ -399,7 +421,7 @@ class RedisStreamManager:
         return True
 
     def _release(self, tracked: TrackedStream) -> bool:
-        """A look found no entries: forget the stream unless it is listed by name; returns whether it went."""
+        """A trim pass found no entries: forget the stream unless it is listed by name; whether it went."""
         if tracked.name in self._book.names:
             return False
         if self._streams.get(tracked.name) is tracked:
@@ -410,13 +432,13 @@ class RedisStreamManager:
 def _write_commands(
     tracked: TrackedStream, trim: tuple[Any, ...], entry_id: str | bytes, flat: list[Any]
 ) -> list[tuple[Any, ...]]:
-    """What writes one entry within its policy."""
+    """What writes one entry within its policy: commands, or scripts with their arguments."""
     key, ceiling = tracked.key, tracked.policy.ceiling
     if ceiling is None:
         return [("XADD", key, *trim, entry_id, *flat)]
     if len(flat) <= MOST_VALUES:
-        return [("EVAL", WRITE_UNDER_CEILING, 1, key, ceiling, entry_id, *flat)]
-    return [("XADD", key, entry_id, *flat), ("EVAL", HOLD_CEILING, 1, key, ceiling)]
+        return [(WRITE_UNDER_CEILING, 1, key, ceiling, entry_id, *flat)]
+    return [("XADD", key, entry_id, *flat), (HOLD_CEILING, 1, key, ceiling)]
 
 
 def _decodes(value: bytes, encoding: str, errors: str) -> bool:
@@ -431,52 +453,3 @@ def _check(**seconds: float) -> None:
     for name, value in seconds.items():
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise StreamPolicyError(f"{name} must be a positive number of seconds, not {value!r}")
-
-
-# --- the process's manager
-
-_manager: RedisStreamManager | None = None
-
-
-def initialize_stream_manager(redis: AsyncRedis, *arguments: Any, **options: Any) -> RedisStreamManager:
-    """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
-
-    The same arguments again return the same manager, until it was stopped. Other ones raise
-    StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
-    is replaced.
-    """
-    global _manager
-    made = RedisStreamManager(redis, *arguments, **options)
-    if _manager is not None and not _manager._stopped:
-        if _manager._redis is redis and _manager._arguments == made._arguments:
-            return _manager
-        if _manager._task.running:
-            raise StreamManagerError(
-                "the stream manager was initialised before, with another client or other settings; "
-                "stop() it first, or use get_stream_manager()"
-            )
-        log.warning("the stream manager that was initialised before does not run, and is replaced")
-    _manager = made
-    return made
-
-
-def get_stream_manager() -> RedisStreamManager:
-    """The process's manager. Raises StreamManagerError before initialize_stream_manager."""
-    if _manager is None:
-        raise StreamManagerError("no stream manager yet: call initialize_stream_manager(redis) at start-up")
-    return _manager
-
-
-__all__ = [
-    "Counters",
-    "GroupInfo",
-    "Health",
-    "ManagerStats",
-    "RedisStreamManager",
-    "StreamInfo",
-    "StreamPolicy",
-    "TrimReport",
-    "decode_fields",
-    "get_stream_manager",
-    "initialize_stream_manager",
-]

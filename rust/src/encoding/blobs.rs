@@ -54,6 +54,6 @@ pub(crate) fn read<'a>(
             }
             Ok((entries, indices))
         }
-        code => Err(r.reserved("coding of blobs", code)),
+        code => Err(r.reserved("encoding of a bytes stream", code)),
     }
 }

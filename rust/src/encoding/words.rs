@@ -139,8 +139,8 @@ pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budge
         }
         RESIDUALS => read_residuals(r, context, DecimalExponent(None)),
         DECIMALS if context.tag == tag::FLOAT => read_decimals(r, context),
-        DECIMALS => Err(r.corrupt("only floats are coded as decimals")),
-        code => Err(r.reserved("coding of words", code)),
+        DECIMALS => Err(r.corrupt("only floats are encoded as decimals")),
+        code => Err(r.reserved("encoding of a fixed64 stream", code)),
     }
 }
 

@@ -84,11 +84,11 @@ impl Header {
         let [version, kind, compression, zero] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?];
         let [epoch, sequence] = [r.u64()?, r.u64()?];
         let [base_digest, target_digest] = [r.u64()?, r.u64()?];
-        let [body_length, coded_length] = [r.u32()?, r.u32()?];
-        if payload.len() != coded_length as usize {
+        let [body_length, compressed_length] = [r.u32()?, r.u32()?];
+        if payload.len() != compressed_length as usize {
             return Err(Error::corrupt_at(
                 44,
-                format!("the frame declares {coded_length} bytes of body and has {}", payload.len()),
+                format!("the frame declares {compressed_length} bytes of body and has {}", payload.len()),
             ));
         }
         if hash_joined(&head[..CHECKED], payload) != r.u64()? {
@@ -111,7 +111,7 @@ impl Header {
         let compression = match compression {
             0 => Compression::Stored,
             1 => Compression::Zstd,
-            _ => return Err(Error::corrupt_at(6, "unknown coding of the body")),
+            _ => return Err(Error::corrupt_at(6, "unknown compression of the body")),
         };
         if zero != 0 {
             return Err(Error::corrupt_at(7, "a reserved byte is not 0"));

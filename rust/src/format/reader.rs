@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
         let width = self.u8()?;
         if width > 8 {
-            return Err(self.corrupt("planes are wider than 8 bytes"));
+            return Err(self.corrupt("byte planes are wider than 8 bytes"));
         }
         let bytes = match n.checked_mul(usize::from(width)) {
             Some(total) => self.raw(total)?,

@@ -91,7 +91,7 @@ fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<u64>
     }
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(r.corrupt("a key stands twice"));
+        return Err(r.corrupt("duplicate key"));
     }
     Ok(weight)
 }

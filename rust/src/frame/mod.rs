@@ -1,5 +1,6 @@
 //! Change set <-> frame: FORMAT.md sections 2 to 7 and 9. A full frame's body is a delta from nothing.
 
+mod column_headers;
 pub(crate) mod container;
 pub(crate) mod decode;
 pub(crate) mod encode;
