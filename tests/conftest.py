@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from servers import KINDS, AsyncClient, Cluster, Deployment, Server
+from support.documents import ROOT
+from support.servers import KINDS, AsyncClient, Cluster, Deployment, Server
 
 # The machine may be busy: no time limit for one example.
 settings.register_profile(
@@ -93,7 +94,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [scripts / "maturin", "build", "--release", "--quiet", "--out", out],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         env={**os.environ, "VIRTUAL_ENV": str(scripts.parent)},
         check=True,
         timeout=900,
