@@ -40,13 +40,17 @@ $(TIMESCALE_BED): tests/timescale/package-lock.json pyproject.toml | $(ENVIRONME
 	@$(NODE_WILL_DO) || $(BIN)/python -m pip install --quiet --group node
 	cd tests/timescale && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent && touch node_modules/.package-lock.json
 
+# Tests that measure time run alone, after the others.
+PROCESSES ?= 2
+
 .PHONY: test
 test: $(BUILT) $(TIMESCALE_BED) ## Run the tests
-	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest -m 'not long and not serial' -n $(PROCESSES) --dist loadgroup --durations=15
+	$(BIN)/python -m pytest -m 'serial and not long' --durations=15
 
 .PHONY: test-long
 test-long: $(BUILT) $(TIMESCALE_BED) ## Run the tests that take minutes
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --durations=15
 
 .PHONY: test-rust
 test-rust: | toolchain ## Run the Rust tests, without Python

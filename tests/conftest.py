@@ -24,6 +24,22 @@ settings.register_profile(
 )
 settings.load_profile("snapdelta")
 
+# Tests that share something large run in one process when there are several: the TimescaleDB takes half a
+# gigabyte, and the wheel is built once.
+TIMESCALE = Path(__file__).parent / "timescale"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if "wheel" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("wheel"))
+        elif TIMESCALE in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("timescale"))
+
+
 DEPLOYMENTS = [*KINDS, *(f"cluster-{kind}" for kind in KINDS)]
 
 

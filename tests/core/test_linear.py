@@ -20,6 +20,8 @@ from support.documents import TESTS
 from support.linear_shapes import SHAPES, SMALL
 from support.roundtrip import Stream
 
+pytestmark = pytest.mark.serial
+
 Snapshot = dict[str, Any]
 FEW, MANY = 1000, 10_000
 SLACK = 3  # over the ratio of the leaves: caches, and a machine with other work

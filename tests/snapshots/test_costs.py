@@ -12,6 +12,8 @@ from benches.snapshots import WARM_UP, Bench, Samples
 from benches.timing import quiet_collector
 from support.servers import Deployment
 
+pytestmark = pytest.mark.serial
+
 
 @pytest.mark.parametrize("heap", HEAPS)
 async def test_a_save_costs_little_more_than_its_parts(

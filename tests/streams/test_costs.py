@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benches.streams import idle_share, many_ratio, write_ratio
 from support.servers import Server
+
+pytestmark = pytest.mark.serial
 
 
 async def test_xadd_costs_little_more_than_redis_py_s_own(server: Server) -> None:

@@ -105,6 +105,7 @@ def test_matches_what_the_plain_matcher_matches(pattern: str, name: str) -> None
     assert glob.matches(name) is plain_match(pattern.encode(), name.encode())
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("pattern", "name"),
     [
