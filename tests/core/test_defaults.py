@@ -27,6 +27,9 @@ class Zone(tzinfo):
     def __init__(self, offset: timedelta | None) -> None:
         self.offset = offset
 
+    def __repr__(self) -> str:  # the name of a test, alike in every process
+        return f"Zone({self.offset})"
+
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
         return self.offset
 
