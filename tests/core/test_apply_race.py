@@ -148,7 +148,7 @@ def race(name: str, seconds: float) -> Counter[str]:
     thread = threading.Thread(target=mutate)
     thread.start()
     end = time.monotonic() + seconds
-    while time.monotonic() < end or len(outcomes) < 1:
+    while time.monotonic() < end or (outcomes.total() < 20 and not outcomes["the target"]):
         previous = {symbol: {**record, "in": dict(record["in"])} for symbol, record in first.items()}
         step = rng.choice(STEPS)
         start = time.monotonic()

@@ -22,7 +22,7 @@ from support.servers import Server
 from support.stream_harness import until
 
 # Ends a test that has failed. Without an end of its own a handler waits for ever.
-_LIMIT = 30.0
+_LIMIT = 120.0
 # A route for the tests: what runs in the process.
 _TASKS = """
 from starlette.responses import JSONResponse

@@ -21,6 +21,7 @@ from support.assert_exact import assert_same
 from support.market import Market
 from support.servers import KINDS, AsyncClient, Cluster, Deployment
 from support.snapshot_harness import LIMIT, Stage, Writer, keys_of, staged
+from support.stream_harness import until
 
 PARSERS = {
     ("hiredis", 2): _AsyncHiredisParser,
@@ -221,22 +222,23 @@ def cluster(request: pytest.FixtureRequest, deployments: Any) -> Any:
 async def test_slots_move_while_a_writer_and_readers_run(cluster: Cluster) -> None:
     """Every save arrives somewhere, and nobody misses one."""
     async with staged(cluster.client, followers=3, command_timeout=LIMIT) as (stage, writer):
-        running = True
+        running, count = True, 0
 
-        async def write() -> int:
-            count = 0
+        async def write() -> None:
+            nonlocal count
             while running:
                 await writer.save()
                 count += 1
                 await asyncio.sleep(0.002)
-            return count
 
         writing = asyncio.create_task(write())
         for _ in range(6):
+            saved = count
             await asyncio.to_thread(cluster.move_slot_of, keys_of().head)
-            await asyncio.sleep(0.05)
+            await until(lambda: writing.done() or count > saved + 2)  # noqa: B023
         running = False
-        assert await writing > 10
+        await writing
+        assert count > 10
         await stage.recover(writer)
         assert not stage.resyncs
 

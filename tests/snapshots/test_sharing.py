@@ -19,7 +19,7 @@ from snapdelta.errors import (
 )
 from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
-from support.servers import AsyncClient, Deployment, Server
+from support.servers import AsyncClient, Deployment, Server, patience
 from support.snapshot_harness import Stage, keys_of, on_one_server
 from support.stream_harness import until
 
@@ -95,11 +95,11 @@ async def test_an_exhausted_pool_is_named(deployment: Deployment, waits: bool) -
     else:
         client = deployment.client(max_connections=1)
     key = keys_of().head
-    async with client, SnapshotManager(client, command_timeout=3.0) as manager:
+    async with client, SnapshotManager(client, command_timeout=patience(3.0)) as manager:
         await manager.save_snapshot({"A": {"x": 1}})
         # In a cluster, on the same server.
         stream, streams = key.replace("head", "stream"), RedisStreamManager(client, protected=())
-        blocked = asyncio.ensure_future(client.execute_command("BLPOP", f"{key}:none", 2))
+        blocked = asyncio.ensure_future(client.execute_command("BLPOP", f"{key}:none", 0))
         await asyncio.sleep(0.2)
         match = "all connections of the client's pool are in use.*raise the client's max_connections"
         with pytest.raises(SnapshotPoolExhaustedError, match=match):
@@ -108,6 +108,8 @@ async def test_an_exhausted_pool_is_named(deployment: Deployment, waits: bool) -
             await SnapshotReader(client).latest()
         with pytest.raises(StreamPoolExhaustedError, match=match):
             await streams.xadd(stream, {"a": 1})
+        async with deployment.client() as other:
+            await other.lpush(f"{key}:none", "released")
         await blocked
         await manager.save_snapshot({"A": {"x": 2}})
         latest = await SnapshotReader(client).latest()
@@ -117,12 +119,16 @@ async def test_an_exhausted_pool_is_named(deployment: Deployment, waits: bool) -
 
 async def test_a_pool_that_waits_longer_than_the_time_limit_is_named_too(server: Server) -> None:
     pool = BlockingConnectionPool(host="127.0.0.1", port=server.port, max_connections=1, timeout=60)
-    async with Redis.from_pool(pool) as client, SnapshotManager(client, command_timeout=0.3) as manager:
-        answer = client.execute_command("BLPOP", "none", 1)  # type: ignore[no-untyped-call]
+    async with (
+        Redis.from_pool(pool) as client,
+        SnapshotManager(client, command_timeout=patience(0.3)) as manager,
+    ):
+        answer = client.execute_command("BLPOP", "none", 0)  # type: ignore[no-untyped-call]
         blocked = asyncio.ensure_future(answer)
         await asyncio.sleep(0.1)
         with pytest.raises(SnapshotPoolExhaustedError):
             await manager.save_snapshot({"A": {"x": 1}})
+        server.execute("LPUSH", "none", "released")
         await blocked
         await manager.save_snapshot({"A": {"x": 1}})
 
