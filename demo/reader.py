@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from demo.parent_link import report, serve
 from demo.plan import NAME, Player, Source
 from demo.reports import Checked, Ready
-from snapdelta.testing.compare import first_difference
 from snapdelta.errors import DemoError
 from snapdelta.snapshots.manager import SnapshotReader
+from snapdelta.testing.compare import first_difference
 
 # Of a difference; whole values may stand in it.
 _LONGEST = 500

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 
 from redis.asyncio import Redis
 
-from demo.processes import Actor, Cast
 from demo.checker import LATE_READER, READER, WRITER, Judge
 from demo.plan import NAME, PLAIN_KEY, Plan
+from demo.processes import Actor, Cast
 from demo.progress import Screen
 from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.testing.server import EmbeddedServer

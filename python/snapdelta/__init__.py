@@ -36,14 +36,14 @@ from snapdelta.errors import (
 )
 
 if TYPE_CHECKING:
-    from snapdelta.testing.server import EmbeddedServer as EmbeddedServer
+    from snapdelta.snapshots.manager import SnapshotManager as SnapshotManager
+    from snapdelta.snapshots.manager import SnapshotReader as SnapshotReader
     from snapdelta.streams.manager import RedisStreamManager as RedisStreamManager
     from snapdelta.streams.manager import StreamPolicy as StreamPolicy
     from snapdelta.streams.manager import decode_fields as decode_fields
     from snapdelta.streams.manager import get_stream_manager as get_stream_manager
     from snapdelta.streams.manager import initialize_stream_manager as initialize_stream_manager
-    from snapdelta.snapshots.manager import SnapshotManager as SnapshotManager
-    from snapdelta.snapshots.manager import SnapshotReader as SnapshotReader
+    from snapdelta.testing.server import EmbeddedServer as EmbeddedServer
 
 # name -> the module that holds it, loaded on first use
 _LAZY: dict[str, str] = {

@@ -96,7 +96,7 @@ def socket_timeout(client: AsyncRedis) -> float | None:
 # What to do about an exhausted pool.
 POOL_ADVICE = (
     "raise the client's max_connections: every call that runs at once (a save, a read, a stream call) needs "
-    "one connection; followers have their own"
+    "one connection; subscriptions have their own"
 )
 # A client may go from loop to loop, but not its connections.
 OTHER_LOOP_ADVICE = "make a client in this loop, or close it (aclose) before its loop ends"
@@ -159,7 +159,7 @@ def end_if_cancelled(before: int) -> None:
         raise asyncio.CancelledError(*() if message is None else (message,))
 
 
-class Commands(ABC):
+class RedisStore(ABC):
     """Commands on keys; each ends within `time_limit` seconds and raises what `typed` makes of a failure."""
 
     def __init__(self, redis: AsyncRedis, time_limit: float) -> None:

@@ -30,7 +30,7 @@ from support.pydantic_models import RECORDS, Checked, Made, Side
 from support.roundtrip import delta_trip, full_trip
 
 
-class Follower:
+class DecodedReader:
     """An Encoder that has known the classes for long, and a Decoder."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def check_models(seeds: range) -> Counter[str]:
     """Compares so many generated classes, each with 7 instances. Returns what was seen."""
     seen: Counter[str] = Counter()
     bases: list[Made] = []
-    follower = Follower()
+    follower = DecodedReader()
     for seed in seeds:
         made = Made(Random(seed), seed, bases[-20:])
         if not made.cls.__pydantic_decorators__.model_serializers and "own_dump" not in made.parts:
@@ -234,7 +234,7 @@ def test_pydantics_zone_becomes_the_timezone_of_its_offset(text: str) -> None:
     # what was given with pydantic's zone is built anew, also where a delta does not touch it
     delta_trip(moments, later)
     delta_trip({**carried, "E": {"x": 1}}, moments)
-    follower = Follower()
+    follower = DecodedReader()
     for snapshot in (moments, later, carried, moments, later):
         follower.step(snapshot, N(snapshot))
 

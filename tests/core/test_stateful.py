@@ -17,7 +17,7 @@ from support.roundtrip import Stream, delta_trip, full_trip
 from support.strategies import SNAPSHOTS, STEPS, Snapshot, tables
 
 
-class Following(RuleBasedStateMachine):
+class DecoderFollowsEncoder(RuleBasedStateMachine):
     """`snapshot` is the caller's dict, `stream` a writer and a reader that follow it."""
 
     @initialize(first=st.one_of(tables(8), SNAPSHOTS), epoch=st.integers(0, 2**64 - 1))
@@ -119,11 +119,11 @@ class Following(RuleBasedStateMachine):
             full_trip(self.snapshot)
 
 
-class FollowingAtLength(Following):
+class DecoderFollowsEncoderAtLength(DecoderFollowsEncoder):
     pass
 
 
-Following.TestCase.settings = settings(max_examples=200, stateful_step_count=25)
-FollowingAtLength.TestCase.settings = settings(max_examples=3000, stateful_step_count=40)
-TestFollowing = Following.TestCase
-TestFollowingAtLength = pytest.mark.long(FollowingAtLength.TestCase)
+DecoderFollowsEncoder.TestCase.settings = settings(max_examples=200, stateful_step_count=25)
+DecoderFollowsEncoderAtLength.TestCase.settings = settings(max_examples=3000, stateful_step_count=40)
+TestDecoderFollowsEncoder = DecoderFollowsEncoder.TestCase
+TestFollowingAtLength = pytest.mark.long(DecoderFollowsEncoderAtLength.TestCase)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from snapdelta import errors
 from snapdelta.snapshot_manager import SaveResult, SnapshotSettings, Update
-from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, WANT
+from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, REQUEST_RESYNC
 from support.documents import ROOT, blocks, run
 from support.servers import Server
 
@@ -60,7 +60,7 @@ def test_the_rights_are_those_of_the_scripts() -> None:
     (granted,) = re.findall(r"^ACL SETUSER scanner (.*)$", _TEXT, re.M)
     used = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM + PUBLISH + DELETE)}
     assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "eval"}
-    asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", WANT)}
+    asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", REQUEST_RESYNC)}
     assert asked == {"hexists", "hset"}
 
 
@@ -85,17 +85,17 @@ def test_every_file_that_is_named_is_there() -> None:
 def test_every_reason_is_explained() -> None:
     layout = (ROOT / "docs/redis-layout.md").read_text(encoding="utf-8")
     reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH))
-    assert reasons >= {"takeover", "behind", "stream_lost", "clock", "head_lost", "foreign"}
+    assert reasons >= {"takeover", "head_behind", "stream_lost", "clock", "head_lost", "foreign_entry"}
     for reason in (
         *reasons,
         "first",
-        "unsure",
+        "outcome_unknown",
         "interval",
         "chain",
         "forced",
-        "wanted",
+        "requested",
         "larger",
-        "unproven",
+        "verify_failed",
     ):
         assert f"`{reason}`" in _TEXT, reason
         assert f"`{reason}`" in layout, reason

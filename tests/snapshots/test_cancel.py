@@ -74,7 +74,7 @@ async def test_a_save_is_cancelled_at_every_await(server: Server, first: bool) -
                 break
             await stage.recover(writer)
         assert nth > 1
-        assert stage.resyncs <= ({"takeover", "unsure"} if first else set())
+        assert stage.resyncs <= ({"takeover", "outcome_unknown"} if first else set())
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first-save", "later-save"])
@@ -99,7 +99,7 @@ async def test_the_saving_task_is_cancelled_at_every_await(
                 break
             await stage.recover(writer)
         assert nth > 2
-        assert stage.resyncs <= {"takeover", "unsure"}
+        assert stage.resyncs <= {"takeover", "outcome_unknown"}
 
 
 @on_one_server
@@ -119,7 +119,7 @@ async def test_a_save_is_ended_while_its_frame_is_made(server: Server) -> None:
         await asyncio.gather(saving, return_exceptions=True)
         await writer.save()
         await stage.recover(writer)
-        assert set(follower.resyncs) <= {"unsure", "behind"}
+        assert set(follower.resyncs) <= {"outcome_unknown", "head_behind"}
 
 
 async def test_latest_is_cancelled_at_every_await(server: Server) -> None:
@@ -298,7 +298,7 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
         held.drop()
         await stage.recover(await stage.writer("B"))
         # The second one may have begun, in doubt about the first.
-        assert {"takeover"} <= stage.resyncs <= {"takeover", "unsure"}
+        assert {"takeover"} <= stage.resyncs <= {"takeover", "outcome_unknown"}
 
 
 async def test_closed_twice_and_before_the_first_save(server: Server) -> None:

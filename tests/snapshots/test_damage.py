@@ -11,7 +11,7 @@ from support.corruption import DAMAGE, entries, tamper
 from support.frames import at_version
 from support.proxy import Proxy
 from support.servers import Server
-from support.snapshot_harness import LIMIT, Follower, Stage, client_of, keys_of, on_one_server, staged
+from support.snapshot_harness import LIMIT, FollowedReader, Stage, client_of, keys_of, on_one_server, staged
 from support.stream_harness import until
 
 KEYS = keys_of()
@@ -35,11 +35,11 @@ async def test_a_damaged_delta_under_a_follower_and_a_late_reader(server: Server
             await stage.reader().latest()
         follower.resume()
         # Whoever finds it asks for a full frame.
-        await until(lambda: server.execute("HGET", KEYS.head, "want") is not None)
+        await until(lambda: server.execute("HGET", KEYS.head, "resync_request") is not None)
         results = await stage.recover(writer)
-        assert "wanted" in [result["reason"] for result in results]
+        assert "requested" in [result["reason"] for result in results]
         assert len(follower.resyncs) == 1
-        assert follower.resyncs[0] in ("damaged", "gap", "wanted")
+        assert follower.resyncs[0] in ("damaged", "gap", "requested")
 
 
 @on_one_server
@@ -67,20 +67,20 @@ async def test_the_only_full_frame_is_damaged(server: Server, how: str) -> None:
         else:
             with pytest.raises(SnapshotDamagedError, match="default"):
                 await stage.reader().latest()
-            assert server.execute("HGET", KEYS.head, "want") is not None
+            assert server.execute("HGET", KEYS.head, "resync_request") is not None
         results = await stage.recover(writer)
-        assert {result["reason"] for result in results} & {"wanted", "stream_lost"}
+        assert {result["reason"] for result in results} & {"requested", "stream_lost"}
         assert stage.resyncs <= {"stream_lost"}
 
 
 async def test_damage_again_and_again_makes_few_full_frames(server: Server) -> None:
-    """A reader's wish is granted at most once in ten saves."""
+    """A reader's request is granted at most once in ten saves."""
     async with staged(server.client) as (stage, writer):
         results = []
         for _ in range(40):
-            server.execute("HSET", KEYS.head, "want", "1-1")
+            server.execute("HSET", KEYS.head, "resync_request", "1-1")
             results.append(await writer.save())
-        assert 2 <= [result["reason"] for result in results].count("wanted") <= 4
+        assert 2 <= [result["reason"] for result in results].count("requested") <= 4
         await stage.recover(writer)
         assert not stage.resyncs
 
@@ -94,7 +94,7 @@ async def test_two_entries_swap_their_frames(server: Server) -> None:
         tamper(server, KEYS.delta, lambda fields: {**fields, b"f": frames[1]}, behind=3)
         tamper(server, KEYS.delta, lambda fields: {**fields, b"f": frames[0]}, behind=2)
         follower.resume()
-        await until(lambda: server.execute("HGET", KEYS.head, "want") is not None)
+        await until(lambda: server.execute("HGET", KEYS.head, "resync_request") is not None)
         await stage.recover(writer)
         assert len(follower.resyncs) == 1
 
@@ -112,7 +112,7 @@ async def test_frames_of_another_name(server: Server) -> None:
         stranger = entries(server, keys_of("other").delta)[-1][1]
         tamper(server, KEYS.delta, lambda fields: stranger)
         follower.resume()
-        await until(lambda: server.execute("HGET", KEYS.head, "want") is not None)
+        await until(lambda: server.execute("HGET", KEYS.head, "resync_request") is not None)
         await stage.recover(writer)
         assert len(follower.resyncs) == 1
 
@@ -178,7 +178,7 @@ async def test_an_entry_that_no_writer_made(server: Server, part: str, entry_id:
             assert entries(server, key)[-1][1].keys() >= {b"t", b"d"}
         await stage.together()
         await stage.join()
-        assert stage.resyncs <= {"foreign", "damaged", "gap", "head"}
+        assert stage.resyncs <= {"foreign_entry", "damaged", "gap", "head"}
         # And under a new writer.
         server.execute("DEL", getattr(KEYS, part))
         server.execute("XADD", getattr(KEYS, part), entry_id, "event", "not ours")
@@ -206,7 +206,7 @@ async def test_foreign_entries_are_nobodys_later_writer(server: Server, entry_id
                 at = entry_id if entry_id == "*" else f"{entry_id}{number:03}"
                 server.execute("XADD", key, at, "event", "not ours")
         server.execute("DEL", KEYS.head)
-        assert (await writer.save())["reason"] in ("head_lost", "foreign")
+        assert (await writer.save())["reason"] in ("head_lost", "foreign_entry")
         await stage.recover(writer)
         other = await stage.writer("B")
         assert (await other.save())["epoch"] < _now_ms(server) + 3_600_000
@@ -319,7 +319,7 @@ async def test_a_head_that_nobody_made(server: Server) -> None:
         await stage.recover(await stage.writer("B"))
 
 
-async def _pause(stage: Stage, follower: Follower) -> None:
+async def _pause(stage: Stage, follower: FollowedReader) -> None:
     """Let it take one more, and then none until it is resumed."""
     follower.pause()
     await stage.together()

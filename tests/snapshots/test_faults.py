@@ -42,7 +42,7 @@ async def test_the_server_is_killed_and_comes_back(
             await writer.save()
         server.restart(empty=empty)
         first, second = await stage.recover(writer)
-        assert (first["type"], first["reason"]) == ("full", "head_lost" if empty else "unsure")
+        assert (first["type"], first["reason"]) == ("full", "head_lost" if empty else "outcome_unknown")
         assert second["type"] == "delta"
         for follower in stage.followers:
             assert follower.resyncs == [first["reason"]]
@@ -90,7 +90,7 @@ async def test_the_server_is_killed_again_and_again_under_load(fresh_server: Cal
             # What was on its way may be there as well.
             assert (latest.epoch, latest.sequence) in (confirmed, (confirmed[0], confirmed[1] + 1))
             await stage.recover(writer)
-        assert stage.resyncs <= {"unsure"}
+        assert stage.resyncs <= {"outcome_unknown"}
 
 
 async def _saves_until_it_fails(writer: Writer) -> None:
@@ -128,7 +128,7 @@ async def test_a_server_that_stops_answering(server: Server) -> None:
         finally:
             server.resume()
         await stage.recover(writer)
-        assert stage.resyncs <= {"unsure"}
+        assert stage.resyncs <= {"outcome_unknown"}
 
 
 # --- keys disappear
@@ -208,7 +208,7 @@ async def test_maxmemory_is_reached(server: Server) -> None:
         await stage.join()
         server.config_set("maxmemory", 0)
         await stage.recover(writer)
-        assert stage.resyncs <= {"behind", "unsure"}
+        assert stage.resyncs <= {"head_behind", "outcome_unknown"}
 
 
 async def test_maxmemory_is_reached_before_the_first_save(server: Server) -> None:
@@ -281,7 +281,7 @@ async def test_a_replica_that_lags_behind_becomes_the_master(
         if not same_writer:
             writer = await stage.writer("B")
         first, second = await stage.recover(writer)
-        assert first["reason"] == ("behind" if same_writer else "takeover")
+        assert first["reason"] == ("head_behind" if same_writer else "takeover")
         assert second["type"] == "delta"
         assert stage.resyncs <= {first["reason"], "head"}
 
@@ -306,7 +306,7 @@ async def test_another_type_at_a_key(server: Server, part: str) -> None:
         await stage.follow()
         first, _ = await stage.recover(writer)
         # The saves that were refused are a gap before the next one, whatever else is missing.
-        assert first["reason"] == ("head_lost" if part == "head" else "unsure")
+        assert first["reason"] == ("head_lost" if part == "head" else "outcome_unknown")
 
 
 def _ids(server: Server) -> list[Any]:

@@ -62,7 +62,7 @@ async def test_a_save_says_what_it_wrote(client: Redis) -> None:
     assert delta["compressed_size"] == len(entries[1][1][b"f"])
 
 
-async def test_full_frames_come_by_interval_length_and_wish(client: Redis) -> None:
+async def test_full_frames_come_by_interval_length_and_request(client: Redis) -> None:
     clock = Clock()
     frames = snapshots(12)
     async with SnapshotManager(client, 300, clock=clock, chain_ratio=1e9) as manager:
@@ -167,10 +167,10 @@ async def test_frames_that_fail_their_proof(
         monkeypatch.setattr(Doubted, "failing", failing)
         if failing == "delta":
             result = await manager.save_snapshot(frames[2])
-            assert (result["type"], result["reason"], result["sequence"]) == ("full", "unproven", 3)
+            assert (result["type"], result["reason"], result["sequence"]) == ("full", "verify_failed", 3)
             update = await reader.latest()
             assert update is not None
-            assert (update.resynced, update.reason) == (False, "unproven")
+            assert (update.resynced, update.reason) == (False, "verify_failed")
             assert_same(update.snapshot, frames[2])
         else:
             with pytest.raises(EncodingError):

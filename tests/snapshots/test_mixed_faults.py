@@ -97,7 +97,7 @@ async def _faults(server: Server, seed: int, rounds: int) -> None:
             await stage.nobody_is_misled()
             if number % 10 == 9:
                 await mischief.ends()
-                # A wish is granted at most once in ten saves; damage upon damage may have to wait.
+                # A request is granted at most once in ten saves; damage upon damage may have to wait.
                 for _ in range(9):
                     await mischief.writer.save()
                 with suppress(SnapshotDamagedError):

@@ -27,7 +27,7 @@ NEEDED_FOR = {
     "trim_at_a_full": ["pause_reader"],
     "times_never_fall": ["set_clock_back"],
     "number_every_attempt": ["delayed"],
-    "answer_want": ["damage"],
+    "answer_resync_request": ["damage"],
     "check_chain": ["delete_entry"],
     "check_header": ["foreign_newer"],
     "compare_head_when_silent": ["set_clock_back", "lose_all", "kill_writer"],
@@ -93,14 +93,14 @@ def test_the_runs_get_everywhere() -> None:
         "first",
         "takeover",
         "head_lost",
-        "behind",
-        "unsure",
+        "head_behind",
+        "outcome_unknown",
         "stream_lost",
-        "foreign",
+        "foreign_entry",
         "clock",
         "larger",
     }
-    assert reasons == {None, "interval", "chain", "wanted", *restarts}
+    assert reasons == {None, "interval", "chain", "requested", *restarts}
     assert answers == {"Published", "NeedFull", "Superseded"}
     assert starts >= {None, "start", "gap", "head", *restarts}
 

@@ -212,7 +212,7 @@ async def test_a_reader_that_may_not_write(server: Server) -> None:
             tamper(server, KEYS.delta, flipped, behind=2)
             with pytest.raises(SnapshotDamagedError):
                 await stage.reader(client).latest()
-            assert server.execute("HGET", KEYS.head, "want") is None
+            assert server.execute("HGET", KEYS.head, "resync_request") is None
             follower.resume()
             await writer.save()
             await writer.save(force_full=True)
@@ -284,11 +284,11 @@ async def _until_paused(stage: Stage, writer: Writer) -> None:
 
 
 async def test_want_is_heard(server: Server) -> None:
-    """A wish that stood in the head before its writer's next save."""
+    """A request that was in the head before its writer's next save."""
     async with staged(server.client) as (stage, writer):
-        server.execute("HSET", KEYS.head, "want", "1-1")
-        await until(lambda: server.execute("HGET", KEYS.head, "want") == "1-1")
+        server.execute("HSET", KEYS.head, "resync_request", "1-1")
+        await until(lambda: server.execute("HGET", KEYS.head, "resync_request") == "1-1")
         results = await stage.recover(writer)
-        assert "wanted" in [result["reason"] for result in results]
-        assert server.execute("HGET", KEYS.head, "want") is None
+        assert "requested" in [result["reason"] for result in results]
+        assert server.execute("HGET", KEYS.head, "resync_request") is None
         assert not stage.resyncs

@@ -265,7 +265,7 @@ async def test_a_slot_that_is_half_moved(cluster: Cluster, moved: int) -> None:
                 pass
             cluster.finish_move(slot, source, target)
         await stage.recover(writer)
-        assert stage.resyncs <= ({"unsure"} if 0 < moved < 3 else set())
+        assert stage.resyncs <= ({"outcome_unknown"} if 0 < moved < 3 else set())
 
 
 async def test_a_master_of_the_cluster_restarts_empty(cluster: Cluster) -> None:

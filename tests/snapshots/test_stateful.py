@@ -71,7 +71,7 @@ class Snapshots(Play):
                 return
             saves = [manager.manager.save_snapshot(snapshot) for snapshot in (first, second)]
             results = await asyncio.gather(*saves, return_exceptions=True)
-            self.look_for_wishes()
+            self.look_for_requests()
             for result, saved in zip(results, (digest, later), strict=True):
                 if manager.twin.superseded:
                     assert isinstance(result, WriterSupersededError)

@@ -158,7 +158,7 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
             if retries or kind == "cut_after":
                 # What was written and not confirmed is followed by a delta.
                 assert not follower.resyncs
-            assert set(follower.resyncs) <= {"unsure"}
+            assert set(follower.resyncs) <= {"outcome_unknown"}
 
 
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
@@ -172,7 +172,7 @@ async def test_replies_are_swallowed(server: Server, nth: int) -> None:
         assert fault.done.is_set()
         assert [type(error) for error in failed] == [SnapshotUnavailableError]
         await stage.recover(writer)
-        assert set(follower.resyncs) <= {"unsure"}
+        assert set(follower.resyncs) <= {"outcome_unknown"}
 
 
 async def test_connections_are_refused_for_a_time(server: Server) -> None:
@@ -189,7 +189,7 @@ async def test_connections_are_refused_for_a_time(server: Server) -> None:
                 await writer.save()
         await proxy.accept()
         await stage.recover(writer)
-        assert follower.resyncs == ["unsure"]
+        assert follower.resyncs == ["outcome_unknown"]
 
 
 @on_one_server

@@ -286,7 +286,7 @@ async def test_the_server_goes_and_comes_back(
             await fill(redis, "s0", 50)
             await looks.more("s0")
             assert await redis.xlen("s0") == 10
-            assert _said(caplog, "the server: well again") == 1
+            assert _said(caplog, "the server: recovered") == 1
             assert streams.health().last_success is not None
             assert await streams.xadd("s0", {"n": 1})
 
@@ -333,7 +333,7 @@ async def test_a_stream_replaced_by_another_type(
         assert _said(caplog, "stream 's': StreamTypeError") == 1
         await redis.delete("s")
         await until(lambda: streams.health().ok)
-        assert _said(caplog, "stream 's': well again") == 1
+        assert _said(caplog, "stream 's': recovered") == 1
 
 
 async def test_a_found_stream_replaced_by_another_type_is_forgotten(redis: AsyncClient) -> None:

@@ -67,7 +67,7 @@ class Twin:
         """Do what the manager's save has just done; the reason of its full frame.
 
         Raises NoReplyError where the model says that no answer came; sets `writer.superseded`. `certain`: the
-        writer has not heard of a reader's wish, of which the model does not hear.
+        writer has not heard of a reader's request, of which the model does not hear.
         """
         if not certain and writer.epoch is not None:
             options["checkpoint"] = self._is_checkpoint((writer.epoch, writer.sequence + 1))
@@ -136,7 +136,7 @@ class Twin:
     @property
     def wanted(self) -> bool:
         head = self._keys.head
-        return self._real.type(head) == b"hash" and bool(self._real.hexists(head, "want"))
+        return self._real.type(head) == b"hash" and bool(self._real.hexists(head, "resync_request"))
 
     # --- what goes wrong
 
@@ -231,7 +231,7 @@ class Twin:
         self._compare_stream(self._keys.full, data.full)
         self._compare_stream(self._keys.delta, data.delta)
         real = {name.decode(): value.decode() for name, value in self._real.hgetall(self._keys.head).items()}
-        real.pop("want", None)
+        real.pop("resync_request", None)
         head = data.head
         if head is None:
             assert real == {}

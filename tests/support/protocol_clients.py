@@ -23,10 +23,10 @@ from support.protocol_model import (
     ReadDeltas,
     ReadFull,
     ReadHead,
+    RequestResync,
     Rules,
     Settings,
     Superseded,
-    Want,
     digest,
 )
 
@@ -34,8 +34,8 @@ from support.protocol_model import (
 Steps = Generator[Command, Any, object]
 # A full frame in the place of a delta: nothing is missed.
 IN_PLACE = ("larger",)
-# A reader's wish for a full frame is granted at most once in so many saves.
-BETWEEN_WISHES = 10
+# A reader's request for a full frame is granted at most once in so many saves.
+SAVES_BETWEEN_REQUESTS = 10
 
 # --- a writer
 
@@ -49,12 +49,12 @@ class Writer:
         self.sequence = 0
         self.state: int | None = None
         self.superseded = False
-        self.in_doubt = False
+        self.outcome_unknown = False
         self.published = False
         self.last_full: int | None = None
         self.frames = 0
-        self.want = False
-        self.saves_since_wanted = BETWEEN_WISHES
+        self.resync_request = False
+        self.saves_since_request = SAVES_BETWEEN_REQUESTS
 
     def save(
         self,
@@ -74,7 +74,7 @@ class Writer:
         if self.epoch is None:
             self.epoch = yield Claim()
         assert self.epoch is not None
-        if self.rules.number_every_attempt or not self.in_doubt:
+        if self.rules.number_every_attempt or not self.outcome_unknown:
             self.sequence += 1
         at, before = (self.epoch, self.sequence), self.state
         full = Frame(at, None, digest(state), state)
@@ -83,34 +83,34 @@ class Writer:
             delta = Frame(at, digest(before), digest(state), state - before)
         reason = "first" if delta is None else self.due(now, forced=forced)
         if checkpoint is not None and delta is not None:
-            reason = "wanted" if checkpoint else None
+            reason = "requested" if checkpoint else None
         if large and delta is not None and reason is None:
             delta, reason = None, "larger"
-        if self.in_doubt and delta is None:
-            reason = "unsure"
-        doubt, self.in_doubt, self.state = self.in_doubt, True, state
+        if self.outcome_unknown and delta is None:
+            reason = "outcome_unknown"
+        unknown, self.outcome_unknown, self.state = self.outcome_unknown, True, state
         self.sent(now, full=reason is not None)
         answer = yield Publish(at, self.name, delta, full if reason else None, reason)
         if isinstance(answer, NeedFull):
             reason = answer.reason
-            if reason == "behind" and doubt:
-                reason = "unsure"
+            if reason == "head_behind" and unknown:
+                reason = "outcome_unknown"
             elif reason == "head_lost" and not self.published:
                 reason = "first"
             self.sent(now, full=True)
             answer = yield Publish(at, self.name, None, full, reason)
-        self.in_doubt = False
+        self.outcome_unknown = False
         if isinstance(answer, Superseded):
             self.superseded = True
             return None
         assert isinstance(answer, Published)
         self.published = True
         if reason is not None:
-            if self.want:
-                self.saves_since_wanted = 0
-            self.want = False
-        self.want = self.want or answer.want
-        self.saves_since_wanted += 1
+            if self.resync_request:
+                self.saves_since_request = 0
+            self.resync_request = False
+        self.resync_request = self.resync_request or answer.resync_request
+        self.saves_since_request += 1
         return answer.reason if reason else None
 
     def sent(self, now: int, *, full: bool) -> None:
@@ -126,8 +126,12 @@ class Writer:
             return "forced"
         if self.last_full is None or abs(now - self.last_full) >= self.settings.interval:
             return "interval"
-        if self.rules.answer_want and self.want and self.saves_since_wanted >= BETWEEN_WISHES:
-            return "wanted"
+        if (
+            self.rules.answer_resync_request
+            and self.resync_request
+            and self.saves_since_request >= SAVES_BETWEEN_REQUESTS
+        ):
+            return "requested"
         share = self.settings.history_frames // (self.settings.retained_fulls + 1)
         return "chain" if self.frames + 2 > share else None
 
@@ -237,7 +241,7 @@ class Reader:
             bad = bad or before
         again: Head | None = yield ReadHead()
         if again == head and bad is not None:
-            yield Want(bad)
+            yield RequestResync(bad)
         self.waiting = again == head
         return why
 

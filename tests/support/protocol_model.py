@@ -36,7 +36,7 @@ class Rules:
     trim_at_a_full: bool = True
     times_never_fall: bool = True
     number_every_attempt: bool = True
-    answer_want: bool = True
+    answer_resync_request: bool = True
     check_chain: bool = True
     check_header: bool = True
     compare_head_when_silent: bool = True
@@ -105,7 +105,7 @@ class Head:
     frames: int = 0
     bytes: int = 0
     fulls: tuple[Full, ...] = ()
-    want: Id | None = None
+    resync_request: Id | None = None
 
 
 @dataclass
@@ -170,7 +170,7 @@ class Publish:
 
 
 @dataclass(frozen=True)
-class Want:
+class RequestResync:
     id: Id
 
 
@@ -199,14 +199,14 @@ class ReadFull:
     before: Id | None
 
 
-Command = Claim | Publish | Delete | Want | ReadHead | ReadDeltas | ReadFull
+Command = Claim | Publish | Delete | RequestResync | ReadHead | ReadDeltas | ReadFull
 PAGE = 4
 
 
 @dataclass(frozen=True)
 class Published:
     reason: str | None  # for a full frame
-    want: bool
+    resync_request: bool
 
 
 @dataclass(frozen=True)
@@ -244,9 +244,9 @@ class Server:
                 return self.publish(command)
             case Delete():
                 return self.delete(command)
-            case Want():
+            case RequestResync():
                 if data.head is not None and data.head.id is not None:
-                    data.head = replace(data.head, want=command.id)
+                    data.head = replace(data.head, resync_request=command.id)
             case ReadHead():
                 return data.head
             case ReadDeltas():
@@ -298,7 +298,7 @@ class Server:
         if head is not None and head.id is not None:
             same = head.id[0] == p.id[0] and head.writer == p.writer
             if rules.know_repeats and same and (head.id, head.digest) == (p.id, p.frame.target):
-                return Published(p.reason, want=head.want is not None)
+                return Published(p.reason, resync_request=head.resync_request is not None)
             later = head.id[0] == p.id[0] and (not same or head.id[1] >= p.id[1])
             if rules.superseded and (head.id[0] > p.id[0] or later):
                 return Superseded()
@@ -306,16 +306,18 @@ class Server:
             return Superseded()
         broken = self.broken(data, p)
         if broken is None and p.delta is not None and self.last(data.delta) >= p.id:
-            broken = "foreign"
+            broken = "foreign_entry"
         if broken is not None and p.full is None:
             return NeedFull(broken)
         restart = broken is not None or p.delta is None
         # The writer may know more than that the head is missing or behind.
-        told = (p.reason, broken) in (("first", "head_lost"), ("unsure", "behind"))
+        told = (p.reason, broken) in (("first", "head_lost"), ("outcome_unknown", "head_behind"))
         reason = p.reason if broken is None or told else broken
         self.write(data, p, reason, restart=restart)
         self.data = data
-        return Published(reason, want=data.head is not None and data.head.want is not None)
+        return Published(
+            reason, resync_request=data.head is not None and data.head.resync_request is not None
+        )
 
     def broken(self, data: Data, p: Publish) -> str | None:
         """Rule 5: why nothing can follow on what is there."""
@@ -326,7 +328,7 @@ class Server:
             if head.id[0] != p.id[0]:
                 return "takeover"
             if head.id != (p.id[0], p.id[1] - 1) or (p.delta is not None and head.digest != p.delta.base):
-                return "behind"
+                return "head_behind"
         if self.rules.streams_not_empty and not (data.full.entries and data.delta.entries):
             return "stream_lost"
         return "clock" if self.went_back(head) else None
@@ -364,7 +366,7 @@ class Server:
             frames=head.frames + 1,
             bytes=head.bytes + sum(part.size for part in (p.delta, p.full) if part is not None),
             fulls=fulls,
-            want=head.want if p.full is None else None,
+            resync_request=head.resync_request if p.full is None else None,
         )
         if p.full is not None:
             self.trim(data, restart=restart)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from support.protocol_clients import BETWEEN_WISHES, Reader, Steps, Writer
+from support.protocol_clients import Reader, Steps, Writer
 from support.protocol_model import (
     HIGHEST_CLAIM,
     HIGHEST_EPOCH,
@@ -273,7 +273,9 @@ class World:
             # Damage on damage waits for its turn.
             needed = max(
                 needed,
-                SUCCESSES + BETWEEN_WISHES - writer.saves_since_wanted if "damage" in self.faults else 0,
+                SUCCESSES + SAVES_BETWEEN_REQUESTS - writer.saves_since_request
+                if "damage" in self.faults
+                else 0,
             )
             self.save(writer)
             successes += not writer.superseded

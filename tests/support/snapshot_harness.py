@@ -134,7 +134,7 @@ class Seen:
 
 
 @dataclass
-class Follower:
+class FollowedReader:
     """Follows a name in a task of its own; checks every update. An asynchronous context manager."""
 
     reader: SnapshotReader
@@ -220,7 +220,7 @@ class Follower:
                 assert position == (before.id[0], before.id[1] + 1), (
                     f"{position} after {before.id}, not resynced"
                 )
-                assert update.reason in (None, "larger", "unproven")
+                assert update.reason in (None, "larger", "verify_failed")
             assert update.timestamp >= before.timestamp or update.resynced
         else:
             assert (update.resynced, update.reason) == (False, "start")
@@ -244,7 +244,7 @@ class Stage:
 
     def __init__(self, connect: Callable[[], AsyncClient], name: str = "default", **settings: Any) -> None:
         self.oracle = Oracle()
-        self.followers: list[Follower] = []
+        self.followers: list[FollowedReader] = []
         self.clients = 0
         self.name = name
         self._connect = connect
@@ -280,9 +280,9 @@ class Stage:
     def reader(self, client: AsyncClient | None = None) -> SnapshotReader:
         return SnapshotReader(client or self.client(), self.name, command_timeout=patience(COMMAND_TIMEOUT))
 
-    async def follow(self, client: AsyncClient | None = None) -> Follower:
+    async def follow(self, client: AsyncClient | None = None) -> FollowedReader:
         """A reader that follows from now on."""
-        follower = Follower(self.reader(client), self.oracle)
+        follower = FollowedReader(self.reader(client), self.oracle)
         self.followers.append(await self._stack.enter_async_context(follower))
         return follower
 
@@ -298,7 +298,7 @@ class Stage:
         assert latest is not None
         self.oracle.check(latest)
         assert (latest.epoch, latest.sequence) == self.oracle.newest
-        async with Follower(reader, self.oracle) as late:
+        async with FollowedReader(reader, self.oracle) as late:
             await late.reaches(self.oracle.newest)
             assert [seen.reason for seen in late.seen] == ["start"]
 

@@ -27,7 +27,7 @@ from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader, Update
 from support.assert_exact import assert_same
 from support.conformance import Fate, Key, Twin
 from support.expected import N
-from support.protocol_clients import BETWEEN_WISHES, Writer
+from support.protocol_clients import SAVES_BETWEEN_REQUESTS, Writer
 from support.protocol_model import Id, NoReplyError, Settings
 from support.proxy import Fault, Proxy
 from support.servers import Server, patience
@@ -48,13 +48,13 @@ class Manager:
     client: Redis
     twin: Writer
     retries: bool
-    # It may have heard of a wish for a full frame, which the model has not.
+    # It may have heard of a request for a full frame, which the model has not.
     certain: bool = True
-    since_granted: int = BETWEEN_WISHES
+    since_granted: int = SAVES_BETWEEN_REQUESTS
 
 
 @dataclass(eq=False)
-class Following:
+class PlayedReader:
     """A follower in a task of its own, which keeps what it is given."""
 
     reader: SnapshotReader
@@ -105,7 +105,7 @@ class Play(RuleBasedStateMachine):
         self.rows = rows
         self.states: dict[int, Snapshot] = {}
         self.managers: list[Manager] = []
-        self.followers: list[Following] = []
+        self.followers: list[PlayedReader] = []
         self.wrong: Key | None = None
         self.twin = Twin(
             self.server,
@@ -176,7 +176,7 @@ class Play(RuleBasedStateMachine):
     async def add_follower(self) -> None:
         client = Redis(port=self.server.port)
         reader = SnapshotReader(client, command_timeout=patience(READER_TIMEOUT))
-        self.followers.append(Following(reader, client))
+        self.followers.append(PlayedReader(reader, client))
         self.followers[-1].start()
         if len(self.followers) > 3:
             await self.followers.pop(0).stop()
@@ -201,7 +201,7 @@ class Play(RuleBasedStateMachine):
     ) -> dict[str, Any] | None:
         """One save, by the manager and by the model; None where it gives up. Raises what redis refused."""
         snapshot, digest = self.next_state()
-        self.look_for_wishes()
+        self.look_for_requests()
         wanted = self.twin.wanted or not manager.certain
         if manager.twin.epoch is None:
             self.fault()
@@ -211,7 +211,7 @@ class Play(RuleBasedStateMachine):
             result = dict(await manager.manager.save_snapshot(snapshot, force_full=forced))
         except (SnapshotAccessError, WriterSupersededError) as raised:
             error = raised
-        self.look_for_wishes()
+        self.look_for_requests()
         large = result is not None and result["reason"] == "larger"
         reason: str | None = None
         lost = False
@@ -245,7 +245,7 @@ class Play(RuleBasedStateMachine):
                 follower.calm.append((result["epoch"], result["sequence"]))
         return result
 
-    def look_for_wishes(self) -> None:
+    def look_for_requests(self) -> None:
         if self.twin.wanted:
             for manager in self.managers:
                 manager.certain = False
@@ -263,7 +263,7 @@ class Play(RuleBasedStateMachine):
                 await self.reaches_the_newest(follower)
             self.check(follower)
 
-    def check(self, follower: Following) -> None:
+    def check(self, follower: PlayedReader) -> None:
         if follower.task is not None and follower.task.done():
             follower.task.result()
         new = follower.updates[follower.checked :]
@@ -280,7 +280,7 @@ class Play(RuleBasedStateMachine):
         assert update.digest == self.twin.accepted[at]
         assert_same(update.snapshot, self.states[update.digest])
 
-    async def reaches_the_newest(self, follower: Following) -> None:
+    async def reaches_the_newest(self, follower: PlayedReader) -> None:
         with suppress(TimeoutError):
             await until(lambda: follower.at == self.twin.newest)
         assert follower.at == self.twin.newest, f"at {follower.at}, not {self.twin.newest}"
@@ -309,14 +309,14 @@ class Play(RuleBasedStateMachine):
         await self.add_follower()
         successes = 0
         needed = 2
-        for _ in range(2 * BETWEEN_WISHES):
+        for _ in range(2 * SAVES_BETWEEN_REQUESTS):
             await self.let_followers_look()
             live = [manager for manager in self.managers if not manager.twin.superseded]
             latest = max(live, key=lambda manager: manager.twin.epoch or 0, default=None)
             manager = latest or await self.add_manager(retries=False)
             if not successes:
-                # A wish is granted at most once in so many saves.
-                needed = 2 + max(0, BETWEEN_WISHES - manager.since_granted)
+                # A request is granted at most once in so many saves.
+                needed = 2 + max(0, SAVES_BETWEEN_REQUESTS - manager.since_granted)
             successes += await self.save(manager) is not None
             if successes == needed:
                 break

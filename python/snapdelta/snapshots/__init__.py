@@ -1,1 +1,4 @@
-"""The parts of `snapdelta.snapshots.manager`: keys, scripts, settings; writer and reader."""
+"""Snapshots through Redis; public under `snapdelta.snapshot_manager`.
+
+Imports point one way: manager -> writer -> store, and reader -> subscription -> broadcast -> replica -> store.
+"""

@@ -1,4 +1,4 @@
-"""One follower of a name for all who follow it in a process, on one client and event loop."""
+"""One replica of a name for all subscriptions in a process, on one client and event loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from weakref import WeakValueDictionary
 
 from snapdelta import Limits
 from snapdelta._redis import REDIS_ERRORS, AsyncRedis
-from snapdelta.snapshots.store import SnapshotCommands
-from snapdelta.snapshots.replica import Follower
+from snapdelta.errors import SnapdeltaError, SnapshotUnavailableError
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.outage import Outage
 from snapdelta.snapshots.own_client import own_client
+from snapdelta.snapshots.replica import Replica
+from snapdelta.snapshots.store import SnapshotStore
 from snapdelta.snapshots.update import Update
 from snapdelta.snapshots.view import State, View
-from snapdelta.errors import SnapdeltaError, SnapshotUnavailableError
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -33,7 +33,7 @@ _all: WeakValueDictionary[_Key, Broadcast] = WeakValueDictionary()
 
 
 class Broadcast:
-    """Moves one follower on as long as somebody waits, and shows every view each state once.
+    """Moves one replica on while a subscription waits, and shows each state once to every view.
 
     Its task owns the connections: it begins with the first who waits, and ends, closing them, when nobody
     has waited for a while, or nobody is left.
@@ -61,12 +61,12 @@ class Broadcast:
         block: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.commands = SnapshotCommands(client, keys, time_limit)
+        self.store = SnapshotStore(client, keys, time_limit)
         self.block = block
         self.loop = loop
         self.limits = limits
         self._client = client
-        self._follower = Follower(self.commands, limits, hold=self._hold)
+        self._replica = Replica(self.store, limits, hold=self._hold)
         # Who waits for an update, and what wakes it up: an error, or None.
         self._waiting: dict[View, asyncio.Future[Exception | None]] = {}
         # Calls for an update that run, those that are being shown the state, and whether it is being left.
@@ -90,31 +90,31 @@ class Broadcast:
 
     async def join(self, view: View) -> None:
         """Have a new view begin at a state that is not older than this call."""
-        follower = self._follower
-        view.since = follower.at
-        if not follower.lost:
-            head = await self.commands.head()
-            if not follower.lost and head is not None:
+        replica = self._replica
+        view.since = replica.at
+        if not replica.out_of_sync:
+            head = await self.store.head()
+            if not replica.out_of_sync and head is not None:
                 view.target = head
-                if follower.matches(head):
+                if replica.matches(head):
                     view.since = None
-        follower.views.append(view)
+        replica.views.append(view)
 
     def leave(self, view: View) -> asyncio.Task[None] | None:
         """Forget the view; with the last one, the task ends: that task."""
-        if view in self._follower.views:
-            self._follower.views.remove(view)
+        if view in self._replica.views:
+            self._replica.views.remove(view)
         task = self._task
-        if self._follower.views or self._calls or task is None:
+        if self._replica.views or self._calls or task is None:
             return None
         task.cancel()
         return task
 
     def rejoin(self, view: View, state: State | None) -> bool:
         """Have a view that followed by itself go on with the others, if they are at its state."""
-        follower = self._follower
-        at = follower.at
-        if self._leaving or not follower.settled or at is None or not at.same(state):
+        replica = self._replica
+        at = replica.at
+        if self._leaving or not replica.settled or at is None or not at.same(state):
             return False
         view.show(at)
         return True
@@ -122,12 +122,12 @@ class Broadcast:
     async def next(self, view: View) -> Update | None:
         """The next update of a view; None if it has to follow by itself, as the others have gone on."""
         while not view.behind:
-            if not self._leaving and self._follower.has_news(view):
+            if not self._leaving and self._replica.has_update(view):
                 self._showing += 1
                 try:
                     # One after the other, so that not all hold a state at the same time.
                     async with self._turn:
-                        return await self._follower.update(view)
+                        return await self._replica.update(view)
                 finally:
                     self._showing -= 1
                     self._changed.set()
@@ -152,8 +152,8 @@ class Broadcast:
 
     def _start(self) -> None:
         if self._task is None:
-            own = self.commands.redis = own_client(self._client)
-            name = f"snapdelta-follow-{self.commands.keys.name}"
+            own = self.store.redis = own_client(self._client)
+            name = f"snapdelta-follow-{self.store.keys.name}"
             self._task = self.loop.create_task(self._run(own), name=name)
             self._task.add_done_callback(self._ended)
 
@@ -164,7 +164,7 @@ class Broadcast:
             self._wake(None, everybody=True)
 
     async def _run(self, own: AsyncRedis) -> None:
-        outage = Outage(self.commands.keys.name)
+        outage = Outage(self.store.keys.name)
         idle_since = self.loop.time()
         try:
             while True:
@@ -192,11 +192,11 @@ class Broadcast:
             async with asyncio.timeout(_CLOSING):
                 await own.aclose()
         except REDIS_ERRORS as error:
-            log.debug("snapshots %r: closing the connection: %s", self.commands.keys.name, error)
+            log.debug("snapshots %r: closing the connection: %s", self.store.keys.name, error)
 
     async def _step(self, outage: Outage) -> None:
         try:
-            await self._follower.advance(self.block)
+            await self._replica.advance(self.block)
             outage.over()
         except SnapshotUnavailableError as error:
             await outage.wait(error)
@@ -208,7 +208,7 @@ class Broadcast:
 
     def _wake(self, error: Exception | None, *, everybody: bool = False) -> None:
         for view, future in self._waiting.items():
-            if not future.done() and (everybody or view.behind or self._follower.has_news(view)):
+            if not future.done() and (everybody or view.behind or self._replica.has_update(view)):
                 future.set_result(error)
 
     async def _hold(self) -> None:
@@ -230,7 +230,7 @@ class Broadcast:
             await self._changed.wait()
 
     def _late(self) -> list[View]:
-        return [view for view in self._follower.views if not view.behind and self._follower.has_news(view)]
+        return [view for view in self._replica.views if not view.behind and self._replica.has_update(view)]
 
     async def _changes_before(self, deadline: float) -> bool:
         """Wait for somebody to do something, until then; whether anybody did."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from snapdelta.snapshots.store import Entry, SnapshotCommands
-from snapdelta.snapshots.keys import Place
 from snapdelta.errors import SnapshotHistoryError, SnapshotSettingError
+from snapdelta.snapshots.keys import StreamPosition
+from snapdelta.snapshots.store import Entry, SnapshotStore
 
 # Seconds since 1970, or a datetime with a zone.
 Timestamp: TypeAlias = float | datetime
@@ -39,29 +39,29 @@ def readable(moment: int) -> str:
         return f"{seconds:.3f}"
 
 
-async def entry_at(commands: SnapshotCommands, moment: int) -> Entry:
+async def entry_at(store: SnapshotStore, moment: int) -> Entry:
     """The newest entry of the delta stream that was accepted at or before a moment, in ms, by bisection.
 
     Raises SnapshotHistoryError when the history begins later, or is empty.
     """
-    low, high = await commands.first_delta(), await commands.delta_at("+")
+    low, high = await store.first_delta(), await store.delta_at("+")
     if low is None or high is None:
-        raise SnapshotHistoryError(f"snapshots {commands.keys.name!r}: nothing is kept")
+        raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: nothing is kept")
     if low.time > moment:
         raise SnapshotHistoryError(
-            f"snapshots {commands.keys.name!r}: what is kept begins at {readable(low.time)}, "
+            f"snapshots {store.keys.name!r}: what is kept begins at {readable(low.time)}, "
             f"{readable(moment)} is before that; to go back further, raise the manager's history, "
             "history_frames and history_bytes"
         )
     if high.time <= moment:
         return high
     while True:
-        middle = _place((_number(low.place) + _number(high.place)) // 2)
-        entry = await commands.delta_at(str(middle))
-        if entry is None or entry.place <= low.place:
+        middle = _position((_number(low.position) + _number(high.position)) // 2)
+        entry = await store.delta_at(str(middle))
+        if entry is None or entry.position <= low.position:
             # Nothing between the lower end and the middle.
-            above = await commands.deltas_after(middle, 1)
-            if not above or above[0].place >= high.place:
+            above = await store.deltas_after(middle, 1)
+            if not above or above[0].position >= high.position:
                 return low
             entry = above[0]
         if entry.time <= moment:
@@ -70,9 +70,9 @@ async def entry_at(commands: SnapshotCommands, moment: int) -> Entry:
             high = entry
 
 
-def _number(place: Place) -> int:
-    return place.epoch << _SEQUENCE_BITS | place.sequence
+def _number(position: StreamPosition) -> int:
+    return position.epoch << _SEQUENCE_BITS | position.sequence
 
 
-def _place(number: int) -> Place:
-    return Place(number >> _SEQUENCE_BITS, number & (1 << _SEQUENCE_BITS) - 1)
+def _position(number: int) -> StreamPosition:
+    return StreamPosition(number >> _SEQUENCE_BITS, number & (1 << _SEQUENCE_BITS) - 1)

@@ -13,14 +13,14 @@ KEY_PREFIX = "snapdelta:"
 _PART = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """Where in a name's history a state is; the id of its entries."""
 
     epoch: int
     sequence: int
 
     @classmethod
-    def of(cls, entry_id: bytes) -> Place:
+    def of(cls, entry_id: bytes) -> StreamPosition:
         epoch, _, sequence = entry_id.partition(b"-")
         return cls(int(epoch), int(sequence))
 

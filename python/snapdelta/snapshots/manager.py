@@ -19,29 +19,29 @@ from typing import Any, Self, Unpack
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, cancellations, socket_timeout
-from snapdelta.snapshots.broadcast import Broadcast
-from snapdelta.snapshots.store import Entry, SnapshotCommands
-from snapdelta.snapshots.replica import PAGE, Follower
-from snapdelta.snapshots.subscription import Following
-from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
-from snapdelta.snapshots.keys import KEY_PREFIX, Keys
-from snapdelta.snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
-from snapdelta.snapshots.stats import SaveCounters
-from snapdelta.snapshots.update import Update
-from snapdelta.snapshots.view import View
-from snapdelta.snapshots.writer import NameWriter, SaveResult
 from snapdelta.errors import (
     SnapshotBusyError,
     SnapshotClosedError,
     SnapshotDamagedError,
     SnapshotSettingError,
 )
+from snapdelta.snapshots.broadcast import Broadcast
+from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
+from snapdelta.snapshots.keys import KEY_PREFIX, Keys
+from snapdelta.snapshots.replica import PAGE, Replica
+from snapdelta.snapshots.settings import SnapshotOptions, SnapshotSettings, check_client, check_timeout
+from snapdelta.snapshots.stats import SaveCounters
+from snapdelta.snapshots.store import Entry, SnapshotStore
+from snapdelta.snapshots.subscription import Subscription
+from snapdelta.snapshots.update import Update
+from snapdelta.snapshots.view import View
+from snapdelta.snapshots.writer import SaveResult, SnapshotWriter
 
 __all__ = ["SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
 
 # A blocked read never returns when the stream is made anew with lower ids: wake up and look, so often.
 _BLOCK = 2.0
-_CODERS = 2
+_ENCODER_THREADS = 2
 
 
 class SnapshotManager:
@@ -69,8 +69,8 @@ class SnapshotManager:
             raise SnapshotSettingError(f"there is no setting {min(unknown)!r}; there are: {', '.join(known)}")
         self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
         self._redis = redis_client
-        self._writers: dict[str, NameWriter] = {}
-        self._coder = ThreadPoolExecutor(_CODERS, thread_name_prefix="snapdelta-coder")
+        self._writers: dict[str, SnapshotWriter] = {}
+        self._executor = ThreadPoolExecutor(_ENCODER_THREADS, thread_name_prefix="snapdelta-encoder")
         self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -92,7 +92,7 @@ class SnapshotManager:
         keys = Keys.of(self.settings.key_prefix, name)
         writer = self._writers.get(keys.name)
         if writer is None:
-            writer = self._writers[keys.name] = self._writer(keys)
+            writer = self._writers[keys.name] = self._new_writer(keys)
         task = writer.save(snapshot, force_full=force_full)
         before = cancellations()
         try:
@@ -134,7 +134,7 @@ class SnapshotManager:
         # A save that comes meanwhile begins anew, under a later epoch.
         writer = self._writers.pop(keys.name, None)
         try:
-            return await (writer or self._writer(keys)).delete()
+            return await (writer or self._new_writer(keys)).delete()
         except BaseException:
             if writer is not None:
                 self._writers.setdefault(keys.name, writer)
@@ -153,7 +153,7 @@ class SnapshotManager:
         finally:
             for task in tasks:
                 task.cancel()
-            self._coder.shutdown(wait=False)
+            self._executor.shutdown(wait=False)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
@@ -164,8 +164,8 @@ class SnapshotManager:
     ) -> None:
         await self.close()
 
-    def _writer(self, keys: Keys) -> NameWriter:
-        return NameWriter(self._redis, keys, self.settings, self._coder)
+    def _new_writer(self, keys: Keys) -> SnapshotWriter:
+        return SnapshotWriter(self._redis, keys, self.settings, self._executor)
 
     def _check_idle(self, name: str) -> None:
         writer = self._writers.get(name)
@@ -214,11 +214,11 @@ class SnapshotReader:
             raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
         self._limits = limits
         self._shared = shared
-        self._commands = SnapshotCommands(redis_client, Keys.of(key_prefix, name), command_timeout)
-        self.name = self._commands.keys.name
+        self._store = SnapshotStore(redis_client, Keys.of(key_prefix, name), command_timeout)
+        self.name = self._store.keys.name
         # A client's own time-out would end a longer read as an error.
         self._block = min(_BLOCK, command_timeout / 2, (socket_timeout(redis_client) or _BLOCK * 2) / 2)
-        self._newest = self._follower()
+        self._newest = self._new_replica()
         self._turn = asyncio.Lock()
 
     async def latest(self) -> Update | None:
@@ -230,11 +230,11 @@ class SnapshotReader:
         for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
         LimitExceededError, and SnapshotAccessError and its kinds.
         """
-        self._commands.check_loop()
+        self._store.check_loop()
         async with self._turn:
             return await self._newest.update() if await self._newest.catch_up() else None
 
-    def follow(self) -> Following:
+    def follow(self) -> Subscription:
         """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
 
         Waits for the first save, and for a server that is away. After it has fallen out of the history, or
@@ -242,13 +242,13 @@ class SnapshotReader:
         Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
         A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
 
-        All who follow the name on this client, in this event loop and with these limits, share one follower
+        All who follow the name on this client, in this event loop and with these limits, share one replica
         and its connection, which is not of the client's pool.
         """
-        commands = self._commands
-        keys, limits, time_limit, block = commands.keys, self._limits, commands.time_limit, self._block
-        return Following(
-            lambda: Broadcast.of(commands.redis, keys, limits, time_limit, block),
+        store = self._store
+        keys, limits, time_limit, block = store.keys, self._limits, store.time_limit, self._block
+        return Subscription(
+            lambda: Broadcast.of(store.redis, keys, limits, time_limit, block),
             self.name,
             shared=self._shared,
         )
@@ -261,11 +261,11 @@ class SnapshotReader:
         `latest` does.
         """
         moment = milliseconds("timestamp", timestamp)
-        entry = await entry_at(self._commands, moment)
-        follower = self._follower()
-        if not await follower.go_to(entry.place):
-            raise self._no_way(entry.time)
-        return await follower.update()
+        entry = await entry_at(self._store, moment)
+        replica = self._new_replica()
+        if not await replica.seek(entry.position):
+            raise self._unreachable(entry.time)
+        return await replica.update()
 
     async def replay(
         self, start: Timestamp | None = None, end: Timestamp | None = None
@@ -280,18 +280,18 @@ class SnapshotReader:
         first = None if start is None else milliseconds("start", start)
         if first is not None and last is not None and last < first:
             raise SnapshotSettingError(f"end must not be before start, but {end!r} is before {start!r}")
-        entry = await self._commands.first_delta()
+        entry = await self._store.first_delta()
         if entry is None or (last is not None and entry.time > last):
             return
         if first is not None and entry.time <= first:
-            entry = await entry_at(self._commands, first)
-        follower = self._follower()
-        new = found = await follower.go_to(entry.place)
+            entry = await entry_at(self._store, first)
+        replica = self._new_replica()
+        new = found = await replica.seek(entry.position)
         page: list[Entry] = []
         while True:
             if new:
-                yield await follower.update()
-            page = page or await self._commands.deltas_after(entry.place, PAGE)
+                yield await replica.update()
+            page = page or await self._store.deltas_after(entry.position, PAGE)
             if not page or (last is not None and page[0].time > last):
                 break
             entry = page.pop(0)
@@ -300,22 +300,22 @@ class SnapshotReader:
                 # No writer made it.
                 continue
             if found:
-                await follower.take(entry)
-                found = not follower.lost
+                await replica.apply_entry(entry)
+                found = not replica.out_of_sync
             if not found:
                 # Only a full frame helps.
-                full = await self._commands.full_from(entry.place)
+                full = await self._store.full_from(entry.position)
                 if full is None or (last is not None and full.time > last):
                     break
-                found = await follower.go_to(full.place, entry.reason or "gap")
+                found = await replica.seek(full.position, entry.reason or "gap")
                 new, entry, page = found, full, []
         if not found:
-            raise self._no_way(entry.time)
+            raise self._unreachable(entry.time)
 
-    def _follower(self) -> Follower:
-        return Follower(self._commands, self._limits, View(shared=self._shared))
+    def _new_replica(self) -> Replica:
+        return Replica(self._store, self._limits, View(shared=self._shared))
 
-    def _no_way(self, moment: int) -> SnapshotDamagedError:
+    def _unreachable(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
             f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
         )

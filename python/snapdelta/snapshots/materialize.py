@@ -11,7 +11,7 @@ from snapdelta import Decoder
 _PART = 512
 
 
-async def records_of(decoder: Decoder, *, shared: bool = False) -> dict[str, Any]:
+async def materialize(decoder: Decoder, *, shared: bool = False) -> dict[str, Any]:
     """The whole snapshot as a new dict; the decoder must not move meanwhile."""
     snapshot: dict[str, Any] = {}
     for start in range(0, len(decoder), _PART):

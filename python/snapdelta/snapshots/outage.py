@@ -25,7 +25,7 @@ class Outage:
     async def wait(self, error: SnapshotUnavailableError) -> None:
         """Before the next try, longer each time."""
         if not self._failures:
-            log.warning("following, and waiting for the server: %s", error)
+            log.warning("a subscription waits for the server: %s", error)
         wait = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 10))
         self._failures += 1
         # Readers do not come back all at once.

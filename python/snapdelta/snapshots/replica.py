@@ -9,11 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from snapdelta import Decoder, Limits
-from snapdelta.snapshots.store import Entry, Head, SnapshotCommands
-from snapdelta.snapshots.keys import Place
-from snapdelta.snapshots.materialize import records_of
-from snapdelta.snapshots.update import Update
-from snapdelta.snapshots.view import IN_PLACE, State, View
 from snapdelta.errors import (
     BaseMismatchError,
     CorruptDeltaError,
@@ -22,6 +17,11 @@ from snapdelta.errors import (
     SnapshotAccessError,
     SnapshotDamagedError,
 )
+from snapdelta.snapshots.keys import StreamPosition
+from snapdelta.snapshots.materialize import materialize
+from snapdelta.snapshots.store import Entry, Head, SnapshotStore
+from snapdelta.snapshots.update import Update
+from snapdelta.snapshots.view import IN_PLACE, State, View
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -31,213 +31,212 @@ PAGE = 16
 _FULLS_TRIED = 4
 _STARTS = 3
 # How long a comparison of the clocks holds, in seconds.
-_CLOCK_LIFE = 60.0
+_CLOCK_TTL = 60.0
 
 
-class Follower:
+class Replica:
     """Moves along a name's history. For one task at a time; may be cancelled at every await.
 
-    `at` is where the decoder is; while `lost`, that is not to be shown. `views` are those who are shown it.
-    `hold` is awaited before a state that can be shown is left.
+    `at` is where the decoder is; while `out_of_sync`, no view may show it. `views` show each
+    state to a consumer. `hold` is awaited before the replica leaves a state that may be shown.
     """
 
     def __init__(
         self,
-        commands: SnapshotCommands,
+        store: SnapshotStore,
         limits: Limits | None,
         *views: View,
         hold: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.at: State | None = None
-        self.lost = True
+        self.out_of_sync = True
         self.views = list(views)
-        self._commands = commands
+        self._store = store
         self._decoder = Decoder(limits)
         self._hold = hold
         # The last state that could be shown.
-        self._stood: State | None = None
+        self._last_in_sync: State | None = None
         # The last entry of the delta stream that was read, and those read and not yet taken.
-        self._cursor: Place | None = None
+        self._cursor: StreamPosition | None = None
         self._entries: deque[Entry] = deque()
         # The last entry that did not fit, since one did.
-        self._refused: Place | None = None
+        self._refused: StreamPosition | None = None
         # What a thread is applying; it goes on when we are cancelled.
         self._applying: tuple[Entry, asyncio.Future[None]] | None = None
         # The server's clock less our monotonic one, in seconds, and when to ask again.
         self._clock_offset = 0.0
-        self._ask_time_at = 0.0
-        # The entry that the log has last complained of.
-        self._complained: Place | None = None
+        self._sync_clock_at = 0.0
+        # The entry of the last warning in the log.
+        self._last_warned: StreamPosition | None = None
 
     # --- to the newest state
 
     async def advance(self, block: float) -> None:
         """One step, waiting up to `block` seconds for an entry."""
         before = self.at
-        await self._settle()
-        if self.at is not before and not self.lost:
+        await self._finish_apply()
+        if self.at is not before and not self.out_of_sync:
             # A call that was cancelled made this step.
             return
-        if self.lost:
+        if self.out_of_sync:
             if not await self._start():
                 # The next save wakes us up.
-                await self._commands.next_deltas(None, 1, block)
+                await self._store.next_deltas(None, 1, block)
         elif self._entries:
-            await self.take(self._entries.popleft())
+            await self.apply_entry(self._entries.popleft())
         else:
-            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, block))
+            self._entries.extend(await self._store.next_deltas(self._cursor, PAGE, block))
             if not self._entries:
                 await self._check_head()
-        await self._ask_time()
+        await self._sync_clock()
 
     async def catch_up(self) -> bool:
         """Go to the newest state without waiting; False where there is no head to go by.
 
         Raises SnapshotDamagedError when what is kept does not lead there.
         """
-        await self._settle()
-        head = await self._commands.head()
+        await self._finish_apply()
+        head = await self._store.head()
         if head is None:
             return False
-        if self.at is not None and self.at.place > head.place:
+        if self.at is not None and self.at.position > head.position:
             # Redis has lost what we have.
-            self._lose("head")
+            self._mark_out_of_sync("head")
         # No further than to this head: saves may come faster than we read.
-        while not self.lost and not self.reached(head):
+        while not self.out_of_sync and not self.reached(head):
             if not self._entries:
-                self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
+                self._entries.extend(await self._store.next_deltas(self._cursor, PAGE, 0))
             if self._entries:
-                await self.take(self._entries.popleft())
+                await self.apply_entry(self._entries.popleft())
             else:
-                self._lose("head")
-        if not self.lost or await self._start():
-            await self._ask_time()
+                self._mark_out_of_sync("head")
+        if not self.out_of_sync or await self._start():
+            await self._sync_clock()
             return True
-        if await self._commands.head() is None:
+        if await self._store.head() is None:
             return False
         raise SnapshotDamagedError(
-            f"snapshots {self._commands.keys.name!r}: what is kept does not lead to the newest state; "
+            f"snapshots {self._store.keys.name!r}: what is kept does not lead to the newest state; "
             "the writer's next full frame mends that: try again after its next saves"
         )
 
     async def _check_head(self) -> None:
-        """Nothing new has come: see whether we are where the head is. If not, there are entries, or we are
-        lost."""
-        head = await self._commands.head()
+        """No entry came: compare with the head. If it is elsewhere, there are entries, or this is out of sync."""
+        head = await self._store.head()
         if head is not None and not self.matches(head):
             # A save between the two questions, or a stream that was made anew.
-            self._entries.extend(await self._commands.next_deltas(self._cursor, PAGE, 0))
+            self._entries.extend(await self._store.next_deltas(self._cursor, PAGE, 0))
             if not self._entries:
-                await self._leave()
-                self._lose("head")
+                await self._before_leaving()
+                self._mark_out_of_sync("head")
 
-    async def _leave(self) -> None:
+    async def _before_leaving(self) -> None:
         if self._hold is not None:
             await self._hold()
 
     async def _start(self) -> bool:
         """Begin at a full frame and go on to the head; False if there is no way to it (yet)."""
-        damaged: Place | None = None
+        damaged: StreamPosition | None = None
         before: Head | None = None
         for _ in range(_STARTS):
-            head = await self._commands.head()
+            head = await self._store.head()
             if head is None or head == before:
                 break
             before = head
             # What stands behind the head was not accepted.
-            there, unfit = await self._reach(head.place)
+            there, rejected = await self._seek_from_full(head.position)
             if there and self.matches(head):
-                self._found()
+                self._mark_in_sync()
                 return True
-            damaged = damaged or unfit or (head.place if there else None)
+            damaged = damaged or rejected or (head.position if there else None)
         if damaged is not None:
-            await self._want(damaged)
+            await self._request_resync(damaged)
         return False
 
-    async def _want(self, damaged: Place) -> None:
+    async def _request_resync(self, damaged: StreamPosition) -> None:
         try:
-            await self._commands.want(str(damaged))
+            await self._store.request_resync(str(damaged))
         except SnapshotAccessError as error:
             # A reader need not be allowed to write: then the next full frame comes when it is due.
-            log.debug("the wish for a full frame was not heard: %s", error)
+            log.debug("the request for a full frame failed: %s", error)
 
-    # --- to a place in the history
+    # --- to a position in the history
 
-    async def go_to(self, place: Place, reason: str | None = None) -> bool:
-        """Begin at a full frame and go on to a place; False if what is kept has no way there."""
-        await self._settle()
-        self._lose(reason)
-        there, _ = await self._reach(place)
+    async def seek(self, position: StreamPosition, reason: str | None = None) -> bool:
+        """Apply a full frame and the deltas up to a position; False if the kept entries do not lead there."""
+        await self._finish_apply()
+        self._mark_out_of_sync(reason)
+        there, _ = await self._seek_from_full(position)
         if there:
-            self._found()
-            await self._ask_time()
+            self._mark_in_sync()
+            await self._sync_clock()
         return there
 
-    async def _reach(self, place: Place) -> tuple[bool, Place | None]:
-        """Begin at a full frame and go on to a place: whether that led there, and what first did not fit."""
-        unfit: Place | None = None
-        end = str(place)
+    async def _seek_from_full(self, position: StreamPosition) -> tuple[bool, StreamPosition | None]:
+        """The same; also the first entry that did not fit."""
+        rejected: StreamPosition | None = None
+        end = str(position)
         for _ in range(_FULLS_TRIED):
-            full = await self._commands.full_before(end)
+            full = await self._store.full_before(end)
             if full is None:
                 break
-            end = f"({full.place}"
-            stop = full.place
-            if await self._begin_at(full):
-                stop = await self._go_along(place) or stop
-                if self.at is not None and self.at.place == place:
-                    return True, unfit
-            unfit = unfit or stop
-        return False, unfit
+            end = f"({full.position}"
+            stop = full.position
+            if await self._start_from(full):
+                stop = await self._apply_until(position) or stop
+                if self.at is not None and self.at.position == position:
+                    return True, rejected
+            rejected = rejected or stop
+        return False, rejected
 
     # --- entries
 
-    async def take(self, entry: Entry) -> None:
-        """Go on by one entry of the delta stream; if it cannot follow, we are lost."""
-        self._cursor = entry.place
+    async def apply_entry(self, entry: Entry) -> None:
+        """Apply the next entry of the delta stream; if it cannot follow, the replica is out of sync."""
+        self._cursor = entry.position
         at = self.at
-        if at is None or entry.place <= at.place:
+        if at is None or entry.position <= at.position:
             return
-        await self._leave()
-        problem = await self._follow(entry)
+        await self._before_leaving()
+        problem = await self._apply_next(entry)
         if problem is None:
             self._refused = None
         else:
-            self._refused = max(entry.place, self._refused or entry.place)
-            self._lose(problem if entry.reason in IN_PLACE else entry.reason or problem)
+            self._refused = max(entry.position, self._refused or entry.position)
+            self._mark_out_of_sync(problem if entry.reason in IN_PLACE else entry.reason or problem)
 
-    async def _follow(self, entry: Entry) -> str | None:
+    async def _apply_next(self, entry: Entry) -> str | None:
         """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
         assert self.at is not None
-        if entry.place != (self.at.place.epoch, self.at.place.sequence + 1):
+        if entry.position != (self.at.position.epoch, self.at.position.sequence + 1):
             return "gap"
         if entry.frame is None and entry.reason in IN_PLACE:
-            full = await self._commands.full_before(str(entry.place))
-            if full is None or full.place != entry.place:
+            full = await self._store.full_before(str(entry.position))
+            if full is None or full.position != entry.position:
                 return "gap"
             problem = await self._apply(full)
-            if problem is None and not self.lost:
+            if problem is None and not self.out_of_sync:
                 for view in self.views:
                     view.reason = view.reason or entry.reason
             return problem
         return await self._apply(entry)
 
-    async def _begin_at(self, full: Entry) -> bool:
-        self._cursor = full.place
+    async def _start_from(self, full: Entry) -> bool:
+        self._cursor = full.position
         return await self._apply(full) is None
 
-    async def _go_along(self, until: Place) -> Place | None:
-        """Apply the deltas behind where we are, up to a place; the first that does not fit, or None."""
+    async def _apply_until(self, until: StreamPosition) -> StreamPosition | None:
+        """Apply the next deltas up to a position; the first that does not fit, or None."""
         assert self.at is not None
-        while self.at.place < until:
-            entries = await self._commands.deltas_after(self.at.place, PAGE)
+        while self.at.position < until:
+            entries = await self._store.deltas_after(self.at.position, PAGE)
             if not entries:
                 break
             for entry in entries:
-                if await self._follow(entry) is not None:
-                    return entry.place
-                self._cursor = entry.place
-                if entry.place >= until:
+                if await self._apply_next(entry) is not None:
+                    return entry.position
+                self._cursor = entry.position
+                if entry.position >= until:
                     break
         return None
 
@@ -249,11 +248,11 @@ class Follower:
         # When we are cancelled and never asked again, nobody else would look at its error.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._applying = entry, future
-        return await self._settle()
+        return await self._finish_apply()
 
-    async def _settle(self) -> str | None:
+    async def _finish_apply(self) -> str | None:
         """Wait for what is being applied, also by a call that was cancelled, and take note of it."""
-        self._commands.check_loop()
+        self._store.check_loop()
         if self._applying is None:
             return None
         entry, future = self._applying
@@ -262,58 +261,58 @@ class Follower:
         self._applying = None
         error = future.exception()
         if error is not None:
-            said = f"snapshots {self._commands.keys.name!r}: entry {entry.place}: {error}"
+            said = f"snapshots {self._store.keys.name!r}: entry {entry.position}: {error}"
             if isinstance(error, (CorruptDeltaError, BaseMismatchError)) and not isinstance(
                 error, LimitExceededError
             ):
-                if entry.place != self._complained:
-                    self._complained = entry.place
+                if entry.position != self._last_warned:
+                    self._last_warned = entry.position
                     log.warning(said)
                 problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
-                self._lose(problem)
+                self._mark_out_of_sync(problem)
                 return problem
-            self._lose("damaged")
+            self._mark_out_of_sync("damaged")
             # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
             raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
         changed, added, removed = decoder.changed, decoder.added, decoder.removed
         for view in self.views:
-            view.changes.note(changed, added, removed)
-        place = Place(decoder.epoch, decoder.sequence)
-        self.at = State(place, decoder.digest, entry.time)
-        if place != entry.place or f"{decoder.digest:016x}".encode() != entry.digest:
-            self._lose("damaged")
+            view.changes.add(changed, added, removed)
+        position = StreamPosition(decoder.epoch, decoder.sequence)
+        self.at = State(position, decoder.digest, entry.time)
+        if position != entry.position or f"{decoder.digest:016x}".encode() != entry.digest:
+            self._mark_out_of_sync("damaged")
             return "damaged"
-        if not self.lost:
-            self._stood = self.at
+        if not self.out_of_sync:
+            self._last_in_sync = self.at
         return None
 
     # --- where we are
 
-    def _lose(self, reason: str | None) -> None:
-        self.lost = True
+    def _mark_out_of_sync(self, reason: str | None) -> None:
+        self.out_of_sync = True
         self._entries.clear()
         for view in self.views:
             # A new start goes to the head.
             view.target = None
             view.miss(reason)
 
-    def _found(self) -> None:
-        self.lost = False
+    def _mark_in_sync(self) -> None:
+        self.out_of_sync = False
         for view in self.views:
-            if view.shown is not None and not self.has_news(view):
+            if view.shown is not None and not self.has_update(view):
                 view.reason = None
-        at, stood, self._stood = self.at, self._stood, self.at
-        if at is not None and at.same(stood) and self._cursor is not None and self._refused is not None:
-            # Stray entries led nowhere: they are nobody's, and are not to be read again and again.
+        at, last, self._last_in_sync = self.at, self._last_in_sync, self.at
+        if at is not None and at.same(last) and self._cursor is not None and self._refused is not None:
+            # No writer made these entries; do not read them again.
             self._cursor = max(self._cursor, self._refused)
 
     @property
     def settled(self) -> bool:
         """Whether the decoder is at `at`, and that may be shown; a thread may be moving it on."""
-        return not self.lost and self._applying is None
+        return not self.out_of_sync and self._applying is None
 
-    def has_news(self, view: View) -> bool:
+    def has_update(self, view: View) -> bool:
         """Whether there is a state to show it that it has not been shown."""
         at = self.at
         if not self.settled or at is None:
@@ -324,26 +323,24 @@ class Follower:
 
     def matches(self, head: Head) -> bool:
         at = self.at
-        return at is not None and at.place == head.place and f"{at.digest:016x}".encode() == head.digest
+        return at is not None and at.position == head.position and f"{at.digest:016x}".encode() == head.digest
 
     def reached(self, head: Head) -> bool:
-        return self.at is not None and (self.at.place > head.place or self.matches(head))
+        return self.at is not None and (self.at.position > head.position or self.matches(head))
 
-    async def _ask_time(self) -> None:
+    async def _sync_clock(self) -> None:
         """Compare the clocks, once a minute; the monotonic one, as the wall's may be set."""
-        if time.monotonic() >= self._ask_time_at:
-            self._clock_offset = (
-                await self._commands.time_ms(self._commands.keys.head) / 1000 - time.monotonic()
-            )
-            self._ask_time_at = time.monotonic() + _CLOCK_LIFE
+        if time.monotonic() >= self._sync_clock_at:
+            self._clock_offset = await self._store.time_ms(self._store.keys.head) / 1000 - time.monotonic()
+            self._sync_clock_at = time.monotonic() + _CLOCK_TTL
 
     async def update(self, view: View | None = None) -> Update:
         """Where we are, and what has changed since the last update of the view; None: of the only one."""
         view = view or self.views[0]
         assert self.at is not None
-        snapshot = await records_of(self._decoder, shared=view.shared)
+        snapshot = await materialize(self._decoder, shared=view.shared)
         at, shown, reason = self.at, view.shown, view.reason
-        changed, added, removed = view.changes.take()
+        changed, added, removed = view.changes.drain()
         if shown is None:
             # Who joined others has not seen where all this came from.
             changed, added, removed = list(snapshot), list(snapshot), []
@@ -353,8 +350,8 @@ class Follower:
             changed=changed,
             added=added,
             removed=removed,
-            epoch=at.place.epoch,
-            sequence=at.place.sequence,
+            epoch=at.position.epoch,
+            sequence=at.position.sequence,
             digest=at.digest,
             timestamp=at.time / 1000,
             lag=max(0.0, time.monotonic() + self._clock_offset - at.time / 1000),

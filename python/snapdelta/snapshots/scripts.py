@@ -94,7 +94,7 @@ local HOUR, ENTRY_BYTES = 3600000, 128
 local problem = wrong_type()
 if problem then return problem end
 local fields = redis.call('HMGET', head_key, 'layout', 'epoch', 'sequence', 'digest', 'writer', 'time',
-  'frames', 'bytes', 'fulls', 'want', 'claim')
+  'frames', 'bytes', 'fulls', 'resync_request', 'claim')
 if fields[1] and fields[1] ~= layout then return {'LAYOUT', fields[1]} end
 local head_epoch, head_sequence = believed(fields[2]), tonumber(fields[3] or nil)
 local known = head_epoch and head_sequence
@@ -115,7 +115,7 @@ if known then
     return {'SUPERSEDED', whole(head_epoch)}
   end
   if head_epoch < epoch then broken = 'takeover'
-  elseif head_sequence ~= sequence - 1 or fields[4] ~= base then broken = 'behind'
+  elseif head_sequence ~= sequence - 1 or fields[4] ~= base then broken = 'head_behind'
   elseif redis.call('XLEN', full_key) == 0 or redis.call('XLEN', delta_key) == 0 then broken = 'stream_lost'
   elseif back then broken = 'clock' end
 else
@@ -139,7 +139,7 @@ if delta ~= '' and not broken then
   local answer = append(delta_key, 'f', delta)
   if failed(answer) then
     if not blocked(answer) then return answer end
-    broken = 'foreign'
+    broken = 'foreign_entry'
   else
     kind = full == '' and 'DELTA' or 'CHECKPOINT'
   end
@@ -148,7 +148,7 @@ if not kind then
   if full == '' then return {'NEEDFULL', broken} end
   kind = 'RESTART'
   -- The writer knows more than that the head is missing or behind.
-  local told = reason == 'first' and broken == 'head_lost' or reason == 'unsure' and broken == 'behind'
+  local told = reason == 'first' and broken == 'head_lost' or reason == 'outcome_unknown' and broken == 'head_behind'
   if broken and not told then reason = broken end
 end
 
@@ -195,7 +195,7 @@ if full ~= '' then
     kept[place] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
   end
   redis.call('HSET', head_key, 'fulls', table.concat(kept, ';'))
-  redis.call('HDEL', head_key, 'want')
+  redis.call('HDEL', head_key, 'resync_request')
 end
 redis.call('HSET', head_key, 'layout', layout, 'epoch', ARGV[2], 'sequence', ARGV[3], 'digest', target,
   'writer', identity, 'claim', whole(math.max(epoch, believed(fields[11]) or 0)), 'time', whole(now),
@@ -233,7 +233,7 @@ else
   removed = redis.pcall('DEL', full_key, delta_key)
   if failed(removed) then return removed end
   redis.call('HDEL', head_key, 'epoch', 'sequence', 'digest', 'writer', 'time', 'frames', 'bytes', 'fulls',
-    'want')
+    'resync_request')
   redis.call('PEXPIRE', head_key, ahead + 60000)
 end
 return {'DELETED', removed}
@@ -243,7 +243,7 @@ return {'DELETED', removed}
 # A reader that cannot go on asks for a full frame; only of a head that is there.
 # KEYS: head
 # ARGV: what it cannot read
-WANT = """
-if redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then return redis.call('HSET', KEYS[1], 'want', ARGV[1]) end
+REQUEST_RESYNC = """
+if redis.call('HEXISTS', KEYS[1], 'epoch') == 1 then return redis.call('HSET', KEYS[1], 'resync_request', ARGV[1]) end
 return 0
 """

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from snapdelta._redis import client_problem
-from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.errors import SnapshotSettingError
+from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 
 # Of times in seconds and of ratios: what is larger is a mistake.
 _MOST = 10**9

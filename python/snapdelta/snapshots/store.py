@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from snapdelta._redis import OTHER_LOOP_ADVICE, POOL_ADVICE, AsyncRedis, Commands, Failure, failure_of
-from snapdelta.snapshots.keys import LAYOUT, Keys, Place
-from snapdelta.snapshots.scripts import WANT
+from snapdelta._redis import OTHER_LOOP_ADVICE, POOL_ADVICE, AsyncRedis, Failure, RedisStore, failure_of
 from snapdelta.errors import (
     SnapdeltaError,
     SnapshotAccessError,
@@ -21,6 +19,8 @@ from snapdelta.errors import (
     SnapshotUnavailableError,
     UnsupportedVersionError,
 )
+from snapdelta.snapshots.keys import LAYOUT, Keys, StreamPosition
+from snapdelta.snapshots.scripts import REQUEST_RESYNC
 
 _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
     Failure.POOL_EXHAUSTED: (SnapshotPoolExhaustedError, POOL_ADVICE),
@@ -38,7 +38,7 @@ _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
 class Head:
     """Which save is the newest. `digest` is 16 hex digits, as in entries."""
 
-    place: Place
+    position: StreamPosition
     digest: bytes
 
 
@@ -46,14 +46,14 @@ class Head:
 class Entry:
     """One entry of a stream. `frame` is None in a marker; `time` in milliseconds."""
 
-    place: Place
+    position: StreamPosition
     time: int
     digest: bytes
     frame: bytes | None
     reason: str
 
 
-class SnapshotCommands(Commands):
+class SnapshotStore(RedisStore):
     """Commands on the keys of one name. Raises SnapshotAccessError and its kinds, nothing of redis-py's."""
 
     def __init__(self, redis: AsyncRedis, keys: Keys, time_limit: float) -> None:
@@ -109,13 +109,13 @@ class SnapshotCommands(Commands):
         if layout is not None and layout != LAYOUT.encode():
             raise self.newer_layout(layout.decode(errors="replace"))
         try:
-            return Head(Place(int(epoch), int(sequence)), bytes(digest))
+            return Head(StreamPosition(int(epoch), int(sequence)), bytes(digest))
         except (TypeError, ValueError):
             return None
 
-    async def want(self, place: str) -> None:
+    async def request_resync(self, position: str) -> None:
         """Ask the writer for a full frame."""
-        await self.run(self.keys.head, "EVAL", WANT, 1, self.keys.head, place)
+        await self.run(self.keys.head, "EVAL", REQUEST_RESYNC, 1, self.keys.head, position)
 
     # --- entries
 
@@ -123,30 +123,30 @@ class SnapshotCommands(Commands):
         """The newest full frame at or before an id ("+": of all; "(ID": before it)."""
         return next(iter(await self._range("XREVRANGE", self.keys.full, end, "-", 1)), None)
 
-    async def full_from(self, place: Place) -> Entry | None:
-        """The oldest full frame at or behind a place."""
-        return next(iter(await self._range("XRANGE", self.keys.full, str(place), "+", 1)), None)
+    async def full_from(self, position: StreamPosition) -> Entry | None:
+        """The oldest full frame at or after a position."""
+        return next(iter(await self._range("XRANGE", self.keys.full, str(position), "+", 1)), None)
 
     async def delta_at(self, end: str) -> Entry | None:
-        """The newest entry of the delta stream at or before an id that a writer made."""
+        """The newest entry of the delta stream that a writer made, at or before an id."""
         while True:
             entry = next(iter(await self._range("XREVRANGE", self.keys.delta, end, "-", 1)), None)
             if entry is None or entry.time:
                 return entry
-            end = f"({entry.place}"
+            end = f"({entry.position}"
 
     async def first_delta(self) -> Entry | None:
         """The oldest entry of the delta stream."""
         return next(iter(await self._range("XRANGE", self.keys.delta, "-", "+", 1)), None)
 
-    async def deltas_after(self, place: Place, count: int) -> list[Entry]:
-        """Up to `count` entries of the delta stream behind a place."""
-        return await self._range("XRANGE", self.keys.delta, f"({place}", "+", count)
+    async def deltas_after(self, position: StreamPosition, count: int) -> list[Entry]:
+        """Up to `count` entries of the delta stream after a position."""
+        return await self._range("XRANGE", self.keys.delta, f"({position}", "+", count)
 
-    async def next_deltas(self, place: Place | None, count: int, block: float) -> list[Entry]:
+    async def next_deltas(self, position: StreamPosition | None, count: int, block: float) -> list[Entry]:
         """The same, waiting up to `block` seconds for the first; with None: those written from now on."""
         key = self.keys.delta
-        after = "$" if place is None else str(place)
+        after = "$" if position is None else str(position)
         wait = ("BLOCK", max(1, int(block * 1000))) if block else ()
         answer = await self.run(key, "XREAD", "COUNT", count, *wait, "STREAMS", key, after)
         return _parsed(_of_one_stream(answer))
@@ -176,7 +176,7 @@ def _entry(entry_id: bytes, fields: Any) -> Entry:
         fields = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
     time = fields.get(b"t", b"")
     return Entry(
-        Place.of(entry_id),
+        StreamPosition.of(entry_id),
         int(time) if time.isdigit() else 0,
         fields.get(b"d", b""),
         fields.get(b"f"),

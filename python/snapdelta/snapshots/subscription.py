@@ -7,20 +7,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Self
 
+from snapdelta.errors import SnapshotClosedError, SnapshotUnavailableError
 from snapdelta.snapshots.broadcast import Broadcast
-from snapdelta.snapshots.replica import Follower
 from snapdelta.snapshots.outage import Outage
+from snapdelta.snapshots.replica import Replica
 from snapdelta.snapshots.update import Update
 from snapdelta.snapshots.view import View
-from snapdelta.errors import SnapshotClosedError, SnapshotUnavailableError
 
 
-class Following(AsyncIterator[Update]):
+class Subscription(AsyncIterator[Update]):
     """What `SnapshotReader.follow()` returns.
 
     A generator would end when a wait for its next item is cancelled (`asyncio.wait_for(anext(...), 1)`); this
-    goes on with the same update. Shares one follower with all who follow the name on the client; lets go of
-    it when it is closed, or nobody has it any more.
+    goes on with the same update. Shares one replica with all subscriptions of the name on the client, until
+    it is closed or collected.
     """
 
     def __init__(self, broadcast: Callable[[], Broadcast], name: str, *, shared: bool) -> None:
@@ -29,7 +29,7 @@ class Following(AsyncIterator[Update]):
         self._view = View(shared=shared)
         self._joined = False
         # Ours alone, while we are behind the others.
-        self._alone: Follower | None = None
+        self._alone: Replica | None = None
         self._outage = Outage(name)
         self._turn = asyncio.Lock()
         self._closed = False
@@ -43,7 +43,9 @@ class Following(AsyncIterator[Update]):
                 raise StopAsyncIteration
             broadcast = self._broadcast = self._broadcast or self._find()
             if broadcast.loop is not asyncio.get_running_loop():
-                raise SnapshotClosedError("this following belongs to another event loop; call follow() again")
+                raise SnapshotClosedError(
+                    "this subscription belongs to another event loop; call follow() again"
+                )
             broadcast.begin_call()
             try:
                 while True:
@@ -77,7 +79,7 @@ class Following(AsyncIterator[Update]):
         while True:
             alone = self._alone
             while alone is not None and not broadcast.rejoin(view, alone.views[0].shown):
-                if alone.has_news(alone.views[0]):
+                if alone.has_update(alone.views[0]):
                     return await alone.update()
                 await alone.advance(broadcast.block)
             self._alone = None
@@ -92,9 +94,9 @@ class Following(AsyncIterator[Update]):
     async def _fall_behind(self, broadcast: Broadcast) -> None:
         """Go on by ourselves from the last update, if that is still kept; else with the others, later."""
         view = self._view
-        alone = Follower(broadcast.commands, broadcast.limits, View(shared=view.shared))
+        alone = Replica(broadcast.store, broadcast.limits, View(shared=view.shared))
         if view.shown is not None:
-            if await alone.go_to(view.shown.place) and alone.at is not None and alone.at.same(view.shown):
+            if await alone.seek(view.shown.position) and alone.at is not None and alone.at.same(view.shown):
                 alone.views[0].show(alone.at)
                 self._alone = alone
                 return

@@ -45,7 +45,7 @@ class Changes:
         self._added: dict[str, None] = {}
         self._removed: dict[str, None] = {}
 
-    def note(self, changed: Iterable[str], added: Iterable[str], removed: Iterable[str]) -> None:
+    def add(self, changed: Iterable[str], added: Iterable[str], removed: Iterable[str]) -> None:
         self._changed.update(dict.fromkeys(changed))
         for symbol in removed:
             if symbol in self._added:
@@ -59,7 +59,7 @@ class Changes:
             else:
                 self._added[symbol] = None
 
-    def take(self) -> tuple[list[str], list[str], list[str]]:
+    def drain(self) -> tuple[list[str], list[str], list[str]]:
         """Changed, added and removed symbols since the last call."""
         taken = list(self._changed), list(self._added), list(self._removed)
         self._changed, self._added, self._removed = {}, {}, {}

@@ -1,18 +1,18 @@
-"""What one consumer of a follower has been shown, and what has happened since."""
+"""What one consumer of a replica has been shown, and what has happened since."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from snapdelta.snapshots.keys import StreamPosition
 from snapdelta.snapshots.store import Head
-from snapdelta.snapshots.keys import Place
 from snapdelta.snapshots.update import Changes
 
 
 class State(NamedTuple):
-    """Where a decoder is: its place, digest, and when Redis accepted that, in milliseconds."""
+    """Where a decoder is: its position, digest, and when Redis accepted that, in milliseconds."""
 
-    place: Place
+    position: StreamPosition
     digest: int
     time: int
 
@@ -22,14 +22,14 @@ class State(NamedTuple):
 
 
 # A full frame stands in the place of a delta: nothing was missed.
-IN_PLACE = ("larger", "unproven")
+IN_PLACE = ("larger", "verify_failed")
 
 
 class View:
-    """One consumer's place among the states of a follower.
+    """One consumer's position among the states of a replica.
 
     `since` and `target` hold a new one back that joins others: it begins behind that state, at that head or
-    later. `behind`: the follower has left a state that this one was not shown.
+    later. `behind`: the replica has left a state that this one was not shown.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -51,5 +51,5 @@ class View:
         """From here on everything is against this state."""
         self.shown = state
         self.reason = None
-        self.changes.take()
+        self.changes.drain()
         self.behind = False

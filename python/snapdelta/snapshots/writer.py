@@ -1,4 +1,4 @@
-"""The writer's side of one name: captured states in call order, each published under a place of its own."""
+"""The writer's side of one name: captured states in call order, each published at a position of its own."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta.snapshots.store import SnapshotCommands
+from snapdelta.errors import SnapshotBusyError, WriterSupersededError
 from snapdelta.snapshots.keys import LAYOUT, Keys
+from snapdelta.snapshots.materialize import materialize
 from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta.snapshots.settings import SnapshotSettings
 from snapdelta.snapshots.stats import SaveCounters
-from snapdelta.snapshots.materialize import records_of
-from snapdelta.errors import SnapshotBusyError, WriterSupersededError
+from snapdelta.snapshots.store import SnapshotStore
 
 log = logging.getLogger("snapdelta.snapshots")
 
 Result = TypeVar("Result")
 
-# A reader's wish for a full frame is granted at most once in so many saves.
-_SAVES_BETWEEN_WISHES = 10
-# What a writer that nothing has befallen writes.
+# A reader's request for a full frame is granted at most once in so many saves.
+_SAVES_BETWEEN_REQUESTS = 10
+# Reasons of an undisturbed writer.
 _ROUTINE = (None, "interval", "chain", "forced", "larger")
 # Our own frames need no bound.
 _UNBOUNDED = Limits(2**62)
@@ -64,7 +64,7 @@ class _Save:
     and with it the encoder busy."""
 
     captured: CapturedFrame | None
-    aside: bool  # captured by an encoder of its own, because ours was in use
+    overlapping: bool  # captured by an encoder of its own, because ours was in use
     forced: bool
     capture_ms: float
     begun: bool = False
@@ -91,27 +91,27 @@ class _Chain:
     bytes: int = 0
 
 
-class NameWriter:
+class SnapshotWriter:
     """Writes one name. `save` reads the state at once and returns the task that does the rest."""
 
-    def __init__(self, redis: AsyncRedis, keys: Keys, settings: SnapshotSettings, coder: Executor) -> None:
+    def __init__(self, redis: AsyncRedis, keys: Keys, settings: SnapshotSettings, executor: Executor) -> None:
         self.counters = SaveCounters()
         self._name = keys.name
         self._settings = settings
-        self._coder = coder
-        self._commands = SnapshotCommands(redis, keys, settings.command_timeout)
+        self._executor = executor
+        self._store = SnapshotStore(redis, keys, settings.command_timeout)
         self._identity = secrets.token_hex(16)
         self._encoder = self._new_encoder()
         self._epoch: int | None = None
         # The number of the last frame that was made, sent or not.
         self._sequence = 0
         # Whether the outcome of the last attempt is unknown.
-        self._in_doubt = False
+        self._outcome_unknown = False
         # Whether Redis has ever accepted one of ours.
         self._published = False
         self._chain: _Chain | None = None
-        self._wanted = False
-        self._saves_since_wish = _SAVES_BETWEEN_WISHES
+        self._resync_requested = False
+        self._saves_since_request = _SAVES_BETWEEN_REQUESTS
         self._superseded: str | None = None
         self._readable = True
         self._turn = asyncio.Lock()
@@ -141,17 +141,17 @@ class NameWriter:
         return task
 
     def _captured(self, snapshot: dict[str, Any], forced: bool) -> _Save:
-        self._check_rightful()
+        self._check_not_superseded()
         if len(self._saves) > 1:
             raise SnapshotBusyError(
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
                 "or save less often"
             )
         start = perf_counter()
-        aside = bool(self._saves)
-        encoder = self._new_encoder() if aside else self._encoder
+        overlapping = bool(self._saves)
+        encoder = self._new_encoder() if overlapping else self._encoder
         captured = encoder.capture(snapshot)
-        return _Save(captured, aside, forced, (perf_counter() - start) * 1e3)
+        return _Save(captured, overlapping, forced, (perf_counter() - start) * 1e3)
 
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
         """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
@@ -163,9 +163,9 @@ class NameWriter:
 
     async def delete(self) -> bool:
         """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
-        self._check_rightful()
+        self._check_not_superseded()
         epoch = "" if self._epoch is None else str(self._epoch)
-        answer = await self._commands.script(DELETE, LAYOUT, epoch, self._identity)
+        answer = await self._store.script(DELETE, LAYOUT, epoch, self._identity)
         self._note_superseded(answer)
         return int(answer[1]) > 0
 
@@ -175,7 +175,7 @@ class NameWriter:
         try:
             async with self._turn:
                 save.begun = True
-                self._check_rightful()
+                self._check_not_superseded()
                 result = await self._save(save)
         except BaseException as error:
             self._failed(error)
@@ -199,18 +199,18 @@ class NameWriter:
         return result
 
     async def _save(self, save: _Save) -> SaveResult:
-        if save.aside:
-            await self._take_over(save)
+        if save.overlapping:
+            await self._recapture(save)
         if self._epoch is None:
             await self._claim()
         start = perf_counter()
         frames = await self._frames(save)
-        coded = perf_counter()
+        encoded = perf_counter()
         captured = save.captured
         assert captured is not None
         answer = await self._publish(frames, captured.symbols)
         written = perf_counter()
-        self._settle(answer, frames)
+        self._record(answer, frames)
         return SaveResult(
             type="full" if frames.full else "delta",
             compressed_size=len(frames.delta) + len(frames.full),
@@ -223,21 +223,21 @@ class NameWriter:
             updated=captured.updated,
             required_bytes=self._encoder.required_bytes or 0,
             capture_ms=save.capture_ms,
-            encode_ms=(coded - start) * 1e3,
-            write_ms=(written - coded) * 1e3,
+            encode_ms=(encoded - start) * 1e3,
+            write_ms=(written - encoded) * 1e3,
         )
 
-    async def _take_over(self, save: _Save) -> None:
+    async def _recapture(self, save: _Save) -> None:
         """Have our own encoder capture what another one captured while ours was in use."""
         assert save.captured is not None
         decoder = Decoder(_UNBOUNDED)
         frame = await self._in_thread(save.captured.finish)
         await self._in_thread(lambda: decoder.apply(frame))
-        snapshot = await records_of(decoder)
+        snapshot = await materialize(decoder)
         save.captured = self._encoder.capture(snapshot)
 
     async def _claim(self) -> None:
-        answer = await self._commands.script(CLAIM, LAYOUT, "0")
+        answer = await self._store.script(CLAIM, LAYOUT, "0")
         epoch = int(answer[1])
         self._encoder.begin(epoch)
         self._epoch = epoch
@@ -247,18 +247,19 @@ class NameWriter:
     async def _frames(self, save: _Save) -> _Frames:
         encoder, captured = self._encoder, save.captured
         assert captured is not None
-        asked, base = captured.kind, encoder.digest
-        frame = await self._coded(captured.finish)
+        requested, base = captured.kind, encoder.digest
+        frame = await self._encode(captured.finish)
         self._sequence = encoder.sequence
         if captured.kind == "full":
-            reason = (
-                "unproven" if asked == "delta" else "unsure" if self._published or self._in_doubt else "first"
-            )
+            if requested == "delta":
+                reason = "verify_failed"
+            else:
+                reason = "outcome_unknown" if self._published or self._outcome_unknown else "first"
             return _Frames(base, b"", frame, reason)
         due = self._due(save, frame)
-        if due is None and not self._suspiciously_large(frame, captured.symbols):
+        if due is None and not self._may_exceed_full(frame, captured.symbols):
             return _Frames(base, frame, b"", "")
-        full = await self._coded(encoder.full)
+        full = await self._encode(encoder.full)
         if due is not None:
             return _Frames(base, frame, full, due)
         if len(full) <= len(frame):
@@ -275,8 +276,8 @@ class NameWriter:
             return None
         if settings.clock() - chain.full_at >= settings.full_snapshot_interval:
             return "interval"
-        if self._wanted and self._saves_since_wish >= _SAVES_BETWEEN_WISHES:
-            return "wanted"
+        if self._resync_requested and self._saves_since_request >= _SAVES_BETWEEN_REQUESTS:
+            return "requested"
         grown = chain.bytes + len(delta)
         # Small shares must not make a full frame of every save.
         share = max(settings.chain_bytes - chain.full_size, chain.full_size)
@@ -287,14 +288,14 @@ class NameWriter:
             return "chain"
         return None
 
-    def _suspiciously_large(self, delta: bytes, symbols: int) -> bool:
+    def _may_exceed_full(self, delta: bytes, symbols: int) -> bool:
         """Whether a full frame, by the size of the last one, may be smaller than this delta."""
         chain = self._chain
         if chain is None:
             return False
         return 2 * len(delta) * max(1, chain.symbols) > chain.full_size * symbols
 
-    async def _coded(self, code: Callable[[], bytes]) -> bytes:
+    async def _encode(self, code: Callable[[], bytes]) -> bytes:
         """A frame of our encoder; when that fails or is cancelled, the encoder begins anew."""
         try:
             return await self._in_thread(code)
@@ -305,7 +306,7 @@ class NameWriter:
             raise
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._coder, function)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def _new_encoder(self) -> Encoder:
         return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
@@ -314,21 +315,21 @@ class NameWriter:
 
     async def _publish(self, frames: _Frames, symbols: int) -> list[bytes]:
         """Have Redis accept the state; `frames` has afterwards what was written, and why."""
-        doubt, self._in_doubt = self._in_doubt, True
-        if doubt and not frames.delta:
-            frames.reason = "unsure"
+        outcome_unknown, self._outcome_unknown = self._outcome_unknown, True
+        if outcome_unknown and not frames.delta:
+            frames.reason = "outcome_unknown"
         answer = await self._send(frames, symbols)
         if answer[0] == b"NEEDFULL":
             reason = answer[1].decode()
-            full = await self._coded(self._encoder.full)
+            full = await self._encode(self._encoder.full)
             frames.delta, frames.full = b"", full
-            if reason == "behind" and doubt:
-                reason = "unsure"
+            if reason == "head_behind" and outcome_unknown:
+                reason = "outcome_unknown"
             elif reason == "head_lost" and not self._published:
                 reason = "first"
             frames.reason = reason
             answer = await self._send(frames, symbols)
-        self._in_doubt = False
+        self._outcome_unknown = False
         self._note_superseded(answer)
         return answer
 
@@ -340,7 +341,7 @@ class NameWriter:
         elif self._chain is not None:
             self._chain.frames += 1
             self._chain.bytes += len(frames.delta)
-        return await self._commands.script(
+        return await self._store.script(
             PUBLISH,
             LAYOUT,
             str(encoder.epoch),
@@ -358,20 +359,20 @@ class NameWriter:
             str(int((settings.ttl or 0) * 1000)),
         )
 
-    def _settle(self, answer: list[bytes], frames: _Frames) -> None:
+    def _record(self, answer: list[bytes], frames: _Frames) -> None:
         """Redis has accepted it: remember what that means for the next save."""
         self._published = True
-        kind, _, want, reason = answer
+        kind, _, resync_request, reason = answer
         if frames.full:
             if kind != b"WRITTEN":
                 frames.reason = reason.decode()
             if kind == b"RESTART":
                 frames.delta = b""
-            if self._wanted:
-                self._saves_since_wish = 0
-            self._wanted = False
-        self._wanted = self._wanted or bool(want)
-        self._saves_since_wish += 1
+            if self._resync_requested:
+                self._saves_since_request = 0
+            self._resync_requested = False
+        self._resync_requested = self._resync_requested or bool(resync_request)
+        self._saves_since_request += 1
 
     # --- inside
 
@@ -392,9 +393,9 @@ class NameWriter:
     def _note_superseded(self, answer: list[bytes]) -> None:
         if answer[0] == b"SUPERSEDED":
             self._superseded = answer[1].decode()
-            self._check_rightful()
+            self._check_not_superseded()
 
-    def _check_rightful(self) -> None:
+    def _check_not_superseded(self) -> None:
         if self._superseded is not None:
             raise WriterSupersededError(
                 f"snapshots {self._name!r}: a later writer (epoch {self._superseded}) has taken them over; "

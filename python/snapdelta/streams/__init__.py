@@ -1,5 +1,5 @@
-"""The rooms behind snapdelta.streams.manager; nothing here is public by this path.
+"""Streams that bound themselves; public under `snapdelta.redis_stream_manager`.
 
-Arrows point one way: manager -> task -> {trimming, report} -> {commands, scripts} -> policy -> glob; fields,
-settings and stats are used from above and know nothing of it.
+Imports point one way: manager -> scheduler -> {trimmer, report} -> store -> policy -> glob. The modules
+field_codec, settings and stats import none of these.
 """

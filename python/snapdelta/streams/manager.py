@@ -24,16 +24,6 @@ from snapdelta._redis import (
     client_problem,
     end_if_cancelled,
 )
-from snapdelta.snapshots.keys import KEY_PREFIX
-from snapdelta.streams.store import StreamCommands, access_error
-from snapdelta.streams.field_codec import decode_fields, encode_fields
-from snapdelta.streams.policy import PolicyBook, StreamPolicy
-from snapdelta.streams.report import GroupInfo, StreamInfo, describe
-from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
-from snapdelta.streams.settings import StreamSettings, load_settings
-from snapdelta.streams.stats import Counters, Health, ManagerStats
-from snapdelta.streams.scheduler import OnTrim, TrimTask
-from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport
 from snapdelta.errors import (
     ProtectedStreamError,
     StreamAccessError,
@@ -41,6 +31,16 @@ from snapdelta.errors import (
     StreamManagerError,
     StreamPolicyError,
 )
+from snapdelta.snapshots.keys import KEY_PREFIX
+from snapdelta.streams.field_codec import decode_fields, encode_fields
+from snapdelta.streams.policy import PolicyBook, StreamPolicy
+from snapdelta.streams.report import GroupInfo, StreamInfo, describe
+from snapdelta.streams.scheduler import OnTrim, TrimScheduler
+from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
+from snapdelta.streams.settings import StreamSettings, load_settings
+from snapdelta.streams.stats import Counters, Health, ManagerStats
+from snapdelta.streams.store import StreamStore, access_error
+from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport
 
 log = logging.getLogger("snapdelta.streams")
 
@@ -48,9 +48,9 @@ Fields = Mapping[Any, Any]
 
 # Streams that nothing names are remembered up to this number; the oldest are forgotten first.
 _MOST_UNLISTED = 10_000
-# A stream with max_bytes is looked at early when this part of its budget has been written since the last
-# look.
-_EARLY_LOOK = 1 / 8
+# A stream with max_bytes is trimmed early when this part of its budget has been written since the last
+# pass.
+_EARLY_PASS = 1 / 8
 
 
 class RedisStreamManager:
@@ -68,7 +68,7 @@ class RedisStreamManager:
     discover_interval  seconds between two scans of the key space for patterns; no pattern, no scan
     command_timeout  seconds that a command of the background task, trim() or info() may take
     time_budget      seconds that the background task spends on one stream before the others have their turn
-    on_trim          called with a TrimReport after every look of the background task; may be a coroutine
+    on_trim          called with a TrimReport after every trim pass of the background task; may be a coroutine
                      function
 
     Raises StreamPolicyError on a setting that cannot be meant. Nothing is sent to Redis before the first
@@ -118,13 +118,13 @@ class RedisStreamManager:
         for name in self._book.names:
             self._refuse_protected(name)
         self._counters = Counters()
-        self._commands = StreamCommands(redis, command_timeout)
-        self._trimmer = Trimmer(self._commands, self._counters)
+        self._store = StreamStore(redis, command_timeout)
+        self._trimmer = Trimmer(self._store, self._counters)
         self._streams: dict[str, TrackedStream] = {}
         self._unlisted = 0
         self._stopped = False
-        self._task = TrimTask(
-            self._commands,
+        self._scheduler = TrimScheduler(
+            self._store,
             self._trimmer,
             self._counters,
             patterns=[*self._book.patterns, *([discover] if discover is not None else [])],
@@ -152,14 +152,14 @@ class RedisStreamManager:
     async def start(self) -> None:
         """Start the background task; does nothing when it runs. Does not wait for the server."""
         self._stopped = False
-        self._task.start()
+        self._scheduler.start()
 
     async def stop(self, time_limit: float = 5.0) -> None:
         """End the background task, within about `time_limit` seconds; does nothing when it has ended.
 
         Writing goes on being possible, and bounded in length by each write.
         """
-        await self._task.stop(time_limit)
+        await self._scheduler.stop(time_limit)
         self._stopped = True
 
     async def __aenter__(self) -> Self:
@@ -279,14 +279,14 @@ class RedisStreamManager:
         background task's.
         """
         try:
-            length = int(await self._commands.run(tracked.name, "XLEN", tracked.key))
+            length = int(await self._store.run(tracked.name, "XLEN", tracked.key))
         except StreamAccessError:
             self._counters.write_errors += 1
             raise
         if length <= maxlen + STEP:
             tracked.settled = maxlen == tracked.policy.maxlen
             return maxlen
-        self._look_soon(tracked)
+        self._trim_soon(tracked)
         return length - STEP
 
     def _written(self, tracked: TrackedStream, answers: list[Any], flat: list[Any]) -> Any:
@@ -296,12 +296,12 @@ class RedisStreamManager:
             return None
         self._counters.entries_written += 1
         if tracked.policy.max_bytes is not None:
-            tracked.bytes_since_look += sum(
+            tracked.bytes_since_pass += sum(
                 len(item) if isinstance(item, (str, bytes)) else 8 for item in flat
             )
-            if tracked.bytes_since_look > tracked.policy.max_bytes * _EARLY_LOOK:
-                tracked.bytes_since_look = 0
-                self._look_soon(tracked)
+            if tracked.bytes_since_pass > tracked.policy.max_bytes * _EARLY_PASS:
+                tracked.bytes_since_pass = 0
+                self._trim_soon(tracked)
         if tracked.policy.keep_unread:
             # The one of an entry of its own is the id alone.
             if len(answers) == 1:
@@ -314,15 +314,15 @@ class RedisStreamManager:
             self._counters.unread_dropped += unread
             if dropped:
                 # What has been read may go, before more that has not must.
-                self._look_soon(tracked)
+                self._trim_soon(tracked)
         return answer
 
-    def _look_soon(self, tracked: TrackedStream) -> None:
+    def _trim_soon(self, tracked: TrackedStream) -> None:
         # Unless it was forgotten during the write.
         if self._streams.get(tracked.name) is tracked:
-            self._task.soon(tracked)
+            self._scheduler.soon(tracked)
 
-    # --- trimming and looking
+    # --- trimming and describing
 
     async def trim(self, stream: str) -> TrimReport:
         """Bring the stream to its policy now, however long that takes, in steps of a few milliseconds."""
@@ -341,7 +341,7 @@ class RedisStreamManager:
     async def info(self, stream: str) -> StreamInfo:
         """The stream against its policy; a stream that does not exist has length 0."""
         tracked = self._streams.get(stream)
-        return await describe(self._commands, stream, tracked.policy if tracked else self._book.of(stream))
+        return await describe(self._store, stream, tracked.policy if tracked else self._book.of(stream))
 
     async def info_all(self) -> dict[str, StreamInfo]:
         """`info` of every known stream: those listed by name, written through the manager, or found."""
@@ -349,11 +349,11 @@ class RedisStreamManager:
 
     def stats(self) -> ManagerStats:
         """A copy of the counters, the number of known streams and the health; asks nothing of Redis."""
-        return ManagerStats(replace(self._counters), len(self._streams), self._task.health())
+        return ManagerStats(replace(self._counters), len(self._streams), self._scheduler.health())
 
     def health(self) -> Health:
         """Whether the background task runs and succeeds, the last success and error, the next run."""
-        return self._task.health()
+        return self._scheduler.health()
 
     # --- which streams are known
 
@@ -366,7 +366,7 @@ class RedisStreamManager:
                 )
 
     def _track(self, stream: str) -> TrackedStream:
-        """Remember the stream and plan its first look; UnlistedStreamError or ProtectedStreamError."""
+        """Remember the stream and plan its first trim pass; UnlistedStreamError or ProtectedStreamError."""
         if not isinstance(stream, str) or not stream:
             raise StreamError(f"a stream's name must be a non-empty str, not {stream!r}")
         self._refuse_protected(stream)
@@ -377,7 +377,7 @@ class RedisStreamManager:
             self._unlisted += 1
         self._streams[stream] = tracked
         # Soon, and not all at once.
-        self._task.schedule(tracked, random.uniform(0, min(1.0, tracked.policy.trim_interval)))
+        self._scheduler.schedule(tracked, random.uniform(0, min(1.0, tracked.policy.trim_interval)))
         return tracked
 
     def _make_room(self) -> None:
@@ -399,7 +399,7 @@ class RedisStreamManager:
         return True
 
     def _release(self, tracked: TrackedStream) -> bool:
-        """A look found no entries: forget the stream unless it is listed by name; returns whether it went."""
+        """A trim pass found no entries: forget the stream unless it is listed by name; whether it went."""
         if tracked.name in self._book.names:
             return False
         if self._streams.get(tracked.name) is tracked:
@@ -450,7 +450,7 @@ def initialize_stream_manager(redis: AsyncRedis, *arguments: Any, **options: Any
     if _manager is not None and not _manager._stopped:
         if _manager._redis is redis and _manager._arguments == made._arguments:
             return _manager
-        if _manager._task.running:
+        if _manager._scheduler.running:
             raise StreamManagerError(
                 "the stream manager was initialised before, with another client or other settings; "
                 "stop() it first, or use get_stream_manager()"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snapdelta.streams.glob import compiled, is_glob, specificity
 from snapdelta.errors import StreamPolicyError, UnlistedStreamError
+from snapdelta.streams.glob import compiled, is_glob, specificity
 
 # Below this a budget would be smaller than the few nodes that any stream takes.
 SMALLEST_BUDGET = 16_384
@@ -27,7 +27,7 @@ class StreamPolicy:
                    the server's defaults) above the bound; False is exact
     keep_unread    trim nothing that a consumer group has not acknowledged yet, up to hard_maxlen
     hard_maxlen    entries; the ceiling over unread ones (default: 10 x maxlen)
-    trim_interval  seconds between two looks of the background task
+    trim_interval  seconds between two trim passes of the background task
 
     Raises StreamPolicyError on a combination that cannot be meant.
     """

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snapdelta._redis import key_of, name_of, pairs
-from snapdelta.streams.store import StreamCommands, is_time
-from snapdelta.streams.policy import StreamPolicy
 from snapdelta.errors import StreamAccessError
+from snapdelta.streams.policy import StreamPolicy
+from snapdelta.streams.store import StreamStore, is_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class StreamInfo:
     groups: list[GroupInfo] = field(default_factory=list)
 
 
-async def describe(commands: StreamCommands, stream: str, policy: StreamPolicy) -> StreamInfo:
+async def describe(store: StreamStore, stream: str, policy: StreamPolicy) -> StreamInfo:
     """Ask the server about the stream. Raises StreamAccessError and its kinds."""
     key = key_of(stream)
-    length, used, oldest, newest = await commands.run_all(
+    length, used, oldest, newest = await store.run_all(
         stream,
         ("XLEN", key),
         ("MEMORY", "USAGE", key),
@@ -59,8 +59,8 @@ async def describe(commands: StreamCommands, stream: str, policy: StreamPolicy) 
     )
     if used is None:
         return StreamInfo(stream, policy)
-    now = await commands.time_ms(stream)
-    groups = await _groups(commands, stream, key)
+    now = await store.time_ms(stream)
+    groups = await _groups(store, stream, key)
     oldest_id, newest_id = _first_id(oldest), _first_id(newest)
     oldest_age = _age(oldest_id, now)
     shares = [
@@ -82,24 +82,24 @@ async def describe(commands: StreamCommands, stream: str, policy: StreamPolicy) 
     )
 
 
-async def _groups(commands: StreamCommands, stream: str, key: bytes) -> list[GroupInfo]:
+async def _groups(store: StreamStore, stream: str, key: bytes) -> list[GroupInfo]:
     try:
-        rows = await commands.run(stream, "XINFO", "GROUPS", key)
+        rows = await store.run(stream, "XINFO", "GROUPS", key)
     except StreamAccessError as error:
         if "no such key" in str(error):
-            # Deleted since the first look.
+            # Deleted since the first question.
             return []
         raise
     groups: list[GroupInfo] = []
     for row in rows:
-        facts = pairs(row)
-        lag = facts.get(b"lag")
+        group = pairs(row)
+        lag = group.get(b"lag")
         groups.append(
             GroupInfo(
-                name=name_of(facts[b"name"]),
-                consumers=int(facts[b"consumers"]),
-                pending=int(facts[b"pending"]),
-                last_delivered_id=name_of(facts[b"last-delivered-id"]),
+                name=name_of(group[b"name"]),
+                consumers=int(group[b"consumers"]),
+                pending=int(group[b"pending"]),
+                last_delivered_id=name_of(group[b"last-delivered-id"]),
                 lag=None if lag is None else int(lag),
             )
         )

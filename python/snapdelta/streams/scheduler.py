@@ -1,4 +1,4 @@
-"""The one background task: which stream is looked at when, and what happens when that fails."""
+"""The one background task: when each stream is trimmed, and what happens when that fails."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from snapdelta.streams.store import StreamCommands
+from snapdelta.errors import StreamAccessError, StreamTypeError, StreamUnavailableError
 from snapdelta.streams.glob import compiled
 from snapdelta.streams.stats import Counters, Health
+from snapdelta.streams.store import StreamStore
 from snapdelta.streams.trimmer import TrackedStream, Trimmer, TrimReport
-from snapdelta.errors import StreamAccessError, StreamTypeError, StreamUnavailableError
 
 log = logging.getLogger("snapdelta.streams")
 
 OnTrim = Callable[[TrimReport], Awaitable[None] | None]
 
-# Looks that are due within this many seconds of each other share a wake-up.
-_TOGETHER = 0.05
+# Trim passes that are due within this many seconds of each other share a wake-up.
+_COALESCE = 0.05
 # A server that does not answer is tried again after 0.5 s, 1 s, 2 s, .. but at least this often, in seconds.
 _LONGEST_BACKOFF = 5.0
 _SHORTEST_BACKOFF = 0.5
@@ -37,8 +37,8 @@ _SMALL_QUEUE = 1024
 _SCAN_PAUSE = 0.001
 
 
-class Troubles:
-    """What fails at the moment, by place; says so once a change of state."""
+class FailureTracker:
+    """What fails at the moment, by subject; says so once a change of state."""
 
     def __init__(self) -> None:
         self.failing: dict[str, str] = {}
@@ -46,30 +46,30 @@ class Troubles:
         self.last_error: str | None = None
         self.last_error_at: datetime | None = None
 
-    def failed(self, place: str, error: BaseException, *, trace: bool = False) -> None:
+    def failed(self, subject: str, error: BaseException, *, trace: bool = False) -> None:
         kind, text = type(error).__name__, f"{type(error).__name__}: {error}"
         self.last_error, self.last_error_at = text, datetime.now(UTC)
-        before = self.failing.get(place)
-        self.failing[place] = text
+        before = self.failing.get(subject)
+        self.failing[subject] = text
         # Another text of the same kind is the same state.
         if before is None or before.partition(":")[0] != kind:
-            log.warning("%s: %s", place, text, exc_info=error if trace else None)
+            log.warning("%s: %s", subject, text, exc_info=error if trace else None)
 
-    def succeeded(self, place: str) -> None:
+    def succeeded(self, subject: str) -> None:
         self.last_success = datetime.now(UTC)
-        if self.failing.pop(place, None) is not None:
-            log.info("%s: well again", place)
+        if self.failing.pop(subject, None) is not None:
+            log.info("%s: recovered", subject)
 
-    def forget(self, place: str) -> None:
-        self.failing.pop(place, None)
+    def forget(self, subject: str) -> None:
+        self.failing.pop(subject, None)
 
 
-class TrimTask:
-    """Looks at every tracked stream once in its interval and finds those that others write."""
+class TrimScheduler:
+    """Trims every tracked stream once in its interval and finds those that others write."""
 
     def __init__(
         self,
-        commands: StreamCommands,
+        store: StreamStore,
         trimmer: Trimmer,
         counters: Counters,
         *,
@@ -80,7 +80,7 @@ class TrimTask:
         discover_interval: float,
         budget: float,
     ) -> None:
-        self._commands = commands
+        self._store = store
         self._trimmer = trimmer
         self._counters = counters
         self._patterns = [compiled(pattern) for pattern in patterns]
@@ -89,7 +89,7 @@ class TrimTask:
         self._on_trim = on_trim
         self._discover_interval = discover_interval
         self._budget = budget
-        self._troubles = Troubles()
+        self._failures = FailureTracker()
         # (due, number, stream); an entry whose time is no longer the stream's `due` is void.
         self._queue: list[tuple[float, int, TrackedStream]] = []
         self._number = 0
@@ -136,7 +136,7 @@ class TrimTask:
         self._task = None
 
     def health(self) -> Health:
-        troubles = self._troubles
+        failures = self._failures
         upcoming = [due for due in (self._next_due(), self._discover_at) if due is not None]
         next_run = None
         if self.running and upcoming:
@@ -144,18 +144,18 @@ class TrimTask:
             next_run = datetime.now(UTC) + timedelta(seconds=delay)
         return Health(
             running=self.running,
-            ok=self.running and not troubles.failing,
-            last_success=troubles.last_success,
-            last_error=troubles.last_error,
-            last_error_at=troubles.last_error_at,
+            ok=self.running and not failures.failing,
+            last_success=failures.last_success,
+            last_error=failures.last_error,
+            last_error_at=failures.last_error_at,
             next_run=next_run,
-            failing=dict(troubles.failing),
+            failing=dict(failures.failing),
         )
 
     # --- the schedule
 
     def schedule(self, stream: TrackedStream, delay: float) -> None:
-        """The stream's next look, in `delay` seconds, instead of what was planned for it."""
+        """The stream's next trim pass, in `delay` seconds, instead of what was planned for it."""
         stream.due = time.monotonic() + delay
         self._number += 1
         heapq.heappush(self._queue, (stream.due, self._number, stream))
@@ -167,7 +167,7 @@ class TrimTask:
             self._wake.set()
 
     def soon(self, stream: TrackedStream) -> None:
-        """Look at the stream as soon as possible."""
+        """Trim the stream as soon as possible."""
         if stream.due is None or stream.due > time.monotonic():
             self.schedule(stream, 0)
 
@@ -176,9 +176,9 @@ class TrimTask:
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
 
-    def _take_due(self) -> TrackedStream | None:
+    def _pop_due(self) -> TrackedStream | None:
         first = self._next_due()
-        if first is None or first > time.monotonic() + _TOGETHER:
+        if first is None or first > time.monotonic() + _COALESCE:
             return None
         stream = heapq.heappop(self._queue)[2]
         stream.due = None
@@ -191,15 +191,15 @@ class TrimTask:
             try:
                 if self._discover_at is not None and time.monotonic() >= self._discover_at:
                     await self._discover()
-                elif (stream := self._take_due()) is not None:
-                    await self._look(stream)
+                elif (stream := self._pop_due()) is not None:
+                    await self._trim_pass(stream)
                 else:
                     await self._sleep()
             except Exception as error:  # noqa: BLE001 - the task must outlive whatever is wrong, and say it
-                self._troubles.failed("the trimming task", error, trace=True)
+                self._failures.failed("the trimming task", error, trace=True)
                 await asyncio.sleep(_SHORTEST_BACKOFF)
             else:
-                self._troubles.forget("the trimming task")
+                self._failures.forget("the trimming task")
 
     async def _sleep(self) -> None:
         upcoming = [due for due in (self._next_due(), self._discover_at) if due is not None]
@@ -212,17 +212,17 @@ class TrimTask:
         except TimeoutError:
             pass
 
-    async def _look(self, stream: TrackedStream) -> None:
-        """One stream, once; whatever happens, its next look is planned."""
+    async def _trim_pass(self, stream: TrackedStream) -> None:
+        """One stream, once; whatever happens, its next trim pass is planned."""
         delay = stream.policy.trim_interval * random.uniform(0.8, 1.0)
-        place = f"stream {stream.name!r}"
+        subject = f"stream {stream.name!r}"
         server: str | None = None
         known = True
         try:
-            server = await self._commands.node_name(stream.name)
+            server = await self._store.node_name(stream.name)
             waiting = self._backoff.get(server, (0.0, 0.0))[0] - time.monotonic()
             if waiting > 0:
-                delay = min(delay, waiting + random.uniform(0, _TOGETHER))
+                delay = min(delay, waiting + random.uniform(0, _COALESCE))
                 return
             report = await self._trimmer.trim(stream, self._budget)
         except StreamUnavailableError as error:
@@ -231,17 +231,17 @@ class TrimTask:
             # One that a scan found is no stream any more; one that is listed by name ought to be.
             known = not self._release(stream)
             if known:
-                self._troubles.failed(place, error)
+                self._failures.failed(subject, error)
         except StreamAccessError as error:
-            self._troubles.failed(place, error)
-        except Exception as error:  # noqa: BLE001 - one stream's trouble, whatever it is, is not the others'
-            self._troubles.failed(place, error, trace=True)
+            self._failures.failed(subject, error)
+        except Exception as error:  # noqa: BLE001 - one stream's failure must not stop the others
+            self._failures.failed(subject, error, trace=True)
         else:
-            self._troubles.succeeded(place)
+            self._failures.succeeded(subject)
             self._server_answers(server)
             if not report.finished:
                 delay = min(delay, _BACKLOG_PAUSE)
-            await self._tell(report)
+            await self._notify(report)
             if report.length == 0:
                 known = not self._release(stream)
         finally:
@@ -250,44 +250,44 @@ class TrimTask:
 
     def _server_answers(self, server: str) -> None:
         self._backoff.pop(server, None)
-        self._troubles.succeeded(_server_place(server))
+        self._failures.succeeded(_server_subject(server))
         # A server that nothing was asked of for so long has left the cluster.
         for gone in [name for name, (until, _) in self._backoff.items() if time.monotonic() - until > _GONE]:
             del self._backoff[gone]
-            self._troubles.forget(_server_place(gone))
+            self._failures.forget(_server_subject(gone))
 
     def _back_off(self, server: str, error: StreamUnavailableError) -> float:
         """The pause before the server is tried again; the other streams on it wait as well."""
-        self._troubles.failed(_server_place(server), error)
+        self._failures.failed(_server_subject(server), error)
         pause = min(_LONGEST_BACKOFF, 2 * self._backoff.get(server, (0.0, _SHORTEST_BACKOFF / 2))[1])
         self._backoff[server] = (time.monotonic() + pause, pause)
         return pause
 
-    async def _tell(self, report: TrimReport) -> None:
+    async def _notify(self, report: TrimReport) -> None:
         """Call on_trim. Its failure is its own: counted, logged once, and the trimming goes on."""
         if self._on_trim is None:
             return
         try:
             answer = self._on_trim(report)
             if inspect.isawaitable(answer):
-                async with asyncio.timeout(self._commands.time_limit):
+                async with asyncio.timeout(self._store.time_limit):
                     await answer
         except Exception as error:  # noqa: BLE001 - foreign code: it may raise anything
             self._counters.callback_errors += 1
-            self._troubles.failed("the callback on_trim", error, trace=True)
+            self._failures.failed("the callback on_trim", error, trace=True)
         else:
-            self._troubles.succeeded("the callback on_trim")
+            self._failures.succeeded("the callback on_trim")
 
     async def _discover(self) -> None:
         """Find the streams that match a pattern, on every master that answers."""
         failed: StreamAccessError | None = None
         try:
-            masters = await self._commands.masters()
+            masters = await self._store.masters()
         except StreamAccessError as error:
             masters, failed = {}, error
         for master in masters.values():
             try:
-                async for names in self._commands.scan_streams(master):
+                async for names in self._store.scan_streams(master):
                     self._adopt_matching(names)
                     if self._stopping:
                         return
@@ -296,12 +296,12 @@ class TrimTask:
             except StreamAccessError as error:
                 failed = error
         if failed is not None:
-            self._troubles.failed("the search for streams", failed)
+            self._failures.failed("the search for streams", failed)
             self._discover_pause = min(self._discover_interval, _LONGEST_BACKOFF, 2 * self._discover_pause)
             self._discover_at = time.monotonic() + self._discover_pause
             return
         self._counters.discoveries += 1
-        self._troubles.succeeded("the search for streams")
+        self._failures.succeeded("the search for streams")
         self._discover_pause = _SHORTEST_BACKOFF
         self._discover_at = time.monotonic() + self._discover_interval * random.uniform(0.8, 1.0)
 
@@ -316,8 +316,8 @@ class TrimTask:
             error = (
                 task.exception() if not task.cancelled() else asyncio.CancelledError("cancelled from outside")
             )
-            self._troubles.failed("the trimming task", error or RuntimeError("ended by itself"))
+            self._failures.failed("the trimming task", error or RuntimeError("ended by itself"))
 
 
-def _server_place(server: str) -> str:
+def _server_subject(server: str) -> str:
     return f"server {server}" if server else "the server"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from snapdelta.streams.policy import StreamPolicy
 from snapdelta.errors import StreamPolicyError
+from snapdelta.streams.policy import StreamPolicy
 
 _POLICY_SETTINGS = [item.name for item in fields(StreamPolicy)]
 _TABLE_SETTINGS = ["default", "policies", "strict", "discover"]
@@ -51,41 +51,41 @@ def _descend(document: Mapping[str, Any], dotted: str) -> Any:
     return found
 
 
-def _read_table(table: Any, place: str) -> StreamSettings:
-    _check_keys(table, _TABLE_SETTINGS, place)
+def _read_table(table: Any, location: str) -> StreamSettings:
+    _check_keys(table, _TABLE_SETTINGS, location)
     strict, discover = table.get("strict"), table.get("discover")
     if strict is not None and type(strict) is not bool:
-        raise StreamPolicyError(f"{place}: strict must be true or false, not {strict!r}")
+        raise StreamPolicyError(f"{location}: strict must be true or false, not {strict!r}")
     if discover is not None and not isinstance(discover, str):
-        raise StreamPolicyError(f"{place}: discover must be a pattern, not {discover!r}")
+        raise StreamPolicyError(f"{location}: discover must be a pattern, not {discover!r}")
     policies = table.get("policies", {})
     if not isinstance(policies, dict):
-        raise StreamPolicyError(f"{place}: policies must be a table of streams, not {policies!r}")
+        raise StreamPolicyError(f"{location}: policies must be a table of streams, not {policies!r}")
     return StreamSettings(
         policies={
-            name: _read_policy(values, f"{place}: policies.{name!r}") for name, values in policies.items()
+            name: _read_policy(values, f"{location}: policies.{name!r}") for name, values in policies.items()
         },
-        default=_read_policy(table["default"], f"{place}: default") if "default" in table else None,
+        default=_read_policy(table["default"], f"{location}: default") if "default" in table else None,
         strict=strict,
         discover=discover,
     )
 
 
-def _read_policy(values: Any, place: str) -> StreamPolicy:
-    _check_keys(values, _POLICY_SETTINGS, place)
+def _read_policy(values: Any, location: str) -> StreamPolicy:
+    _check_keys(values, _POLICY_SETTINGS, location)
     # TOML has no null: a length of 0 is how a file says "no bound on the length".
     values = {name: None if name == "maxlen" and value == 0 else value for name, value in values.items()}
     try:
         return StreamPolicy(**values)
     except StreamPolicyError as error:
-        raise StreamPolicyError(f"{place}: {error}") from error
+        raise StreamPolicyError(f"{location}: {error}") from error
 
 
-def _check_keys(table: Any, known: list[str], place: str) -> None:
+def _check_keys(table: Any, known: list[str], location: str) -> None:
     if not isinstance(table, dict):
-        raise StreamPolicyError(f"{place}: must be a table, not {table!r}")
+        raise StreamPolicyError(f"{location}: must be a table, not {table!r}")
     for name in table:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise StreamPolicyError(f"{place}: unknown setting {name!r}; {hint}")
+            raise StreamPolicyError(f"{location}: unknown setting {name!r}; {hint}")

@@ -13,11 +13,11 @@ class Counters:
 
     entries_written: int = 0  # acknowledged by the server, through xadd and xadd_many
     write_errors: int = 0  # calls of xadd and xadd_many that raised what Redis or the connection said
-    trims: int = 0  # looks at a stream that ended without an error, by the task or by trim()
-    trim_errors: int = 0  # looks at a stream that ended with an error
-    entries_trimmed: int = 0  # removed by those looks, by the server's count
+    trims: int = 0  # passes that ended without an error, by the task or by trim()
+    trim_errors: int = 0  # passes that ended with an error
+    entries_trimmed: int = 0  # removed by those passes, by the server's count
     unread_dropped: int = 0  # of them and of writes at the ceiling: entries that a group had not acknowledged
-    exact_fallbacks: int = 0  # looks in which approximate trimming could not reach the bound
+    exact_fallbacks: int = 0  # passes in which approximate trimming could not reach the bound
     discoveries: int = 0  # complete scans of the key space
     streams_discovered: int = 0  # streams that a scan found and the manager did not know
     callback_errors: int = 0  # calls of on_trim that raised or took too long
@@ -27,7 +27,7 @@ class Counters:
 class Health:
     """How the background task is. Times are UTC by this machine's clock.
 
-    `ok` is true while the task runs and its last look at every server and stream succeeded. `failing` has,
+    `ok` is true while the task runs and its last pass over every server and stream succeeded. `failing` has,
     for each stream or server ("server 127.0.0.1:6379") whose last attempt failed, what went wrong.
     """
 

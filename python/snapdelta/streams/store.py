@@ -14,8 +14,8 @@ from snapdelta._redis import (
     OTHER_LOOP_ADVICE,
     POOL_ADVICE,
     AsyncRedis,
-    Commands,
     Failure,
+    RedisStore,
     failure_of,
     name_of,
     pairs,
@@ -32,7 +32,7 @@ from snapdelta.errors import (
 FIRST_TIME = 946_684_800_000
 CLOCK_TOLERANCE = 3_600_000
 # How long the answers to CONFIG GET and INFO are believed, in seconds.
-_FACTS_LIFE = 60.0
+_INFO_TTL = 60.0
 _SCAN_COUNT = 500
 
 
@@ -91,12 +91,12 @@ class NodeLimits:
         return self.bytes // 10 + 1
 
 
-class StreamCommands(Commands):
+class StreamStore(RedisStore):
     """The commands that look after streams. Raises StreamAccessError and its kinds, nothing of redis-py's."""
 
     def __init__(self, redis: AsyncRedis, time_limit: float) -> None:
         super().__init__(redis, time_limit)
-        self._facts: dict[tuple[str, str], tuple[float, Any]] = {}
+        self._server_info: dict[tuple[str, str], tuple[float, Any]] = {}
 
     # --- what the server says about itself
 
@@ -108,11 +108,11 @@ class StreamCommands(Commands):
 
     async def node_limits(self, stream: str) -> NodeLimits:
         """`stream-node-max-*` of the stream's server; the defaults where CONFIG is not allowed."""
-        return NodeLimits(*await self._fact(stream, "limits", self._ask_limits))
+        return NodeLimits(*await self._cached_info(stream, "limits", self._ask_limits))
 
     async def acked_option(self, stream: str) -> bool:
         """Whether the stream's server has XTRIM ... ACKED: Redis 8.2 and later, no Valkey so far."""
-        return bool(await self._fact(stream, "acked", self._ask_acked))
+        return bool(await self._cached_info(stream, "acked", self._ask_acked))
 
     async def _ask_limits(self, stream: str) -> tuple[()] | tuple[int, int]:
         answer = await self.run(stream, "CONFIG", "GET", "stream-node-max-*", **await self.target(stream))
@@ -129,10 +129,10 @@ class StreamCommands(Commands):
         version = re.match(r"(\d+)\.(\d+)", str(text.get("redis_version", "")))
         return (True,) if version and (int(version[1]), int(version[2])) >= (8, 2) else ()
 
-    async def _fact(self, stream: str, name: str, ask: Any) -> Any:
-        """A fact about the stream's server, asked once a minute; () where the server refuses to tell."""
-        place = (await self.node_name(stream), name)
-        known = self._facts.get(place)
+    async def _cached_info(self, stream: str, name: str, ask: Any) -> Any:
+        """What the stream's server says, asked once a minute; () where the server refuses to tell."""
+        source = (await self.node_name(stream), name)
+        known = self._server_info.get(source)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         try:
@@ -142,7 +142,7 @@ class StreamCommands(Commands):
         except StreamAccessError:
             # Managed servers often forbid CONFIG and INFO.
             answer = ()
-        self._facts[place] = (time.monotonic() + _FACTS_LIFE, answer)
+        self._server_info[source] = (time.monotonic() + _INFO_TTL, answer)
         return answer
 
     # --- the key space

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snapdelta._redis import key_of
-from snapdelta.streams.store import CLOCK_TOLERANCE, FIRST_TIME, StreamCommands
+from snapdelta.errors import StreamAccessError
 from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.scripts import RELEASE_READ
 from snapdelta.streams.stats import Counters
-from snapdelta.errors import StreamAccessError
+from snapdelta.streams.store import CLOCK_TOLERANCE, FIRST_TIME, StreamStore
 
 # Entries that one exact step removes; with `~` the server's own limit is as much (100 x
 # stream-node-max-entries).
@@ -46,7 +46,7 @@ _MEMORY_STAYS = (
 
 @dataclass(slots=True)
 class TrackedStream:
-    """What the manager remembers of a stream between two looks."""
+    """What the manager remembers of a stream between two trim passes."""
 
     name: str
     key: bytes
@@ -54,9 +54,9 @@ class TrackedStream:
     listed: bool  # a configured name or pattern has it
     settled: bool = False  # an exact trim on every write has little to do
     memory_stuck: bool = False  # removing entries was seen not to free memory
-    bytes_since_look: int = 0
+    bytes_since_pass: int = 0
     told_undecodable: bool = False  # bytes were written that the client could not decode
-    due: float | None = None  # monotonic time of the task's next look
+    due: float | None = None  # monotonic time of the task's next trim pass
 
     @classmethod
     def of(cls, name: str, policy: StreamPolicy, *, listed: bool) -> TrackedStream:
@@ -65,13 +65,13 @@ class TrackedStream:
 
 @dataclass(slots=True)
 class TrimReport:
-    """What one look at a stream found and did.
+    """What one trim pass over a stream found and did.
 
     length          entries left
-    removed         entries that this look removed
+    removed         entries that this pass removed
     unread_dropped  of them, entries that a consumer group had not acknowledged (above hard_maxlen)
     held_back       entries above maxlen that stay because a group has not acknowledged them
-    finished        False when time ran out before the policy was reached; the next look goes on
+    finished        False when time ran out before the policy was reached; the next pass goes on
     bytes           memory of the stream, where the policy has max_bytes
     notes           what the policy could not do here, and why
     """
@@ -89,8 +89,8 @@ class TrimReport:
 class Trimmer:
     """Carries policies out. Every step is one short command; between two the server serves others."""
 
-    def __init__(self, commands: StreamCommands, counters: Counters) -> None:
-        self._commands = commands
+    def __init__(self, store: StreamStore, counters: Counters) -> None:
+        self._store = store
         self._counters = counters
 
     async def trim(self, stream: TrackedStream, budget: float | None = None) -> TrimReport:
@@ -98,25 +98,25 @@ class Trimmer:
 
         Raises StreamAccessError and its kinds; what was removed until then is counted.
         """
-        look = _Look(
-            self._commands, self._counters, stream, None if budget is None else time.monotonic() + budget
+        trim_pass = _TrimPass(
+            self._store, self._counters, stream, None if budget is None else time.monotonic() + budget
         )
         try:
-            await look.run()
+            await trim_pass.run()
         except StreamAccessError:
             self._counters.trim_errors += 1
             raise
         self._counters.trims += 1
-        return look.report
+        return trim_pass.report
 
 
-class _Look:
-    """One look at one stream."""
+class _TrimPass:
+    """One trim pass over one stream."""
 
     def __init__(
-        self, commands: StreamCommands, counters: Counters, stream: TrackedStream, deadline: float | None
+        self, store: StreamStore, counters: Counters, stream: TrackedStream, deadline: float | None
     ) -> None:
-        self._commands = commands
+        self._store = store
         self._counters = counters
         self._stream = stream
         self._deadline = deadline
@@ -128,7 +128,7 @@ class _Look:
 
     async def run(self) -> None:
         policy, report = self._policy, self.report
-        self._stream.bytes_since_look = 0
+        self._stream.bytes_since_pass = 0
         if policy.keep_unread:
             await self._release_read(policy.maxlen)
         elif policy.maxlen is not None:
@@ -165,7 +165,7 @@ class _Look:
             # The usual node of a usual server: no need to ask how large its nodes are.
             return
         if not exact:
-            limits = await self._commands.node_limits(self._stream.name)
+            limits = await self._store.node_limits(self._stream.name)
             if limits.frees and self.report.length <= target + limits.slack:
                 return
             self._note_fallback(limits.frees)
@@ -202,7 +202,7 @@ class _Look:
         if (
             self._floor is not None
             and target < self.report.length <= _LONGEST_ACKED_WALK
-            and await self._commands.acked_option(self._stream.name)
+            and await self._store.acked_option(self._stream.name)
         ):
             # Behind the slowest group's oldest entry there may be acknowledged ones. Exact only: with `~`
             # this option removes nothing on the servers that were tried (8.2.2, 8.2.3, 8.4.0).
@@ -223,7 +223,7 @@ class _Look:
     # --- age
 
     async def _drop_older(self, max_age: float) -> None:
-        now = await self._commands.time_ms(self._stream.name)
+        now = await self._store.time_ms(self._stream.name)
         if not await self._ids_are_times(now):
             self._note("max_age does nothing here: the ids of this stream are not times")
             return
@@ -237,7 +237,7 @@ class _Look:
             if await self._out_of_time():
                 return
         if self._policy.approximate:
-            limits = await self._commands.node_limits(self._stream.name)
+            limits = await self._store.node_limits(self._stream.name)
             if limits.frees:
                 return
             self._note_fallback(frees=False)
@@ -247,7 +247,7 @@ class _Look:
     async def _ids_are_times(self, now: int) -> bool:
         """Whether no id is before the year 2000 or in the future; usually both questions find nothing."""
         key = self._stream.key
-        early, late = await self._commands.run_all(
+        early, late = await self._store.run_all(
             self._stream.name,
             ("XRANGE", key, "-", FIRST_TIME - 1, "COUNT", 1),
             ("XREVRANGE", key, "+", now + CLOCK_TOLERANCE, "COUNT", 1),
@@ -270,7 +270,7 @@ class _Look:
                 # the entries were small. Which it is, a sample of those that are left tells.
                 stream.memory_stuck = used > before * 0.98
             measured = used
-            if stream.memory_stuck or not (await self._commands.node_limits(stream.name)).frees:
+            if stream.memory_stuck or not (await self._store.node_limits(stream.name)).frees:
                 report.bytes = used = await self._sampled_bytes()
                 if used <= max_bytes:
                     self._note(_MEMORY_STAYS)
@@ -290,14 +290,14 @@ class _Look:
     async def _sampled_bytes(self) -> int:
         """Bytes of the living entries, by some at points of equal distance between the first and last id."""
         name, key = self._stream.name, self._stream.key
-        ends = await self._commands.run_all(
+        ends = await self._store.run_all(
             name, ("XRANGE", key, "-", "+", "COUNT", 1), ("XREVRANGE", key, "+", "-", "COUNT", 1)
         )
         if not ends[0]:
             return 0
         first, last = (_number(end[0][0]) for end in ends)
         points = [_entry_id(first + (last - first) * part // _SAMPLES) for part in range(_SAMPLES + 1)]
-        found = await self._commands.run_all(
+        found = await self._store.run_all(
             name, *(("XRANGE", key, point, "+", "COUNT", 1) for point in points)
         )
         sizes = [_entry_size(entry) for entries in found for entry in entries]
@@ -320,7 +320,7 @@ class _Look:
     async def _xtrim(self, strategy: str, sign: str, bound: int | bytes, *option: str) -> tuple[int, int]:
         """One XTRIM: how many entries went, and how many there are now."""
         key = self._stream.key
-        removed, length = await self._commands.run_all(
+        removed, length = await self._store.run_all(
             self._stream.name, ("XTRIM", key, strategy, sign, bound, *option), ("XLEN", key)
         )
         self._removed(int(removed))
@@ -336,7 +336,7 @@ class _Look:
         self._counters.entries_trimmed += count
 
     async def _run(self, *command: Any) -> Any:
-        return await self._commands.run(self._stream.name, *command)
+        return await self._store.run(self._stream.name, *command)
 
     async def _out_of_time(self) -> bool:
         """Whether the budget is spent; otherwise lets the loop and the server do other work first."""

@@ -31,9 +31,9 @@ from math import exp
 from random import Random
 from typing import Any, Literal, TypeAlias
 
+from snapdelta.errors import FeedSettingError
 from snapdelta.testing import _records as records
 from snapdelta.testing._instrument import FULL_MARKET, Instrument, poisson
-from snapdelta.errors import FeedSettingError
 from snapdelta.testing.recordings import Frame, read_recording
 
 __all__ = ["Feed", "Frame", "Kind", "Snapshot", "read_recording"]
