@@ -202,7 +202,7 @@ async def test_who_joins_has_the_newest_state_though_another_one_sleeps(server: 
 
 @on_one_server
 async def test_followers_that_come_sleep_and_go(server: Server) -> None:
-    """By turns of chance, through checkpoints, takeovers, lost keys and short histories: see FollowedReader."""
+    """By turns of chance, through checkpoints, takeovers, lost keys and short histories (FollowedReader)."""
     rng = random.Random(5)
     async with Stage(server.client, history=0.0, history_frames=12) as stage:
         client = stage.client()
