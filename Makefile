@@ -45,7 +45,7 @@ PROCESSES ?= 2
 
 .PHONY: test
 test: $(BUILT) $(TIMESCALE_BED) ## Run the tests
-	$(BIN)/python -m pytest -m 'not long and not serial' -n $(PROCESSES) --dist loadgroup --durations=15
+	$(BIN)/python -m pytest -m 'not long and not serial' -n $(PROCESSES) --durations=15
 	$(BIN)/python -m pytest -m 'serial and not long' --durations=15
 
 .PHONY: test-long

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,20 +25,20 @@ settings.register_profile(
 )
 settings.load_profile("snapdelta")
 
-# Tests that share something large run in one process when there are several: the TimescaleDB takes half a
-# gigabyte, and the wheel is built once.
-TIMESCALE = Path(__file__).parent / "timescale"
+# With several processes these run in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
+TOGETHER = ("tests/timescale/", "tests/packaging/test_wheel.py")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if "wheel" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("wheel"))
-        elif TIMESCALE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("timescale"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Hands out single tests, and TOGETHER as one."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "together" if nodeid.startswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log)
 
 
 DEPLOYMENTS = [*KINDS, *(f"cluster-{kind}" for kind in KINDS)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from support.protocol_clients import Reader, Steps, Writer
+from support.protocol_clients import SAVES_BETWEEN_REQUESTS, Reader, Steps, Writer
 from support.protocol_model import (
     HIGHEST_CLAIM,
     HIGHEST_EPOCH,
