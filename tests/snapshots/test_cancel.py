@@ -13,8 +13,8 @@ from snapdelta.errors import SnapshotBusyError, SnapshotClosedError, SnapshotErr
 from snapdelta.snapshot_manager import SnapshotManager
 from support.market import Market
 from support.proxy import Proxy
-from support.servers import Server, patience
-from support.snapshot_harness import CancelAt, Stage, check_symbols, client_of, keys_of, on_one_server, staged
+from support.servers import Server, on_one_server, patience
+from support.snapshot_harness import CancelAt, Stage, check_symbols, client_of, keys_of, staged
 from support.stream_harness import until
 
 # More suspensions than anything here has.

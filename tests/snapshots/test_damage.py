@@ -10,8 +10,8 @@ from snapdelta.errors import SnapshotDamagedError, UnsupportedVersionError, Writ
 from support.corruption import DAMAGE, entries, tamper
 from support.frames import at_version
 from support.proxy import Proxy
-from support.servers import Server
-from support.snapshot_harness import LIMIT, FollowedReader, Stage, client_of, keys_of, on_one_server, staged
+from support.servers import Server, on_one_server
+from support.snapshot_harness import LIMIT, FollowedReader, Stage, client_of, keys_of, staged
 from support.stream_harness import until
 
 KEYS = keys_of()

@@ -10,8 +10,8 @@ import pytest
 
 from snapdelta.errors import SnapshotDamagedError, SnapshotError, SnapshotMemoryError, WriterSupersededError
 from support.corruption import DAMAGE, entries, tamper
-from support.servers import Server
-from support.snapshot_harness import Stage, Writer, keys_of, on_one_server, staged
+from support.servers import Server, on_one_server
+from support.snapshot_harness import Stage, Writer, keys_of, staged
 
 KEYS = keys_of()
 MOST = 60

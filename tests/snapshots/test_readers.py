@@ -11,8 +11,8 @@ from snapdelta.errors import SnapshotAccessError, SnapshotDamagedError
 from support.clock import Clock
 from support.corruption import entries, flipped, tamper
 from support.proxy import Proxy
-from support.servers import Server
-from support.snapshot_harness import Stage, Writer, client_of, keys_of, on_one_server, staged
+from support.servers import Server, on_one_server
+from support.snapshot_harness import Stage, Writer, client_of, keys_of, staged
 from support.stream_harness import until
 
 KEYS = keys_of()

@@ -19,8 +19,8 @@ from snapdelta.errors import (
 )
 from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
-from support.servers import AsyncClient, Deployment, Server, patience
-from support.snapshot_harness import Stage, keys_of, on_one_server
+from support.servers import AsyncClient, Deployment, Server, on_one_server, patience
+from support.snapshot_harness import Stage, keys_of
 from support.stream_harness import until
 
 

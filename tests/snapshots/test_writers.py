@@ -15,8 +15,8 @@ from snapdelta.errors import SnapshotError, SnapshotUnavailableError, WriterSupe
 from support.documents import TESTS
 from support.market import Market
 from support.proxy import Kind, Proxy
-from support.servers import Server, patience
-from support.snapshot_harness import LIMIT, Stage, Writer, client_of, keys_of, on_one_server, staged
+from support.servers import Server, on_one_server, patience
+from support.snapshot_harness import LIMIT, Stage, Writer, client_of, keys_of, staged
 
 # Set-up of a connection, claim, and the first saves: the commands of a new writer, and some more.
 COMMANDS = range(1, 11)

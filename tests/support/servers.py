@@ -40,6 +40,23 @@ KINDS: dict[str, Callable[[], Path]] = {
 }
 SLOTS = 16384
 
+# For what takes seconds: one kind of server in the ordinary run, all of them in the long one.
+on_one_server = pytest.mark.parametrize(
+    "server",
+    [pytest.param(kind, marks=[pytest.mark.long] if number else []) for number, kind in enumerate(KINDS)],
+    indirect=True,
+)
+# The same, where a cluster differs: one server and one cluster.
+on_one_deployment = pytest.mark.parametrize(
+    "deployment",
+    [
+        pytest.param(f"{cluster}{kind}", marks=[pytest.mark.long] if number else [])
+        for cluster in ("", "cluster-")
+        for number, kind in enumerate(KINDS)
+    ],
+    indirect=True,
+)
+
 
 def patience(seconds: float) -> float:
     """A time limit that a test means to run out, in seconds: longer where the processors are busy.

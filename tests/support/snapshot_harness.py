@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -28,7 +27,7 @@ from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader, Update
 from support.assert_exact import assert_same
 from support.market import MARK, Market, State, copied
 from support.proxy import Proxy
-from support.servers import KINDS, AsyncClient, Server, patience
+from support.servers import AsyncClient, Server, patience
 from support.stream_harness import until
 
 Id = tuple[int, int]
@@ -45,13 +44,6 @@ REFUSED = (
 LIMIT = 120.0
 # Seconds that a save may take where the server is away; see `patience`.
 COMMAND_TIMEOUT = 1.0
-
-# For what takes seconds: one kind of server, and all of them in the long run.
-on_one_server = pytest.mark.parametrize(
-    "server",
-    [pytest.param(kind, marks=[pytest.mark.long] if number else []) for number, kind in enumerate(KINDS)],
-    indirect=True,
-)
 
 
 @dataclass(frozen=True)
