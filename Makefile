@@ -68,7 +68,7 @@ lint: $(BUILT) ## Check style and types
 
 .PHONY: demo
 demo: $(BUILT) ## A market through Redis: kill the writer, join late, check every frame (FRAMES=5, RECORDING=file)
-	$(BIN)/python -m snapdelta.cli demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
+	$(BIN)/python -m demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
 
 .PHONY: wheel
 wheel: $(ENVIRONMENT) | toolchain ## Build a wheel for this Python and platform into dist/

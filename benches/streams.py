@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benches.timing import interleaved, seconds_of
-from snapdelta.streams.manager import RedisStreamManager, StreamPolicy
+from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from support.servers import KINDS, Server
 from support.stream_harness import fill
 

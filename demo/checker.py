@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from demo.errors import DemoError
 from demo.plan import Plan
 from demo.reports import Checked, Ready, Report, Saved, Saving
-from snapdelta.errors import DemoError
 
 WRITER = "writer"
 READER = "reader"
@@ -14,7 +14,7 @@ LATE_READER = "late reader"
 _EXPLAINED = {READER: ["takeover"], LATE_READER: []}
 
 
-class Judge:
+class Checker:
     """Takes every report as it comes. `saving` is the frame that was begun last."""
 
     def __init__(self, plan: Plan) -> None:

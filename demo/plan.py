@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from snapdelta.errors import DemoError
+from demo.errors import DemoError
 from snapdelta.testing._instrument import FULL_MARKET
 from snapdelta.testing.feed import Feed, read_recording
 

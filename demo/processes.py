@@ -10,8 +10,8 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import IO, Any, Self
 
+from demo.errors import DemoError
 from demo.reports import Report, from_line
-from snapdelta.errors import DemoError
 
 # Seconds without a word from any process after which something must be wrong.
 _SILENCE = 60.0
@@ -56,8 +56,8 @@ class Actor:
         return lines[-1] if lines else "it left no message"
 
 
-class Cast:
-    """All of them: `async with Cast() as cast: ...` leaves none behind."""
+class Processes:
+    """All of them: `async with Processes() as processes: ...` leaves none behind."""
 
     def __init__(self) -> None:
         self._files = ExitStack()

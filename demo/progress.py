@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from demo.checker import LATE_READER, READER, WRITER, Judge
+from demo.checker import LATE_READER, READER, WRITER, Checker
 from demo.plan import Plan
 from demo.reports import Saved
 
@@ -17,8 +17,8 @@ from demo.reports import Saved
 _LINES = 10
 
 
-class Screen:
-    """Shows one run: `with Screen(console, plan) as screen: ...`."""
+class RunProgress:
+    """Shows one run: `with RunProgress(console, plan) as progress: ...`."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._console = console
@@ -52,31 +52,31 @@ class Screen:
         line = f"{perf_counter() - self._start:6.1f} s  {text}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def show(self, judge: Judge) -> None:
+    def show(self, checker: Checker) -> None:
         """How far everybody is."""
         if not self._console.is_terminal:
-            self._show_line(judge)
+            self._show_line(checker)
             return
-        if judge.saves:
+        if checker.saves:
             self._bars.update(
-                self._tasks[WRITER], completed=judge.saved, what=f"saved {_description(judge.saves[-1])}"
+                self._tasks[WRITER], completed=checker.saved, what=f"saved {_description(checker.saves[-1])}"
             )
-        for reader, checks in judge.checks.items():
+        for reader, checks in checker.checks.items():
             if checks:
-                resyncs = ", ".join(judge.resyncs(reader))
+                resyncs = ", ".join(checker.resyncs(reader))
                 self._bars.update(
                     self._tasks[reader],
                     completed=checks[-1].frame,
                     what=f"{len(checks)} exact" + (f", resync: {resyncs}" if resyncs else ""),
                 )
 
-    def _show_line(self, judge: Judge) -> None:
-        if judge.saved < self._next_line:
+    def _show_line(self, checker: Checker) -> None:
+        if checker.saved < self._next_line:
             return
-        self._next_line = judge.saved + max(1, self._plan.frames // _LINES)
-        checked = ", ".join(f"{reader} {len(checks)}" for reader, checks in judge.checks.items() if checks)
+        self._next_line = checker.saved + max(1, self._plan.frames // _LINES)
+        checked = ", ".join(f"{reader} {len(checks)}" for reader, checks in checker.checks.items() if checks)
         self.event(
-            f"frame {judge.saved} of {self._plan.frames} saved {_description(judge.saves[-1])}; "
+            f"frame {checker.saved} of {self._plan.frames} saved {_description(checker.saves[-1])}; "
             f"exact so far: {checked or 'none yet'}"
         )
 

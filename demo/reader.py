@@ -7,11 +7,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from demo.errors import DemoError
 from demo.parent_link import report, serve
 from demo.plan import NAME, Player, Source
 from demo.reports import Checked, Ready
-from snapdelta.errors import DemoError
-from snapdelta.snapshots.manager import SnapshotReader
+from snapdelta.snapshot_manager import SnapshotReader
 from snapdelta.testing.compare import first_difference
 
 # Of a difference; whole values may stand in it.

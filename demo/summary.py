@@ -15,7 +15,7 @@ from demo.runner import Outcome
 
 def summary(plan: Plan, outcome: Outcome) -> Table:
     """What the run came to."""
-    judge, held, saves = outcome.judge, outcome.held, outcome.judge.saves
+    checker, held, saves = outcome.checker, outcome.held, outcome.checker.saves
     symbols = median(save.symbols for save in saves)
     table = Table(
         title=f"{plan.source.title}: {len(saves)} saves of {symbols:,.0f} symbols",
@@ -34,9 +34,9 @@ def summary(plan: Plan, outcome: Outcome) -> Table:
     _compare(table, "longest loop stall, deltas", deltas, _stall, max, _milliseconds)
     _compare(table, "longest loop stall, fulls", fulls, _stall, max, _milliseconds)
     table.add_section()
-    for reader, checks in judge.checks.items():
+    for reader, checks in checker.checks.items():
         table.add_row(f"{reader}: frames, all exact", f"{len(checks)}")
-        table.add_row(f"{reader}: resyncs", ", ".join(judge.resyncs(reader)) or "none")
+        table.add_row(f"{reader}: resyncs", ", ".join(checker.resyncs(reader)) or "none")
     return table
 
 

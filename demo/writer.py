@@ -12,7 +12,7 @@ from demo.measure import Measured
 from demo.parent_link import report, serve
 from demo.plan import NAME, PLAIN_KEY, Player, Snapshot, Source
 from demo.reports import Cost, Saved, Saving
-from snapdelta.snapshots.manager import SnapshotManager
+from snapdelta.snapshot_manager import SnapshotManager
 
 
 async def write(task: dict[str, Any]) -> None:

@@ -36,25 +36,25 @@ from snapdelta.errors import (
 )
 
 if TYPE_CHECKING:
-    from snapdelta.snapshots.manager import SnapshotManager as SnapshotManager
-    from snapdelta.snapshots.manager import SnapshotReader as SnapshotReader
-    from snapdelta.streams.manager import RedisStreamManager as RedisStreamManager
-    from snapdelta.streams.manager import StreamPolicy as StreamPolicy
-    from snapdelta.streams.manager import decode_fields as decode_fields
-    from snapdelta.streams.manager import get_stream_manager as get_stream_manager
-    from snapdelta.streams.manager import initialize_stream_manager as initialize_stream_manager
+    from snapdelta.redis_stream_manager import RedisStreamManager as RedisStreamManager
+    from snapdelta.redis_stream_manager import StreamPolicy as StreamPolicy
+    from snapdelta.redis_stream_manager import decode_fields as decode_fields
+    from snapdelta.redis_stream_manager import get_stream_manager as get_stream_manager
+    from snapdelta.redis_stream_manager import initialize_stream_manager as initialize_stream_manager
+    from snapdelta.snapshot_manager import SnapshotManager as SnapshotManager
+    from snapdelta.snapshot_manager import SnapshotReader as SnapshotReader
     from snapdelta.testing.server import EmbeddedServer as EmbeddedServer
 
 # name -> the module that holds it, loaded on first use
 _LAZY: dict[str, str] = {
     "EmbeddedServer": "snapdelta.testing.server",
-    "RedisStreamManager": "snapdelta.streams.manager",
-    "StreamPolicy": "snapdelta.streams.manager",
-    "decode_fields": "snapdelta.streams.manager",
-    "get_stream_manager": "snapdelta.streams.manager",
-    "initialize_stream_manager": "snapdelta.streams.manager",
-    "SnapshotManager": "snapdelta.snapshots.manager",
-    "SnapshotReader": "snapdelta.snapshots.manager",
+    "RedisStreamManager": "snapdelta.redis_stream_manager",
+    "SnapshotManager": "snapdelta.snapshot_manager",
+    "SnapshotReader": "snapdelta.snapshot_manager",
+    "StreamPolicy": "snapdelta.redis_stream_manager",
+    "decode_fields": "snapdelta.redis_stream_manager",
+    "get_stream_manager": "snapdelta.redis_stream_manager",
+    "initialize_stream_manager": "snapdelta.redis_stream_manager",
 }
 
 __all__ = [
@@ -92,4 +92,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    """The public names; modules are found by importing them."""
+    return sorted([*__all__, *_LAZY, "__version__"])

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeAlias
+
+from snapdelta.errors import MissingExtraError, SnapdeltaError
 
 try:
     from redis import Redis as SyncRedis
@@ -25,6 +27,7 @@ try:
         MasterDownError,
         MaxConnectionsError,
         NoPermissionError,
+        NoScriptError,
         OutOfMemoryError,
         ReadOnlyError,
         RedisClusterException,
@@ -34,9 +37,11 @@ try:
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 except ImportError as missing:
-    raise ImportError("this part needs redis-py; install it with the extra: snapdelta-rs[redis]") from missing
+    raise MissingExtraError(
+        "this part needs redis-py; install it with the extra: snapdelta-rs[redis]"
+    ) from missing
 
-from snapdelta.errors import SnapdeltaError
+from snapdelta._scripts import Script
 
 AsyncRedis: TypeAlias = Redis | RedisCluster
 
@@ -186,6 +191,13 @@ class RedisStore(ABC):
                 raise self.typed(key, answer) from answer
         return list(answers)
 
+    async def run_script(self, key: str, script: Script, keys: Sequence[str | bytes], *arguments: Any) -> Any:
+        """One script over the keys; its answer in bytes."""
+        options = {NEVER_DECODE: True}
+        return await self._in_time(
+            key, evaluate(self.redis, script, len(keys), *_exact((*keys, *arguments)), **options)
+        )
+
     async def time_ms(self, key: str) -> int:
         """The clock of the key's server, in milliseconds."""
         seconds, microseconds = await self.run(key, "TIME", **await self.target(key))
@@ -226,6 +238,16 @@ class RedisStore(ABC):
         pool = None if isinstance(self.redis, RedisCluster) else self.redis.connection_pool
         waits = isinstance(pool, BlockingConnectionPool) and not pool.can_get_connection()
         return MaxConnectionsError(_EXHAUSTED[1]) if waits and type(error) is TimeoutError else error
+
+
+async def evaluate(redis: AsyncRedis, script: Script, *arguments: Any, **options: Any) -> Any:
+    """Send a script's digest, and its text only if the server does not know it: at first, after SCRIPT FLUSH,
+    or after a fail-over.
+    """
+    try:
+        return await redis.execute_command(*script.by_sha(*arguments), **options)
+    except NoScriptError:
+        return await redis.execute_command(*script.by_text(*arguments), **options)
 
 
 def _exact(arguments: Iterable[Any]) -> list[Any]:

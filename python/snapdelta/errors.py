@@ -70,6 +70,10 @@ class StreamPolicyError(StreamError, ValueError):
     """A policy, pattern or setting that cannot be meant; the message names it and says what is allowed."""
 
 
+class StreamArgumentError(StreamError, ValueError):
+    """A stream's name that is no text, or an entry without fields; the message names it."""
+
+
 class StreamManagerError(StreamError, RuntimeError):
     """The process's stream manager is missing, or was initialised with other arguments before."""
 
@@ -188,12 +192,3 @@ class MigrationLockedError(MigrationError):
 
 class MigrationSettingError(SnapdeltaError, ValueError):
     """A period that is none, or a combination of periods that would lose history."""
-
-
-# --- the demo
-
-
-class DemoError(SnapdeltaError, RuntimeError):
-    """The demo has seen a frame that differs, an unexplained resync or a process that died, or was given too
-    little to play.
-    """

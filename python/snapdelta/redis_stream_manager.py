@@ -1,18 +1,12 @@
 """RedisStreamManager under the name that hand-written managers have (docs/streams.md)."""
 
-from snapdelta.streams.manager import (
-    Counters,
-    GroupInfo,
-    Health,
-    ManagerStats,
-    RedisStreamManager,
-    StreamInfo,
-    StreamPolicy,
-    TrimReport,
-    decode_fields,
-    get_stream_manager,
-    initialize_stream_manager,
-)
+from snapdelta.streams.field_codec import decode_fields
+from snapdelta.streams.manager import RedisStreamManager
+from snapdelta.streams.policy import StreamPolicy
+from snapdelta.streams.registry import get_stream_manager, initialize_stream_manager
+from snapdelta.streams.report import GroupInfo, StreamInfo
+from snapdelta.streams.stats import Counters, Health, ManagerStats
+from snapdelta.streams.trimmer import TrimReport
 
 __all__ = [
     "Counters",

@@ -1,5 +1,10 @@
 """SnapshotManager and SnapshotReader under the name that hand-written managers have (docs/snapshots.md)."""
 
-from snapdelta.snapshots.manager import SaveResult, SnapshotManager, SnapshotReader, SnapshotSettings, Update
+from snapdelta.snapshots.manager import SnapshotManager
+from snapdelta.snapshots.reader import SnapshotReader
+from snapdelta.snapshots.settings import SnapshotSettings
+from snapdelta.snapshots.stats import SaveCounters
+from snapdelta.snapshots.update import Update
+from snapdelta.snapshots.writer import SaveResult
 
-__all__ = ["SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
+__all__ = ["SaveCounters", "SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]

@@ -8,7 +8,7 @@ import re
 import pytest
 
 import snapdelta
-import snapdelta.redis_stream_manager as streams
+import snapdelta.streams.registry as streams
 from benches.results import fill
 from snapdelta import errors
 from support.documents import ROOT, blocks, run

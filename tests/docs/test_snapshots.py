@@ -58,9 +58,12 @@ async def test_the_rights_are_enough(server: Server) -> None:
 
 def test_the_rights_are_those_of_the_scripts() -> None:
     (granted,) = re.findall(r"^ACL SETUSER scanner (.*)$", _TEXT, re.M)
-    used = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM + PUBLISH + DELETE)}
-    assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "eval"}
-    asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", REQUEST_RESYNC)}
+    used = {
+        command.lower()
+        for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM.text + PUBLISH.text + DELETE.text)
+    }
+    assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "evalsha", "eval"}
+    asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", REQUEST_RESYNC.text)}
     assert asked == {"hexists", "hset"}
 
 
@@ -69,6 +72,7 @@ def test_every_setting_key_and_error_is_explained() -> None:
         *SnapshotSettings.__dataclass_fields__,
         *SaveResult.__annotations__,
         *Update.__dataclass_fields__,
+        "changed",
     ):
         assert f"`{name}`" in _TEXT, name
     for name, error in vars(errors).items():
@@ -84,7 +88,7 @@ def test_every_file_that_is_named_is_there() -> None:
 
 def test_every_reason_is_explained() -> None:
     layout = (ROOT / "docs/redis-layout.md").read_text(encoding="utf-8")
-    reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH))
+    reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH.text))
     assert reasons >= {"takeover", "head_behind", "stream_lost", "clock", "head_lost", "foreign_entry"}
     for reason in (
         *reasons,

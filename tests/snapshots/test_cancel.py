@@ -259,7 +259,7 @@ async def test_a_third_save_is_refused_and_leaves_no_trace(server: Server) -> No
         writer = await stage.writer(client=client, command_timeout=20.0)
         await stage.follow()
         await writer.saves(2)
-        held = proxy.plan("hold", 1, "EVAL")
+        held = proxy.plan("hold", 1, "EVALSHA")
         one = asyncio.create_task(writer.save())
         await held.hit.wait()
         two = asyncio.create_task(writer.save())
@@ -282,7 +282,7 @@ async def test_the_manager_is_closed_during_a_save(server: Server, arrives: bool
         writer = await stage.writer("A", client, command_timeout=patience(0.5))
         await stage.follow()
         await writer.saves(2)
-        held = proxy.plan("hold", 1, "EVAL")
+        held = proxy.plan("hold", 1, "EVALSHA")
         saving = [asyncio.create_task(writer.save()) for _ in range(2)]
         await held.hit.wait()
         closing = asyncio.create_task(writer.manager.close())

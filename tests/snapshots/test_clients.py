@@ -12,7 +12,7 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis
 
-import snapdelta.redis_stream_manager as module
+import snapdelta.streams.registry as registry
 from snapdelta.errors import (
     SnapshotAccessError,
     SnapshotClosedError,
@@ -73,13 +73,13 @@ def test_what_is_no_client_is_refused(
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_manager", None)
+    monkeypatch.setattr(registry, "_manager", None)
     wanted = f"^{name} must be a redis.asyncio.Redis or RedisCluster, not .*"
     with pytest.raises(kind, match=wanted) as raised:
         take(make())
     assert raised.match(said)
     assert "secret" not in str(raised.value)
-    assert module._manager is None
+    assert registry._manager is None
 
 
 # --- another event loop

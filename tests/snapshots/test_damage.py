@@ -261,7 +261,7 @@ async def test_claims_of_the_future(server: Server, claim: int) -> None:
     async with staged(server.client) as (stage, _), Proxy(server.port) as proxy:
         server.execute("HSET", KEYS.head, "claim", claim)
         client = stage.own(client_of(proxy))
-        claims = proxy.plan("hold", 2, "EVAL")
+        claims = proxy.plan("hold", 2, "EVALSHA")
         other = await stage.writer("B", client, command_timeout=LIMIT)
         saving = asyncio.create_task(other.save())
         await claims.hit.wait()

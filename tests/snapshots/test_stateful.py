@@ -178,7 +178,7 @@ class Snapshots(Play):
             kind, fate = CUTS[cut]
             if manager.retries:
                 fate = "done" if fate == "cut" else "twice"
-            planned = self.proxy.plan(kind, nth, "EVAL")
+            planned = self.proxy.plan(kind, nth, "EVALSHA")
             fates: list[Fate] = [fate] if nth == 1 else ["done", fate]
             with suppress(SnapshotUnavailableError):
                 await self.save(manager, fates)
@@ -198,7 +198,7 @@ class Snapshots(Play):
             if unfit or self.twin.held:
                 return
             self.fault()
-            self.held = self.proxy.plan("hold", 1, "EVAL")
+            self.held = self.proxy.plan("hold", 1, "EVALSHA")
             saving = asyncio.create_task(self.save(manager, ["held"]))
             await self.held.hit.wait()
             await manager.client.connection_pool.disconnect()
@@ -288,6 +288,7 @@ class Snapshots(Play):
             self.fault()
             self.drop_what_is_held()
             self.server.restart(empty=True)
+            self.server.load_scripts()
             self.twin.reconnect()
             self.twin.lose("full", "delta", "head")
             await self.proxy.cut()

@@ -165,7 +165,7 @@ async def test_the_connection_is_cut_at_every_command(server: Server, kind: Kind
 async def test_replies_are_swallowed(server: Server, nth: int) -> None:
     async with Proxy(server.port) as proxy, Stage(server.client, command_timeout=patience(0.2)) as stage:
         follower = await stage.follow()
-        fault = proxy.plan("swallow", nth, "EVAL")
+        fault = proxy.plan("swallow", nth, "EVALSHA")
         client = stage.own(client_of(proxy))
         writer = await stage.writer(client=client)
         failed = await _saves_of(writer, 6)
@@ -228,7 +228,7 @@ async def test_a_save_arrives_after_its_writer_has_given_up(
         follower = await stage.follow()
         client = stage.own(client_of(proxy, retries=False))
         writer = await stage.writer(client=client)
-        held = proxy.plan("hold", nth, "EVAL")
+        held = proxy.plan("hold", nth, "EVALSHA")
         failed = await _saves_of(writer, nth - 1)
         assert [type(error) for error in failed] == [SnapshotUnavailableError]
         if before_the_next:
@@ -250,7 +250,7 @@ async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> N
         old = await stage.writer("A", client, command_timeout=LIMIT)
         await stage.follow()
         await old.saves(3)
-        held = proxy.plan("hold", 1, "EVAL")
+        held = proxy.plan("hold", 1, "EVALSHA")
         saving = asyncio.create_task(old.save())
         await held.hit.wait()
         new = await stage.writer("B")
@@ -324,7 +324,7 @@ async def test_a_save_that_was_refused_comes_back_unseen(server: Server) -> None
         await stage.together()
         server.execute("DEL", *keys_of())
         # NEEDFULL, and then the full frame.
-        held = proxy.plan("hold", 2, "EVAL")
+        held = proxy.plan("hold", 2, "EVALSHA")
         with pytest.raises(SnapshotUnavailableError):
             await writer.save()
         assert (await writer.save())["reason"] == "head_lost"

@@ -14,6 +14,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 import snapdelta
 import snapdelta.redis_stream_manager as module
+import snapdelta.streams.registry as registry
 from snapdelta import decode_fields
 from snapdelta.errors import (
     ProtectedStreamError,
@@ -343,7 +344,7 @@ async def test_policies_from_a_file(redis: AsyncClient, tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_manager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_manager", None)
+    monkeypatch.setattr(registry, "_manager", None)
 
 
 @pytest.mark.usefixtures("no_manager")
@@ -359,7 +360,7 @@ async def test_one_manager_a_process() -> None:
             with pytest.raises(StreamManagerError, match="before"):
                 initialize_stream_manager(*arguments)
         with pytest.raises(StreamPolicyError):
-            initialize_stream_manager(redis, {"s": 5})
+            initialize_stream_manager(redis, {"s": 5})  # type: ignore[dict-item]
         assert get_stream_manager() is first
         await first.stop()
         second = initialize_stream_manager(other)

@@ -21,6 +21,7 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 
+from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, REQUEST_RESYNC
 from snapdelta.testing.server import EmbeddedServer, valkey_binary
 
 AsyncClient = Redis | RedisCluster
@@ -118,6 +119,13 @@ class Server(EmbeddedServer):
                 client.config_set(name, value)
             self._changed.clear()
             client.flushall()
+        self.load_scripts()
+
+    def load_scripts(self) -> None:
+        """From here on each script call is one command, which tests count and cut."""
+        with self.admin() as client:
+            for script in (CLAIM, PUBLISH, DELETE, REQUEST_RESYNC):
+                client.script_load(script.text)
 
     def restart(self, *, empty: bool) -> None:
         """Start again on the same port; with `empty` its data is gone, else what `persist` kept is there."""

@@ -226,9 +226,12 @@ def check_symbols(update: Update, before: State | None) -> None:
     old, new = before or {}, update.snapshot
     assert set(update.added) == new.keys() - old.keys()
     assert set(update.removed) == old.keys() - new.keys()
-    differ = {symbol for symbol in new.keys() | old.keys() if new.get(symbol) != old.get(symbol)}
+    differ = {symbol for symbol in new.keys() & old.keys() if new[symbol] != old[symbol]}
     # After several frames some may be back to what they were.
-    assert differ == set(update.changed) or (update.resynced and differ < set(update.changed))
+    assert differ == set(update.updated) or (update.resynced and differ < set(update.updated))
+    assert update.changed == [*update.added, *update.updated]
+    assert len({*update.changed, *update.removed}) == len(update.changed) + len(update.removed)
+    assert set(update.moved) <= new.keys() & old.keys()
 
 
 class Stage:

@@ -1,4 +1,4 @@
 """Snapshots through Redis; public under `snapdelta.snapshot_manager`.
 
-Imports point one way: manager -> writer -> store, and reader -> subscription -> broadcast -> replica -> store.
+Imports point one way: manager -> writer -> store; reader -> subscription -> broadcast -> replica -> store.
 """

@@ -121,7 +121,7 @@ class Replica:
         )
 
     async def _check_head(self) -> None:
-        """No entry came: compare with the head. If it is elsewhere, there are entries, or this is out of sync."""
+        """No entry came: compare with the head. Elsewhere, it means new entries, or out of sync."""
         head = await self._store.head()
         if head is not None and not self.matches(head):
             # A save between the two questions, or a stream that was made anew.
@@ -275,9 +275,11 @@ class Replica:
             # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
             raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
-        changed, added, removed = decoder.changed, decoder.added, decoder.removed
+        added, removed, moved = decoder.added, decoder.removed, list[str]()
+        others = {*added, *removed}
+        updated = [symbol for symbol in decoder.changed if symbol not in others]
         for view in self.views:
-            view.changes.add(changed, added, removed)
+            view.changes.add(added, updated, removed, moved)
         position = StreamPosition(decoder.epoch, decoder.sequence)
         self.at = State(position, decoder.digest, entry.time)
         if position != entry.position or f"{decoder.digest:016x}".encode() != entry.digest:
@@ -340,16 +342,17 @@ class Replica:
         assert self.at is not None
         snapshot = await materialize(self._decoder, shared=view.shared)
         at, shown, reason = self.at, view.shown, view.reason
-        changed, added, removed = view.changes.drain()
+        added, updated, removed, moved = view.changes.drain()
         if shown is None:
             # Who joined others has not seen where all this came from.
-            changed, added, removed = list(snapshot), list(snapshot), []
+            added, updated, removed, moved = list(snapshot), [], [], []
         view.show(at)
         return Update(
             snapshot=snapshot,
-            changed=changed,
             added=added,
+            updated=updated,
             removed=removed,
+            moved=moved,
             epoch=at.position.epoch,
             sequence=at.position.sequence,
             digest=at.digest,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snapdelta._redis import OTHER_LOOP_ADVICE, POOL_ADVICE, AsyncRedis, Failure, RedisStore, failure_of
+from snapdelta._scripts import Script
 from snapdelta.errors import (
     SnapdeltaError,
     SnapshotAccessError,
@@ -88,12 +89,11 @@ class SnapshotStore(RedisStore):
             "upgrade snapdelta-rs"
         )
 
-    async def script(self, text: str, *arguments: str | bytes) -> list[bytes]:
+    async def script(self, script: Script, *arguments: str | bytes) -> list[bytes]:
         """Run a script over the three keys; its answer, except that wrong types and layouts are raised."""
         keys = self.keys
-        answer: list[bytes] = await self.run(
-            keys.head, "EVAL", text, 3, keys.full, keys.delta, keys.head, *arguments
-        )
+        names = (keys.full, keys.delta, keys.head)
+        answer: list[bytes] = await self.run_script(keys.head, script, names, *arguments)
         if answer[0] == b"TYPE":
             raise self.wrong_type(answer[1].decode(), answer[2].decode())
         if answer[0] == b"LAYOUT":
@@ -115,7 +115,7 @@ class SnapshotStore(RedisStore):
 
     async def request_resync(self, position: str) -> None:
         """Ask the writer for a full frame."""
-        await self.run(self.keys.head, "EVAL", REQUEST_RESYNC, 1, self.keys.head, position)
+        await self.run_script(self.keys.head, REQUEST_RESYNC, [self.keys.head], position)
 
     # --- entries
 

@@ -12,9 +12,11 @@ class Update:
     """One published state.
 
     snapshot   {symbol: record}, in the order in which it was saved
-    changed    symbols that were added, removed, or have another record than in the update before (after
-               several frames at once, also those whose record has come back to what it was)
-    added, removed  the symbols among them
+    added      symbols that are not in the update before
+    updated    symbols of both whose record changed (after several frames at once, also those whose record has
+               come back to what it was)
+    removed    symbols of the update before that are gone
+    moved      symbols of both that a frame put elsewhere in the order: the fewest that explain it
     epoch, sequence  where in the history it is; a new writer has a higher epoch
     digest     of the state, as the frames carry it
     timestamp  when Redis accepted it: seconds since 1970, by the server's clock
@@ -24,9 +26,10 @@ class Update:
     """
 
     snapshot: dict[str, Any]
-    changed: list[str]
     added: list[str]
+    updated: list[str]
     removed: list[str]
+    moved: list[str]
     epoch: int
     sequence: int
     digest: int
@@ -35,32 +38,46 @@ class Update:
     resynced: bool
     reason: str | None
 
+    @property
+    def changed(self) -> list[str]:
+        """`added`, then `updated`: symbols of the snapshot whose record is new or another."""
+        return [*self.added, *self.updated]
 
-class Changes:
-    """Symbols that frames have touched, added up until somebody takes them."""
+
+class ChangeLog:
+    """Symbols that frames have touched, added up until `drain`."""
 
     def __init__(self) -> None:
         # dicts, for their order
-        self._changed: dict[str, None] = {}
         self._added: dict[str, None] = {}
+        self._updated: dict[str, None] = {}
         self._removed: dict[str, None] = {}
+        self._moved: dict[str, None] = {}
 
-    def add(self, changed: Iterable[str], added: Iterable[str], removed: Iterable[str]) -> None:
-        self._changed.update(dict.fromkeys(changed))
+    def add(
+        self, added: Iterable[str], updated: Iterable[str], removed: Iterable[str], moved: Iterable[str]
+    ) -> None:
+        """What one frame has touched; a symbol is in one of the first three."""
         for symbol in removed:
+            self._updated.pop(symbol, None)
+            self._moved.pop(symbol, None)
             if symbol in self._added:
                 # It came and went.
-                del self._added[symbol], self._changed[symbol]
+                del self._added[symbol]
             else:
                 self._removed[symbol] = None
         for symbol in added:
             if symbol in self._removed:
+                # It went and came back, perhaps with another record and elsewhere.
                 del self._removed[symbol]
+                self._updated[symbol] = self._moved[symbol] = None
             else:
                 self._added[symbol] = None
+        self._updated.update((symbol, None) for symbol in updated if symbol not in self._added)
+        self._moved.update((symbol, None) for symbol in moved if symbol not in self._added)
 
-    def drain(self) -> tuple[list[str], list[str], list[str]]:
-        """Changed, added and removed symbols since the last call."""
-        taken = list(self._changed), list(self._added), list(self._removed)
-        self._changed, self._added, self._removed = {}, {}, {}
-        return taken
+    def drain(self) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Added, updated, removed and moved symbols since the last call."""
+        drained = list(self._added), list(self._updated), list(self._removed), list(self._moved)
+        self._added, self._updated, self._removed, self._moved = {}, {}, {}, {}
+        return drained

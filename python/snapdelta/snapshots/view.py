@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from snapdelta.snapshots.keys import StreamPosition
 from snapdelta.snapshots.store import Head
-from snapdelta.snapshots.update import Changes
+from snapdelta.snapshots.update import ChangeLog
 
 
 class State(NamedTuple):
@@ -37,7 +37,7 @@ class View:
         self.shown: State | None = None
         # Why the next update did not come from the one before.
         self.reason: str | None = "start"
-        self.changes = Changes()
+        self.changes = ChangeLog()
         self.since: State | None = None
         self.target: Head | None = None
         self.behind = False

@@ -21,7 +21,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from snapdelta.errors import CorruptDeltaError, StreamError, UnsupportedTypeError
+from snapdelta.errors import CorruptDeltaError, StreamArgumentError, UnsupportedTypeError
 
 MARK = "json:"
 _MARK_BYTES = MARK.encode()
@@ -60,8 +60,12 @@ def encode_fields(stream: str, fields: Mapping[str | bytes, Any], encoding: str 
     `encoding` is the client's; text that it cannot carry is encoded as JSON, in ASCII. Raises
     UnsupportedTypeError that names the stream and the path of a name or value that cannot be carried.
     """
+    if not isinstance(fields, Mapping):
+        raise UnsupportedTypeError(
+            f"stream {stream!r}: fields must be a mapping of names to values, not {type(fields).__name__}"
+        )
     if not fields:
-        raise StreamError(f"stream {stream!r}: an entry needs at least one field; fields is empty")
+        raise StreamArgumentError(f"stream {stream!r}: an entry needs at least one field; fields is empty")
     flat: list[Any] = []
     for name, value in fields.items():
         kind = type(value)

@@ -23,18 +23,19 @@ from snapdelta._redis import (
     cancellations,
     client_problem,
     end_if_cancelled,
+    evaluate,
 )
+from snapdelta._scripts import Script, pipelined
 from snapdelta.errors import (
     ProtectedStreamError,
     StreamAccessError,
-    StreamError,
-    StreamManagerError,
+    StreamArgumentError,
     StreamPolicyError,
 )
 from snapdelta.snapshots.keys import KEY_PREFIX
-from snapdelta.streams.field_codec import decode_fields, encode_fields
+from snapdelta.streams.field_codec import encode_fields
 from snapdelta.streams.policy import PolicyBook, StreamPolicy
-from snapdelta.streams.report import GroupInfo, StreamInfo, describe
+from snapdelta.streams.report import StreamInfo, describe
 from snapdelta.streams.scheduler import OnTrim, TrimScheduler
 from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
 from snapdelta.streams.settings import StreamSettings, load_settings
@@ -134,7 +135,6 @@ class RedisStreamManager:
             discover_interval=discover_interval,
             budget=time_budget,
         )
-        # What initialize_stream_manager compares.
         self._arguments = (
             self._book,
             discover,
@@ -171,6 +171,20 @@ class RedisStreamManager:
     ) -> None:
         await self.stop()
 
+    @property
+    def running(self) -> bool:
+        """Whether the background task runs."""
+        return self._scheduler.running
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was the last of `start` and `stop`."""
+        return self._stopped
+
+    def same_settings(self, other: RedisStreamManager) -> bool:
+        """Whether both were made for the same client with the same arguments."""
+        return self._redis is other._redis and self._arguments == other._arguments
+
     # --- writing
 
     async def xadd(self, stream: str, fields: Fields, maxlen: int | None = None, id: str = "*") -> Any:  # noqa: A002
@@ -180,8 +194,8 @@ class RedisStreamManager:
         encoded before the first await; a write that fails or is cancelled may still have been carried out (at
         least once, under the client's own retries).
 
-        Raises UnsupportedTypeError, UnlistedStreamError, ProtectedStreamError, StreamPolicyError (maxlen),
-        and StreamAccessError and its kinds for what Redis refuses.
+        Raises UnsupportedTypeError, UnlistedStreamError, ProtectedStreamError, StreamArgumentError,
+        StreamPolicyError (maxlen), and StreamAccessError and its kinds for what Redis refuses.
         """
         tracked = self._streams.get(stream) or self._track(stream)
         flat = self._encoded(tracked, fields)
@@ -191,7 +205,7 @@ class RedisStreamManager:
             return (await self._write_all(tracked, [flat], [commands]))[0]
         before = cancellations()
         try:
-            answer = await self._redis.execute_command(*commands[0])
+            answer = await self._send(*commands[0])
         except REDIS_ERRORS as error:
             self._counters.write_errors += 1
             raise access_error(stream, error, write=True) from error
@@ -215,12 +229,17 @@ class RedisStreamManager:
             tracked, flats, [_write_commands(tracked, trim, b"*", flat) for flat in flats]
         )
 
+    async def _send(self, first: str | Script, *arguments: Any) -> Any:
+        if isinstance(first, Script):
+            return await evaluate(self._redis, first, *arguments)
+        return await self._redis.execute_command(first, *arguments)
+
     async def _write_all(
         self, tracked: TrackedStream, flats: list[list[Any]], rows: list[list[tuple[Any, ...]]]
     ) -> list[Any]:
         """Send the commands of all rows in one pipeline; the rows' ids."""
         pipeline = self._redis.pipeline(transaction=False)
-        for command in chain.from_iterable(rows):
+        for command in pipelined(chain.from_iterable(rows)):
             pipeline.execute_command(*command)
         before = cancellations()
         try:
@@ -366,9 +385,12 @@ class RedisStreamManager:
                 )
 
     def _track(self, stream: str) -> TrackedStream:
-        """Remember the stream and plan its first trim pass; UnlistedStreamError or ProtectedStreamError."""
+        """Remember the stream and plan its first trim pass.
+
+        Raises UnlistedStreamError, ProtectedStreamError, StreamArgumentError.
+        """
         if not isinstance(stream, str) or not stream:
-            raise StreamError(f"a stream's name must be a non-empty str, not {stream!r}")
+            raise StreamArgumentError(f"a stream's name must be a non-empty str, not {stream!r}")
         self._refuse_protected(stream)
         listed = self._book.listed(stream) is not None
         tracked = TrackedStream.of(stream, self._book.of(stream), listed=listed)
@@ -410,13 +432,13 @@ class RedisStreamManager:
 def _write_commands(
     tracked: TrackedStream, trim: tuple[Any, ...], entry_id: str | bytes, flat: list[Any]
 ) -> list[tuple[Any, ...]]:
-    """What writes one entry within its policy."""
+    """What writes one entry within its policy: commands, or scripts with their arguments."""
     key, ceiling = tracked.key, tracked.policy.ceiling
     if ceiling is None:
         return [("XADD", key, *trim, entry_id, *flat)]
     if len(flat) <= MOST_VALUES:
-        return [("EVAL", WRITE_UNDER_CEILING, 1, key, ceiling, entry_id, *flat)]
-    return [("XADD", key, entry_id, *flat), ("EVAL", HOLD_CEILING, 1, key, ceiling)]
+        return [(WRITE_UNDER_CEILING, 1, key, ceiling, entry_id, *flat)]
+    return [("XADD", key, entry_id, *flat), (HOLD_CEILING, 1, key, ceiling)]
 
 
 def _decodes(value: bytes, encoding: str, errors: str) -> bool:
@@ -431,52 +453,3 @@ def _check(**seconds: float) -> None:
     for name, value in seconds.items():
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise StreamPolicyError(f"{name} must be a positive number of seconds, not {value!r}")
-
-
-# --- the process's manager
-
-_manager: RedisStreamManager | None = None
-
-
-def initialize_stream_manager(redis: AsyncRedis, *arguments: Any, **options: Any) -> RedisStreamManager:
-    """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
-
-    The same arguments again return the same manager, until it was stopped. Other ones raise
-    StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
-    is replaced.
-    """
-    global _manager
-    made = RedisStreamManager(redis, *arguments, **options)
-    if _manager is not None and not _manager._stopped:
-        if _manager._redis is redis and _manager._arguments == made._arguments:
-            return _manager
-        if _manager._scheduler.running:
-            raise StreamManagerError(
-                "the stream manager was initialised before, with another client or other settings; "
-                "stop() it first, or use get_stream_manager()"
-            )
-        log.warning("the stream manager that was initialised before does not run, and is replaced")
-    _manager = made
-    return made
-
-
-def get_stream_manager() -> RedisStreamManager:
-    """The process's manager. Raises StreamManagerError before initialize_stream_manager."""
-    if _manager is None:
-        raise StreamManagerError("no stream manager yet: call initialize_stream_manager(redis) at start-up")
-    return _manager
-
-
-__all__ = [
-    "Counters",
-    "GroupInfo",
-    "Health",
-    "ManagerStats",
-    "RedisStreamManager",
-    "StreamInfo",
-    "StreamPolicy",
-    "TrimReport",
-    "decode_fields",
-    "get_stream_manager",
-    "initialize_stream_manager",
-]

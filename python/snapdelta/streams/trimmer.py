@@ -187,7 +187,9 @@ class _TrimPass:
         walk = _WALK
         while True:
             started = time.monotonic()
-            answer = await self._run("EVAL", RELEASE_READ, 1, self._stream.key, target, STEP, walk)
+            answer = await self._store.run_script(
+                self._stream.name, RELEASE_READ, [self._stream.key], target, STEP, walk
+            )
             if time.monotonic() - started > _LONGEST_WALK:
                 walk = max(1, walk // 2)
             removed, length, floor, unread, more = answer

@@ -1,0 +1,6 @@
+"""`python -m snapdelta`: the command line."""
+
+from snapdelta.cli import main
+
+if __name__ == "__main__":
+    main()

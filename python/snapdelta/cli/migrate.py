@@ -1,0 +1,161 @@
+"""`snapdelta migrate ...`: the TimescaleDB migration. Needs the extra `timescale`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from snapdelta.cli.console import console, fail, reported_errors
+from snapdelta.timescale import apply, files, findings, planning, verification
+
+migrate = typer.Typer(no_args_is_help=True, help="The TimescaleDB migration: apply, revert, check.")
+
+_STYLES = {"ok": "green", "info": "dim", "warning": "yellow", "fault": "bold red"}
+
+Dsn = Annotated[
+    str,
+    typer.Option(
+        "--dsn", envvar="SNAPDELTA_DSN", help="The database: postgresql://user@host/name", show_envvar=True
+    ),
+]
+Schema = Annotated[
+    str | None, typer.Option(help="The schema of the tables; without it the search path's first.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=PERIOD", help="A period, like raw_retention='5 days'; may be repeated."
+    ),
+]
+Rewrite = Annotated[
+    bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks, now.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+@migrate.command()
+def up(
+    dsn: Dsn = "", schema: Schema = None, setting: Set = None, dry_run: DryRun = False,
+    rewrite: Rewrite = False,
+) -> None:  # fmt: skip
+    """Apply the migration; safe to run again at any time, and fills holes in the aggregates."""
+    with reported_errors():
+        settings = _settings(setting)
+        if dry_run:
+            apply.checked(settings)
+            sys.stdout.write(apply.render(files.SCHEMA) + apply.render(files.OPTIMIZE, settings))
+            if rewrite:
+                sys.stdout.write(apply.render(files.REWRITE, {"run": "yes"}))
+            return
+        apply.up(_need(dsn), settings, schema=schema, notify=_notice)
+        # Without --rewrite the estimate alone: the reader learns what it would take.
+        apply.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
+    console().print("applied: compression and retention begin their work in the background")
+
+
+@migrate.command()
+def down(dsn: Dsn = "", schema: Schema = None, dry_run: DryRun = False) -> None:
+    """Restore the older policies; the aggregates and their rows stay."""
+    with reported_errors():
+        if dry_run:
+            sys.stdout.write(apply.render(f"{files.OPTIMIZE}.down"))
+            return
+        apply.down(_need(dsn), schema=schema, notify=_notice)
+    console().print("reverted")
+
+
+@migrate.command()
+def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
+    """What has been applied, and when."""
+    with reported_errors():
+        states = apply.status(_need(dsn), schema=schema)
+    if as_json:
+        print(json.dumps([asdict(state) for state in states], default=str, indent=2))
+        return
+    table = Table("migration", "state", "applied", "reverted")
+    for state in states:
+        when = (
+            f"{moment:%Y-%m-%d %H:%M %Z}" if moment else ""
+            for moment in (state.applied_at, state.reverted_at)
+        )
+        table.add_row(state.name, state.state, *when)
+    console().print(table)
+
+
+@migrate.command()
+def verify(dsn: Dsn = "", schema: Schema = None, setting: Set = None, as_json: Json = False) -> None:
+    """Compare what is declared with what is; exit status 1 on a fault."""
+    with reported_errors():
+        settings = _settings(setting)
+        found = verification.verify(_need(dsn), settings or None, schema=schema)
+    _show(found, as_json)
+
+
+@migrate.command()
+def plan(
+    setting: Set = None,
+    rows_per_day: Annotated[float | None, typer.Option(help="Raw rows a day.")] = None,
+    symbols: Annotated[int | None, typer.Option(help="Symbols that share them.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Work out what the periods come to, without a database; exit status 1 when they would lose history."""
+    with reported_errors():
+        found = planning.plan(_settings(setting), rows_per_day=rows_per_day, symbols=symbols)
+    _show(found, as_json)
+
+
+@migrate.command()
+def path() -> None:
+    """Where the SQL files are, for `psql -f`."""
+    with reported_errors():
+        print(files.migrations_directory())
+
+
+def _show(found: list[findings.Finding], as_json: bool) -> None:
+    faults = sum(finding.verdict is findings.Verdict.FAULT for finding in found)
+    if as_json:
+        print(json.dumps({"faults": faults, "findings": [finding.as_dict() for finding in found]}, indent=2))
+    else:
+        table = Table("verdict", "what", "check", "declared", "is")
+        for finding in found:
+            style = _STYLES[finding.verdict]
+            actual = escape(finding.actual) + (
+                f"\n[{style}]{escape(finding.advice)}[/]" if finding.advice else ""
+            )
+            table.add_row(
+                f"[{style}]{finding.verdict}[/]", finding.subject, finding.check, finding.declared, actual
+            )
+        console().print(table)
+        console().print(f"{faults} faults" if faults else "no faults")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _settings(given: list[str] | None) -> dict[str, str]:
+    settings = {}
+    for entry in given or []:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            fail(f"--set {entry}: write it as NAME=PERIOD")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def _need(dsn: str) -> str:
+    if not dsn:
+        fail("which database? give --dsn, or set SNAPDELTA_DSN")
+    return dsn
+
+
+def _notice(sentence: str) -> None:
+    """The migration's own notices; those of the server about defaults and names are noise here."""
+    if sentence.startswith("snapdelta: "):
+        Console(stderr=True).print(escape(sentence.removeprefix("snapdelta: ")))

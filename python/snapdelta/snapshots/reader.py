@@ -1,0 +1,161 @@
+"""SnapshotReader: the newest state of a name, every one as it comes, or the past (docs/snapshots.md).
+
+async for update in SnapshotReader(redis).follow():
+    update.snapshot, update.changed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from snapdelta import Limits
+from snapdelta._redis import AsyncRedis, socket_timeout
+from snapdelta.errors import SnapshotDamagedError, SnapshotSettingError
+from snapdelta.snapshots.broadcast import Broadcast
+from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
+from snapdelta.snapshots.keys import KEY_PREFIX, Keys
+from snapdelta.snapshots.replica import PAGE, Replica
+from snapdelta.snapshots.settings import check_client, check_timeout
+from snapdelta.snapshots.store import Entry, SnapshotStore
+from snapdelta.snapshots.subscription import Subscription
+from snapdelta.snapshots.update import Update
+from snapdelta.snapshots.view import View
+
+# A blocked read never returns when the stream is made anew with lower ids: it ends and asks, so often.
+_BLOCK = 2.0
+
+
+class SnapshotReader:
+    """Reads what a SnapshotManager saves under a name: the newest state, every one as it comes, or the past.
+
+    redis_client     a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
+    name, key_prefix  as the writer has them
+    limits           what one frame may make the reader hold (snapdelta.Limits, 1 GiB by default)
+    shared           let successive updates share the records that did not change: faster, and to be read only
+    command_timeout  seconds for one command, the client's own retries included
+
+    Raises SnapshotSettingError on an impossible setting.
+    """
+
+    def __init__(
+        self,
+        redis_client: AsyncRedis,
+        name: str = "default",
+        *,
+        key_prefix: str = KEY_PREFIX,
+        limits: Limits | None = None,
+        shared: bool = False,
+        command_timeout: float = 5.0,
+    ) -> None:
+        check_client(redis_client)
+        check_timeout(command_timeout)
+        if limits is not None and not isinstance(limits, Limits):
+            raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
+        self._limits = limits
+        self._shared = shared
+        self._store = SnapshotStore(redis_client, Keys.of(key_prefix, name), command_timeout)
+        self.name = self._store.keys.name
+        # A client's own time-out would end a longer read as an error.
+        self._block = min(_BLOCK, command_timeout / 2, (socket_timeout(redis_client) or _BLOCK * 2) / 2)
+        self._newest = self._new_replica()
+        self._turn = asyncio.Lock()
+
+    async def latest(self) -> Update | None:
+        """The newest state; None before the first save, or when Redis has lost it.
+
+        `changed` and `resynced` are against the last update of this method.
+
+        Raises SnapshotDamagedError when what is kept does not lead to the newest state (the writer is asked
+        for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
+        LimitExceededError, and SnapshotAccessError and its kinds.
+        """
+        self._store.check_loop()
+        async with self._turn:
+            return await self._newest.update() if await self._newest.catch_up() else None
+
+    def follow(self) -> Subscription:
+        """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
+
+        Waits for the first save, and for a server that is away. After it has fallen out of the history, or
+        Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
+        Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
+
+        All who follow the name on this client, in this event loop and with these limits, share one replica
+        and its connection, which is not of the client's pool.
+        """
+        store = self._store
+        keys, limits, time_limit, block = store.keys, self._limits, store.time_limit, self._block
+        return Subscription(
+            lambda: Broadcast.of(store.redis, keys, limits, time_limit, block),
+            self.name,
+            shared=self._shared,
+        )
+
+    async def at(self, timestamp: Timestamp) -> Update:
+        """The state that was the newest at a moment, by the server's clock; in the future: the newest.
+
+        timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError when the history
+        does not reach back so far, SnapshotDamagedError when what is kept does not lead there, and what
+        `latest` does.
+        """
+        moment = milliseconds("timestamp", timestamp)
+        entry = await entry_at(self._store, moment)
+        replica = self._new_replica()
+        if not await replica.seek(entry.position):
+            raise self._unreachable(entry.time)
+        return await replica.update()
+
+    async def replay(
+        self, start: Timestamp | None = None, end: Timestamp | None = None
+    ) -> AsyncGenerator[Update, None]:
+        """First the state that was the newest at `start`, then every one that was accepted up to `end`.
+
+        None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
+        missing (a chain that broke, entries that the writer trimmed meanwhile), it goes on at the next full
+        frame, with `resynced` and `reason`.
+        """
+        last = None if end is None else milliseconds("end", end)
+        first = None if start is None else milliseconds("start", start)
+        if first is not None and last is not None and last < first:
+            raise SnapshotSettingError(f"end must not be before start, but {end!r} is before {start!r}")
+        entry = await self._store.first_delta()
+        if entry is None or (last is not None and entry.time > last):
+            return
+        if first is not None and entry.time <= first:
+            entry = await entry_at(self._store, first)
+        replica = self._new_replica()
+        new = found = await replica.seek(entry.position)
+        page: list[Entry] = []
+        while True:
+            if new:
+                yield await replica.update()
+            page = page or await self._store.deltas_after(entry.position, PAGE)
+            if not page or (last is not None and page[0].time > last):
+                break
+            entry = page.pop(0)
+            new = bool(entry.time)
+            if not new:
+                # No writer made it.
+                continue
+            if found:
+                await replica.apply_entry(entry)
+                found = not replica.out_of_sync
+            if not found:
+                # Only a full frame helps.
+                full = await self._store.full_from(entry.position)
+                if full is None or (last is not None and full.time > last):
+                    break
+                found = await replica.seek(full.position, entry.reason or "gap")
+                new, entry, page = found, full, []
+        if not found:
+            raise self._unreachable(entry.time)
+
+    def _new_replica(self) -> Replica:
+        return Replica(self._store, self._limits, View(shared=self._shared))
+
+    def _unreachable(self, moment: int) -> SnapshotDamagedError:
+        return SnapshotDamagedError(
+            f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
+        )

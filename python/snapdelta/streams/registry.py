@@ -1,0 +1,64 @@
+"""The process's stream manager."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from snapdelta._redis import AsyncRedis
+from snapdelta.errors import StreamManagerError
+from snapdelta.streams.manager import RedisStreamManager
+from snapdelta.streams.policy import StreamPolicy
+from snapdelta.streams.scheduler import OnTrim
+
+log = logging.getLogger("snapdelta.streams")
+
+_manager: RedisStreamManager | None = None
+
+
+class StreamOptions(TypedDict, total=False):
+    """The arguments of RedisStreamManager that are given by name."""
+
+    strict: bool | None
+    discover: str | None
+    protected: Sequence[str]
+    discover_interval: float
+    command_timeout: float
+    time_budget: float
+    on_trim: OnTrim | None
+
+
+def initialize_stream_manager(
+    redis: AsyncRedis,
+    policies: Mapping[str, StreamPolicy] | str | Path | None = None,
+    default: StreamPolicy | None = None,
+    **options: Unpack[StreamOptions],
+) -> RedisStreamManager:
+    """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
+
+    The same arguments again return the same manager, until it was stopped. Other ones raise
+    StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
+    is replaced.
+    """
+    global _manager
+    made = RedisStreamManager(redis, policies, default, **options)
+    if _manager is not None and not _manager.stopped:
+        if _manager.same_settings(made):
+            return _manager
+        if _manager.running:
+            raise StreamManagerError(
+                "the stream manager was initialised before, with another client or other settings; "
+                "stop() it first, or use get_stream_manager()"
+            )
+        log.warning("the stream manager that was initialised before does not run, and is replaced")
+    _manager = made
+    return made
+
+
+def get_stream_manager() -> RedisStreamManager:
+    """The process's manager. Raises StreamManagerError before initialize_stream_manager."""
+    if _manager is None:
+        raise StreamManagerError("no stream manager yet: call initialize_stream_manager(redis) at start-up")
+    return _manager
