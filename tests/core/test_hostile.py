@@ -144,14 +144,15 @@ def damaged_frames(seed: int, count: int) -> list[tuple[Snapshot, bytes, bool]]:
     return out
 
 
-def test_100_000_flips_and_splices() -> None:
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_flips_and_splices(count: int) -> None:
     seen: Counter[str] = Counter()
     honest = slowest = 0.0
     for base, frame in real_frames():
         before = thread_time()
         attempt(base, frame)
         honest = max(honest, thread_time() - before)
-    for seed in range(10):
+    for seed in range(count // 10_000):
         for base, frame, repaired in damaged_frames(seed, 10_000):
             before = thread_time()
             outcome = attempt(base, frame)
@@ -163,8 +164,8 @@ def test_100_000_flips_and_splices() -> None:
                 seen["valid"] += 1
                 assert repaired
                 assert reference.digest(outcome) == reference.header(frame).target
-    assert sum(seen.values()) == 100_000
-    assert seen["CorruptDeltaError"] > 90_000
+    assert sum(seen.values()) == count
+    assert seen["CorruptDeltaError"] > count * 0.9
     # damage makes nothing slow: CPU time against the honest frames', with room for noise
     assert slowest < 200 * honest, (slowest, honest)
 

@@ -18,7 +18,7 @@ from snapdelta.errors import ProtectedStreamError
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from support.clock import Clock
 from support.documents import TESTS
-from support.servers import Server
+from support.servers import Server, on_one_server
 from support.snapshot_harness import LIMIT, keys_of
 from support.soak import CYCLE, HISTORY_FRAMES, Tape
 from support.stream_harness import until
@@ -132,6 +132,7 @@ async def test_as_much_time_is_kept_as_the_history_and_no_more(client: Redis) ->
                 dropped += 1
 
 
+@on_one_server
 async def test_fifty_names_are_each_within_bounds(client: Redis) -> None:
     names = {f"name {number}": Tape(5 + number) for number in range(50)}
     async with SnapshotManager(client, history_frames=9) as manager:

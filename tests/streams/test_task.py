@@ -16,7 +16,7 @@ from snapdelta.errors import (
     StreamUnavailableError,
 )
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy, TrimReport
-from support.servers import AsyncClient, Cluster, Deployment, Server, patience
+from support.servers import AsyncClient, Cluster, Deployment, Server, on_one_server, patience
 from support.stream_harness import Looks, fill, ids_of, manager, quick, until
 
 NODE = 100
@@ -101,6 +101,7 @@ async def test_streams_that_go_are_forgotten_and_those_that_come_back_are_found(
         assert streams.stats().counters.streams_discovered == 3
 
 
+@on_one_server
 async def test_a_backlog_goes_on_in_the_next_look_and_others_have_their_turn(server: Server) -> None:
     async with server.client() as redis:
         looks = Looks()
@@ -158,6 +159,7 @@ async def test_start_and_stop_are_idempotent(server: Server) -> None:
         assert await streams.xadd("s", {"n": 1})
 
 
+@on_one_server
 async def test_stop_during_a_trim(server: Server) -> None:
     async with server.client() as redis:
         await fill(redis, "s", 1_000_000)
@@ -487,6 +489,7 @@ async def test_cancelled_inside_xadd(server: Server, keep_unread: bool) -> None:
         assert 2 <= written <= await redis.xlen("s") <= 402
 
 
+@on_one_server
 @pytest.mark.parametrize("policy", [{"approximate": False}, {"keep_unread": True, "hard_maxlen": 1_000_000}])
 async def test_cancelled_inside_trim(server: Server, policy: dict[str, Any]) -> None:
     async with server.client(max_connections=50) as redis:
