@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy, TrimReport
-from support.servers import AsyncClient, Deployment, Server
+from support.servers import AsyncClient, Deployment, Server, on_one_server
 from support.stream_harness import fill, ids_of, read
 
 # stream-node-max-entries of a server that nobody has configured: what `~` may leave above a bound.
@@ -293,6 +293,7 @@ def _xtrim_calls(server: Server) -> tuple[int, float]:
     return found["calls"], found["usec_per_call"]
 
 
+@on_one_server
 @pytest.mark.parametrize("policy", [{}, {"approximate": False}])
 async def test_a_large_backlog_goes_in_small_steps(server: Server, policy: dict[str, Any]) -> None:
     entries = 1_000_000
