@@ -20,11 +20,16 @@ toolchain:
 	@command -v $(PYTHON) >/dev/null || { echo "snapdelta: Python >= 3.11 is needed ($(PYTHON) was not found on PATH)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "snapdelta: Python >= 3.11 is needed; $(PYTHON) is older (set PYTHON=...)" >&2; exit 1; }
 
-$(ENVIRONMENT): pyproject.toml | toolchain
+$(ENVIRONMENT): pyproject.toml constraints.txt | toolchain
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group build --group lint --group test
+	$(BIN)/python -m pip install --quiet --group build --group lint --group test --constraint constraints.txt
 	@touch $@
+
+.PHONY: lock
+lock: ## Resolve the developer dependencies anew, into constraints.txt
+	@test -e $(ENVIRONMENT) || $(MAKE) $(ENVIRONMENT)
+	$(BIN)/python tools/lock.py
 
 $(BUILT): $(ENVIRONMENT) $(RUST_SOURCES) | toolchain
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --quiet
@@ -37,7 +42,7 @@ build: $(BUILT) ## Build the package into .venv
 NODE_WILL_DO := node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' >/dev/null 2>&1 && npm --version >/dev/null 2>&1
 
 $(TIMESCALE_BED): tests/timescale/package-lock.json pyproject.toml | $(ENVIRONMENT)
-	@$(NODE_WILL_DO) || $(BIN)/python -m pip install --quiet --group node
+	@$(NODE_WILL_DO) || $(BIN)/python -m pip install --quiet --group node --constraint constraints.txt
 	cd tests/timescale && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent && touch node_modules/.package-lock.json
 
 # Tests that measure time run alone, after the others.
@@ -49,8 +54,26 @@ test: $(BUILT) $(TIMESCALE_BED) ## Run the tests
 	$(BIN)/python -m pytest -m 'serial and not long' --durations=15
 
 .PHONY: test-long
-test-long: $(BUILT) $(TIMESCALE_BED) ## Run the tests that take minutes
+test-long: $(BUILT) $(TIMESCALE_BED) ## Run the tests that take minutes, and the fuzzer for one
 	$(BIN)/python -m pytest -m long --durations=15
+	$(MAKE) fuzz SECONDS=60
+
+.PHONY: test-pythons
+test-pythons: $(BUILT) ## Test the core on every other CPython at hand
+	$(BIN)/python tools/test_pythons.py
+
+# A nightly feature (the address sanitizer) of the stable compiler. Findings are frames below fuzz/artifacts/.
+FUZZ := PATH="$(CURDIR)/$(BIN):$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz
+SECONDS ?= 60
+
+$(BIN)/cargo-fuzz: | $(ENVIRONMENT)
+	cargo install cargo-fuzz --version 0.13.2 --locked --quiet --root $(VENV)
+
+.PHONY: fuzz
+fuzz: $(BIN)/cargo-fuzz ## Feed the decoder mutated frames under the address sanitizer (SECONDS=60)
+	mkdir -p fuzz/corpus/decode
+	find tests/core/golden/v1 -name '*.frame' -exec cp {} fuzz/corpus/decode/ \;
+	$(FUZZ) run decode -- -max_total_time=$(SECONDS) -max_len=4096 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
 
 .PHONY: test-rust
 test-rust: | toolchain ## Run the Rust tests, without Python
@@ -62,9 +85,16 @@ lint: $(BUILT) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest snapdelta._native
+	$(BIN)/python tools/check_identifiers.py
+	$(BIN)/python tools/check_rust_imports.py
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --features python -- -D warnings
+	cargo clippy --quiet --features python,fuzzing -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items --features python,fuzzing
+
+.PHONY: surface
+surface: $(BUILT) ## Accept the public names and signatures as they are now
+	$(BIN)/python tools/public_surface.py > tests/packaging/public_surface.txt
 
 .PHONY: demo
 demo: $(BUILT) ## A market through Redis: kill the writer, join late, check every frame (FRAMES=5, RECORDING=file)
@@ -102,4 +132,4 @@ bench-keep: $(BUILT) ## Measure instruction counts and frame sizes, and keep the
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf $(VENV) target dist tests/timescale/node_modules
+	rm -rf $(VENV) .venvs target dist fuzz/target fuzz/corpus tests/timescale/node_modules

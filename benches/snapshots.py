@@ -92,7 +92,7 @@ class Bench:
             self.samples.add(
                 save=time.perf_counter() - start,
                 capture=result["capture_ms"] / 1e3,
-                coding=result["encode_ms"] / 1e3,
+                encoding=result["encode_ms"] / 1e3,
                 writing=result["write_ms"] / 1e3,
             )
 
@@ -149,7 +149,9 @@ class Bench:
 
 async def costs(server: Server) -> None:
     print("\n## A save\n")
-    print("| heap | save | capture | coding | writing | encode alone | bare XADD | save / (encode + XADD) |")
+    print(
+        "| heap | save | capture | encoding | writing | encode alone | bare XADD | save / (encode + XADD) |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     stalls: dict[str, Samples] = {}
     for heap in HEAPS:
@@ -162,7 +164,7 @@ async def costs(server: Server) -> None:
                 await bench.stalls(20, full=False)
                 await bench.stalls(12, full=True)
             s = stalls[heap] = bench.samples
-            parts = ("save", "capture", "coding", "writing", "encode", "xadd")
+            parts = ("save", "capture", "encoding", "writing", "encode", "xadd")
             times = " | ".join(f"{s.ms(part):.2f} ms" for part in parts)
             print(f"| {heap} | {times} | {s.ratio('save', 'encode', 'xadd'):.3f} |", flush=True)
             await redis.flushall()

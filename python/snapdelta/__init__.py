@@ -33,6 +33,7 @@ from snapdelta.errors import (
     UnknownZoneError,
     UnsupportedTypeError,
     UnsupportedVersionError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "UnknownZoneError",
     "UnsupportedTypeError",
     "UnsupportedVersionError",
+    "UsageError",
     "apply",
     "diff",
     "dumps",

@@ -9,6 +9,10 @@ class SnapdeltaError(Exception):
     """The root of all errors of this package."""
 
 
+class UsageError(SnapdeltaError, ValueError):
+    """An argument or a call that makes no sense; the message names it and says what to do."""
+
+
 # --- the core: diff, apply, dumps, loads, Encoder, Decoder
 
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
+pub(crate) enum ErrorKind {
     /// The bytes break the format.
     Corrupt,
     /// The bytes ask for more than the limits allow.
@@ -19,41 +19,41 @@ pub enum ErrorKind {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    pub kind: ErrorKind,
-    pub message: String,
+pub(crate) struct Error {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
     /// Offset in the frame (header) or in its decoded body, where one is known.
-    pub offset: Option<usize>,
+    pub(crate) offset: Option<usize>,
 }
 
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error { kind, message: message.into(), offset: None }
     }
 
-    pub fn corrupt(message: impl Into<String>) -> Self {
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
     }
 
-    pub fn corrupt_at(offset: usize, message: impl Into<String>) -> Self {
+    pub(crate) fn corrupt_at(offset: usize, message: impl Into<String>) -> Self {
         Self::corrupt(message).at(offset)
     }
 
-    pub fn version(message: impl Into<String>) -> Self {
+    pub(crate) fn version(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Version, message)
     }
 
     /// Names the place, unless a deeper one is already named.
-    pub fn at(mut self, offset: usize) -> Self {
+    pub(crate) fn at(mut self, offset: usize) -> Self {
         self.offset.get_or_insert(offset);
         self
     }
 }
 
 /// 1204 -> "1,204"
-pub fn grouped(number: usize) -> String {
+pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {

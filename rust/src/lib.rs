@@ -2,6 +2,9 @@
 //!
 //! A table of contents. Arrows point down: `python -> codec -> frame -> encoding -> state -> format -> error`.
 
+// Without a binding only the tests call the codec.
+#![cfg_attr(not(feature = "python"), allow(dead_code, unused_imports))]
+
 mod codec;
 mod encoding;
 mod error;
@@ -11,3 +14,6 @@ mod state;
 
 #[cfg(feature = "python")]
 mod python;
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;

@@ -76,7 +76,7 @@ class BaseMismatch(Exception):  # noqa: N818
 class Header(NamedTuple):
     version: int
     kind: int  # 0 full, 1 delta
-    coding: int  # 0 stored, 1 zstd
+    compression: int  # 0 stored, 1 zstd
     epoch: int
     sequence: int
     base: int
@@ -89,17 +89,17 @@ def header(frame: bytes) -> Header:
     """The header of a frame, checked."""
     if len(frame) < 56 or frame[:4] != b"\xd1SND":
         raise Corrupt("no frame")
-    version, kind, coding, zero, *numbers = struct.unpack_from("<BBBBQQQQII", frame, 4)
-    found = Header(version, kind, coding, *numbers)
+    version, kind, compression, zero, *numbers = struct.unpack_from("<BBBBQQQQII", frame, 4)
+    found = Header(version, kind, compression, *numbers)
     if found.coded_length != len(frame) - 56:
         raise Corrupt("the frame's length is not the declared one")
     if struct.unpack_from("<Q", frame, 48)[0] != hash_bytes(frame[:48] + frame[56:]):
         raise Corrupt("checksum")
     if version > 1:
         raise Unsupported(f"version {version}")
-    if version < 1 or kind > 1 or coding > 1 or zero:
+    if version < 1 or kind > 1 or compression > 1 or zero:
         raise Corrupt("a header that the text does not allow")
-    if coding == 0 and found.body_length != found.coded_length:
+    if compression == 0 and found.body_length != found.coded_length:
         raise Corrupt("a stored body of another length")
     if kind == 0 and found.base != digest({}):
         raise Corrupt("a full frame with a base")
@@ -132,7 +132,7 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
     budget.charge(head.body_length)
     coded = frame[56:]
     body = Body(rows, budget)
-    body.read(inflate(coded, head.body_length) if head.coding else coded)
+    body.read(inflate(coded, head.body_length) if head.compression else coded)
     if digest_of_rows(body.target) != head.target:
         raise Corrupt("the result has not the target's digest")
     return {row.symbol: record_of(row.cells) for row in body.target}
@@ -169,7 +169,7 @@ class Body:
         for number, name in SECTIONS.items():
             reader = Reader(found.get(number, EMPTY.get(number, b"")))
             if name == "loose":
-                self.loose(reader, {head.node for head in heads if head.flags & 2})
+                self.sparse(reader, {head.node for head in heads if head.flags & 2})
             elif name == "columns":
                 self.columns(reader, heads)
             else:
@@ -198,8 +198,8 @@ class Body:
             raise Corrupt("another number of rows in the base")
         self.removed = set(reader.gaps(reader.uv(), len(self.base)))
         self.added = self.names(reader)
-        self.survivors = [n for n in range(len(self.base)) if n not in self.removed]
-        symbols = [self.base[n].symbol for n in self.survivors] + self.added
+        self.retained = [n for n in range(len(self.base)) if n not in self.removed]
+        symbols = [self.base[n].symbol for n in self.retained] + self.added
         if len(set(symbols)) != len(symbols):
             raise Corrupt("a symbol twice")
         self.budget.charge(384 * (len(self.base) + len(symbols)))
@@ -259,7 +259,7 @@ class Body:
             if not 1 <= run <= len(self.added) - len(self.added_shapes):
                 raise Corrupt(f"a run of {run} rows")
             self.added_shapes += [shape] * run
-        shapes_kept = [self.reshaped.get(n, self.base[n].cells) for n in self.survivors]
+        shapes_kept = [self.reshaped.get(n, self.base[n].cells) for n in self.retained]
         for kept in [*shapes_kept, *self.added_shapes]:
             self.budget.charge(128 * len(kept) + 256 * dicts_in(kept))
         self.place_rows()
@@ -278,7 +278,7 @@ class Body:
 
     def place_rows(self) -> None:
         """The places of updated cells (base rows) and of inserted ones, with the paths inserted there."""
-        self.updates = {n: Place(self.base[n].cells, dict(self.base[n].cells)) for n in self.survivors}
+        self.updates = {n: Place(self.base[n].cells, dict(self.base[n].cells)) for n in self.retained}
         self.inserts: list[tuple[Place, list[Path]]] = [
             (Place(), [path for path in shape if path not in self.base[n].cells])
             for n, shape in self.reshaped.items()
@@ -317,7 +317,7 @@ class Body:
 
     # --- 7. LOOSE
 
-    def loose(self, reader: Reader, listed: set[int]) -> None:
+    def sparse(self, reader: Reader, listed: set[int]) -> None:
         count = reader.uv()
         self.budget.charge(512 * count)
         row, rows = 0, []
@@ -328,16 +328,16 @@ class Body:
         cells = list(zip(rows, nodes, strict=True))
         if any(a >= b for a, b in pairwise(cells)):
             raise Corrupt("loose cells out of order")
-        self.loose_nodes = set(nodes)
+        self.sparse_paths = set(nodes)
         for row, node in cells:
-            self.updatable(row, self.path(node)).now[self.path(node)] = self.loose_cell(reader)
+            self.updatable(row, self.path(node)).now[self.path(node)] = self.sparse_cell(reader)
         listed_paths = {self.path(node) for node in listed}
         for place, paths in self.inserts:
             for path in paths:
                 if path not in listed_paths:
-                    place.now[path] = self.loose_cell(reader)
+                    place.now[path] = self.sparse_cell(reader)
 
-    def loose_cell(self, reader: Reader) -> Cell:
+    def sparse_cell(self, reader: Reader) -> Cell:
         cell = cell_of(read_plain(reader))
         self.weigh(cell)
         return cell
@@ -363,7 +363,7 @@ class Body:
         for head in heads:
             path, rest = self.path(head.node), Reader(head.rest)
             if head.flags & 1:
-                if head.node in self.loose_nodes:
+                if head.node in self.sparse_paths:
                     raise Corrupt(f"listed and loose updates at {path}")
                 if not 1 <= head.row_set < len(self.row_sets):
                     raise Corrupt(f"row set {head.row_set} of {len(self.row_sets)}")
@@ -433,27 +433,27 @@ class Body:
 
     def words(self, reader: Reader, tag: int, path: Path, places: list[Place]) -> list[int]:
         n = len(places)
-        coding = reader.u8()
-        if coding == 0:
+        encoding = reader.u8()
+        if encoding == 0:
             return [reader.u64()] * n
-        if coding == 1:
+        if encoding == 1:
             count = reader.uv()
             if not 1 <= count <= 65536:
                 raise Corrupt(f"a dictionary of {count}")
             self.budget.charge(16 * count)
-            entries = reader.planes(count)
-            return [entry(entries, index) for index in reader.planes(n)]
-        if coding == 2:
+            entries = reader.byte_planes(count)
+            return [entry(entries, index) for index in reader.byte_planes(n)]
+        if encoding == 2:
             return self.residuals(reader, tag, path, places, None)
-        if coding > 3:
-            raise Unsupported(f"word coding {coding}")
+        if encoding > 3:
+            raise Unsupported(f"word coding {encoding}")
         if tag != 5:
             raise Corrupt("decimals that are no floats")
         exponent = reader.u8()
         if exponent > 22:
             raise Corrupt(f"an exponent of {exponent}")
         positions = reader.gaps(reader.uv(), n)
-        exceptions = dict(zip(positions, reader.planes(len(positions)), strict=True))
+        exceptions = dict(zip(positions, reader.byte_planes(len(positions)), strict=True))
         numbers = self.residuals(reader, tag, path, places, exponent)
         return [
             exceptions[i] if i in exceptions else decimal_word(m, exponent) for i, m in enumerate(numbers)
@@ -468,7 +468,7 @@ class Body:
         if scale < 1:
             raise Corrupt("a scale of 0")
         words: list[int] = []
-        for place, z in zip(places, reader.planes(len(places)), strict=True):
+        for place, z in zip(places, reader.byte_planes(len(places)), strict=True):
             prediction = predict(place, words[-1] if words else 0)
             words.append((prediction + scale * unzigzag(z)) & MASK)
         return words
@@ -558,7 +558,7 @@ class Body:
             sign = -1 if flags else 1
             reference.sort(key=lambda row: sign * order_key(row.cells.get(path)))
         moved = reader.gaps(reader.uv(), len(reference))
-        distances = reader.planes(len(moved))
+        distances = reader.byte_planes(len(moved))
         places: dict[int, Row] = {}
         for position, z in zip(moved, distances, strict=True):
             at = signed((position + unzigzag(z)) & MASK)
@@ -574,7 +574,7 @@ class Body:
     def survivor_rows(self) -> list[Row]:
         inserted = {row: place for row, (place, _) in zip(self.reshaped, self.inserts, strict=False)}
         rows = []
-        for n in self.survivors:
+        for n in self.retained:
             cells = self.updates[n].now
             if n in self.reshaped:
                 both = inserted[n].now
@@ -692,17 +692,17 @@ def operate(operation: int, a: float, b: float, o: float) -> float:
 
 
 def blobs(reader: Reader, n: int, budget: Budget) -> list[bytes]:
-    coding = reader.u8()
-    if coding == 0:
+    encoding = reader.u8()
+    if encoding == 0:
         return reader.strings(n)
-    if coding > 1:
-        raise Unsupported(f"blob coding {coding}")
+    if encoding > 1:
+        raise Unsupported(f"blob coding {encoding}")
     count = reader.uv()
     if not 1 <= count <= 65536:
         raise Corrupt(f"a dictionary of {count}")
     budget.charge(64 * count)
     entries = reader.strings(count)
-    return [entry(entries, index) for index in reader.planes(n)]
+    return [entry(entries, index) for index in reader.byte_planes(n)]
 
 
 def order_key(cell: Cell | None) -> int:

@@ -90,7 +90,7 @@ class Reader:
             numbers.append(last)
         return numbers
 
-    def planes(self, n: int) -> list[int]:
+    def byte_planes(self, n: int) -> list[int]:
         width = self.u8()
         if width > 8:
             raise Corrupt(f"a plane width of {width}")

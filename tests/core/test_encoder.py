@@ -29,7 +29,7 @@ def test_a_stream_begins_where_it_is_told(sequence: int) -> None:
     encoder.begin(1, 9)  # until the first frame it may be said again
     encoder.begin(LAST, sequence)
     assert (encoder.epoch, encoder.sequence) == (LAST, sequence)
-    with pytest.raises(ValueError, match="nothing was encoded"):
+    with pytest.raises(ValueError, match="there is no state yet"):
         encoder.full()
     frames = [encoder.encode({"A": {"x": n}, "B": {}}) for n in (1, 2)]
     assert [place(frame) for frame in frames] == [(0, LAST, sequence + 1), (1, LAST, sequence + 2)]

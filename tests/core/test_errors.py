@@ -244,7 +244,7 @@ def test_arguments_that_make_no_sense() -> None:
             snapdelta.dumps({}, level=level)
     with pytest.raises(ValueError, match="max_bytes"):
         snapdelta.Limits(0)
-    with pytest.raises(ValueError, match="nothing was encoded"):
+    with pytest.raises(ValueError, match="there is no state yet"):
         snapdelta.Encoder().full()
 
 

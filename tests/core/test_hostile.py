@@ -26,14 +26,14 @@ from support.expected import N
 from support.frames import (
     COLUMNS,
     DELTA,
-    LOOSE,
     ORDER,
     PATHS,
     ROWS,
     SETS,
     SHAPES,
+    SPARSE,
+    byte_planes,
     gaps,
-    planes,
     strings,
     sv,
     uv,
@@ -250,7 +250,7 @@ NEW_ROW = uv(4, 0, 1) + strings("N")
 ONE_LEAF = uv(1, 1) + sv(0) + uv(0) + uv(0, 1)  # a shape of node 0, for one added row
 
 
-def loose(row: int, node: int, value: Any) -> bytes:
+def sparse(row: int, node: int, value: Any) -> bytes:
     return uv(1, row, node) + plain_of(value)
 
 
@@ -271,41 +271,44 @@ def blobs(*entries: bytes, tag: int = 8) -> bytes:
 
 def added(plain: bytes) -> dict[int, bytes]:
     """A body that adds a row of one leaf."""
-    return {ROWS: NEW_ROW, SHAPES: ONE_LEAF, LOOSE: uv(0) + plain}
+    return {ROWS: NEW_ROW, SHAPES: ONE_LEAF, SPARSE: uv(0) + plain}
 
 
 WORDS = b"\x04\x02\x00" + uv(1)  # tag 4, residuals from zero, scale 1; the planes follow
-DECIMALS = b"\x05\x03\x02" + gaps([]) + planes()  # two places, no exceptions; the residuals follow
+DECIMALS = b"\x05\x03\x02" + gaps([]) + byte_planes()  # two places, no exceptions; the residuals follow
 GOOD: dict[str, dict[int, bytes] | bytes] = {
     "nothing": {ROWS: NO_ROWS},
     "rows": {ROWS: uv(4) + gaps([1, 3]) + uv(0)},
     "sections without bytes": {ROWS: NO_ROWS, PATHS: b"", SETS: b"", ORDER: b""},
     "an optional section": {ROWS: NO_ROWS, 200: b"whatever"},
     "an added leaf": added(plain_of("text of some bytes")),
-    "a loose update": {ROWS: NO_ROWS, PATHS: XY, LOOSE: loose(1, 2, "x")},
-    "a listed update": updates(WORDS + planes(4, 6)),
+    "a loose update": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(1, 2, "x")},
+    "a listed update": updates(WORDS + byte_planes(4, 6)),
     "a constant": updates(b"\x05\x00" + struct.pack("<d", 0.5), node=2),
-    "a dictionary": updates(b"\x04\x01" + uv(1) + planes(7) + planes(0, 0)),
+    "a dictionary": updates(b"\x04\x01" + uv(1) + byte_planes(7) + byte_planes(0, 0)),
     "a dictionary with a date that is none and not named": updates(
-        b"\x0d\x01" + uv(2) + planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30) + planes(0, 0)
+        b"\x0d\x01"
+        + uv(2)
+        + byte_planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30)
+        + byte_planes(0, 0)
     ),
-    "a dictionary of texts": updates(blobs(b"text of some bytes", b"another, longer") + planes(1, 0)),
+    "a dictionary of texts": updates(blobs(b"text of some bytes", b"another, longer") + byte_planes(1, 0)),
     "a dictionary with a text that is none and not named": updates(
-        blobs(b"\xff\xff", b"text of some bytes", b"short") + planes(1, 1)
+        blobs(b"\xff\xff", b"text of some bytes", b"short") + byte_planes(1, 1)
     ),
     "a copy": updates(b"\xfe" + uv(2) + gaps([]), node=1),
     "a copy with exceptions": updates(b"\xfe" + uv(2) + gaps([1]) + b"\x00", node=1),
-    "decimals": updates(DECIMALS + b"\x00" + uv(1) + planes(300, 4), node=2),
+    "decimals": updates(DECIMALS + b"\x00" + uv(1) + byte_planes(300, 4), node=2),
     "a bitmap inside a set": {
-        **updates(WORDS + planes(4)),
+        **updates(WORDS + byte_planes(4)),
         SETS: uv(2, 0) + b"\0" + gaps([0, 2]) + uv(1) + b"\x01\x02",
-        COLUMNS: column(WORDS + planes(4), row_set=2),
+        COLUMNS: column(WORDS + byte_planes(4), row_set=2),
     },
     "a set without": {**updates(b"\x00"), SETS: uv(1, 0) + b"\x02" + gaps([1, 3])},
-    "moves": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + planes(6)},
-    "a sort": {ROWS: NO_ROWS, PATHS: XY, ORDER: b"\x01" + uv(1) + b"\x01" + gaps([]) + planes()},
-    "a formula": updates(b"\x05\x02\x06\x02" + uv(1, 1, 1) + planes(0, 0), node=2),
-    "the larger of two": updates(b"\x04\x02\x07" + uv(2, 2, 1) + planes(2, 2)),
+    "moves": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(6)},
+    "a sort": {ROWS: NO_ROWS, PATHS: XY, ORDER: b"\x01" + uv(1) + b"\x01" + gaps([]) + byte_planes()},
+    "a formula": updates(b"\x05\x02\x06\x02" + uv(1, 1, 1) + byte_planes(0, 0), node=2),
+    "the larger of two": updates(b"\x04\x02\x07" + uv(2, 2, 1) + byte_planes(2, 2)),
 }
 
 
@@ -320,7 +323,7 @@ def shapes(*paths: int) -> dict[int, bytes]:
         ROWS: NEW_ROW,
         PATHS: nodes(0, 0, 0, 0, 1, -2, 1, 0),
         SHAPES: uv(1, len(paths)) + sv(*steps) + uv(0) + uv(0, 1),
-        LOOSE: uv(0) + b"\0" * len(paths),
+        SPARSE: uv(0) + b"\0" * len(paths),
     }
 
 
@@ -374,44 +377,50 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a removed row that is reshaped": {
         ROWS: uv(4) + gaps([1]) + uv(0),
         SHAPES: uv(1, 1) + sv(0) + gaps([1]) + uv(0),
-        LOOSE: uv(0) + b"\0",
+        SPARSE: uv(0) + b"\0",
     },
     "a set inside itself": {ROWS: NO_ROWS, SETS: uv(1, 1) + b"\0" + gaps([0])},
     "a set inside a later one": {ROWS: NO_ROWS, SETS: uv(2, 2) + b"\0" + gaps([]) + uv(0) + b"\0" + gaps([])},
     "a member out of range": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\0" + gaps([4])},
     "a bitmap with a bit too many": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\1\x10"},
     "a set that holds a removed row": {ROWS: uv(4) + gaps([1]) + uv(0), SETS: uv(1, 0) + b"\1\x02"},
-    "a loose cell that is not there": {ROWS: NO_ROWS, PATHS: XY, LOOSE: loose(3, 1, 5)},
-    "a loose cell of no row": {ROWS: NO_ROWS, PATHS: XY, LOOSE: loose(4, 1, 5)},
-    "a loose cell of no node": {ROWS: NO_ROWS, PATHS: XY, LOOSE: loose(0, 3, 5)},
-    "a loose cell of a removed row": {ROWS: uv(4) + gaps([0]) + uv(0), PATHS: XY, LOOSE: loose(0, 1, 5)},
-    "a loose cell twice": {ROWS: NO_ROWS, PATHS: XY, LOOSE: uv(2, 0, 0, 1, 1) + plain_of(5) * 2},
-    "loose and listed": {**updates(WORDS + planes(4, 6)), LOOSE: loose(2, 1, 5)},
+    "a loose cell that is not there": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(3, 1, 5)},
+    "a loose cell of no row": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(4, 1, 5)},
+    "a loose cell of no node": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(0, 3, 5)},
+    "a loose cell of a removed row": {ROWS: uv(4) + gaps([0]) + uv(0), PATHS: XY, SPARSE: sparse(0, 1, 5)},
+    "a loose cell twice": {ROWS: NO_ROWS, PATHS: XY, SPARSE: uv(2, 0, 0, 1, 1) + plain_of(5) * 2},
+    "loose and listed": {**updates(WORDS + byte_planes(4, 6)), SPARSE: sparse(2, 1, 5)},
     "a column twice": {
-        **updates(WORDS + planes(4, 6)),
-        COLUMNS: uv(2) + column(WORDS + planes(4, 6))[1:] + sv(-1) + column(WORDS + planes(4, 6))[2:],
+        **updates(WORDS + byte_planes(4, 6)),
+        COLUMNS: uv(2)
+        + column(WORDS + byte_planes(4, 6))[1:]
+        + sv(-1)
+        + column(WORDS + byte_planes(4, 6))[2:],
     },
     "updates of no row set": {
-        **updates(WORDS + planes(4, 6)),
-        COLUMNS: column(WORDS + planes(4, 6), row_set=0),
+        **updates(WORDS + byte_planes(4, 6)),
+        COLUMNS: column(WORDS + byte_planes(4, 6), row_set=0),
     },
     "updates of a set that is not there": {**updates(b"\0"), COLUMNS: column(b"\0", row_set=2)},
-    "a listed cell that is not there": updates(WORDS + planes(4, 6), rows=(0, 3)),
-    "a stream of no cells": updates(WORDS + planes(), rows=()),
+    "a listed cell that is not there": updates(WORDS + byte_planes(4, 6), rows=(0, 3)),
+    "a stream of no cells": updates(WORDS + byte_planes(), rows=()),
     "inserts of no cells": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: column(b"\0", flags=2)},
-    "bytes after a column's cells": updates(WORDS + planes(4, 6) + b"\0"),
+    "bytes after a column's cells": updates(WORDS + byte_planes(4, 6) + b"\0"),
     "a plane too wide": updates(WORDS + b"\x09" + bytes(18)),
     "planes past the end": updates(WORDS + b"\x08" + bytes(15)),
-    "a scale of 0": updates(b"\x04\x02\x00" + uv(0) + planes(4, 6)),
-    "an index past the dictionary": updates(b"\x04\x01" + uv(1) + planes(7) + planes(0, 1)),
+    "a scale of 0": updates(b"\x04\x02\x00" + uv(0) + byte_planes(4, 6)),
+    "an index past the dictionary": updates(b"\x04\x01" + uv(1) + byte_planes(7) + byte_planes(0, 1)),
     "a dictionary with a text that is none and named": updates(
-        blobs(b"\xff\xff", b"text of some bytes") + planes(1, 0)
+        blobs(b"\xff\xff", b"text of some bytes") + byte_planes(1, 0)
     ),
     "a dictionary with a date that is none and named": updates(
-        b"\x0d\x01" + uv(2) + planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30) + planes(0, 1)
+        b"\x0d\x01"
+        + uv(2)
+        + byte_planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30)
+        + byte_planes(0, 1)
     ),
-    "a dictionary of nothing": updates(b"\x04\x01" + uv(0) + planes() + planes(0, 0)),
-    "a dictionary of 65537": updates(b"\x04\x01" + uv(65537) + b"\0" + planes(0, 0)),
+    "a dictionary of nothing": updates(b"\x04\x01" + uv(0) + byte_planes() + byte_planes(0, 0)),
+    "a dictionary of 65537": updates(b"\x04\x01" + uv(65537) + b"\0" + byte_planes(0, 0)),
     "a copy of a cell that is not there": {
         **updates(b"\xfe" + uv(3) + gaps([])),
         PATHS: nodes(0, 0, 0, 0, 0, 0, keys=("x", "y", "z")),
@@ -419,22 +428,22 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a copy of itself": updates(b"\xfe" + uv(1) + gaps([])),
     "a copy of no node": updates(b"\xfe" + uv(9) + gaps([])),
     "copies nine deep": updates((b"\xfe" + uv(2) + gaps([0])) * 9 + b"\0", rows=(0,)),
-    "a prediction from itself": updates(b"\x04\x02\x04" + uv(1, 1) + planes(0, 0)),
-    "decimals of ints": updates(b"\x04" + DECIMALS[1:] + b"\x00" + uv(1) + planes(300, 4)),
+    "a prediction from itself": updates(b"\x04\x02\x04" + uv(1, 1) + byte_planes(0, 0)),
+    "decimals of ints": updates(b"\x04" + DECIMALS[1:] + b"\x00" + uv(1) + byte_planes(300, 4)),
     "decimals of 23 places": updates(
-        b"\x05\x03\x17" + DECIMALS[3:] + b"\x00" + uv(1) + planes(300, 4), node=2
+        b"\x05\x03\x17" + DECIMALS[3:] + b"\x00" + uv(1) + byte_planes(300, 4), node=2
     ),
-    "a decimal too large": updates(DECIMALS + b"\x00" + uv(1) + planes(300, 2**53), node=2),
-    "a formula of ints": updates(b"\x04\x02\x06\x00" + uv(2, 2, 1) + planes(0, 0)),
-    "a formula with itself": updates(b"\x05\x02\x06\x00" + uv(1, 2, 1) + planes(0, 0), node=2),
+    "a decimal too large": updates(DECIMALS + b"\x00" + uv(1) + byte_planes(300, 2**53), node=2),
+    "a formula of ints": updates(b"\x04\x02\x06\x00" + uv(2, 2, 1) + byte_planes(0, 0)),
+    "a formula with itself": updates(b"\x05\x02\x06\x00" + uv(1, 2, 1) + byte_planes(0, 0), node=2),
     "a formula of decimals": updates(
-        b"\x05\x03\x02" + gaps([]) + b"\x06\x00" + uv(1, 1, 1) + planes(0, 0), node=2
+        b"\x05\x03\x02" + gaps([]) + b"\x06\x00" + uv(1, 1, 1) + byte_planes(0, 0), node=2
     ),
-    "a ratio with a second column": updates(b"\x05\x02\x06\x08" + uv(1, 1, 1) + planes(0, 0), node=2),
-    "moved out of range": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + planes(8)},
-    "moved below zero": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + planes(1)},
-    "two rows moved to one place": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0, 1]) + planes(4, 2)},
-    "a sort by no node": {ROWS: NO_ROWS, ORDER: b"\1" + uv(1) + b"\0" + gaps([]) + planes()},
+    "a ratio with a second column": updates(b"\x05\x02\x06\x08" + uv(1, 1, 1) + byte_planes(0, 0), node=2),
+    "moved out of range": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(8)},
+    "moved below zero": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(1)},
+    "two rows moved to one place": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0, 1]) + byte_planes(4, 2)},
+    "a sort by no node": {ROWS: NO_ROWS, ORDER: b"\1" + uv(1) + b"\0" + gaps([]) + byte_planes()},
     "section 0": {0: b"", ROWS: NO_ROWS},
     # values that are not canonical, or none
     "tag 23": added(b"\x17"),
@@ -478,14 +487,14 @@ UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
     "a set of another kind": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3"},
     "a column of other flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\4" + sized(b"")},
     "a column without flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\0" + sized(b"")},
-    "a sort with other flags": {ROWS: NO_ROWS, ORDER: b"\1" + uv(0) + b"\2" + gaps([]) + planes()},
+    "a sort with other flags": {ROWS: NO_ROWS, ORDER: b"\1" + uv(0) + b"\2" + gaps([]) + byte_planes()},
     "a tag in a stream": updates(b"\x16"),
     "a tag in a mixed stream": updates(b"\xff\x16\x00"),
     "a word coding": updates(b"\x04\x04"),
     "a predictor": updates(b"\x04\x02\x08"),
     "an operation": updates(b"\x05\x02\x06\x0b" + uv(1, 1, 1), node=2),
     "a blob coding": updates(b"\x08\x02"),
-    "an order": {ROWS: NO_ROWS, ORDER: b"\2" + gaps([]) + planes()},
+    "an order": {ROWS: NO_ROWS, ORDER: b"\2" + gaps([]) + byte_planes()},
 }
 
 
@@ -524,9 +533,9 @@ PREDICTORS = {
     "the old word": b"\x02\x01",
     "another column": b"\x02\x04" + uv(1),
     "another column's change": b"\x02\x05" + uv(1),
-    "the old decimal": b"\x03\x02" + gaps([]) + planes() + b"\x01",
-    "another column as decimals": b"\x03\x02" + gaps([]) + planes() + b"\x04" + uv(1),
-    "another column's change as decimals": b"\x03\x02" + gaps([]) + planes() + b"\x05" + uv(1),
+    "the old decimal": b"\x03\x02" + gaps([]) + byte_planes() + b"\x01",
+    "another column as decimals": b"\x03\x02" + gaps([]) + byte_planes() + b"\x04" + uv(1),
+    "another column's change as decimals": b"\x03\x02" + gaps([]) + byte_planes() + b"\x05" + uv(1),
 }
 
 
@@ -540,7 +549,7 @@ def test_predictions_from_numbers_that_are_none(name: str) -> None:
         ROWS: uv(n, 0, 0),
         PATHS: uv(3) + strings("x", "y", "z") + uv(3) + sv(0, 0, 0, 0, 0, 0),
         SETS: uv(1, 0) + b"\0" + gaps(range(n)),
-        LOOSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
+        SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
         COLUMNS: column(b"\x05" + PREDICTORS[name] + uv(1) + b"\0", node=3),
     }
     data = f.body_of(body)
@@ -584,13 +593,13 @@ def test_headers_that_are_wrong() -> None:
     assert attempt({}, good) == {}
     bad = {
         "kind": f.seal(body, 2, target=empty),
-        "coding": f.seal(body, target=empty, coding=2),
+        "coding": f.seal(body, target=empty, compression=2),
         "version 0": f.seal(body, target=empty, version=0),
         "length": f.seal(body, target=empty, length=len(body) + 1),
         "base of a full frame": f.seal(body, base=1, target=empty),
         "target": f.seal(body, target=1),
         "reserved byte": f.rechecked(good[:7] + b"\1" + good[8:]),
-        "stored, said to be zstd": f.seal(body, target=empty, coding=1),
+        "stored, said to be zstd": f.seal(body, target=empty, compression=1),
         "magic": f.rechecked(b"\xd1SNE" + good[4:]),
         "checksum": good[:48] + bytes(8) + good[56:],
     }

@@ -20,12 +20,12 @@ from core.reference_values import cell_of, sized
 from support import frames as f
 from support.frames import (
     COLUMNS,
-    LOOSE,
     ORDER,
     PATHS,
     ROWS,
     SETS,
     SHAPES,
+    SPARSE,
     constant_column,
     gaps,
     strings,
@@ -97,7 +97,7 @@ def counts_that_lie() -> dict[str, bytes]:
         "sets": {ROWS: uv(0, 0, 0), SETS: many},
         "members": {ROWS: uv(0, 0, 0), SETS: uv(1, 0) + b"\0" + many},
         "columns": {ROWS: uv(0, 0, 0), COLUMNS: many},
-        "loose cells": {ROWS: uv(0, 0, 0), LOOSE: many},
+        "loose cells": {ROWS: uv(0, 0, 0), SPARSE: many},
         "moves": {ROWS: uv(0, 0, 0), ORDER: b"\0" + many},
     }
     frames = {}
@@ -315,8 +315,10 @@ def moved_rows(count: int) -> bytes:
     distances = [(count - 1 - n) - n for n in range(count)]
     words = [(d << 1 ^ d >> 63) & 2**64 - 1 for d in distances]
     width = 4
-    planes = bytes([width]) + b"".join(bytes(word >> 8 * n & 255 for word in words) for n in range(width))
-    order = b"\1" + uv(0) + b"\0" + gaps(range(count)) + planes
+    byte_planes = bytes([width]) + b"".join(
+        bytes(word >> 8 * n & 255 for word in words) for n in range(width)
+    )
+    order = b"\1" + uv(0) + b"\0" + gaps(range(count)) + byte_planes
     contents = uv(1) + constant_column(0, 0, 0)
     sections = {ROWS: uv(0, 0, count) + symbols, SHAPES: shapes, COLUMNS: contents, ORDER: order}
     return compressed_frame(sections)

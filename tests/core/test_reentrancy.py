@@ -213,15 +213,15 @@ def test_one_capture_at_a_time() -> None:
 class Key(str):
     """A key whose comparison and hash would be noticed, were they used."""
 
-    touched = 0
+    calls = 0
 
     def __eq__(self, other: object) -> bool:
-        Key.touched += 1
+        Key.calls += 1
         wreck(Key.victim)
         return str.__eq__(self, other)
 
     def __hash__(self) -> int:
-        Key.touched += 1
+        Key.calls += 1
         return str.__hash__(self)
 
     victim: Snapshot
@@ -237,7 +237,7 @@ class Twin:
         return hash(self.text)
 
     def __eq__(self, other: object) -> bool:
-        Key.touched += 1
+        Key.calls += 1
         wreck(Key.victim)
         return True
 
@@ -261,11 +261,11 @@ def test_keys_with_a_mind_of_their_own(make: Callable[[str], Any], inside: bool)
     for position, text in product((0, 1, 10), ("S4", "p", "elsewhere")):
         snapshot = with_key(make(text), text, position, inside)
         Key.victim = snapshot
-        Key.touched = 0
+        Key.calls = 0
         for call in calls:
             with panics_shown(), pytest.raises(snapdelta.SnapdeltaError):
                 call(snapshot)
-        assert Key.touched == 0
+        assert Key.calls == 0
     assert_same(reference.decode(encoder.full()), reference.decode(frames[0]))
 
 

@@ -369,9 +369,9 @@ def test_inspect_tells_what_is_in_the_frame(frames: list[Snapshot]) -> None:
             assert info.base_symbols == len(before)
             assert set(info.added) == stream.state.keys() - before.keys()
             assert info.removed == len(before) - len(kept)
-            assert info.changed == sum(not same(before[symbol], stream.state[symbol]) for symbol in kept)
-        cells = sum(column.cells for column in info.columns) + info.loose_cells
-        assert cells >= (info.changed > 0 and info.kind == "full")
+            assert info.updated == sum(not same(before[symbol], stream.state[symbol]) for symbol in kept)
+        cells = sum(column.cells for column in info.columns) + info.sparse_cells
+        assert cells >= (info.updated > 0 and info.kind == "full")
 
 
 @pytest.mark.parametrize("level", [1, 3, 9, 19])

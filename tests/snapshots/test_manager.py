@@ -137,18 +137,18 @@ class Doubted:
         captured = self._real.capture(snapshot)
         if Doubted.failing is None:
             return captured
-        stand_in = SimpleNamespace(kind=captured.kind, symbols=captured.symbols, added=captured.added)
-        stand_in.removed, stand_in.updated = captured.removed, captured.updated
+        placeholder = SimpleNamespace(kind=captured.kind, symbols=captured.symbols, added=captured.added)
+        placeholder.removed, placeholder.updated = captured.removed, captured.updated
 
         def finish() -> bytes:
             if Doubted.failing == "all":
                 raise EncodingError("frame 3 does not lead to its own digest")
             captured.finish()
-            stand_in.kind = "full"
+            placeholder.kind = "full"
             return self._real.full()
 
-        stand_in.finish = finish
-        return stand_in
+        placeholder.finish = finish
+        return placeholder
 
 
 @pytest.mark.parametrize("failing", ["delta", "all"])

@@ -10,7 +10,7 @@ import zstandard
 from core import reference_decoder as reference
 from core.reference_values import hash_bytes, sized, uv_bytes
 
-ROWS, PATHS, SHAPES, SETS, LOOSE, COLUMNS, ORDER = range(1, 8)
+ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER = range(1, 8)
 FULL, DELTA = 0, 1
 
 
@@ -35,7 +35,7 @@ def gaps(numbers: Iterable[int]) -> bytes:
     return uv(len(ascending), *(a - b - 1 for a, b in zip(ascending, before, strict=False)))
 
 
-def planes(*words: int) -> bytes:
+def byte_planes(*words: int) -> bytes:
     return b"\x08" + b"".join(bytes(word >> 8 * n & 255 for word in words) for n in range(8))
 
 
@@ -52,14 +52,14 @@ def seal(
     coded: bytes | None = None,
     length: int | None = None,
     version: int = 1,
-    coding: int | None = None,
+    compression: int | None = None,
     epoch: int = 0,
     sequence: int = 0,
 ) -> bytes:
     """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it."""
     inside = body if coded is None else coded
     numbers = (
-        *(version, kind, (coded is not None) if coding is None else coding, 0, epoch, sequence),
+        *(version, kind, (coded is not None) if compression is None else compression, 0, epoch, sequence),
         *(reference.digest({}) if base is None else base, target),
         *(len(body) if length is None else length, len(inside)),
     )
@@ -86,7 +86,7 @@ def at_version(frame: bytes, version: int) -> bytes:
 
 def body_in(frame: bytes) -> bytes:
     head = reference.header(frame)
-    return reference.inflate(frame[56:], head.body_length) if head.coding else frame[56:]
+    return reference.inflate(frame[56:], head.body_length) if head.compression else frame[56:]
 
 
 def compressed(body: bytes) -> bytes:

@@ -85,10 +85,10 @@ class Stream:
         assert head.sequence == self.sequence + 1
         assert not full or head.kind == 0
         before, self.state, self.sequence = self.state, want, head.sequence
-        touched = self.check_touched(before, want)
+        changed = self.check_changed(before, want)
         if captured:
             told = (pending.added, pending.removed, pending.updated)
-            assert (told, pending.symbols) == (touched, len(want))
+            assert (told, pending.symbols) == (changed, len(want))
             assert pending.kind == ("delta" if head.kind else "full")
         return frame
 
@@ -109,14 +109,25 @@ class Stream:
         for symbol in list(want)[:3]:
             assert_same(self.decoder.get(symbol), want[symbol])
 
-    def check_touched(self, before: Snapshot, after: Snapshot) -> tuple[int, int, int]:
+    def check_moved(self, before: Snapshot, after: Snapshot) -> None:
+        """Without the moved symbols, those that stay have the order that they had."""
+        moved = set(self.decoder.moved)
+        assert moved <= before.keys() & after.keys()
+        stay = before.keys() & after.keys() - moved
+        assert [s for s in after if s in stay] == [s for s in before if s in stay]
+        if list(before) == list(after):
+            assert not moved
+
+    def check_changed(self, before: Snapshot, after: Snapshot) -> tuple[int, int, int]:
         """Returns how many symbols were added, removed and updated."""
         added = [symbol for symbol in after if symbol not in before]
         removed = [symbol for symbol in before if symbol not in after]
         updated = [s for s in after if s in before and not same(before[s], after[s])]
         assert sorted(self.decoder.added) == sorted(added)
         assert sorted(self.decoder.removed) == sorted(removed)
-        assert sorted(self.decoder.changed) == sorted(added + removed + updated)
+        assert sorted(self.decoder.updated) == sorted(updated)
+        assert self.decoder.changed == [*self.decoder.updated, *self.decoder.added]
+        self.check_moved(before, after)
         return len(added), len(removed), len(updated)
 
     def check_full(self) -> None:

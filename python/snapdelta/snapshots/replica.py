@@ -275,11 +275,9 @@ class Replica:
             # Nothing that a full frame would mend: a newer format, an unknown zone, limits of ours.
             raise type(error)(said) if isinstance(error, SnapdeltaError) else error
         decoder = self._decoder
-        added, removed, moved = decoder.added, decoder.removed, list[str]()
-        others = {*added, *removed}
-        updated = [symbol for symbol in decoder.changed if symbol not in others]
+        changed = decoder.added, decoder.updated, decoder.removed, decoder.moved
         for view in self.views:
-            view.changes.add(added, updated, removed, moved)
+            view.changes.add(*changed)
         position = StreamPosition(decoder.epoch, decoder.sequence)
         self.at = State(position, decoder.digest, entry.time)
         if position != entry.position or f"{decoder.digest:016x}".encode() != entry.digest:

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::codec::state::{Decoder, State};
+use crate::codec::decoder::Decoder;
+use crate::codec::state::State;
 use crate::error::ErrorKind;
 use crate::format::budget::{Budget, DEFAULT_MAX_BYTES};
 use crate::format::header::{FrameKind, Header};
@@ -80,10 +81,10 @@ fn step(random: &mut Random, last: &Snapshot) -> Snapshot {
             }
         }
     }
-    let known: BTreeMap<String, ()> = next.iter().map(|(symbol, _)| (symbol.clone(), ())).collect();
+    let known: BTreeSet<String> = next.iter().map(|(symbol, _)| symbol.clone()).collect();
     for _ in 0..random.below(6) {
         let symbol = format!("S{}", random.below(400));
-        if !known.contains_key(&symbol) && next.iter().all(|(other, _)| *other != symbol) {
+        if !known.contains(&symbol) && next.iter().all(|(other, _)| *other != symbol) {
             next.push((symbol, fields(random)));
         }
     }
@@ -165,7 +166,8 @@ fn told(state: &State) -> (Snapshot, [u64; 3], [usize; 6], bool) {
     let State { table, epoch, sequence, digest, started, .. } = state;
     let schema = &table.schema;
     let (blobs, bytes) = table.pool.size();
-    let held = [schema.keys.len(), schema.paths.len(), schema.shapes.len(), blobs, bytes, table.cache()];
+    let held =
+        [schema.keys.len(), schema.paths.len(), schema.shapes.len(), blobs, bytes, table.memory_bytes()];
     (contents(table), [*epoch, *sequence, *digest], held, *started)
 }
 
@@ -186,10 +188,10 @@ fn any_sequence_of_snapshots_comes_back() {
             let full = sequence == 1 || random.below(7) == 0;
             let kind = if full { FrameKind::Full } else { FrameKind::Delta };
             let frame = writer.encode(changes, kind, sequence, &mut frame_writer).expect("a frame").0;
-            let verified = verified.encode(twin, kind, sequence, &mut frame_writer).expect("a proved frame");
-            assert_eq!(verified, (frame.clone(), kind));
+            let proven = verified.encode(twin, kind, sequence, &mut frame_writer).expect("a verified frame");
+            assert_eq!(proven, (frame.clone(), kind));
             assert_eq!(
-                verified.full(&mut frame_writer).expect("a proved state"),
+                verified.full(&mut frame_writer).expect("a verified state"),
                 writer.full(&mut frame_writer).expect("a state")
             );
             assert_eq!(told(&verified), told(&writer));

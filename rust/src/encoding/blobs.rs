@@ -10,7 +10,7 @@ use crate::format::reader::Reader;
 use crate::format::writer::Writer;
 use crate::state::blob_pool::BlobPool;
 
-pub fn write(w: &mut Writer, ids: &[u64], pool: &BlobPool) {
+pub(crate) fn write(w: &mut Writer, ids: &[u64], pool: &BlobPool) {
     let mut entries: Vec<u64> = Vec::new();
     let mut numbers: HashMap<u64, u64> = HashMap::new();
     let indices: Vec<u64> = ids
@@ -34,7 +34,11 @@ pub fn write(w: &mut Writer, ids: &[u64], pool: &BlobPool) {
 }
 
 /// Distinct or direct entries, and for each cell its entry.
-pub fn read<'a>(r: &mut Reader<'a>, n: usize, budget: &mut Budget) -> Result<(Vec<&'a [u8]>, Vec<u64>)> {
+pub(crate) fn read<'a>(
+    r: &mut Reader<'a>,
+    n: usize,
+    budget: &mut Budget,
+) -> Result<(Vec<&'a [u8]>, Vec<u64>)> {
     match r.u8()? {
         DIRECT => Ok((r.strings(n)?, (0..n as u64).collect())),
         DICTIONARY => {
@@ -50,6 +54,6 @@ pub fn read<'a>(r: &mut Reader<'a>, n: usize, budget: &mut Budget) -> Result<(Ve
             }
             Ok((entries, indices))
         }
-        code => Err(r.reserved("coding of blobs", code)),
+        code => Err(r.reserved("encoding of a bytes stream", code)),
     }
 }

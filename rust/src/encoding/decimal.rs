@@ -14,7 +14,7 @@ const ROUNDER: f64 = 1.5 * (1u64 << 52) as f64;
 
 /// The integer m with `m / 10^exponent` = value bit for bit, if there is one.
 #[inline(always)]
-pub fn to_integer(word: u64, exponent: u8) -> Option<i64> {
+pub(crate) fn to_integer(word: u64, exponent: u8) -> Option<i64> {
     let scaled = f64::from_bits(word) * POWERS[exponent as usize];
     let within = scaled.abs() <= LIMIT;
     let rounded = if within { (scaled + ROUNDER) - ROUNDER } else { 0.0 };
@@ -23,17 +23,17 @@ pub fn to_integer(word: u64, exponent: u8) -> Option<i64> {
 }
 
 #[inline(always)]
-pub fn from_integer(integer: i64, exponent: u8) -> u64 {
+pub(crate) fn from_integer(integer: i64, exponent: u8) -> u64 {
     (integer as f64 / POWERS[exponent as usize]).to_bits()
 }
 
-pub fn is_in_range(integer: i64) -> bool {
+pub(crate) fn is_in_range(integer: i64) -> bool {
     integer.unsigned_abs() <= 1 << 51
 }
 
 /// The m of a word, 0 where there is none: what predictions are made from.
 #[inline(always)]
-pub fn operand(word: u64, exponent: u8) -> u64 {
+pub(crate) fn operand(word: u64, exponent: u8) -> u64 {
     to_integer(word, exponent).unwrap_or(0) as u64
 }
 

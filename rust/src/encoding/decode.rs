@@ -16,21 +16,21 @@ use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
 /// One column's updates or inserts as they are read.
-pub struct ColumnContext<'a> {
-    pub base: Option<&'a Cells>,
-    pub rows: &'a [u32],
-    pub view: RowView<'a>,
+pub(crate) struct ColumnContext<'a> {
+    pub(crate) base: Option<&'a Cells>,
+    pub(crate) rows: &'a [u32],
+    pub(crate) view: RowView<'a>,
     /// The path of each node of the frame.
-    pub paths: &'a [PathId],
+    pub(crate) paths: &'a [PathId],
     /// The column's own path.
-    pub path: PathId,
+    pub(crate) path: PathId,
     /// Keys that lead to it.
-    pub depth: usize,
+    pub(crate) depth: usize,
 }
 
 /// Cells whose blobs are not yet in the pool: the word is an index into `blobs`, or a number in the pool with `COPIED`.
 #[derive(Default)]
-pub struct DecodedCells<'a> {
+pub(crate) struct DecodedCells<'a> {
     /// Keys that lead to the column.
     depth: usize,
     cells: Cells,
@@ -49,7 +49,7 @@ const COPIED: u64 = 1 << 63;
 
 impl DecodedCells<'_> {
     /// Puts the blobs into the pool; the change set owns them. Every cell is charged for its blob.
-    pub fn intern_blobs(
+    pub(crate) fn intern_blobs(
         mut self,
         table: &mut Table,
         changes: &mut ChangeSet,
@@ -97,7 +97,7 @@ impl DecodedCells<'_> {
 }
 
 /// The caller has checked that `column.rows` is within the budget.
-pub fn read<'a>(
+pub(crate) fn read<'a>(
     r: &mut Reader<'a>,
     column: &ColumnContext<'_>,
     budget: &mut Budget,

@@ -13,23 +13,23 @@ use crate::state::schema::PathId;
 use crate::state::table::Cells;
 
 /// One column's updates or inserts, and what they may refer to.
-pub struct ColumnInput<'a> {
-    pub cells: &'a Cells,
-    pub base: Option<&'a Cells>,
-    pub rows: &'a [u32],
-    pub view: RowView<'a>,
+pub(crate) struct ColumnInput<'a> {
+    pub(crate) cells: &'a Cells,
+    pub(crate) base: Option<&'a Cells>,
+    pub(crate) rows: &'a [u32],
+    pub(crate) view: RowView<'a>,
     /// Columns that the reader has before this one.
-    pub candidates: &'a [PathId],
+    pub(crate) candidates: &'a [PathId],
     /// How most of it can be worked out from others.
-    pub formula: Option<Predictor>,
+    pub(crate) formula: Option<Predictor>,
     /// The node of a path in this frame.
-    pub frame_path: &'a dyn Fn(PathId) -> u64,
+    pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
 
 const COPY_SAMPLE: usize = 48;
 const COPY_PRESAMPLE: usize = 4;
 
-pub fn write(w: &mut Writer, column: &ColumnInput<'_>) {
+pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) {
     write_level(w, column, 0);
 }
 
@@ -75,7 +75,7 @@ fn formula_for(column: &ColumnInput<'_>, tag: Tag) -> Option<Predictor> {
 const EXPENSIVE: f64 = 14.0;
 
 /// True if the column's numbers cost much when coded by themselves.
-pub fn is_expensive(column: &ColumnInput<'_>) -> bool {
+pub(crate) fn is_expensive(column: &ColumnInput<'_>) -> bool {
     with_numbers(column, |stream, view| cost_without_columns(stream, view) > EXPENSIVE).unwrap_or(false)
 }
 

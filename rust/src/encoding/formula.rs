@@ -8,7 +8,7 @@ use crate::state::table::Cell;
 
 /// FORMAT.md section 8.2, predictor 6; in the order of their codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     Difference,
     Sum,
     Product,
@@ -27,7 +27,7 @@ use Operation::{
     Product, Quotient, Sum,
 };
 
-pub const OPERATIONS: [Operation; 11] = [
+pub(crate) const OPERATIONS: [Operation; 11] = [
     Difference,
     Sum,
     Product,
@@ -42,29 +42,29 @@ pub const OPERATIONS: [Operation; 11] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Formula {
-    pub operation: Operation,
-    pub a: PathId,
-    pub b: PathId,
+pub(crate) struct Formula {
+    pub(crate) operation: Operation,
+    pub(crate) a: PathId,
+    pub(crate) b: PathId,
 }
 
 impl Operation {
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         self as u8
     }
 
-    pub fn of(code: u8) -> Option<Operation> {
+    pub(crate) fn of(code: u8) -> Option<Operation> {
         OPERATIONS.get(usize::from(code)).copied()
     }
 
     /// It has one operand, and the old value.
-    pub fn needs_base(self) -> bool {
+    pub(crate) fn needs_base(self) -> bool {
         matches!(self, OldTimesRatio | OldOverRatio)
     }
 
     /// Operands are NaN where there is none.
     #[inline(always)]
-    pub fn apply(self, a: f64, b: f64) -> f64 {
+    pub(crate) fn apply(self, a: f64, b: f64) -> f64 {
         match self {
             Difference => a - b,
             Sum => a + b,
@@ -80,7 +80,7 @@ impl Operation {
     }
 
     #[inline(always)]
-    pub fn apply_to_old(self, old: f64, now: f64, base: f64) -> f64 {
+    pub(crate) fn apply_to_old(self, old: f64, now: f64, base: f64) -> f64 {
         match self {
             OldTimesRatio => old * now / base,
             _ => old * base / now,
@@ -90,7 +90,7 @@ impl Operation {
 
 /// NaN where there is no number.
 #[inline(always)]
-pub fn number(cell: Cell) -> f64 {
+pub(crate) fn number(cell: Cell) -> f64 {
     match cell.tag {
         tag::FLOAT => f64::from_bits(cell.word),
         tag::INT => cell.word as i64 as f64,
@@ -99,11 +99,16 @@ pub fn number(cell: Cell) -> f64 {
 }
 
 #[inline(always)]
-pub fn word(result: f64) -> u64 {
+pub(crate) fn word(result: f64) -> u64 {
     if result.is_nan() { 0 } else { result.to_bits() }
 }
 
-pub fn predictions(formula: Formula, old: Option<&[u64]>, rows: &[u32], view: &RowView<'_>) -> Vec<u64> {
+pub(crate) fn predictions(
+    formula: Formula,
+    old: Option<&[u64]>,
+    rows: &[u32],
+    view: &RowView<'_>,
+) -> Vec<u64> {
     let Formula { operation, a, b } = formula;
     let mut made = Vec::with_capacity(rows.len());
     if operation.needs_base() {

@@ -33,7 +33,7 @@ struct SampledColumn {
 }
 
 /// The search for what one costly column can be worked out from, while column after column becomes known.
-pub struct FormulaSearch {
+pub(crate) struct FormulaSearch {
     tag: Tag,
     rows: Vec<u32>,
     target: Vec<u64>,
@@ -43,7 +43,7 @@ pub struct FormulaSearch {
 
 impl FormulaSearch {
     /// None if the column's numbers tell too little.
-    pub fn new(cells: &Cells, old: Option<&Cells>, rows: &[u32]) -> Option<FormulaSearch> {
+    pub(crate) fn new(cells: &Cells, old: Option<&Cells>, rows: &[u32]) -> Option<FormulaSearch> {
         let probes = sample_of(cells.len(), PROBES);
         let count = |tag: Tag| probes.iter().filter(|i| cells.tags[**i] == tag).count();
         let tag = if count(tag::FLOAT) >= count(tag::INT) { tag::FLOAT } else { tag::INT };
@@ -77,7 +77,7 @@ impl FormulaSearch {
     }
 
     /// True if a predictor that was found in an earlier frame serves in this one.
-    pub fn still_fits(&self, predictor: Predictor, view: &RowView<'_>) -> bool {
+    pub(crate) fn still_fits(&self, predictor: Predictor, view: &RowView<'_>) -> bool {
         let fitting = match predictor {
             Predictor::Formula(_) => self.tag == tag::FLOAT,
             Predictor::Max(..) => self.tag == tag::INT,
@@ -92,12 +92,12 @@ impl FormulaSearch {
     }
 
     /// What taking in another column costs, in cells and pairs to look at.
-    pub fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         SAMPLE + 2 * self.operands.len()
     }
 
     /// Takes in a column that has become known. Returns a predictor that it makes possible.
-    pub fn add_column(&mut self, path: PathId, view: &RowView<'_>) -> Option<Predictor> {
+    pub(crate) fn add_column(&mut self, path: PathId, view: &RowView<'_>) -> Option<Predictor> {
         let mut added = SampledColumn { path, present: Vec::new(), base: Vec::new(), ints: Some(Vec::new()) };
         view.visit(path, &self.rows, |_, present, base| {
             added.present.push(number(present));

@@ -1,13 +1,13 @@
 //! Cell streams (FORMAT.md section 8): one file a kind of column, and the choice between encodings.
 
-pub mod blobs;
+pub(crate) mod blobs;
 mod decimal;
-pub mod decode;
-pub mod encode;
+pub(crate) mod decode;
+pub(crate) mod encode;
 mod formula;
-pub mod formula_search;
-pub mod predictor;
-pub mod row_view;
+pub(crate) mod formula_search;
+pub(crate) mod predictor;
+pub(crate) mod row_view;
 mod sampling;
 mod select;
 mod words;

@@ -13,7 +13,7 @@ use crate::state::table::Cells;
 
 /// How integers are predicted from what the reader already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Predictor {
+pub(crate) enum Predictor {
     Zero,
     Base,
     Previous,
@@ -26,18 +26,18 @@ pub enum Predictor {
 
 /// Integers from words: themselves, or the m of decimals.
 #[derive(Clone, Copy)]
-pub struct DecimalExponent(pub Option<u8>);
+pub(crate) struct DecimalExponent(pub Option<u8>);
 
 impl DecimalExponent {
     #[inline(always)]
-    pub fn operand(self, word: u64) -> u64 {
+    pub(crate) fn operand(self, word: u64) -> u64 {
         match self.0 {
             None => word,
             Some(exponent) => decimal::operand(word, exponent),
         }
     }
 
-    pub fn operands(self, words: &[u64]) -> Vec<u64> {
+    pub(crate) fn operands(self, words: &[u64]) -> Vec<u64> {
         words.iter().map(|w| self.operand(*w)).collect()
     }
 }
@@ -49,7 +49,7 @@ fn same_tag(cells: &Cells, tag: Tag) -> impl Iterator<Item = Option<u64>> + '_ {
 
 impl Predictor {
     /// The other columns that it works from.
-    pub fn operands(self) -> impl Iterator<Item = PathId> {
+    pub(crate) fn operands(self) -> impl Iterator<Item = PathId> {
         let (a, b) = match self {
             Predictor::Column(a) | Predictor::ColumnChange(a) => (Some(a), None),
             Predictor::Formula(f) => (Some(f.a), (!f.operation.needs_base()).then_some(f.b)),
@@ -60,7 +60,7 @@ impl Predictor {
     }
 
     /// It works from the cell's old value, which an inserted cell has not.
-    pub fn needs_base(self) -> bool {
+    pub(crate) fn needs_base(self) -> bool {
         match self {
             Predictor::Base | Predictor::ColumnChange(_) => true,
             Predictor::Formula(formula) => formula.operation.needs_base(),
@@ -69,7 +69,7 @@ impl Predictor {
     }
 
     /// What is predicted for each word, but for `Previous`, which needs the words themselves.
-    pub fn predictions(
+    pub(crate) fn predictions(
         self,
         base: Option<&[u64]>,
         rows: &[u32],
@@ -118,7 +118,7 @@ impl Predictor {
         }
     }
 
-    pub fn write(self, w: &mut Writer, frame_path: impl Fn(PathId) -> u64) {
+    pub(crate) fn write(self, w: &mut Writer, frame_path: impl Fn(PathId) -> u64) {
         match self {
             Predictor::Zero => w.u8(predictor::ZERO),
             Predictor::Base => w.u8(predictor::BASE),
@@ -149,7 +149,7 @@ impl Predictor {
         }
     }
 
-    pub fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Predictor> {
+    pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Predictor> {
         let path = |r: &mut Reader<'_>| {
             let frame_path = r.up_to(context.paths.len() - 1, "node")?;
             match context.paths[frame_path] {
@@ -178,13 +178,13 @@ impl Predictor {
 }
 
 /// What a word stream is read with.
-pub struct Context<'a> {
-    pub tag: Tag,
-    pub base: Option<&'a [u64]>,
-    pub rows: &'a [u32],
-    pub view: RowView<'a>,
+pub(crate) struct Context<'a> {
+    pub(crate) tag: Tag,
+    pub(crate) base: Option<&'a [u64]>,
+    pub(crate) rows: &'a [u32],
+    pub(crate) view: RowView<'a>,
     /// The path of each node of the frame.
-    pub paths: &'a [PathId],
+    pub(crate) paths: &'a [PathId],
     /// The column's own path.
-    pub path: PathId,
+    pub(crate) path: PathId,
 }

@@ -6,18 +6,18 @@ use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cell, Cells, Table};
 
 /// The tag of a cell that is not there.
-pub const MISSING: Tag = 255;
+pub(crate) const MISSING: Tag = 255;
 const NO_CELL: Cell = Cell { tag: MISSING, word: 0 };
 
 /// The inserted cells of one column; `rows` are numbers of reshaped, then added records.
 #[derive(Default)]
-pub struct Inserts {
-    pub rows: Vec<u32>,
-    pub cells: Cells,
+pub(crate) struct Inserts {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) cells: Cells,
 }
 
 #[derive(Clone, Copy)]
-pub enum Side<'a> {
+pub(crate) enum Side<'a> {
     /// Updates by path.
     Updates(&'a [ColumnPatch]),
     /// Inserts by path.
@@ -25,11 +25,11 @@ pub enum Side<'a> {
 }
 
 #[derive(Clone, Copy)]
-pub struct RowView<'a> {
-    pub table: &'a Table,
-    pub side: Side<'a>,
+pub(crate) struct RowView<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) side: Side<'a>,
     /// By path: the column is already listed, or loose.
-    pub done: &'a [bool],
+    pub(crate) done: &'a [bool],
 }
 
 /// Finds ascending rows in an ascending list: all at once, by bisection, or by one pass.
@@ -79,7 +79,7 @@ impl<'a> ColumnGather<'a> {
 
 /// The cells of several columns, each in rows of its own; those of one row are fetched together. The number of a
 /// column if it lacks one. The caller has checked that the cells fit into memory.
-pub fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
+pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
     let mut gathers: Vec<ColumnGather<'_>> =
         paths.iter().map(|path| ColumnGather::new(table, *path)).collect();
     let room = |rows: &&[u32]| Cells { tags: vec![MISSING; rows.len()], words: vec![0; rows.len()] };
@@ -114,7 +114,7 @@ impl RowView<'_> {
 
     /// Calls `take` for each row with the present and the base cell of another column.
     #[inline(always)]
-    pub fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
+    pub(crate) fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
         let done = self.done.get(path as usize) == Some(&true);
         match self.side {
             Side::Updates(updates) => {
@@ -152,7 +152,7 @@ impl RowView<'_> {
     }
 
     /// The present cells of another column in these rows.
-    pub fn present(&self, path: PathId, rows: &[u32]) -> Cells {
+    pub(crate) fn present(&self, path: PathId, rows: &[u32]) -> Cells {
         let mut now = Cells::default();
         now.reserve(rows.len());
         self.visit(path, rows, |_, present, _| now.push(present));
@@ -160,7 +160,7 @@ impl RowView<'_> {
     }
 
     /// The present and the base's cells of another column in these rows.
-    pub fn present_and_base(&self, path: PathId, rows: &[u32]) -> (Cells, Cells) {
+    pub(crate) fn present_and_base(&self, path: PathId, rows: &[u32]) -> (Cells, Cells) {
         let (mut now, mut before) = (Cells::default(), Cells::default());
         now.reserve(rows.len());
         before.reserve(rows.len());

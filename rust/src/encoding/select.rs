@@ -18,9 +18,9 @@ const DECIMAL_SHARE: f64 = 0.85;
 
 /// A plan and what it is expected to cost, in bits a cell.
 #[derive(Clone, Copy)]
-pub struct Candidate {
-    pub encoding: Encoding,
-    pub bits: f64,
+pub(crate) struct Candidate {
+    pub(crate) encoding: Encoding,
+    pub(crate) bits: f64,
 }
 
 /// What is known of a stream at the places of a sample.
@@ -114,7 +114,7 @@ impl<'a> Sample<'a> {
 }
 
 /// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `formula` one that was found.
-pub fn select(
+pub(crate) fn select(
     stream: &Stream<'_>,
     candidates: &[PathId],
     formula: Option<Predictor>,
@@ -250,6 +250,6 @@ fn refit_reference(stream: &Stream<'_>, best: &mut Candidate) {
 }
 
 /// What a stream costs, in bits a cell, without any other column.
-pub fn cost_without_columns(stream: &Stream<'_>, view: &RowView<'_>) -> f64 {
+pub(crate) fn cost_without_columns(stream: &Stream<'_>, view: &RowView<'_>) -> f64 {
     select(stream, &[], None, view).bits
 }

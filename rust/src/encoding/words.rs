@@ -12,7 +12,7 @@ use crate::format::writer::{Writer, zigzag};
 use crate::state::schema::PathId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     Constant,
     Dictionary,
     Residuals(Predictor),
@@ -20,15 +20,15 @@ pub enum Encoding {
 }
 
 /// The words of the cells of one tag in one cell stream.
-pub struct Stream<'a> {
-    pub tag: Tag,
-    pub words: &'a [u64],
+pub(crate) struct Stream<'a> {
+    pub(crate) tag: Tag,
+    pub(crate) words: &'a [u64],
     /// Old words, 0 where the old cell has another tag; None in inserts.
-    pub base: Option<&'a [u64]>,
-    pub rows: &'a [u32],
+    pub(crate) base: Option<&'a [u64]>,
+    pub(crate) rows: &'a [u32],
 }
 
-pub fn write(
+pub(crate) fn write(
     w: &mut Writer,
     stream: &Stream<'_>,
     encoding: Encoding,
@@ -110,7 +110,7 @@ fn write_residuals(
         }
         *prediction = residual;
     }
-    let stride = if stride <= i64::MAX as u64 { stride.max(1) } else { 1 };
+    let stride = if i64::try_from(stride).is_ok() { stride.max(1) } else { 1 };
     w.uvarint(stride);
     for residual in &mut predictions {
         let quotient = if stride == 1 { *residual as i64 } else { *residual as i64 / stride as i64 };
@@ -119,7 +119,7 @@ fn write_residuals(
     w.byte_planes(&predictions);
 }
 
-pub fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> Result<Vec<u64>> {
+pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> Result<Vec<u64>> {
     let n = context.rows.len();
     match r.u8()? {
         CONSTANT => Ok(vec![r.u64()?; n]),
@@ -139,8 +139,8 @@ pub fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> R
         }
         RESIDUALS => read_residuals(r, context, DecimalExponent(None)),
         DECIMALS if context.tag == tag::FLOAT => read_decimals(r, context),
-        DECIMALS => Err(r.corrupt("only floats are coded as decimals")),
-        code => Err(r.reserved("coding of words", code)),
+        DECIMALS => Err(r.corrupt("only floats are encoded as decimals")),
+        code => Err(r.reserved("encoding of a fixed64 stream", code)),
     }
 }
 

@@ -3,36 +3,36 @@
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::tag::{Tag, tag};
 
-pub const DEFAULT_MAX_BYTES: u64 = 1 << 30;
+pub(crate) const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 
-pub const CELL: u64 = 128;
+pub(crate) const CELL: u64 = 128;
 /// A row of the base or of the target.
-pub const ROW: u64 = 384;
+pub(crate) const ROW: u64 = 384;
 /// A dict in a record, the record itself included.
-pub const DICT: u64 = 256;
+pub(crate) const DICT: u64 = 256;
 /// A key; so many times its length comes on top, as for a symbol.
-pub const KEY: u64 = 320;
-pub const NAME_COPIES: u64 = 3;
+pub(crate) const KEY: u64 = 320;
+pub(crate) const NAME_COPIES: u64 = 3;
 /// A node of PATHS.
-pub const NODE: u64 = 320;
+pub(crate) const NODE: u64 = 320;
 /// A shape, a path in it, a dict in it.
-pub const SHAPE: u64 = 512;
-pub const SHAPE_PATH: u64 = 64;
-pub const SHAPE_DICT: u64 = 32;
+pub(crate) const SHAPE: u64 = 512;
+pub(crate) const SHAPE_PATH: u64 = 64;
+pub(crate) const SHAPE_DICT: u64 = 32;
 /// A row set, a member of it.
-pub const SET: u64 = 64;
-pub const MEMBER: u64 = 16;
+pub(crate) const SET: u64 = 64;
+pub(crate) const MEMBER: u64 = 16;
 /// A column of COLUMNS, a cell of LOOSE.
-pub const COLUMN: u64 = 512;
+pub(crate) const COLUMN: u64 = 512;
 /// An entry of a dictionary: of words, of blobs.
-pub const ENTRY: u64 = 16;
-pub const BLOB_ENTRY: u64 = 64;
+pub(crate) const ENTRY: u64 = 16;
+pub(crate) const BLOB_ENTRY: u64 = 64;
 /// An item of a list, tuple or dict inside a cell.
-pub const ITEM: u64 = 128;
+pub(crate) const ITEM: u64 = 128;
 const BLOB: u64 = 64;
 
 /// What the object of a value takes beyond what every cell is charged with.
-pub fn weight_of(tag: Tag) -> u64 {
+pub(crate) fn weight_of(tag: Tag) -> u64 {
     match tag {
         tag::DECIMAL => 64,
         tag::DATETIME_ZONED | tag::TIME => 128,
@@ -41,23 +41,23 @@ pub fn weight_of(tag: Tag) -> u64 {
 }
 
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(crate) struct Budget {
     limit: u64,
     left: u64,
 }
 
 impl Budget {
-    pub fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Budget { limit, left: limit }
     }
 
     /// What was charged so far.
-    pub fn spent(&self) -> u64 {
+    pub(crate) fn spent(&self) -> u64 {
         self.limit - self.left
     }
 
     /// Takes `count` things of `each` bytes out of the budget.
-    pub fn charge(&mut self, count: u64, each: u64, what: &str) -> Result<()> {
+    pub(crate) fn charge(&mut self, count: u64, each: u64, what: &str) -> Result<()> {
         match count.checked_mul(each) {
             Some(bytes) if bytes <= self.left => {
                 self.left -= bytes;
@@ -75,13 +75,13 @@ impl Budget {
     }
 
     /// Keys or symbols, beside what each is charged with.
-    pub fn charge_names(&mut self, schema: &[&[u8]]) -> Result<()> {
+    pub(crate) fn charge_names(&mut self, schema: &[&[u8]]) -> Result<()> {
         let bytes: usize = schema.iter().map(|name| name.len()).sum();
         self.charge(bytes as u64, NAME_COPIES, "bytes of names")
     }
 
     /// A cell that is a blob; `weight` is that of the items in it.
-    pub fn charge_blob(&mut self, length: usize, weight: u64) -> Result<()> {
+    pub(crate) fn charge_blob(&mut self, length: usize, weight: u64) -> Result<()> {
         self.charge(length as u64, 2, "bytes in cells")?;
         self.charge(1, BLOB.saturating_add(weight), "bytes of lists in a cell")
     }

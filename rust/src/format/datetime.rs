@@ -8,33 +8,33 @@ use crate::format::writer::Writer;
 const DAY: u64 = 86_400_000_000;
 const DAYS_TO_YEAR_10000: u64 = 3_652_059;
 /// Datetime words are below this: 10000-01-01 00:00.
-pub const DATETIME_END: u64 = DAYS_TO_YEAR_10000 * DAY;
+pub(crate) const DATETIME_END: u64 = DAYS_TO_YEAR_10000 * DAY;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Date {
-    pub year: u16,
-    pub month: u8,
-    pub day: u8,
+pub(crate) struct Date {
+    pub(crate) year: u16,
+    pub(crate) month: u8,
+    pub(crate) day: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clock {
-    pub hour: u8,
-    pub minute: u8,
-    pub second: u8,
-    pub microsecond: u32,
+pub(crate) struct Clock {
+    pub(crate) hour: u8,
+    pub(crate) minute: u8,
+    pub(crate) second: u8,
+    pub(crate) microsecond: u32,
 }
 
 /// Days, seconds and microseconds as in Python's timedelta, normalized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delta {
-    pub days: i32,
-    pub seconds: u32,
-    pub microseconds: u32,
+pub(crate) struct Delta {
+    pub(crate) days: i32,
+    pub(crate) seconds: u32,
+    pub(crate) microseconds: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Zone<'a> {
+pub(crate) enum Zone<'a> {
     None,
     Utc,
     Offset(Delta),
@@ -56,11 +56,11 @@ fn days_in_month(year: u16, month: u8) -> u8 {
 }
 
 impl Date {
-    pub fn word(self) -> u64 {
+    pub(crate) fn word(self) -> u64 {
         u64::from(self.year) << 9 | u64::from(self.month) << 5 | u64::from(self.day)
     }
 
-    pub fn from_word(word: u64) -> Date {
+    pub(crate) fn from_word(word: u64) -> Date {
         Date { year: (word >> 9) as u16, month: (word >> 5 & 15) as u8, day: (word & 31) as u8 }
     }
 
@@ -106,15 +106,15 @@ impl Clock {
     }
 }
 
-pub fn datetime_word(date: Date, clock: Clock) -> u64 {
+pub(crate) fn datetime_word(date: Date, clock: Clock) -> u64 {
     date.days() * DAY + clock.microseconds()
 }
 
-pub fn datetime_fields(word: u64) -> (Date, Clock) {
+pub(crate) fn datetime_fields(word: u64) -> (Date, Clock) {
     (Date::from_days(word / DAY), Clock::from_microseconds(word % DAY))
 }
 
-pub fn is_date(word: u64) -> bool {
+pub(crate) fn is_date(word: u64) -> bool {
     if word >> 9 > 9999 {
         return false;
     }
@@ -125,13 +125,13 @@ pub fn is_date(word: u64) -> bool {
 }
 
 impl Delta {
-    pub fn write(self, w: &mut Writer) {
+    pub(crate) fn write(self, w: &mut Writer) {
         w.raw(&self.days.to_le_bytes());
         w.raw(&self.seconds.to_le_bytes());
         w.raw(&self.microseconds.to_le_bytes());
     }
 
-    pub fn read(r: &mut Reader<'_>) -> Result<Delta> {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Delta> {
         Ok(Delta { days: r.u32()? as i32, seconds: r.u32()?, microseconds: r.u32()? })
     }
 
@@ -144,13 +144,13 @@ impl Delta {
         self.is_normal() && (self.days == 0 || self.days == -1 && (self.seconds, self.microseconds) != (0, 0))
     }
 
-    pub fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         (self.days, self.seconds, self.microseconds) == (0, 0, 0)
     }
 }
 
 impl<'a> Zone<'a> {
-    pub fn write(self, w: &mut Writer) {
+    pub(crate) fn write(self, w: &mut Writer) {
         match self {
             Zone::None => w.u8(0),
             Zone::Utc => w.u8(1),
@@ -170,7 +170,7 @@ impl<'a> Zone<'a> {
         }
     }
 
-    pub fn read(r: &mut Reader<'a>) -> Result<Zone<'a>> {
+    pub(crate) fn read(r: &mut Reader<'a>) -> Result<Zone<'a>> {
         Ok(match r.u8()? {
             0 => Zone::None,
             1 => Zone::Utc,
@@ -191,29 +191,29 @@ impl<'a> Zone<'a> {
     }
 }
 
-pub fn is_utc(zone: &[u8]) -> bool {
+pub(crate) fn is_utc(zone: &[u8]) -> bool {
     matches!(Zone::read(&mut Reader::new(zone)), Ok(Zone::Utc))
 }
 
 /// A datetime or time as it stands in a blob: microseconds, fold, zone.
-pub fn write_stamp(w: &mut Writer, microseconds: u64, fold: u8, zone: Zone<'_>) {
+pub(crate) fn write_stamp(w: &mut Writer, microseconds: u64, fold: u8, zone: Zone<'_>) {
     w.u64(microseconds);
     w.u8(fold);
     zone.write(w);
 }
 
-pub fn read_stamp<'a>(blob: &'a [u8]) -> Result<(u64, u8, Zone<'a>)> {
+pub(crate) fn read_stamp(blob: &[u8]) -> Result<(u64, u8, Zone<'_>)> {
     let mut r = Reader::new(blob);
     let stamp = (r.u64()?, r.u8()?, Zone::read(&mut r)?);
     r.finish()?;
     Ok(stamp)
 }
 
-pub fn time_microseconds(clock: Clock) -> u64 {
+pub(crate) fn time_microseconds(clock: Clock) -> u64 {
     clock.microseconds()
 }
 
-pub fn time_fields(microseconds: u64) -> Clock {
+pub(crate) fn time_fields(microseconds: u64) -> Clock {
     Clock::from_microseconds(microseconds)
 }
 
@@ -222,16 +222,16 @@ fn is_stamp(blob: &[u8], end: u64, allowed: impl Fn(u8, Zone<'_>) -> bool) -> bo
         if us < end && fold <= 1 && zone.is_canonical() && allowed(fold, zone))
 }
 
-pub fn is_zoned_datetime(blob: &[u8]) -> bool {
+pub(crate) fn is_zoned_datetime(blob: &[u8]) -> bool {
     // fold 0 without a zone or in UTC has a tag of its own
     is_stamp(blob, DATETIME_END, |fold, zone| fold == 1 || !matches!(zone, Zone::None | Zone::Utc))
 }
 
-pub fn is_time(blob: &[u8]) -> bool {
+pub(crate) fn is_time(blob: &[u8]) -> bool {
     is_stamp(blob, DAY, |_, _| true)
 }
 
-pub fn is_timedelta(blob: &[u8]) -> bool {
+pub(crate) fn is_timedelta(blob: &[u8]) -> bool {
     let mut r = Reader::new(blob);
     matches!(Delta::read(&mut r), Ok(delta) if delta.is_normal()) && r.is_empty()
 }
@@ -252,7 +252,7 @@ mod tests {
             last = Some(date.word());
         }
         assert_eq!(Date::from_days(0).word(), 1 << 9 | 1 << 5 | 1);
-        assert!(!is_date(2023 << 9 | 2 << 5 | 29));
+        assert!(!is_date((2023 << 9) + (2 << 5) + 29));
         assert!(!is_date(10_000 << 9 | 1 << 5 | 1));
     }
 

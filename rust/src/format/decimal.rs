@@ -21,7 +21,7 @@ struct Parts<'a> {
 }
 
 /// The canonical cell of `str(Decimal)`; a long one is written to `buffer`. None if it is no such text.
-pub fn parse<'a>(text: &str, buffer: &'a mut Writer) -> Option<(Tag, Payload<'a>)> {
+pub(crate) fn parse<'a>(text: &str, buffer: &'a mut Writer) -> Option<(Tag, Payload<'a>)> {
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -100,12 +100,12 @@ fn read_other(blob: &[u8]) -> Option<Parts<'_>> {
     (sign <= 1).then_some(Parts { kind, negative: sign == 1, exponent, digits })
 }
 
-pub fn is_other(blob: &[u8]) -> bool {
+pub(crate) fn is_other(blob: &[u8]) -> bool {
     read_other(blob).is_some_and(|parts| is_canonical(&parts) && small_word(&parts).is_none())
 }
 
 /// The text from which `Decimal` makes exactly this value; None if the payload is not one.
-pub fn text(payload: Payload<'_>) -> Option<String> {
+pub(crate) fn text(payload: Payload<'_>) -> Option<String> {
     let sign = |negative| if negative { "-" } else { "" };
     match payload {
         Payload::Fixed64(word) => {

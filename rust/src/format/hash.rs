@@ -15,7 +15,7 @@ fn mum(a: u64, b: u64) -> u64 {
 
 /// H(words; n), fed word by word.
 #[derive(Clone, Copy)]
-pub struct Chain(u64);
+pub(crate) struct Chain(u64);
 
 impl Default for Chain {
     fn default() -> Self {
@@ -25,12 +25,12 @@ impl Default for Chain {
 
 impl Chain {
     #[inline(always)]
-    pub fn feed(&mut self, word: u64) {
+    pub(crate) fn feed(&mut self, word: u64) {
         self.0 = mum(self.0 ^ word, K1);
     }
 
     #[inline(always)]
-    pub fn finish(self, n: usize) -> u64 {
+    pub(crate) fn finish(self, n: usize) -> u64 {
         mum(self.0 ^ n as u64, K2)
     }
 
@@ -47,14 +47,14 @@ impl Chain {
     }
 }
 
-pub fn hash_bytes(bytes: &[u8]) -> u64 {
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     let mut chain = Chain::default();
     chain.feed_bytes(bytes);
     chain.finish(bytes.len())
 }
 
 /// The hash of two pieces as if they were one; the first is a multiple of 8 bytes.
-pub fn hash_joined(head: &[u8], rest: &[u8]) -> u64 {
+pub(crate) fn hash_joined(head: &[u8], rest: &[u8]) -> u64 {
     debug_assert!(head.len().is_multiple_of(8));
     let mut chain = Chain::default();
     chain.feed_bytes(head);
@@ -64,7 +64,7 @@ pub fn hash_joined(head: &[u8], rest: &[u8]) -> u64 {
 
 /// A cell's share in its record's hash; `x` is the word, the hash of the blob, or 0.
 #[inline(always)]
-pub fn hash_cell(path: u64, tag: Tag, x: u64) -> u64 {
+pub(crate) fn hash_cell(path: u64, tag: Tag, x: u64) -> u64 {
     mum(mum(x ^ path, K2) ^ (u64::from(tag) + 1), K3)
 }
 

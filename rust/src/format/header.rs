@@ -6,18 +6,18 @@ use crate::format::hash::hash_joined;
 use crate::format::reader::Reader;
 use crate::format::writer::Writer;
 
-pub const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
-pub const HEADER_LENGTH: usize = 56;
+pub(crate) const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
+pub(crate) const HEADER_LENGTH: usize = 56;
 const CHECKED: usize = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameKind {
+pub(crate) enum FrameKind {
     Full,
     Delta,
 }
 
 impl FrameKind {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             FrameKind::Full => "full",
             FrameKind::Delta => "delta",
@@ -26,25 +26,25 @@ impl FrameKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     Stored,
     Zstd,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    pub kind: FrameKind,
-    pub compression: Compression,
-    pub epoch: u64,
-    pub sequence: u64,
-    pub base_digest: u64,
-    pub target_digest: u64,
-    pub body_length: u32,
+pub(crate) struct Header {
+    pub(crate) kind: FrameKind,
+    pub(crate) compression: Compression,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) base_digest: u64,
+    pub(crate) target_digest: u64,
+    pub(crate) body_length: u32,
 }
 
 impl Header {
     /// The whole frame around a coded body.
-    pub fn write(&self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn write(&self, payload: &[u8]) -> Vec<u8> {
         let mut w = Writer::default();
         w.bytes.reserve_exact(HEADER_LENGTH + payload.len());
         w.raw(&MAGIC);
@@ -71,7 +71,7 @@ impl Header {
     }
 
     /// Checks a frame and takes it apart into header and coded body.
-    pub fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
+    pub(crate) fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));
         }
@@ -84,11 +84,11 @@ impl Header {
         let [version, kind, compression, zero] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?];
         let [epoch, sequence] = [r.u64()?, r.u64()?];
         let [base_digest, target_digest] = [r.u64()?, r.u64()?];
-        let [body_length, coded_length] = [r.u32()?, r.u32()?];
-        if payload.len() != coded_length as usize {
+        let [body_length, compressed_length] = [r.u32()?, r.u32()?];
+        if payload.len() != compressed_length as usize {
             return Err(Error::corrupt_at(
                 44,
-                format!("the frame declares {coded_length} bytes of body and has {}", payload.len()),
+                format!("the frame declares {compressed_length} bytes of body and has {}", payload.len()),
             ));
         }
         if hash_joined(&head[..CHECKED], payload) != r.u64()? {
@@ -111,7 +111,7 @@ impl Header {
         let compression = match compression {
             0 => Compression::Stored,
             1 => Compression::Zstd,
-            _ => return Err(Error::corrupt_at(6, "unknown coding of the body")),
+            _ => return Err(Error::corrupt_at(6, "unknown compression of the body")),
         };
         if zero != 0 {
             return Err(Error::corrupt_at(7, "a reserved byte is not 0"));

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 #[derive(Clone)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Where `bytes` begins in the body, for messages.
@@ -11,38 +11,38 @@ pub struct Reader<'a> {
 }
 
 #[inline(always)]
-pub fn unzigzag(value: u64) -> u64 {
+pub(crate) fn unzigzag(value: u64) -> u64 {
     (value >> 1) ^ (value & 1).wrapping_neg()
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, at: 0, origin: 0 }
     }
 
-    pub fn offset(&self) -> usize {
+    pub(crate) fn offset(&self) -> usize {
         self.origin + self.at
     }
 
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.left() == 0
     }
 
-    pub fn corrupt(&self, message: impl Into<String>) -> Error {
+    pub(crate) fn corrupt(&self, message: impl Into<String>) -> Error {
         Error::corrupt_at(self.offset(), message)
     }
 
-    pub fn reserved(&self, what: &str, code: u8) -> Error {
+    pub(crate) fn reserved(&self, what: &str, code: u8) -> Error {
         Error::version(format!("{what} {code} belongs to a newer format; upgrade snapdelta-rs"))
             .at(self.offset())
     }
 
     #[inline]
-    pub fn raw(&mut self, n: usize) -> Result<&'a [u8]> {
+    pub(crate) fn raw(&mut self, n: usize) -> Result<&'a [u8]> {
         if n > self.left() {
             return Err(self.corrupt("the bytes end too early"));
         }
@@ -52,19 +52,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A reader of the next `n` bytes.
-    pub fn part(&mut self, n: usize) -> Result<Reader<'a>> {
+    pub(crate) fn part(&mut self, n: usize) -> Result<Reader<'a>> {
         let origin = self.offset();
         let bytes = self.raw(n)?;
         Ok(Reader { bytes, at: 0, origin })
     }
 
     /// Ends a section.
-    pub fn finish(&self) -> Result<()> {
+    pub(crate) fn finish(&self) -> Result<()> {
         if self.is_empty() { Ok(()) } else { Err(self.corrupt("bytes are left over")) }
     }
 
     #[inline]
-    pub fn u8(&mut self) -> Result<u8> {
+    pub(crate) fn u8(&mut self) -> Result<u8> {
         match self.bytes.get(self.at) {
             Some(&byte) => {
                 self.at += 1;
@@ -74,20 +74,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn u32(&mut self) -> Result<u32> {
+    pub(crate) fn u32(&mut self) -> Result<u32> {
         let mut buffer = [0; 4];
         buffer.copy_from_slice(self.raw(4)?);
         Ok(u32::from_le_bytes(buffer))
     }
 
-    pub fn u64(&mut self) -> Result<u64> {
+    pub(crate) fn u64(&mut self) -> Result<u64> {
         let mut buffer = [0; 8];
         buffer.copy_from_slice(self.raw(8)?);
         Ok(u64::from_le_bytes(buffer))
     }
 
     #[inline]
-    pub fn uvarint(&mut self) -> Result<u64> {
+    pub(crate) fn uvarint(&mut self) -> Result<u64> {
         let first = self.u8()?;
         if first < 0x80 {
             return Ok(u64::from(first));
@@ -110,12 +110,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn svarint(&mut self) -> Result<i64> {
+    pub(crate) fn svarint(&mut self) -> Result<i64> {
         Ok(unzigzag(self.uvarint()?) as i64)
     }
 
     /// A number below or at `limit`.
-    pub fn up_to(&mut self, limit: usize, what: &str) -> Result<usize> {
+    pub(crate) fn up_to(&mut self, limit: usize, what: &str) -> Result<usize> {
         let value = self.uvarint()?;
         match usize::try_from(value) {
             Ok(value) if value <= limit => Ok(value),
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count of things that each take at least one byte of what is left.
-    pub fn count(&mut self, what: &str) -> Result<usize> {
+    pub(crate) fn count(&mut self, what: &str) -> Result<usize> {
         let value = self.uvarint()?;
         match usize::try_from(value) {
             Ok(value) if value <= self.left() => Ok(value),
@@ -132,12 +132,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn text(&mut self) -> Result<&'a [u8]> {
+    pub(crate) fn text(&mut self) -> Result<&'a [u8]> {
         let n = self.count("bytes")?;
         self.raw(n)
     }
 
-    pub fn strings(&mut self, n: usize) -> Result<Vec<&'a [u8]>> {
+    pub(crate) fn strings(&mut self, n: usize) -> Result<Vec<&'a [u8]>> {
         if n > self.left() {
             return Err(self.corrupt("the bytes end too early"));
         }
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Ascending distinct numbers below `limit`.
-    pub fn gaps(&mut self, n: usize, limit: usize) -> Result<Vec<u32>> {
+    pub(crate) fn gaps(&mut self, n: usize, limit: usize) -> Result<Vec<u32>> {
         if n > self.left() || n > limit {
             return Err(self.corrupt("more numbers than fit"));
         }
@@ -166,16 +166,16 @@ impl<'a> Reader<'a> {
         Ok(numbers)
     }
 
-    pub fn counted_gaps(&mut self, limit: usize) -> Result<Vec<u32>> {
+    pub(crate) fn counted_gaps(&mut self, limit: usize) -> Result<Vec<u32>> {
         let n = self.count("numbers")?;
         self.gaps(n, limit)
     }
 
     /// The caller has charged the budget for `n` words.
-    pub fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
+    pub(crate) fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
         let width = self.u8()?;
         if width > 8 {
-            return Err(self.corrupt("planes are wider than 8 bytes"));
+            return Err(self.corrupt("byte planes are wider than 8 bytes"));
         }
         let bytes = match n.checked_mul(usize::from(width)) {
             Some(total) => self.raw(total)?,

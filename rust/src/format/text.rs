@@ -2,12 +2,12 @@
 
 use crate::format::tag::{Payload, Tag, tag};
 
-pub const MAX_DIGITS: u64 = 9_999_999_999_999_999_999;
-pub const SHORT_LENGTH: usize = 7;
+pub(crate) const MAX_DIGITS: u64 = 9_999_999_999_999_999_999;
+pub(crate) const SHORT_LENGTH: usize = 7;
 
 /// The word of a string of 1 to 19 ASCII digits without a leading zero.
 #[inline]
-pub fn digits_word(text: &[u8]) -> Option<u64> {
+pub(crate) fn digits_word(text: &[u8]) -> Option<u64> {
     let (&first, rest) = text.split_first()?;
     if !first.is_ascii_digit() || text.len() > 19 || (first == b'0' && !rest.is_empty()) {
         return None;
@@ -23,14 +23,14 @@ pub fn digits_word(text: &[u8]) -> Option<u64> {
     Some(word)
 }
 
-pub fn short_word(text: &[u8]) -> u64 {
+pub(crate) fn short_word(text: &[u8]) -> u64 {
     let bytes = text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     bytes | (text.len() as u64) << 56
 }
 
 /// The canonical cell of a string; a long one keeps its bytes.
 #[inline]
-pub fn text_cell(text: &[u8]) -> (Tag, Payload<'_>) {
+pub(crate) fn text_cell(text: &[u8]) -> (Tag, Payload<'_>) {
     if let Some(word) = digits_word(text) {
         (tag::DIGITS, Payload::Fixed64(word))
     } else if text.len() <= SHORT_LENGTH {
@@ -41,13 +41,13 @@ pub fn text_cell(text: &[u8]) -> (Tag, Payload<'_>) {
 }
 
 /// The text of a SHORT word: the bytes and how many of them count.
-pub fn short_text(word: u64) -> ([u8; 8], usize) {
+pub(crate) fn short_text(word: u64) -> ([u8; 8], usize) {
     let bytes = word.to_le_bytes();
     (bytes, usize::from(bytes[7]))
 }
 
 /// UTF-8 in which surrogates may stand as if they were characters.
-pub fn is_text(mut bytes: &[u8]) -> bool {
+pub(crate) fn is_text(mut bytes: &[u8]) -> bool {
     loop {
         match std::str::from_utf8(bytes) {
             Ok(_) => return true,

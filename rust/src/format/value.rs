@@ -6,18 +6,18 @@ use crate::format::budget::{DICT, ITEM, weight_of};
 use crate::format::datetime;
 use crate::format::decimal;
 use crate::format::reader::Reader;
-pub use crate::format::tag::{Payload, PayloadForm, Tag, is_blob, payload_form, tag};
+pub(crate) use crate::format::tag::{Payload, PayloadForm, Tag, is_blob, payload_form, tag};
 use crate::format::text::{MAX_DIGITS, SHORT_LENGTH, digits_word, short_word};
-pub use crate::format::text::{is_text, short_text, text_cell};
+pub(crate) use crate::format::text::{is_text, short_text, text_cell};
 use crate::format::writer::Writer;
 
 /// True if the words are such as values of this tag have.
-pub fn are_words(tag: Tag, words: &[u64]) -> bool {
+pub(crate) fn are_words(tag: Tag, words: &[u64]) -> bool {
     matches!(tag, tag::INT | tag::FLOAT) || words.iter().all(|word| is_word(tag, *word))
 }
 
 /// True if the word is one that a value of this tag has.
-pub fn is_word(tag: Tag, word: u64) -> bool {
+pub(crate) fn is_word(tag: Tag, word: u64) -> bool {
     match tag {
         tag::DIGITS => word <= MAX_DIGITS,
         tag::SHORT => {
@@ -35,7 +35,7 @@ pub fn is_word(tag: Tag, word: u64) -> bool {
 
 /// Checks that a blob is the canonical one of a value; `depth` is the nesting around it. Returns what the
 /// items in it are charged with, at any depth (FORMAT.md section 10).
-pub fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<u64> {
+pub(crate) fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<u64> {
     let mut r = Reader::new(blob);
     match tag {
         tag::LIST | tag::TUPLE | tag::DICT => {
@@ -91,7 +91,7 @@ fn read_container<'a>(r: &mut Reader<'a>, tag: Tag, depth: usize) -> Result<u64>
     }
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(r.corrupt("a key stands twice"));
+        return Err(r.corrupt("duplicate key"));
     }
     Ok(weight)
 }
@@ -133,7 +133,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
 }
 
 /// Reads a cell in plain form; `depth` is the nesting around it. The last number is the weight of its items.
-pub fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
+pub(crate) fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let (tag, payload, weight) = read_any(r, depth)?;
     if tag >= tag::CELL_TAGS {
         return Err(r.corrupt("a dict is no cell"));
@@ -142,12 +142,12 @@ pub fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload
 }
 
 /// Reads a value inside a list, tuple or dict whose bytes were checked before.
-pub fn read_item<'a>(r: &mut Reader<'a>) -> Result<(Tag, Payload<'a>)> {
+pub(crate) fn read_item<'a>(r: &mut Reader<'a>) -> Result<(Tag, Payload<'a>)> {
     let (tag, payload, _) = read_any(r, 0)?;
     Ok((tag, payload))
 }
 
-pub fn write_inline(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
+pub(crate) fn write_inline(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
     w.u8(tag);
     match payload {
         Payload::Fixed64(word) => match tag {
@@ -169,13 +169,13 @@ pub fn write_inline(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
 }
 
 /// The shortest two's complement of a little-endian one.
-pub fn trim_big_int(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim_big_int(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., before, last] = bytes {
         let extends = if before & 0x80 == 0 { 0 } else { 0xFF };
         if *last != extends {
             break;
         }
-        bytes = &bytes[..rest.len() + 1];
+        bytes = &bytes[..=rest.len()];
     }
     bytes
 }

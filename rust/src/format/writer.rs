@@ -1,35 +1,35 @@
 //! Writes the shared forms of FORMAT.md section 2.
 
 #[derive(Default)]
-pub struct Writer {
-    pub bytes: Vec<u8>,
+pub(crate) struct Writer {
+    pub(crate) bytes: Vec<u8>,
 }
 
 #[inline(always)]
-pub fn zigzag(value: u64) -> u64 {
+pub(crate) fn zigzag(value: u64) -> u64 {
     let signed = value as i64;
     ((signed << 1) ^ (signed >> 63)) as u64
 }
 
 /// Bytes that the largest of the words needs, 0 to 8.
-pub fn width_of(all: u64) -> usize {
+pub(crate) fn width_of(all: u64) -> usize {
     (64 - all.leading_zeros() as usize).div_ceil(8)
 }
 
 impl Writer {
-    pub fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
 
-    pub fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub fn uvarint(&mut self, mut value: u64) {
+    pub(crate) fn uvarint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);
             value >>= 7;
@@ -37,21 +37,21 @@ impl Writer {
         self.bytes.push(value as u8);
     }
 
-    pub fn size(&mut self, value: usize) {
+    pub(crate) fn size(&mut self, value: usize) {
         self.uvarint(value as u64);
     }
 
-    pub fn svarint(&mut self, value: i64) {
+    pub(crate) fn svarint(&mut self, value: i64) {
         self.uvarint(zigzag(value as u64));
     }
 
     /// `uvarint` length and bytes.
-    pub fn text(&mut self, bytes: &[u8]) {
+    pub(crate) fn text(&mut self, bytes: &[u8]) {
         self.size(bytes.len());
         self.raw(bytes);
     }
 
-    pub fn strings<'a>(&mut self, all: impl Iterator<Item = &'a [u8]> + Clone) {
+    pub(crate) fn strings<'a>(&mut self, all: impl Iterator<Item = &'a [u8]> + Clone) {
         for bytes in all.clone() {
             self.size(bytes.len());
         }
@@ -61,7 +61,7 @@ impl Writer {
     }
 
     /// Ascending distinct numbers, without their count.
-    pub fn gaps(&mut self, numbers: impl Iterator<Item = u32>) {
+    pub(crate) fn gaps(&mut self, numbers: impl Iterator<Item = u32>) {
         let mut next = 0u32;
         for number in numbers {
             self.uvarint(u64::from(number - next));
@@ -70,12 +70,12 @@ impl Writer {
     }
 
     /// Count and gaps.
-    pub fn counted_gaps(&mut self, numbers: &[u32]) {
+    pub(crate) fn counted_gaps(&mut self, numbers: &[u32]) {
         self.size(numbers.len());
         self.gaps(numbers.iter().copied());
     }
 
-    pub fn byte_planes(&mut self, words: &[u64]) {
+    pub(crate) fn byte_planes(&mut self, words: &[u64]) {
         let width = width_of(words.iter().fold(0, |all, w| all | w));
         self.u8(width as u8);
         for plane in 0..width {
@@ -85,7 +85,7 @@ impl Writer {
     }
 
     /// A section: id, length, contents. Nothing is written where there are no contents.
-    pub fn section(&mut self, id: u8, contents: &[u8]) {
+    pub(crate) fn section(&mut self, id: u8, contents: &[u8]) {
         if !contents.is_empty() {
             self.u8(id);
             self.text(contents);

@@ -14,18 +14,18 @@ fn failed(error: std::io::Error) -> Error {
 }
 
 /// Makes frames with one level; the compressor's memory is kept between them.
-pub struct FrameWriter {
+pub(crate) struct FrameWriter {
     compressor: Compressor<'static>,
     #[cfg(test)]
-    pub fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// What befalls a frame before anyone reads it.
 #[cfg(test)]
-pub type Fault = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
+pub(crate) type Fault = Box<dyn Fn(Vec<u8>) -> Vec<u8>>;
 
 impl FrameWriter {
-    pub fn new(level: i32) -> Result<FrameWriter> {
+    pub(crate) fn new(level: i32) -> Result<FrameWriter> {
         let compressor = Compressor::new(level).map_err(failed)?;
         Ok(FrameWriter {
             compressor,
@@ -34,7 +34,7 @@ impl FrameWriter {
         })
     }
 
-    pub fn write(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn write(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
         let Ok(body_length) = u32::try_from(body.len()) else {
             let message = format!("a frame of {} bytes is over 4 GiB", body.len());
             return Err(Error::new(ErrorKind::TooLarge, message));
@@ -56,7 +56,7 @@ impl FrameWriter {
 }
 
 /// Header and decoded body of a frame.
-pub fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
+pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
     let (header, payload) = Header::read(frame)?;
     budget.charge(u64::from(header.body_length), 1, "bytes of body")?;
     let length = header.body_length as usize;

@@ -6,16 +6,13 @@ use crate::encoding::decode::{self as cells, ColumnContext};
 use crate::encoding::row_view::{Inserts, MISSING, RowView, Side, gather_all};
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
-use crate::format::budget::{
-    Budget, CELL, COLUMN, DICT, KEY, NODE, ROW, SHAPE, SHAPE_DICT, SHAPE_PATH, weight_of,
-};
-use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::budget::{Budget, CELL, COLUMN, DICT, ROW, SHAPE, SHAPE_DICT, SHAPE_PATH, weight_of};
 use crate::format::reader::Reader;
 use crate::format::section;
 use crate::format::value::{Payload, is_blob, is_text, read_inline};
-use crate::frame::row_order;
-use crate::frame::row_sets;
+use crate::frame::column_headers::{self, ColumnHeader};
 use crate::frame::sections::split;
+use crate::frame::{paths, row_order, row_sets};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::table::{Cell, Cells, Table};
@@ -24,7 +21,7 @@ const WEIGHTS: &str = "bytes of Decimals";
 const MISSING_CELL: &str = "an updated cell is not there";
 
 /// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
-pub fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
+pub(crate) fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
     let mut reading = BodyReader {
         changes: ChangeSet::over(table),
         table,
@@ -58,13 +55,12 @@ struct BodyReader<'t> {
     base_cells: u64,
 }
 
-/// A column of COLUMNS before its cells are read.
-struct ColumnHeader<'a> {
+/// A column of COLUMNS with the base cells that it updates.
+struct ListedColumn<'a> {
     path: PathId,
     updates: Option<usize>,
-    /// The base's cells that are to be updated.
-    old: Cells,
-    inserts: bool,
+    base: Cells,
+    has_inserts: bool,
     contents: Reader<'a>,
 }
 
@@ -77,17 +73,28 @@ impl BodyReader<'_> {
         self.read_paths(part(section::PATHS))?;
         self.shapes(part(section::SHAPES))?;
         let row_sets = self.row_sets(part(section::ROW_SETS))?;
-        let mut headers = self.headers(part(section::COLUMNS), &row_sets)?;
+        let headers =
+            column_headers::read(part(section::COLUMNS), self.paths.len(), row_sets.len(), self.budget)?;
+        let mut columns: Vec<ListedColumn<'_>> = headers
+            .into_iter()
+            .map(|ColumnHeader { path_id, updates, has_inserts, contents }| ListedColumn {
+                path: self.paths[path_id],
+                updates,
+                base: Cells::default(),
+                has_inserts,
+                contents,
+            })
+            .collect();
         let mut updates_done = vec![true; self.table.schema.paths.len()];
         let mut inserts_done = updates_done.clone();
-        for header in &headers {
-            updates_done[header.path as usize] &= header.updates.is_none();
-            inserts_done[header.path as usize] &= !header.inserts;
+        for column in &columns {
+            updates_done[column.path as usize] &= column.updates.is_none();
+            inserts_done[column.path as usize] &= !column.has_inserts;
         }
         self.sparse(part(section::SPARSE), &updates_done, &inserts_done)?;
-        self.load_base_cells(&mut headers, &row_sets)?;
-        for header in headers {
-            self.column(header, &row_sets, &mut updates_done, &mut inserts_done)?;
+        self.load_base_cells(&mut columns, &row_sets)?;
+        for column in columns {
+            self.column(column, &row_sets, &mut updates_done, &mut inserts_done)?;
         }
         self.retain_unchanged();
         let mut r = part(section::ORDER);
@@ -117,7 +124,7 @@ impl BodyReader<'_> {
                 None => false,
             };
             if twice || !seen.insert(*symbol) {
-                return Err(r.corrupt("a symbol stands twice"));
+                return Err(r.corrupt("duplicate symbol"));
             }
             if !is_text(symbol) {
                 return Err(r.corrupt("a symbol is not UTF-8"));
@@ -129,43 +136,18 @@ impl BodyReader<'_> {
         Ok(())
     }
 
-    fn read_paths(&mut self, mut r: Reader<'_>) -> Result<()> {
-        if r.is_empty() {
-            return Ok(());
-        }
-        let n = r.count("keys")?;
-        self.budget.charge(n as u64, KEY, "keys")?;
-        let keys = r.strings(n)?;
-        self.budget.charge_names(&keys)?;
-        if !keys.iter().all(|key| is_text(key)) {
-            return Err(r.corrupt("a key is not UTF-8"));
-        }
-        let distinct: HashSet<&[u8]> = keys.iter().copied().collect();
-        if distinct.len() != n {
-            return Err(r.corrupt("a key stands twice"));
-        }
-        let n = r.count("paths")?;
-        self.budget.charge(n as u64, NODE, "paths")?;
-        let (mut parent, mut key) = (0i64, -1i64);
-        let mut met = HashSet::with_capacity(n);
-        for _ in 0..n {
-            parent = parent.wrapping_add(r.svarint()?);
-            key = key.wrapping_add(r.svarint()?).wrapping_add(1);
-            let above = usize::try_from(parent).ok().and_then(|p| self.paths.get(p));
-            let bytes = usize::try_from(key).ok().and_then(|k| keys.get(k));
-            let (Some(&above), Some(bytes)) = (above, bytes) else {
-                return Err(r.corrupt("a path names a parent or key that is not there"));
-            };
-            if !met.insert((parent, key)) {
-                return Err(r.corrupt("a path stands twice"));
+    fn read_paths(&mut self, r: Reader<'_>) -> Result<()> {
+        let end = r.clone();
+        let list = paths::read(r, self.budget)?;
+        for (parent, key) in list.paths.into_iter().skip(1) {
+            let parent = self.paths[parent];
+            if self.table.schema.paths[parent as usize].depth >= MAX_DEPTH {
+                return Err(end.corrupt("nested too deep"));
             }
-            if self.table.schema.paths[above as usize].depth >= MAX_DEPTH {
-                return Err(r.corrupt("nested too deep"));
-            }
-            let key = self.table.schema.key(bytes);
-            self.paths.push(self.table.schema.path(above, key));
+            let key = self.table.schema.key(list.keys[key]);
+            self.paths.push(self.table.schema.path(parent, key));
         }
-        r.finish()
+        Ok(())
     }
 
     fn shapes(&mut self, mut r: Reader<'_>) -> Result<()> {
@@ -286,45 +268,6 @@ impl BodyReader<'_> {
         Ok(row_sets)
     }
 
-    fn headers<'a>(&mut self, mut r: Reader<'a>, row_sets: &[Vec<u32>]) -> Result<Vec<ColumnHeader<'a>>> {
-        let mut headers: Vec<ColumnHeader<'a>> = Vec::new();
-        if r.is_empty() {
-            return Ok(headers);
-        }
-        let n = r.count("columns")?;
-        self.budget.charge(n as u64, COLUMN, "columns")?;
-        let mut frame_path = -1i64;
-        let mut met = HashSet::new();
-        for _ in 0..n {
-            frame_path = frame_path.wrapping_add(r.svarint()?).wrapping_add(1);
-            let Some(&path) =
-                usize::try_from(frame_path).ok().and_then(|frame_path| self.paths.get(frame_path))
-            else {
-                return Err(r.corrupt("a column's path is not there"));
-            };
-            if !met.insert(path) {
-                return Err(r.corrupt("a column stands twice"));
-            }
-            let flags = r.u8()?;
-            if flags == 0 || flags > UPDATES + INSERTS {
-                return Err(r.reserved("flags of a column", flags));
-            }
-            let updates = match flags & UPDATES {
-                0 => None,
-                _ => {
-                    let set = r.up_to(row_sets.len(), "row set")?;
-                    Some(set.checked_sub(1).ok_or_else(|| r.corrupt("updates without a row set"))?)
-                }
-            };
-            let length = r.count("bytes")?;
-            let contents = r.part(length)?;
-            let inserts = flags & INSERTS != 0;
-            headers.push(ColumnHeader { path, updates, old: Cells::default(), inserts, contents });
-        }
-        r.finish()?;
-        Ok(headers)
-    }
-
     /// A record by its number: reshaped, then added ones.
     fn record(&self, number: usize) -> Record {
         match self.changes.reshaped.get(number) {
@@ -342,7 +285,7 @@ impl BodyReader<'_> {
 
     fn sparse(&mut self, mut r: Reader<'_>, sparse_updates: &[bool], sparse_inserts: &[bool]) -> Result<()> {
         let n = if r.is_empty() { 0 } else { r.count("cells")? };
-        self.budget.charge(n as u64, COLUMN, "loose cells")?;
+        self.budget.charge(n as u64, COLUMN, "sparse cells")?;
         let mut places = Vec::with_capacity(n);
         let mut row = 0u64;
         for _ in 0..n {
@@ -356,7 +299,7 @@ impl BodyReader<'_> {
             cell_index.1 = r.up_to(self.paths.len() - 1, "node")?;
         }
         if !places.is_sorted_by(|a, b| a < b) {
-            return Err(r.corrupt("loose cells are out of order"));
+            return Err(r.corrupt("sparse cells are out of order"));
         }
         for (row, frame_path) in places {
             let path = self.paths[frame_path];
@@ -366,7 +309,7 @@ impl BodyReader<'_> {
             }
             self.check_kept(row, path).map_err(|e| e.at(r.offset()))?;
             if !sparse_updates[path as usize] {
-                return Err(r.corrupt("a column has both listed and loose updates"));
+                return Err(r.corrupt("a column has both listed and sparse updates"));
             }
             let new = self.read_cell(&mut r, path)?;
             self.changes.update(path, row, old, new);
@@ -416,24 +359,24 @@ impl BodyReader<'_> {
     }
 
     /// Gets the base's cells that the columns update, all at once: those of one row lie together.
-    fn load_base_cells(&self, headers: &mut [ColumnHeader<'_>], row_sets: &[Vec<u32>]) -> Result<()> {
+    fn load_base_cells(&self, columns: &mut [ListedColumn<'_>], row_sets: &[Vec<u32>]) -> Result<()> {
         let lists: Vec<&[u32]> =
-            headers.iter().map(|header| header.updates.map_or(&[][..], |set| &row_sets[set])).collect();
+            columns.iter().map(|column| column.updates.map_or(&[][..], |set| &row_sets[set])).collect();
         // no column stands twice, so that more cannot all be there
         let n: usize = lists.iter().map(|rows| rows.len()).sum();
-        let not_there = |at: usize| headers[at].contents.corrupt(MISSING_CELL);
+        let not_there = |at: usize| columns[at].contents.corrupt(MISSING_CELL);
         if n as u64 > self.base_cells {
             return Err(not_there(0));
         }
-        let paths: Vec<PathId> = headers.iter().map(|header| header.path).collect();
+        let paths: Vec<PathId> = columns.iter().map(|column| column.path).collect();
         let fetched = gather_all(self.table, &paths, &lists).map_err(not_there)?;
-        for (header, old) in headers.iter_mut().zip(fetched) {
-            header.old = old;
+        for (column, base) in columns.iter_mut().zip(fetched) {
+            column.base = base;
         }
         if !self.changes.reshaped.is_empty() {
-            for (header, rows) in headers.iter().zip(&lists) {
+            for (column, rows) in columns.iter().zip(&lists) {
                 for row in *rows {
-                    self.check_kept(*row, header.path).map_err(|e| e.at(header.contents.offset()))?;
+                    self.check_kept(*row, column.path).map_err(|e| e.at(column.contents.offset()))?;
                 }
             }
         }
@@ -475,20 +418,20 @@ impl BodyReader<'_> {
 
     fn column(
         &mut self,
-        header: ColumnHeader<'_>,
+        listed: ListedColumn<'_>,
         row_sets: &[Vec<u32>],
         updates_done: &mut [bool],
         inserts_done: &mut [bool],
     ) -> Result<()> {
-        let ColumnHeader { path, old, mut contents, .. } = header;
+        let ListedColumn { path, updates, base, has_inserts, mut contents } = listed;
         let depth = self.table.schema.paths[path as usize].depth;
-        if let Some(set) = header.updates {
+        if let Some(set) = updates {
             let rows = &row_sets[set];
             if rows.is_empty() {
                 return Err(contents.corrupt("a column is listed for no cells"));
             }
             let column = ColumnContext {
-                base: Some(&old),
+                base: Some(&base),
                 rows,
                 view: RowView {
                     table: self.table,
@@ -508,11 +451,11 @@ impl BodyReader<'_> {
             }
             let updates = self.changes.column(path);
             updates.rows.clone_from(rows);
-            updates.old = old;
+            updates.old = base;
             updates.new = new;
             updates_done[path as usize] = true;
         }
-        if header.inserts {
+        if has_inserts {
             let rows = std::mem::take(&mut self.inserts[path as usize].rows);
             if rows.is_empty() {
                 return Err(contents.corrupt("a column is listed for no cells"));

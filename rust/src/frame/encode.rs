@@ -22,7 +22,7 @@ use crate::state::table::{Cells, Table};
 const MAX_SPARSE: usize = 4;
 
 /// Formulas found in earlier frames, by path: tried first, so that the search is not made for every frame.
-pub type FormulaCache = HashMap<PathId, Predictor>;
+pub(crate) type FormulaCache = HashMap<PathId, Predictor>;
 
 /// So many columns are looked at for what repeats or explains another: records with thousands of fields stay linear.
 const CANDIDATES: usize = 96;
@@ -83,7 +83,12 @@ struct BodyWriter<'a> {
 }
 
 /// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
-pub fn write(table: &Table, changes: &ChangeSet, base_rows: usize, formulas: &mut FormulaCache) -> Vec<u8> {
+pub(crate) fn write(
+    table: &Table,
+    changes: &ChangeSet,
+    base_rows: usize,
+    formulas: &mut FormulaCache,
+) -> Vec<u8> {
     let body = BodyWriter {
         table,
         changes,
@@ -223,8 +228,8 @@ impl BodyWriter<'_> {
 
     fn sparse_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
         let mut cells = Cells::default();
-        let has_loose = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
-        if !has_loose {
+        let has_sparse = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
+        if !has_sparse {
             return cells;
         }
         for (old_shape, record) in new_records(self.table, self.changes) {
@@ -458,7 +463,7 @@ impl ColumnWriter {
         formulas: &FormulaCache,
     ) -> Option<Predictor> {
         let search = search.as_mut()?;
-        let mut effort = self.search_budget;
+        let mut search_budget = self.search_budget;
         let found = self.with(body, plan, Self::main_part(plan), None, |column| {
             let view = &column.view;
             let hint = formulas.get(&plan.path).copied();
@@ -467,12 +472,12 @@ impl ColumnWriter {
             let served = hint.filter(ready).filter(|hint| search.still_fits(*hint, view));
             served.or_else(|| {
                 known.iter().filter(|path| **path != plan.path).find_map(|path| {
-                    effort = effort.saturating_sub(search.cost());
-                    if effort == 0 { None } else { search.add_column(*path, view) }
+                    search_budget = search_budget.saturating_sub(search.cost());
+                    if search_budget == 0 { None } else { search.add_column(*path, view) }
                 })
             })
         });
-        self.search_budget = effort;
+        self.search_budget = search_budget;
         found
     }
 

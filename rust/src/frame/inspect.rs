@@ -1,44 +1,47 @@
 //! What a body holds, without its base.
 
 use crate::error::Result;
-use crate::format::budget::{Budget, COLUMN, KEY, MEMBER, NODE};
+use crate::format::budget::{Budget, KEY, MEMBER};
 use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
-use crate::format::{cells, column_flag, fixed64, order, predictor, section};
+use crate::format::{cells, fixed64, order, predictor, section};
+use crate::frame::column_headers::{self, ColumnHeader};
+use crate::frame::paths::{self, PathList};
+use crate::frame::row_sets;
 use crate::frame::sections::split;
 
 #[derive(Debug, Default)]
-pub struct BodySummary {
-    pub base_rows: usize,
-    pub removed: usize,
-    pub added: Vec<Vec<u8>>,
-    pub reshaped: usize,
+pub(crate) struct BodySummary {
+    pub(crate) base_rows: usize,
+    pub(crate) removed: usize,
+    pub(crate) added: Vec<Vec<u8>>,
+    pub(crate) reshaped: usize,
     /// Base rows with at least one updated cell or another shape.
-    pub changed: usize,
+    pub(crate) updated: usize,
     /// By base row, as far as it goes: which these are.
-    pub changed_rows: Vec<bool>,
+    pub(crate) changed_rows: Vec<bool>,
     /// The order is predicted from a column, which takes every row's cell.
-    pub sorted: bool,
-    pub moved: usize,
-    pub columns: Vec<ColumnInfo>,
-    pub sparse_updates: usize,
+    pub(crate) sorted: bool,
+    pub(crate) moved: usize,
+    pub(crate) columns: Vec<ColumnInfo>,
+    pub(crate) sparse_updates: usize,
     /// Bytes of each section before zstd.
-    pub sections: Vec<(&'static str, usize)>,
+    pub(crate) sections: Vec<(&'static str, usize)>,
 }
 
 #[derive(Debug)]
-pub struct ColumnInfo {
-    pub keys: Vec<Vec<u8>>,
-    pub updates: usize,
-    pub has_inserts: bool,
-    pub encoding: String,
+pub(crate) struct ColumnInfo {
+    pub(crate) keys: Vec<Vec<u8>>,
+    pub(crate) updates: usize,
+    pub(crate) has_inserts: bool,
+    pub(crate) encoding: String,
     /// Before zstd.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
-const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "sets", "loose", "columns", "order"];
+const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
 
-pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
+pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
     let mut contents = BodySummary::default();
     for (id, part) in parts.iter().enumerate() {
@@ -55,7 +58,7 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let n = r.count("rows")?;
     budget.charge(n as u64, KEY, "symbols")?;
     contents.added = owned_texts(&r.strings(n)?, &r)?;
-    let paths = Paths::read(part(section::PATHS), budget)?;
+    let names = PathNames(paths::read(part(section::PATHS), budget)?);
     let mut changed: Vec<bool> = Vec::new();
     let mut mark_changed = |row: u32| {
         let at = row as usize;
@@ -76,11 +79,8 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
         rows.into_iter().for_each(&mut mark_changed);
     }
     let mut r = part(section::ROW_SETS);
-    let sets = if r.is_empty() {
-        Vec::new()
-    } else {
-        crate::frame::row_sets::read(&mut r, contents.base_rows, &[], budget)?
-    };
+    let row_sets =
+        if r.is_empty() { Vec::new() } else { row_sets::read(&mut r, contents.base_rows, &[], budget)? };
     let mut r = part(section::SPARSE);
     if !r.is_empty() {
         contents.sparse_updates = r.count("cells")?;
@@ -90,21 +90,14 @@ pub fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
             mark_changed(row.min(contents.base_rows as u64) as u32);
         }
     }
-    let mut r = part(section::COLUMNS);
-    if !r.is_empty() {
-        let mut frame_path = -1i64;
-        for _ in 0..r.count("columns")? {
-            contents.columns.push(read_column(
-                &mut r,
-                &mut frame_path,
-                &paths,
-                &sets,
-                &mut mark_changed,
-                budget,
-            )?);
+    let headers = column_headers::read(part(section::COLUMNS), names.0.paths.len(), row_sets.len(), budget)?;
+    for header in headers {
+        if let Some(set) = header.updates {
+            row_sets[set].iter().copied().for_each(&mut mark_changed);
         }
+        contents.columns.push(column_info(header, &names, &row_sets, budget)?);
     }
-    contents.changed = changed.iter().filter(|changed| **changed).count();
+    contents.updated = changed.iter().filter(|changed| **changed).count();
     contents.changed_rows = changed;
     let mut r = part(section::ORDER);
     if !r.is_empty() {
@@ -129,48 +122,22 @@ fn owned_texts(texts: &[&[u8]], r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
     Ok(texts.iter().map(|text| text.to_vec()).collect())
 }
 
-/// The paths of a frame; a node is its parent and its key.
-struct Paths {
-    keys: Vec<Vec<u8>>,
-    frame_paths: Vec<(usize, usize)>,
-}
+/// The names of a frame's paths.
+struct PathNames<'a>(PathList<'a>);
 
-impl Paths {
-    fn read(mut r: Reader<'_>, budget: &mut Budget) -> Result<Paths> {
-        let mut paths = Paths { keys: Vec::new(), frame_paths: vec![(0, 0)] };
-        if r.is_empty() {
-            return Ok(paths);
+impl PathNames<'_> {
+    /// The keys that lead to a path.
+    fn keys_of(&self, path_id: usize, budget: &mut Budget, r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
+        if path_id >= self.0.paths.len() {
+            return Err(r.corrupt("a column names a missing path"));
         }
-        let n = r.count("keys")?;
-        budget.charge(n as u64, KEY, "keys")?;
-        paths.keys = owned_texts(&r.strings(n)?, &r)?;
-        let (mut parent, mut key) = (0i64, -1i64);
-        let n = r.count("paths")?;
-        budget.charge(n as u64, NODE, "paths")?;
-        for _ in 0..n {
-            parent = parent.wrapping_add(r.svarint()?);
-            key = key.wrapping_add(r.svarint()?).wrapping_add(1);
-            let above = usize::try_from(parent).ok().filter(|p| *p < paths.frame_paths.len());
-            let known = usize::try_from(key).ok().filter(|k| *k < paths.keys.len());
-            let (Some(above), Some(known)) = (above, known) else {
-                return Err(r.corrupt("a path names a parent or key that is not there"));
-            };
-            paths.frame_paths.push((above, known));
-        }
-        Ok(paths)
-    }
-
-    /// The keys that lead to a node.
-    fn keys_of(&self, frame_path: i64, budget: &mut Budget, r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
-        let mut at = match usize::try_from(frame_path) {
-            Ok(frame_path) if frame_path < self.frame_paths.len() => frame_path,
-            _ => return Err(r.corrupt("a column's path is not there")),
-        };
+        let mut at = path_id;
         let mut keys = Vec::new();
         while at != 0 {
-            let (parent, key) = self.frame_paths[at];
-            budget.charge(1, KEY + 2 * self.keys[key].len() as u64, "keys of columns")?;
-            keys.push(self.keys[key].clone());
+            let (parent, key) = self.0.paths[at];
+            let key = self.0.keys[key];
+            budget.charge(1, KEY + 2 * key.len() as u64, "keys of columns")?;
+            keys.push(key.to_vec());
             at = parent;
         }
         keys.reverse();
@@ -178,49 +145,31 @@ impl Paths {
     }
 
     fn name_of(&self, r: &mut Reader<'_>, budget: &mut Budget) -> Result<String> {
-        let frame_path = r.uvarint()?;
-        let keys = self.keys_of(i64::try_from(frame_path).unwrap_or(-1), budget, r)?;
+        let path_id = r.uvarint()?;
+        let keys = self.keys_of(usize::try_from(path_id).unwrap_or(usize::MAX), budget, r)?;
         Ok(keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join("."))
     }
 }
 
-fn read_column(
-    r: &mut Reader<'_>,
-    frame_path: &mut i64,
-    paths: &Paths,
-    sets: &[Vec<u32>],
-    mark_changed: &mut impl FnMut(u32),
+fn column_info(
+    header: ColumnHeader<'_>,
+    names: &PathNames<'_>,
+    row_sets: &[Vec<u32>],
     budget: &mut Budget,
 ) -> Result<ColumnInfo> {
-    *frame_path = frame_path.wrapping_add(r.svarint()?).wrapping_add(1);
-    budget.charge(1, COLUMN, "columns")?;
-    let keys = paths.keys_of(*frame_path, budget, r)?;
-    let flags = r.u8()?;
-    if flags == 0 || flags > column_flag::UPDATES + column_flag::INSERTS {
-        return Err(r.reserved("flags of a column", flags));
-    }
-    let mut updates = 0;
-    if flags & column_flag::UPDATES != 0 {
-        let set = r.up_to(sets.len(), "row set")?;
-        let Some(rows) = set.checked_sub(1).map(|set| &sets[set]) else {
-            return Err(r.corrupt("updates without a row set"));
-        };
-        updates = rows.len();
-        rows.iter().copied().for_each(mark_changed);
-    }
-    let length = r.count("bytes")?;
-    let mut contents = r.part(length)?;
+    let ColumnHeader { path_id, updates, has_inserts, mut contents } = header;
+    let bytes = contents.left();
     Ok(ColumnInfo {
-        keys,
-        updates,
-        has_inserts: flags & column_flag::INSERTS != 0,
-        encoding: encoding_of(&mut contents, paths, budget)?,
-        bytes: length,
+        keys: names.keys_of(path_id, budget, &contents)?,
+        updates: updates.map_or(0, |set| row_sets[set].len()),
+        has_inserts,
+        encoding: encoding_of(&mut contents, names, budget)?,
+        bytes,
     })
 }
 
-/// The coding of the first stream, in words.
-fn encoding_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Result<String> {
+/// The encoding of the first stream, in words.
+fn encoding_of(r: &mut Reader<'_>, paths: &PathNames<'_>, budget: &mut Budget) -> Result<String> {
     let first = r.u8()?;
     if first == cells::COPY {
         return Ok(format!("copy of {}", paths.name_of(r, budget)?));
@@ -251,24 +200,24 @@ fn encoding_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Result
             r.byte_planes(exceptions.len())?;
             format!("decimals with {exponent} places from {}", predictor_of(r, paths, budget)?)
         }
-        code => return Err(r.reserved("coding of words", code)),
+        code => return Err(r.reserved("encoding of a fixed64 stream", code)),
     })
 }
 
-fn predictor_of(r: &mut Reader<'_>, paths: &Paths, budget: &mut Budget) -> Result<String> {
+fn predictor_of(r: &mut Reader<'_>, paths: &PathNames<'_>, budget: &mut Budget) -> Result<String> {
     let mut other = |r: &mut Reader<'_>| paths.name_of(r, budget);
     Ok(match r.u8()? {
         predictor::ZERO => "zero".into(),
-        predictor::BASE => "the old value".into(),
-        predictor::PREVIOUS => "the value before".into(),
-        predictor::REFERENCE => "a reference".into(),
+        predictor::BASE => "the base value".into(),
+        predictor::PREVIOUS => "the previous value".into(),
+        predictor::REFERENCE => "a reference value".into(),
         predictor::COLUMN => other(r)?,
         predictor::COLUMN_CHANGE => format!("the change of {}", other(r)?),
         predictor::FORMULA => {
             let operation = r.u8()?;
             format!("operation {operation} on {} and {}", other(r)?, other(r)?)
         }
-        predictor::MAX => format!("the larger of {} and {}", other(r)?, other(r)?),
+        predictor::MAX => format!("the maximum of {} and {}", other(r)?, other(r)?),
         code => return Err(r.reserved("predictor", code)),
     })
 }

@@ -6,6 +6,7 @@ use crate::format::reader::{Reader, unzigzag};
 use crate::format::value::tag;
 use crate::format::writer::{Writer, zigzag};
 use crate::state::change_set::{ChangeSet, Record};
+use crate::state::permutation::longest_increasing;
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Table};
 
@@ -114,30 +115,6 @@ fn moves(predicted: Option<&[u32]>, target: &[u32]) -> Vec<(u32, u32)> {
     moved
 }
 
-/// Marks one longest increasing subsequence (patience sorting).
-fn longest_increasing(sequence: &[u32]) -> Vec<bool> {
-    let mut tails: Vec<u32> = Vec::new(); // indices whose values ascend
-    let mut before: Vec<u32> = vec![u32::MAX; sequence.len()];
-    for (i, value) in (0u32..).zip(sequence) {
-        let at = tails.partition_point(|tail| sequence[*tail as usize] < *value);
-        if at > 0 {
-            before[i as usize] = tails[at - 1];
-        }
-        if at == tails.len() {
-            tails.push(i);
-        } else {
-            tails[at] = i;
-        }
-    }
-    let mut stays = vec![false; sequence.len()];
-    let mut at = tails.last().copied().unwrap_or(u32::MAX);
-    while at != u32::MAX {
-        stays[at as usize] = true;
-        at = before[at as usize];
-    }
-    stays
-}
-
 /// The column and direction by which most of the target seems sorted.
 fn find_sort(table: &Table, changes: &ChangeSet, base_rows: usize, target: &[u32]) -> Option<(PathId, bool)> {
     let numeric = |cell: Option<Cell>| matches!(cell, Some(Cell { tag: tag::INT | tag::FLOAT, .. }));
@@ -173,7 +150,7 @@ fn find_sort(table: &Table, changes: &ChangeSet, base_rows: usize, target: &[u32
 }
 
 /// Writes ORDER; `frame_path` gives the node of a path.
-pub fn write(
+pub(crate) fn write(
     w: &mut Writer,
     table: &Table,
     changes: &ChangeSet,
@@ -208,8 +185,16 @@ pub fn write(
     w.byte_planes(&distances);
 }
 
+/// A position of the target that no moved row has taken.
+const FREE: u32 = u32::MAX;
+
 /// Reads ORDER into the change set, whose cells are complete.
-pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &[PathId]) -> Result<()> {
+pub(crate) fn read(
+    r: &mut Reader<'_>,
+    table: &Table,
+    changes: &mut ChangeSet,
+    paths: &[PathId],
+) -> Result<()> {
     let base_rows = table.rows.len();
     let n = base_rows - changes.removed.len() + changes.added.len();
     let predicted: Vec<u32> = match r.u8()? {
@@ -227,7 +212,6 @@ pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &
     };
     let from = r.counted_gaps(n)?;
     let distances = r.byte_planes(from.len())?;
-    const FREE: u32 = u32::MAX;
     let mut target = vec![FREE; n];
     let mut stays = vec![true; n];
     for (from, distance) in from.into_iter().zip(distances) {
@@ -253,11 +237,11 @@ pub fn read(r: &mut Reader<'_>, table: &Table, changes: &mut ChangeSet, paths: &
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The sort keys of all rows of the reference, looked up one by one as in a sample, and all at once.
-    pub fn keys_both_ways(table: &Table, changes: &ChangeSet, path: PathId) -> [Vec<u64>; 2] {
+    pub(crate) fn keys_both_ways(table: &Table, changes: &ChangeSet, path: PathId) -> [Vec<u64>; 2] {
         let base_rows = table.rows.len();
         let retained = changes.retained(base_rows);
         let n = retained.len() + changes.added.len();

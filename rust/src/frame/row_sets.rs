@@ -47,7 +47,7 @@ impl Set<'_> {
 
 /// Collects the distinct row sets of a frame.
 #[derive(Default)]
-pub struct RowSetWriter {
+pub(crate) struct RowSetWriter {
     sets: Vec<Vec<u32>>,
     /// Handles by what is quickly told of a set.
     alike: HashMap<[u32; 4], Vec<usize>>,
@@ -60,7 +60,7 @@ const SPARSE: usize = 16;
 
 impl RowSetWriter {
     /// A handle to the set; its number in the frame is known after `write`.
-    pub fn add(&mut self, members: &[u32]) -> usize {
+    pub(crate) fn add(&mut self, members: &[u32]) -> usize {
         let at = |i: usize| members.get(i).copied().unwrap_or(0);
         let n = members.len();
         let alike = self.alike.entry([n as u32, at(0), at(n / 2), at(n.saturating_sub(1))]).or_default();
@@ -74,7 +74,7 @@ impl RowSetWriter {
     }
 
     /// Writes the sets, largest first, each inside the smallest that covers it. Returns the number of each handle.
-    pub fn write(&self, w: &mut Writer, base_rows: usize) -> Vec<u64> {
+    pub(crate) fn write(&self, w: &mut Writer, base_rows: usize) -> Vec<u64> {
         if self.sets.is_empty() {
             return Vec::new();
         }
@@ -124,7 +124,7 @@ fn write_set(w: &mut Writer, set: &Set<'_>, parent: &[u32]) {
     }
 }
 
-pub fn read(
+pub(crate) fn read(
     r: &mut Reader<'_>,
     base_rows: usize,
     removed: &[u32],

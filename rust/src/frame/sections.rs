@@ -5,7 +5,7 @@ use crate::format::reader::Reader;
 use crate::format::section;
 
 /// Calls `take` for each section, in order. Unknown optional ones are left out.
-pub fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>)) -> Result<()> {
+pub(crate) fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>)) -> Result<()> {
     let mut r = Reader::new(body);
     let mut last = 0;
     while !r.is_empty() {
@@ -27,7 +27,7 @@ pub fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>)) -> Res
 }
 
 /// The sections by id; absent ones are empty.
-pub fn split(body: &[u8]) -> Result<[Option<Reader<'_>>; section::ORDER as usize + 1]> {
+pub(crate) fn split(body: &[u8]) -> Result<[Option<Reader<'_>>; section::ORDER as usize + 1]> {
     let mut parts = [const { None }; section::ORDER as usize + 1];
     sections(body, |id, contents| parts[usize::from(id)] = Some(contents))?;
     Ok(parts)

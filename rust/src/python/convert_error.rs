@@ -1,19 +1,21 @@
 //! What can go wrong while Python objects are read, and the path in its message.
 
+use std::fmt::Write;
+
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
 /// A message shows at most so many characters of a key that is no str.
 const LONGEST_KEY: usize = 80;
 
-pub enum PathStep {
+pub(crate) enum PathStep {
     Key(Vec<u8>),
     Index(usize),
     /// A key that is no str.
     OtherKey(Py<PyAny>),
 }
 
-pub enum ConvertError {
+pub(crate) enum ConvertError {
     /// A kind of value that cannot be carried. The trail leads from the value up to the symbol.
     Unsupported {
         trail: Vec<PathStep>,
@@ -28,7 +30,7 @@ pub enum ConvertError {
     Core(crate::error::Error),
 }
 
-pub type ConvertResult<T> = Result<T, ConvertError>;
+pub(crate) type ConvertResult<T> = Result<T, ConvertError>;
 
 impl From<PyErr> for ConvertError {
     fn from(error: PyErr) -> Self {
@@ -43,21 +45,21 @@ impl From<crate::error::Error> for ConvertError {
 }
 
 impl ConvertError {
-    pub fn unsupported(message: impl Into<String>) -> ConvertError {
+    pub(crate) fn unsupported(message: impl Into<String>) -> ConvertError {
         ConvertError::Unsupported { trail: Vec::new(), message: message.into() }
     }
 
-    pub fn raised(error: PyErr, what: String) -> ConvertError {
+    pub(crate) fn raised(error: PyErr, what: String) -> ConvertError {
         ConvertError::Python { trail: Vec::new(), what, error }
     }
 
     /// `kind` is "symbols" or "keys".
-    pub fn other_key(kind: &str, key: Py<PyAny>, class: &str) -> ConvertError {
+    pub(crate) fn other_key(kind: &str, key: Py<PyAny>, class: &str) -> ConvertError {
         let message = format!("{kind} are str, not {class}");
         ConvertError::Unsupported { trail: vec![PathStep::OtherKey(key)], message }
     }
 
-    pub fn too_deep() -> ConvertError {
+    pub(crate) fn too_deep() -> ConvertError {
         ConvertError::unsupported(format!(
             "nested deeper than {} (or it contains itself)",
             crate::format::MAX_DEPTH
@@ -65,7 +67,7 @@ impl ConvertError {
     }
 
     /// One step further up.
-    pub fn below(mut self, step: PathStep) -> ConvertError {
+    pub(crate) fn below(mut self, step: PathStep) -> ConvertError {
         match &mut self {
             ConvertError::Unsupported { trail, .. } | ConvertError::Python { trail, .. } => trail.push(step),
             ConvertError::Core(_) => {}
@@ -73,24 +75,24 @@ impl ConvertError {
         self
     }
 
-    pub fn below_key(self, key: &[u8]) -> ConvertError {
+    pub(crate) fn below_key(self, key: &[u8]) -> ConvertError {
         self.below(PathStep::Key(key.to_vec()))
     }
 
     /// Below keys given from the top down.
-    pub fn below_keys(self, keys: &[&[u8]]) -> ConvertError {
+    pub(crate) fn below_keys(self, keys: &[&[u8]]) -> ConvertError {
         keys.iter().rev().fold(self, |error, key| error.below_key(key))
     }
 }
 
 /// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped. A trail leads from the value up.
 /// The `repr` of a key that is no str runs Python code.
-pub fn path_text(py: Python<'_>, trail: &[PathStep]) -> PyResult<String> {
+pub(crate) fn path_text(py: Python<'_>, trail: &[PathStep]) -> PyResult<String> {
     let mut text = String::new();
     for step in trail.iter().rev() {
         let key = match step {
             PathStep::Index(i) => {
-                text.push_str(&format!("[{i}]"));
+                let _ = write!(text, "[{i}]");
                 continue;
             }
             PathStep::Key(key) => key_text(key),
@@ -115,7 +117,7 @@ fn other_key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
     }
 }
 
-pub fn key_text(key: &[u8]) -> String {
+pub(crate) fn key_text(key: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(key).chars() {
         if matches!(c, '.' | '[' | '\\') {

@@ -7,10 +7,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
-use crate::codec::state::{ChangedKeys, Decoder as Core};
+use crate::codec::decoder::Decoder as Core;
+use crate::error::grouped;
 use crate::format::header::FrameKind;
 use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::frame_bytes::FrameBytes;
 use crate::python::limits::max_bytes;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 
@@ -25,7 +27,7 @@ struct DecoderState {
 ///
 /// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
-pub struct Decoder {
+pub(crate) struct Decoder {
     inner: Mutex<DecoderState>,
 }
 
@@ -83,10 +85,10 @@ impl Decoder {
     ///
     /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError.
     #[pyo3(signature = (frame, /))]
-    fn apply(&self, py: Python<'_>, frame: &[u8]) -> PyResult<()> {
+    fn apply(&self, py: Python<'_>, frame: FrameBytes<'_>) -> PyResult<()> {
         let mut inner = self.lock(py)?;
         let DecoderState { core, objects, shared } = &mut *inner;
-        let kind = py.detach(|| core.apply(frame)).map_err(|e| errors::core(py, &e))?;
+        let kind = py.detach(|| core.apply(&frame)).map_err(|e| errors::core(py, &e))?;
         if kind == FrameKind::Full || core.state.refresh_schema() {
             objects.forget_schema();
         }
@@ -150,13 +152,24 @@ impl Decoder {
         }
     }
 
-    /// Symbols that the last frame touched: added, removed, or with another record. A symbol that only moved is not touched.
+    /// Symbols with a new record after the last frame: `updated`, then `added`. Each is in the snapshot.
     #[getter]
     fn changed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.lock(py)?;
-        let ChangedKeys { added, removed, .. } = &inner.core.changed_keys;
-        let others = added.iter().chain(removed).map(|symbol| &**symbol);
-        symbols(py, inner.core.updated().chain(others))
+        let added = inner.core.changed_keys.added.iter().map(|symbol| &**symbol);
+        symbols(py, inner.core.updated().chain(added))
+    }
+
+    /// Symbols that the last frame neither added nor removed and whose record it changed.
+    #[getter]
+    fn updated<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        symbols(py, self.lock(py)?.core.updated())
+    }
+
+    /// The fewest symbols whose move explains the new order; none where the order of those that stay is the same.
+    #[getter]
+    fn moved<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        symbols(py, self.lock(py)?.core.moved().into_iter())
     }
 
     /// Symbols that the last frame added.
@@ -187,6 +200,17 @@ impl Decoder {
     #[getter]
     fn digest(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.lock(py)?.core.state.digest)
+    }
+
+    fn __repr__(&self) -> String {
+        match self.inner.try_lock() {
+            Ok(inner) => {
+                let state = &inner.core.state;
+                let rows = grouped(state.table.rows.len());
+                format!("<snapdelta.Decoder {}-{}, {rows} symbols>", state.epoch, state.sequence)
+            }
+            Err(_) => "<snapdelta.Decoder, busy>".into(),
+        }
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {

@@ -3,35 +3,34 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, TryLockError};
 
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::PyOverflowError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::codec::state::State;
+use crate::codec::encoder::Encoder as Core;
+use crate::error::grouped;
 use crate::format::header::FrameKind;
-use crate::frame::container::FrameWriter;
-use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture;
 use crate::state::change_set::ChangeSet;
 
 /// The levels that zstd has.
-pub fn check_level(level: i32) -> PyResult<i32> {
+pub(crate) fn check_level(py: Python<'_>, level: i32) -> PyResult<i32> {
     if (1..=22).contains(&level) {
         Ok(level)
     } else {
-        Err(PyValueError::new_err(format!("level: {level} is not from 1 to 22")))
+        Err(errors::usage(py, &format!("level: {level} is not from 1 to 22")))
     }
 }
 
-/// A number of the stream's place.
+/// A number of the position in the stream.
 fn number(value: &Bound<'_, PyAny>, name: &str, most: u64) -> PyResult<u64> {
     match value.extract::<u64>() {
         Ok(number) if number <= most => Ok(number),
         Err(error) if !error.is_instance_of::<PyOverflowError>(value.py()) => Err(error),
-        _ => Err(PyValueError::new_err(format!("{name}: {value} is not from 0 to {most}"))),
+        _ => Err(errors::usage(value.py(), &format!("{name}: {value} is not from 0 to {most}"))),
     }
 }
 
@@ -44,19 +43,10 @@ fn sequence(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     number(value, "sequence", u64::MAX - 1)
 }
 
-struct CapturedChanges {
-    ticket: u64,
-    changes: ChangeSet,
-    kind: FrameKind,
-}
-
 struct EncoderState {
-    state: State,
+    core: Core,
     cache: ConversionCache,
     default: Option<Py<PyAny>>,
-    frame_writer: FrameWriter,
-    pending: Option<CapturedChanges>,
-    tickets: u64,
 }
 
 /// Owns the previous state natively and makes frames of what changed.
@@ -68,7 +58,7 @@ struct EncoderState {
 /// made from must lead to the digest of the new one, a full frame from nothing. A delta that does not becomes a full
 /// frame under the same sequence; a full frame that does not is an EncodingError.
 #[pyclass(frozen, module = "snapdelta")]
-pub struct Encoder {
+pub(crate) struct Encoder {
     inner: Mutex<EncoderState>,
     /// The latest ticket of a captured frame that was dropped: an older one may be dropped after a newer one.
     dropped: AtomicU64,
@@ -90,11 +80,10 @@ impl Encoder {
     fn free<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, EncoderState>> {
         let mut inner = self.lock(py)?;
         let dropped = self.dropped.load(Ordering::Acquire);
-        if let Some(pending) = inner.pending.take_if(|pending| pending.ticket <= dropped) {
-            pending.changes.rollback(&mut inner.state.table);
+        if inner.core.drop_up_to(dropped) {
             inner.forget_keys();
         }
-        if inner.pending.is_some() {
+        if inner.core.is_pending() {
             return Err(errors::busy(
                 py,
                 "a captured frame has not been finished yet; finish or drop it first",
@@ -109,29 +98,17 @@ impl Encoder {
         inner: &mut EncoderState,
         snapshot: &Bound<'_, PyAny>,
     ) -> PyResult<ChangeSet> {
-        let EncoderState { state, cache, default, .. } = inner;
+        let EncoderState { core, cache, default } = inner;
         let default = default.as_ref().map(|default| default.bind(py));
-        let captured = capture(py, snapshot, &mut state.table, cache, default);
+        let captured = capture(py, snapshot, &mut core.state.table, cache, default);
         captured.map_err(|error| errors::to_python(py, error))
     }
 }
 
 impl EncoderState {
-    fn kind(&self, full: bool) -> FrameKind {
-        if full || !self.state.started { FrameKind::Full } else { FrameKind::Delta }
-    }
-
-    /// After a change set was abandoned: its keys are no names any more.
+    /// Forgets key objects whose keys a rollback removed from the schema.
     fn forget_keys(&mut self) {
-        self.cache.forget_keys_beyond(&self.state.table.schema);
-    }
-
-    fn encode_changes(&mut self, changes: ChangeSet, kind: FrameKind) -> ConvertResult<(Vec<u8>, FrameKind)> {
-        let Some(sequence) = self.state.sequence.checked_add(1) else {
-            changes.rollback(&mut self.state.table);
-            return Err(ConvertError::unsupported("the sequence has come to its end; start a new epoch"));
-        };
-        Ok(self.state.encode(changes, kind, sequence, &mut self.frame_writer)?)
+        self.cache.forget_keys_beyond(&self.core.state.table.schema);
     }
 
     /// The frame and what kind it became; made without the GIL.
@@ -141,12 +118,12 @@ impl EncoderState {
         changes: ChangeSet,
         kind: FrameKind,
     ) -> PyResult<(Bound<'py, PyBytes>, FrameKind)> {
-        let made = py.detach(|| self.encode_changes(changes, kind));
+        let made = py.detach(|| self.core.encode(changes, kind));
         if made.is_err() {
             self.forget_keys();
         }
-        let (frame, kind) = made.map_err(|error| errors::to_python(py, error))?;
-        if self.state.refresh_schema() {
+        let (frame, kind) = made.map_err(|error| errors::core(py, &error))?;
+        if self.core.state.refresh_schema() {
             self.cache.forget_schema();
         }
         Ok((PyBytes::new(py, &frame), kind))
@@ -164,11 +141,8 @@ impl Encoder {
         #[pyo3(from_py_with = epoch)] epoch: u64,
         verify: bool,
     ) -> PyResult<Self> {
-        let frame_writer = FrameWriter::new(check_level(level)?).map_err(|e| errors::core(py, &e))?;
-        let mut state = State::new(epoch);
-        state.verify = verify;
-        let cache = ConversionCache::default();
-        let inner = EncoderState { state, cache, default, frame_writer, pending: None, tickets: 0 };
+        let core = Core::new(check_level(py, level)?, epoch, verify).map_err(|e| errors::core(py, &e))?;
+        let inner = EncoderState { core, cache: ConversionCache::default(), default };
         Ok(Encoder { inner: Mutex::new(inner), dropped: AtomicU64::new(0) })
     }
 
@@ -202,12 +176,13 @@ impl Encoder {
         #[pyo3(from_py_with = epoch)] epoch: u64,
         #[pyo3(from_py_with = sequence)] sequence: u64,
     ) -> PyResult<()> {
-        let state = &mut self.lock(py)?.state;
+        let state = &mut self.lock(py)?.core.state;
         if state.started {
-            return Err(PyValueError::new_err(format!(
+            let message = format!(
                 "the stream is at {}-{} already; begin a new one with a new Encoder",
                 state.epoch, state.sequence
-            )));
+            );
+            return Err(errors::usage(py, &message));
         }
         (state.epoch, state.sequence) = (epoch, sequence);
         Ok(())
@@ -225,7 +200,7 @@ impl Encoder {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let mut inner = self.free(py)?;
         let changes = self.read(py, &mut inner, snapshot)?;
-        let kind = inner.kind(full);
+        let kind = inner.core.kind(full);
         Ok(inner.encode_frame(py, changes, kind)?.0)
     }
 
@@ -237,70 +212,79 @@ impl Encoder {
         let this = slf.get();
         let mut inner = this.free(py)?;
         let changes = this.read(py, &mut inner, snapshot)?;
-        let kind = inner.kind(full);
-        inner.tickets += 1;
-        let base = inner.state.table.rows.len();
+        let kind = inner.core.kind(full);
+        let base = inner.core.state.table.rows.len();
         let [added, removed] = [changes.added.len(), changes.removed.len()];
-        let captured = CapturedFrame {
+        let updated = changes.updated(base).into_iter().filter(|updated| *updated).count();
+        Ok(CapturedFrame {
             encoder: slf.clone().unbind(),
-            ticket: inner.tickets,
+            ticket: inner.core.keep(changes, kind),
             symbols: base - removed + added,
             added,
             removed,
-            updated: changes.updated(base).into_iter().filter(|updated| *updated).count(),
+            updated,
             requested: kind,
             made: OnceLock::new(),
-        };
-        inner.pending = Some(CapturedChanges { ticket: captured.ticket, changes, kind });
-        Ok(captured)
+        })
     }
 
     /// The state as a full frame, under the epoch, sequence and digest that it has. The state does not move.
     fn full<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut inner = self.free(py)?;
-        let EncoderState { state, frame_writer, .. } = &mut *inner;
-        if !state.started {
-            return Err(PyValueError::new_err("nothing was encoded yet"));
+        if !inner.core.state.started {
+            return Err(errors::usage(py, "there is no state yet; encode a snapshot first"));
         }
-        let frame = py.detach(|| state.full(frame_writer)).map_err(|e| errors::core(py, &e))?;
+        let core = &mut inner.core;
+        let frame = py.detach(|| core.full()).map_err(|e| errors::core(py, &e))?;
         Ok(PyBytes::new(py, &frame))
     }
 
     /// Goes into every frame.
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.state.epoch)
+        Ok(self.lock(py)?.core.state.epoch)
     }
 
     /// Number of the last frame; before the first 0, or what `begin()` was given.
     #[getter]
     fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.state.sequence)
+        Ok(self.lock(py)?.core.state.sequence)
     }
 
     /// Digest of the state.
     #[getter]
     fn digest(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.state.digest)
+        Ok(self.lock(py)?.core.state.digest)
     }
 
     /// What a reader's Limits must allow, at least, to read the latest frames: bytes, counted as FORMAT.md section 10
     /// says. None without `verify`, as it is found when a frame is read back.
     #[getter]
     fn required_bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
-        Ok(self.lock(py)?.state.required_bytes())
+        Ok(self.lock(py)?.core.state.required_bytes())
     }
 
     /// Bytes of memory that the native state takes.
     #[getter]
-    fn cache(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(self.lock(py)?.state.table.cache())
+    fn memory(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.lock(py)?.core.state.table.memory_bytes())
+    }
+
+    fn __repr__(&self) -> String {
+        match self.inner.try_lock() {
+            Ok(inner) => {
+                let state = &inner.core.state;
+                let rows = grouped(state.table.rows.len());
+                format!("<snapdelta.Encoder {}-{}, {rows} symbols>", state.epoch, state.sequence)
+            }
+            Err(_) => "<snapdelta.Encoder, busy>".into(),
+        }
     }
 }
 
 /// A snapshot that was read and is not a frame yet.
 #[pyclass(frozen, module = "snapdelta")]
-pub struct CapturedFrame {
+pub(crate) struct CapturedFrame {
     encoder: Py<Encoder>,
     ticket: u64,
     /// Number of symbols in the snapshot.
@@ -332,10 +316,10 @@ impl CapturedFrame {
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let encoder = self.encoder.get();
         let mut inner = encoder.lock(py)?;
-        let Some(pending) = inner.pending.take_if(|pending| pending.ticket == self.ticket) else {
-            return Err(PyValueError::new_err("this frame was finished before"));
+        let Some((changes, kind)) = inner.core.take(self.ticket) else {
+            return Err(errors::usage(py, "this frame was finished before; capture the snapshot again"));
         };
-        let (frame, kind) = inner.encode_frame(py, pending.changes, pending.kind)?;
+        let (frame, kind) = inner.encode_frame(py, changes, kind)?;
         self.made.get_or_init(|| kind);
         Ok(frame)
     }
@@ -344,6 +328,12 @@ impl CapturedFrame {
     #[getter]
     fn kind(&self) -> &'static str {
         self.made.get().unwrap_or(&self.requested).name()
+    }
+
+    fn __repr__(&self) -> String {
+        let finished = if self.made.get().is_some() { "finished" } else { "not finished" };
+        let symbols = grouped(self.symbols);
+        format!("<snapdelta.CapturedFrame {}, {symbols} symbols, {finished}>", self.kind())
     }
 }
 

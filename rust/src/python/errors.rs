@@ -22,7 +22,7 @@ fn raise(py: Python<'_>, name: &'static str, message: String) -> PyErr {
     }
 }
 
-pub fn to_python(py: Python<'_>, error: ConvertError) -> PyErr {
+pub(crate) fn to_python(py: Python<'_>, error: ConvertError) -> PyErr {
     match error {
         ConvertError::Python { trail, what, error } => raised(py, &trail, &what, error).unwrap_or_else(|e| e),
         ConvertError::Core(error) => core(py, &error),
@@ -51,7 +51,7 @@ fn raised(py: Python<'_>, trail: &[PathStep], what: &str, error: PyErr) -> PyRes
     Ok(error)
 }
 
-pub fn core(py: Python<'_>, error: &Error) -> PyErr {
+pub(crate) fn core(py: Python<'_>, error: &Error) -> PyErr {
     let name = match error.kind {
         ErrorKind::Corrupt => "CorruptDeltaError",
         ErrorKind::Limit => "LimitExceededError",
@@ -63,22 +63,27 @@ pub fn core(py: Python<'_>, error: &Error) -> PyErr {
     raise(py, name, error.to_string())
 }
 
-pub fn busy(py: Python<'_>, what: &str) -> PyErr {
+/// An argument or a call that makes no sense.
+pub(crate) fn usage(py: Python<'_>, message: &str) -> PyErr {
+    raise(py, "UsageError", message.into())
+}
+
+pub(crate) fn busy(py: Python<'_>, what: &str) -> PyErr {
     raise(py, "EncoderBusyError", what.into())
 }
 
-pub fn unknown_zone(py: Python<'_>, key: &str, cause: PyErr) -> PyErr {
+pub(crate) fn unknown_zone(py: Python<'_>, key: &str, cause: PyErr) -> PyErr {
     let message = format!("time zone {key:?} is not known here; install tzdata");
     let error = raise(py, "UnknownZoneError", message);
     error.set_cause(py, Some(cause));
     error
 }
 
-pub fn corrupt(py: Python<'_>, message: &str) -> PyErr {
+pub(crate) fn corrupt(py: Python<'_>, message: &str) -> PyErr {
     raise(py, "CorruptDeltaError", message.into())
 }
 
 /// The state behind a lock whose holder panicked is not to be trusted.
-pub fn broken() -> PyErr {
+pub(crate) fn broken() -> PyErr {
     PyRuntimeError::new_err("an earlier call ended in a panic; make a new object and start with a full frame")
 }

@@ -10,7 +10,7 @@ use crate::python::to_python::build::text;
 
 /// What is in a frame, told without its base.
 #[pyclass(frozen, get_all, module = "snapdelta")]
-pub struct FrameInfo {
+pub(crate) struct FrameInfo {
     /// "full" or "delta"
     kind: &'static str,
     version: u8,
@@ -27,21 +27,21 @@ pub struct FrameInfo {
     target_symbols: usize,
     /// symbols that are new, in the frame's order
     added: Py<PyAny>,
-    /// how many symbols are gone, changed their record, moved out of the predicted order
+    /// how many symbols are removed; neither added nor removed, with another record; moved out of the predicted order
     removed: usize,
-    changed: usize,
+    updated: usize,
     moved: usize,
     /// bytes of each section before zstd
     sections: Py<PyDict>,
     /// one ColumnInfo a column
     columns: Py<PyAny>,
     /// changed cells that go row by row
-    loose_cells: usize,
+    sparse_cells: usize,
 }
 
 /// How one column is coded in a frame.
 #[pyclass(frozen, get_all, module = "snapdelta")]
-pub struct ColumnInfo {
+pub(crate) struct ColumnInfo {
     /// keys that lead to it
     path: Py<PyAny>,
     /// the same as text
@@ -66,33 +66,33 @@ impl ColumnInfo {
 impl FrameInfo {
     fn __repr__(&self) -> String {
         format!(
-            "<FrameInfo {} {}-{}: {} bytes, {} symbols, {} changed>",
-            self.kind, self.epoch, self.sequence, self.size, self.target_symbols, self.changed
+            "<FrameInfo {} {}-{}: {} bytes, {} symbols, {} updated>",
+            self.kind, self.epoch, self.sequence, self.size, self.target_symbols, self.updated
         )
     }
 }
 
 impl FrameInfo {
-    pub fn new(
+    pub(crate) fn new(
         py: Python<'_>,
         size: usize,
         header: &Header,
-        inside: BodySummary,
+        summary: BodySummary,
         body_size: usize,
     ) -> PyResult<FrameInfo> {
         let sections = PyDict::new(py);
-        for (name, bytes) in inside.sections {
+        for (name, bytes) in summary.sections {
             sections.set_item(name, bytes)?;
         }
         let mut columns = Vec::new();
-        for column in inside.columns {
+        for column in summary.columns {
             let path: Vec<_> = column.keys.iter().map(|key| text(py, key)).collect::<PyResult<_>>()?;
-            let schema: Vec<String> = column.keys.iter().map(|key| key_text(key)).collect();
+            let names: Vec<String> = column.keys.iter().map(|key| key_text(key)).collect();
             columns.push(Py::new(
                 py,
                 ColumnInfo {
                     path: PyTuple::new(py, path)?.into_any().unbind(),
-                    name: schema.join("."),
+                    name: names.join("."),
                     cells: column.updates,
                     inserts: column.has_inserts,
                     encoding: column.encoding,
@@ -100,7 +100,7 @@ impl FrameInfo {
                 },
             )?);
         }
-        let added: Vec<_> = inside.added.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
+        let added: Vec<_> = summary.added.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
         Ok(FrameInfo {
             kind: header.kind.name(),
             version: crate::format::VERSION,
@@ -110,15 +110,15 @@ impl FrameInfo {
             target_digest: header.target_digest,
             size,
             body_size,
-            base_symbols: inside.base_rows,
-            target_symbols: (inside.base_rows - inside.removed) + added.len(),
+            base_symbols: summary.base_rows,
+            target_symbols: (summary.base_rows - summary.removed) + added.len(),
             added: PyTuple::new(py, added)?.into_any().unbind(),
-            removed: inside.removed,
-            changed: inside.changed,
-            moved: inside.moved,
+            removed: summary.removed,
+            updated: summary.updated,
+            moved: summary.moved,
             sections: sections.unbind(),
             columns: PyTuple::new(py, columns)?.into_any().unbind(),
-            loose_cells: inside.sparse_updates,
+            sparse_cells: summary.sparse_updates,
         })
     }
 }

@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::codec::state::{self, State};
+use crate::codec::decoder::{check_base, open_full};
+use crate::codec::state::{State, check_target};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, FrameWriter};
@@ -12,6 +13,7 @@ use crate::python::convert_error::ConvertResult;
 use crate::python::encoder::check_level;
 use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::frame_bytes::FrameBytes;
 use crate::python::frame_info::FrameInfo;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture;
@@ -26,7 +28,7 @@ use crate::python::to_python::patch::patch;
 /// Raises UnsupportedTypeError, whose message names the path.
 #[pyfunction]
 #[pyo3(signature = (prev, curr, /, *, level = 3, default = None))]
-pub fn diff<'py>(
+pub(crate) fn diff<'py>(
     py: Python<'py>,
     prev: &Bound<'py, PyAny>,
     curr: &Bound<'py, PyAny>,
@@ -40,7 +42,7 @@ pub fn diff<'py>(
 /// A snapshot as a full frame.
 #[pyfunction]
 #[pyo3(signature = (snapshot, /, *, level = 3, default = None))]
-pub fn dumps<'py>(
+pub(crate) fn dumps<'py>(
     py: Python<'py>,
     snapshot: &Bound<'py, PyAny>,
     level: i32,
@@ -55,13 +57,13 @@ pub fn dumps<'py>(
 /// Raises CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnknownZoneError; BaseMismatchError for a delta.
 #[pyfunction]
 #[pyo3(signature = (frame, /, *, limits = None))]
-pub fn loads<'py>(
+pub(crate) fn loads<'py>(
     py: Python<'py>,
-    frame: &[u8],
+    frame: FrameBytes<'_>,
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let limit = max_bytes(limits)?;
-    let state = py.detach(|| state::open_full(frame, limit)).map_err(|e| errors::core(py, &e))?;
+    let state = py.detach(|| open_full(&frame, limit)).map_err(|e| errors::core(py, &e))?;
     build(py, &state)
 }
 
@@ -85,17 +87,17 @@ fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
 /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnsupportedTypeError.
 #[pyfunction]
 #[pyo3(signature = (prev, frame, /, *, verify = true, default = None, limits = None))]
-pub fn apply<'py>(
+pub(crate) fn apply<'py>(
     py: Python<'py>,
     prev: &Bound<'py, PyAny>,
-    frame: &[u8],
+    frame: FrameBytes<'_>,
     verify: bool,
     default: Option<&Bound<'py, PyAny>>,
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let limit = max_bytes(limits)?;
     let mut budget = Budget::new(limit);
-    let opened = py.detach(|| container::read(frame, &mut budget));
+    let opened = py.detach(|| container::read(&frame, &mut budget));
     let (header, contents) = opened.map_err(|e| errors::core(py, &e))?;
     if header.kind == FrameKind::Full {
         return loads(py, frame, limits);
@@ -118,12 +120,12 @@ fn apply_delta<'py>(
     let (mut base, read) = Base::read(previous, contents, verify, table, default, budget)?;
     let preview = read.preview(table);
     if verify {
-        state::check_base(header, preview.digest)?;
+        check_base(header, preview.digest)?;
     }
     read.commit(table, &preview);
     let changes = base.changes(py, contents, table, budget)?;
     if verify {
-        state::check_target(header, changes.preview(table).digest)?;
+        check_target(header, changes.preview(table).digest)?;
     }
     Ok(patch(py, &base, table, &changes, &mut ObjectCache::default())?)
 }
@@ -131,11 +133,15 @@ fn apply_delta<'py>(
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
 #[pyfunction]
 #[pyo3(signature = (frame, /, *, limits = None))]
-pub fn inspect(py: Python<'_>, frame: &[u8], limits: Option<&Bound<'_, PyAny>>) -> PyResult<FrameInfo> {
+pub(crate) fn inspect(
+    py: Python<'_>,
+    frame: FrameBytes<'_>,
+    limits: Option<&Bound<'_, PyAny>>,
+) -> PyResult<FrameInfo> {
     let limit = max_bytes(limits)?;
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
-        let (header, contents) = container::read(frame, &mut budget)?;
+        let (header, contents) = container::read(&frame, &mut budget)?;
         let summary = inspection::inspect(&contents, &mut budget)?;
         Ok((header, summary, contents.len()))
     });
@@ -151,7 +157,7 @@ fn stateless(
     level: i32,
     default: Option<&Bound<'_, PyAny>>,
 ) -> ConvertResult<Vec<u8>> {
-    let mut frame_writer = FrameWriter::new(check_level(level)?)?;
+    let mut frame_writer = FrameWriter::new(check_level(py, level)?)?;
     let mut cache = ConversionCache::default();
     let mut state = State::new(0);
     let kind = match previous {

@@ -1,13 +1,15 @@
 //! `Limits`: what a frame may take.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::format::budget::DEFAULT_MAX_BYTES;
+use crate::python::errors;
 
 /// Bounds what one frame may make a reader hold, in bytes (1 GiB by default). FORMAT.md section 10 says how it is counted.
-#[pyclass(frozen, module = "snapdelta")]
-pub struct Limits {
+#[pyclass(frozen, eq, hash, module = "snapdelta")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Limits {
     #[pyo3(get)]
     max_bytes: u64,
 }
@@ -16,9 +18,9 @@ pub struct Limits {
 impl Limits {
     #[new]
     #[pyo3(signature = (max_bytes = DEFAULT_MAX_BYTES))]
-    fn new(max_bytes: u64) -> PyResult<Self> {
+    fn new(py: Python<'_>, max_bytes: u64) -> PyResult<Self> {
         if max_bytes == 0 {
-            return Err(PyValueError::new_err("max_bytes: must be positive"));
+            return Err(errors::usage(py, "max_bytes: must be positive"));
         }
         Ok(Limits { max_bytes })
     }
@@ -28,7 +30,7 @@ impl Limits {
     }
 }
 
-pub fn max_bytes(limits: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
+pub(crate) fn max_bytes(limits: Option<&Bound<'_, PyAny>>) -> PyResult<u64> {
     match limits {
         None => Ok(DEFAULT_MAX_BYTES),
         Some(limits) => match limits.cast::<Limits>() {

@@ -4,7 +4,9 @@ mod convert_error;
 mod decoder;
 mod encoder;
 mod errors;
+#[allow(unsafe_code)]
 mod ffi;
+mod frame_bytes;
 mod frame_info;
 mod from_python;
 mod functions;

@@ -15,7 +15,7 @@ struct PooledBlob {
 }
 
 #[derive(Default)]
-pub struct BlobPool {
+pub(crate) struct BlobPool {
     entries: Vec<PooledBlob>,
     free: Vec<u32>,
     index: HashTable<u32>,
@@ -26,7 +26,7 @@ pub struct BlobPool {
 
 impl BlobPool {
     /// The number of a blob; the caller holds it until `release`.
-    pub fn acquire(&mut self, bytes: &[u8]) -> u64 {
+    pub(crate) fn acquire(&mut self, bytes: &[u8]) -> u64 {
         let key = self.hasher.hash_one(bytes);
         let entries = &mut self.entries;
         if let Some(&id) = self.index.find(key, |&id| *entries[id as usize].bytes == *bytes) {
@@ -50,11 +50,11 @@ impl BlobPool {
         u64::from(id)
     }
 
-    pub fn retain(&mut self, id: u64) {
+    pub(crate) fn retain(&mut self, id: u64) {
         self.entries[id as usize].holders += 1;
     }
 
-    pub fn release(&mut self, id: u64) {
+    pub(crate) fn release(&mut self, id: u64) {
         let entry = &mut self.entries[id as usize];
         entry.holders -= 1;
         if entry.holders > 0 {
@@ -70,22 +70,22 @@ impl BlobPool {
     }
 
     #[inline]
-    pub fn get(&self, id: u64) -> &[u8] {
+    pub(crate) fn get(&self, id: u64) -> &[u8] {
         &self.entries[id as usize].bytes
     }
 
     #[inline]
-    pub fn hash(&self, id: u64) -> u64 {
+    pub(crate) fn hash(&self, id: u64) -> u64 {
         self.entries[id as usize].hash
     }
 
     /// How many numbers were given out.
-    pub fn mark(&self) -> usize {
+    pub(crate) fn mark(&self) -> usize {
         self.entries.len()
     }
 
     /// Forgets the numbers given out since the mark, which nobody holds any more.
-    pub fn rollback_to(&mut self, mark: usize) {
+    pub(crate) fn rollback_to(&mut self, mark: usize) {
         if self.entries.len() == mark {
             return;
         }
@@ -99,7 +99,7 @@ impl BlobPool {
     }
 
     /// Number of distinct blobs, and their bytes.
-    pub fn size(&self) -> (usize, usize) {
+    pub(crate) fn size(&self) -> (usize, usize) {
         (self.entries.len() - self.free.len(), self.bytes)
     }
 }

@@ -8,10 +8,10 @@ use crate::state::table::{Cell, Cells, Mark, Row, Table, digest, symbol_hash};
 
 /// The changed cells of one column, in ascending order of their rows.
 #[derive(Default, PartialEq)]
-pub struct ColumnPatch {
-    pub rows: Vec<u32>,
-    pub old: Cells,
-    pub new: Cells,
+pub(crate) struct ColumnPatch {
+    pub(crate) rows: Vec<u32>,
+    pub(crate) old: Cells,
+    pub(crate) new: Cells,
 }
 
 impl ColumnPatch {
@@ -29,36 +29,36 @@ const FIRST_ROOM: usize = 16;
 
 /// A record with all its cells, which stand in `ChangeSet::cells`.
 #[derive(Debug, Clone, Copy)]
-pub struct Record {
-    pub shape: ShapeId,
-    pub start: usize,
+pub(crate) struct Record {
+    pub(crate) shape: ShapeId,
+    pub(crate) start: usize,
 }
 
-pub struct Added {
-    pub symbol: Box<[u8]>,
-    pub record: Record,
+pub(crate) struct Added {
+    pub(crate) symbol: Box<[u8]>,
+    pub(crate) record: Record,
 }
 
 /// Where a row of the target comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     Base(u32),
     Added(u32),
 }
 
 #[derive(Default)]
-pub struct ChangeSet {
+pub(crate) struct ChangeSet {
     /// Rows that are gone, by base position, ascending.
-    pub removed: Vec<u32>,
+    pub(crate) removed: Vec<u32>,
     /// Rows with another shape, by base position, ascending. Their cells stand in the new shape, also those that stayed.
-    pub reshaped: Vec<(u32, Record)>,
-    pub added: Vec<Added>,
+    pub(crate) reshaped: Vec<(u32, Record)>,
+    pub(crate) added: Vec<Added>,
     /// The cells of reshaped and added records.
-    pub cells: Cells,
+    pub(crate) cells: Cells,
     /// By path. Those of reshaped rows are the cells that stand in both shapes and differ.
-    pub updates: Vec<ColumnPatch>,
+    pub(crate) updates: Vec<ColumnPatch>,
     /// For each row of the target its place in the reference (survivors, then added); None if they are the same.
-    pub order: Option<Vec<u32>>,
+    pub(crate) order: Option<Vec<u32>>,
     /// Blobs that the new cells hold.
     retained_blobs: Vec<u64>,
     /// Owned blobs that turned out not to be needed: let go at the commit.
@@ -68,8 +68,8 @@ pub struct ChangeSet {
 }
 
 /// What a change set leads to, worked out before anything is changed.
-pub struct Preview {
-    pub digest: u64,
+pub(crate) struct Preview {
+    pub(crate) digest: u64,
     /// Record hashes in the order of the reference.
     hashes: Vec<u64>,
 }
@@ -78,7 +78,7 @@ pub struct Preview {
 const BLOCK: u32 = 128;
 
 /// What comes next on the way through lists of rows.
-pub enum BlockStep<'a> {
+pub(crate) enum BlockStep<'a> {
     /// Most of the rows of the parts up to the next such step, and how many cells of a row the parts have on average.
     Ahead(&'a [u32], usize),
     /// The number of a list, and a part of it.
@@ -87,7 +87,7 @@ pub enum BlockStep<'a> {
 
 /// Goes through ascending lists of rows side by side, block of rows after block, so that what several lists have of a
 /// row is met while the row is at hand.
-pub fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
+pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
     let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| row + 1);
     let blocks = rows.div_ceil(BLOCK) as usize;
     // a list with less than a row a block goes by itself: the blocks would cost more than its rows
@@ -114,45 +114,45 @@ pub fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
 
 impl ChangeSet {
     /// An empty change set that may bring names and blobs to the table. Of two at a time the later is abandoned first.
-    pub fn over(table: &Table) -> ChangeSet {
+    pub(crate) fn over(table: &Table) -> ChangeSet {
         ChangeSet { before: Some(table.mark()), ..ChangeSet::default() }
     }
 
     /// Remembers a new cell's blob, so that it can be given back.
     #[inline]
-    pub fn retain(&mut self, cell: Cell) {
+    pub(crate) fn retain(&mut self, cell: Cell) {
         if is_blob(cell.tag) {
             self.retained_blobs.push(cell.word);
         }
     }
 
     /// An owned cell that is the old one: it changes nothing.
-    pub fn discard(&mut self, cell: Cell) {
+    pub(crate) fn discard(&mut self, cell: Cell) {
         if is_blob(cell.tag) {
             self.discarded.push(cell.word);
         }
     }
 
-    pub fn retained_mark(&self) -> usize {
+    pub(crate) fn retained_mark(&self) -> usize {
         self.retained_blobs.len()
     }
 
     /// Gives back what was owned since the mark.
-    pub fn release_since(&mut self, mark: usize, table: &mut Table) {
+    pub(crate) fn release_since(&mut self, mark: usize, table: &mut Table) {
         for id in self.retained_blobs.drain(mark..) {
             table.pool.release(id);
         }
     }
 
     /// Gives everything back: the state, and the memory that it takes, is as if there had been no change set.
-    pub fn rollback(mut self, table: &mut Table) {
+    pub(crate) fn rollback(mut self, table: &mut Table) {
         self.release_since(0, table);
         if let Some(before) = self.before {
             table.rollback_to(&before);
         }
     }
 
-    pub fn column(&mut self, path: PathId) -> &mut ColumnPatch {
+    pub(crate) fn column(&mut self, path: PathId) -> &mut ColumnPatch {
         let at = path as usize;
         if self.updates.len() <= at {
             self.updates.resize_with(at + 1, ColumnPatch::default);
@@ -161,7 +161,7 @@ impl ChangeSet {
     }
 
     #[inline]
-    pub fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
+    pub(crate) fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
         let column = self.column(path);
         if column.rows.len() == column.rows.capacity() {
             column.grow();
@@ -172,7 +172,7 @@ impl ChangeSet {
     }
 
     /// Brings columns into row order whose cells were found out of order.
-    pub fn sort_updates(&mut self) {
+    pub(crate) fn sort_updates(&mut self) {
         for column in &mut self.updates {
             if column.rows.is_sorted() {
                 continue;
@@ -190,7 +190,7 @@ impl ChangeSet {
     }
 
     /// Finds removed rows and the order from where each row of the target comes from.
-    pub fn set_target(&mut self, base_rows: usize, target: &[Source]) {
+    pub(crate) fn set_target(&mut self, base_rows: usize, target: &[Source]) {
         let mut is_retained = vec![false; base_rows];
         for source in target {
             if let Source::Base(row) = source {
@@ -219,13 +219,13 @@ impl ChangeSet {
     }
 
     /// Rows of the reference: survivors by base position.
-    pub fn retained(&self, base_rows: usize) -> Vec<u32> {
+    pub(crate) fn retained(&self, base_rows: usize) -> Vec<u32> {
         let mut removed = self.removed.iter().copied().peekable();
         (0..base_rows as u32).filter(|row| removed.next_if_eq(row).is_none()).collect()
     }
 
     /// By row of the base: it has another record now.
-    pub fn updated(&self, base_rows: usize) -> Vec<bool> {
+    pub(crate) fn updated(&self, base_rows: usize) -> Vec<bool> {
         let mut updated = vec![false; base_rows];
         for column in &self.updates {
             column.rows.iter().for_each(|row| updated[*row as usize] = true);
@@ -235,13 +235,13 @@ impl ChangeSet {
     }
 
     /// The cells of a record of this change set.
-    pub fn record<'a>(&'a self, table: &Table, record: Record) -> (&'a [u8], &'a [u64]) {
+    pub(crate) fn record<'a>(&'a self, table: &Table, record: Record) -> (&'a [u8], &'a [u64]) {
         let end = record.start + table.schema.shapes[record.shape as usize].len();
         (&self.cells.tags[record.start..end], &self.cells.words[record.start..end])
     }
 
     /// True if another change set of this table, with the same numbers, changes the same: then its outcome is the same.
-    pub fn is_same(&self, other: &ChangeSet, table: &Table) -> bool {
+    pub(crate) fn is_same(&self, other: &ChangeSet, table: &Table) -> bool {
         let same =
             |a: Record, b: Record| a.shape == b.shape && self.record(table, a) == other.record(table, b);
         let (added, reshaped) = (&self.added, &self.reshaped);
@@ -259,7 +259,7 @@ impl ChangeSet {
         self.updates.get(path as usize).filter(|column| !column.rows.is_empty())
     }
 
-    pub fn preview(&self, table: &Table) -> Preview {
+    pub(crate) fn preview(&self, table: &Table) -> Preview {
         let mut hashes: Vec<u64> = table.rows.iter().map(|row| row.hash).collect();
         for (path, column) in self.updates.iter().enumerate() {
             if column.rows.is_empty() {
@@ -301,7 +301,7 @@ impl ChangeSet {
     }
 
     /// Brings the table to the new state.
-    pub fn commit(mut self, table: &mut Table, preview: &Preview) {
+    pub(crate) fn commit(mut self, table: &mut Table, preview: &Preview) {
         self.retained_blobs.clear();
         self.discarded.iter().for_each(|id| table.pool.release(*id));
         self.commit_updates(table);
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(seen, all);
         assert_eq!(ahead, every(1));
         for_each_block(&[&[], &[]], |step| {
-            assert!(matches!(step, BlockStep::Part(_, part) if part.is_empty()))
+            assert!(matches!(step, BlockStep::Part(_, part) if part.is_empty()));
         });
     }
 }

@@ -1,7 +1,8 @@
 //! The native state: a table of rows, its schema, its blobs, and the change sets that lead from one state to the next.
 
-pub mod blob_pool;
-pub mod capacity;
-pub mod change_set;
-pub mod schema;
-pub mod table;
+pub(crate) mod blob_pool;
+pub(crate) mod capacity;
+pub(crate) mod change_set;
+pub(crate) mod permutation;
+pub(crate) mod schema;
+pub(crate) mod table;

@@ -7,44 +7,44 @@ use std::sync::Arc;
 use crate::format::hash::{Chain, hash_bytes};
 use crate::state::capacity::capacity_after_refusal;
 
-pub type KeyId = u32;
-pub type PathId = u32;
-pub type ShapeId = u32;
+pub(crate) type KeyId = u32;
+pub(crate) type PathId = u32;
+pub(crate) type ShapeId = u32;
 
 const ABSENT: u32 = u32::MAX;
 
 /// The path `()`.
-pub const ROOT: PathId = 0;
+pub(crate) const ROOT: PathId = 0;
 
-pub struct Path {
-    pub parent: PathId,
-    pub key: KeyId,
-    pub depth: usize,
-    pub hash: u64,
+pub(crate) struct Path {
+    pub(crate) parent: PathId,
+    pub(crate) key: KeyId,
+    pub(crate) depth: usize,
+    pub(crate) hash: u64,
     chain: Chain,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Child {
+pub(crate) enum Child {
     Leaf,
     /// The number of a dict of this shape.
     Dict(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct ShapeEntry {
-    pub key: KeyId,
-    pub child: Child,
+pub(crate) struct ShapeEntry {
+    pub(crate) key: KeyId,
+    pub(crate) child: Child,
 }
 
 /// The entries of all dicts one after another, and the range of each dict.
 type Tree = (Box<[ShapeEntry]>, Box<[Range<u32>]>);
 
-pub struct Shape {
-    pub paths: Box<[PathId]>,
+pub(crate) struct Shape {
+    pub(crate) paths: Box<[PathId]>,
     /// Hash of each path, in step with `paths`.
-    pub path_hashes: Box<[u64]>,
-    pub hash: u64,
+    pub(crate) path_hashes: Box<[u64]>,
+    pub(crate) hash: u64,
     /// The entries of all dicts of the record; dict 0 is the record itself. Empty if the record is one leaf.
     entries: Box<[ShapeEntry]>,
     dicts: Box<[Range<u32>]>,
@@ -56,38 +56,34 @@ pub struct Shape {
 }
 
 impl Shape {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.paths.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
-    }
-
     /// Where dicts stand among the values of the record itself.
-    pub fn nested_positions(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn nested_positions(&self) -> impl Iterator<Item = usize> + '_ {
         let entries: &[ShapeEntry] = if self.is_leaf() { &[] } else { self.dict(0) };
         let is_dict = |entry: &ShapeEntry| matches!(entry.child, Child::Dict(_));
         entries.iter().enumerate().filter(move |(_, entry)| is_dict(entry)).map(|(at, _)| at)
     }
 
-    pub fn is_leaf(&self) -> bool {
+    pub(crate) fn is_leaf(&self) -> bool {
         *self.paths == [ROOT]
     }
 
     /// Dicts of the record, itself included; none if it is one leaf.
-    pub fn dicts(&self) -> usize {
+    pub(crate) fn dicts(&self) -> usize {
         self.dicts.len()
     }
 
     #[inline]
-    pub fn dict(&self, number: u32) -> &[ShapeEntry] {
+    pub(crate) fn dict(&self, number: u32) -> &[ShapeEntry] {
         let range = &self.dicts[number as usize];
         &self.entries[range.start as usize..range.end as usize]
     }
 
     #[inline]
-    pub fn position(&self, path: PathId) -> Option<usize> {
+    pub(crate) fn position(&self, path: PathId) -> Option<usize> {
         if !self.dense.is_empty() {
             let at = self.dense.get(path.wrapping_sub(self.first_path) as usize)?;
             return (*at != ABSENT).then_some(*at as usize);
@@ -98,21 +94,21 @@ impl Shape {
 }
 
 /// How many names there were.
-pub struct SchemaMark {
+pub(crate) struct SchemaMark {
     keys: usize,
     paths: usize,
     shapes: usize,
 }
 
-pub struct Schema {
-    pub keys: Vec<Box<[u8]>>,
+pub(crate) struct Schema {
+    pub(crate) keys: Vec<Box<[u8]>>,
     key_hashes: Vec<u64>,
     key_index: HashMap<Box<[u8]>, KeyId>,
-    pub paths: Vec<Path>,
+    pub(crate) paths: Vec<Path>,
     path_index: HashMap<(PathId, KeyId), PathId>,
-    pub shapes: Vec<Arc<Shape>>,
+    pub(crate) shapes: Vec<Arc<Shape>>,
     /// By shape: how many rows have it.
-    pub rows: Vec<u32>,
+    pub(crate) rows: Vec<u32>,
     shape_index: HashMap<Box<[PathId]>, ShapeId>,
 }
 
@@ -133,7 +129,7 @@ impl Default for Schema {
 }
 
 impl Schema {
-    pub fn key(&mut self, bytes: &[u8]) -> KeyId {
+    pub(crate) fn key(&mut self, bytes: &[u8]) -> KeyId {
         if let Some(&id) = self.key_index.get(bytes) {
             return id;
         }
@@ -144,7 +140,7 @@ impl Schema {
         id
     }
 
-    pub fn path(&mut self, parent: PathId, key: KeyId) -> PathId {
+    pub(crate) fn path(&mut self, parent: PathId, key: KeyId) -> PathId {
         if let Some(&id) = self.path_index.get(&(parent, key)) {
             return id;
         }
@@ -158,7 +154,7 @@ impl Schema {
     }
 
     /// The keys that lead to a path.
-    pub fn keys_of(&self, mut path: PathId) -> Vec<&[u8]> {
+    pub(crate) fn keys_of(&self, mut path: PathId) -> Vec<&[u8]> {
         let mut keys = Vec::new();
         while path != ROOT {
             let frame_path = &self.paths[path as usize];
@@ -181,7 +177,7 @@ impl Schema {
     }
 
     /// None if no record can have these paths in this order.
-    pub fn shape(&mut self, paths: &[PathId]) -> Option<ShapeId> {
+    pub(crate) fn shape(&mut self, paths: &[PathId]) -> Option<ShapeId> {
         if let Some(&id) = self.shape_index.get(paths) {
             return Some(id);
         }
@@ -255,12 +251,12 @@ impl Schema {
         }
     }
 
-    pub fn mark(&self) -> SchemaMark {
+    pub(crate) fn mark(&self) -> SchemaMark {
         SchemaMark { keys: self.keys.len(), paths: self.paths.len(), shapes: self.shapes.len() }
     }
 
     /// Forgets all that came after the mark, and is not used.
-    pub fn rollback_to(&mut self, mark: &SchemaMark) {
+    pub(crate) fn rollback_to(&mut self, mark: &SchemaMark) {
         if self.keys.len() == mark.keys && self.paths.len() == mark.paths && self.shapes.len() == mark.shapes
         {
             return;
@@ -288,7 +284,7 @@ impl Schema {
     }
 
     /// True if most of what is kept here is no longer used: time to start anew.
-    pub fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         let live = self.shapes.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);
         let (shapes, paths) = live.fold((0, 0), |(n, paths), (s, _)| (n + 1, paths + s.len()));
         self.shapes.len() > 256 + 2 * shapes || self.paths.len() > 4096 + 4 * paths

@@ -13,72 +13,72 @@ use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
 
 /// A cell's word is its payload, or the number of its blob in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cell {
-    pub tag: Tag,
-    pub word: u64,
+pub(crate) struct Cell {
+    pub(crate) tag: Tag,
+    pub(crate) word: u64,
 }
 
 /// Cells side by side, tags and words apart.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub struct Cells {
-    pub tags: Vec<Tag>,
-    pub words: Vec<u64>,
+pub(crate) struct Cells {
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) words: Vec<u64>,
 }
 
 impl Cells {
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tags.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tags.is_empty()
     }
 
     #[inline(always)]
-    pub fn push(&mut self, cell: Cell) {
+    pub(crate) fn push(&mut self, cell: Cell) {
         self.tags.push(cell.tag);
         self.words.push(cell.word);
     }
 
     #[inline(always)]
-    pub fn get(&self, i: usize) -> Cell {
+    pub(crate) fn get(&self, i: usize) -> Cell {
         Cell { tag: self.tags[i], word: self.words[i] }
     }
 
-    pub fn set(&mut self, i: usize, cell: Cell) {
+    pub(crate) fn set(&mut self, i: usize, cell: Cell) {
         self.tags[i] = cell.tag;
         self.words[i] = cell.word;
     }
 
-    pub fn reserve(&mut self, more: usize) {
+    pub(crate) fn reserve(&mut self, more: usize) {
         self.tags.reserve(more);
         self.words.reserve(more);
     }
 
-    pub fn truncate(&mut self, n: usize) {
+    pub(crate) fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Cell> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Cell> + '_ {
         let pairs = self.tags.iter().zip(&self.words);
         pairs.map(|(&tag, &word)| Cell { tag, word })
     }
 }
 
-pub struct Row {
-    pub symbol: Box<[u8]>,
-    pub symbol_hash: u64,
-    pub shape: ShapeId,
+pub(crate) struct Row {
+    pub(crate) symbol: Box<[u8]>,
+    pub(crate) symbol_hash: u64,
+    pub(crate) shape: ShapeId,
     /// Hash of the record.
-    pub hash: u64,
-    pub tags: Box<[Tag]>,
-    pub words: Box<[u64]>,
+    pub(crate) hash: u64,
+    pub(crate) tags: Box<[Tag]>,
+    pub(crate) words: Box<[u64]>,
 }
 
 impl Row {
     #[inline(always)]
-    pub fn cell(&self, position: usize) -> Cell {
+    pub(crate) fn cell(&self, position: usize) -> Cell {
         Cell { tag: self.tags[position], word: self.words[position] }
     }
 }
@@ -91,22 +91,22 @@ struct Index {
 }
 
 /// How many names and blobs there were.
-pub struct Mark {
+pub(crate) struct Mark {
     schema: schema::SchemaMark,
     blobs: usize,
 }
 
 #[derive(Default)]
-pub struct Table {
-    pub pool: BlobPool,
-    pub schema: Schema,
-    pub rows: Vec<Row>,
+pub(crate) struct Table {
+    pub(crate) pool: BlobPool,
+    pub(crate) schema: Schema,
+    pub(crate) rows: Vec<Row>,
     index: Index,
 }
 
 impl Table {
     #[inline]
-    pub fn cell(&self, row: usize, path: PathId) -> Option<Cell> {
+    pub(crate) fn cell(&self, row: usize, path: PathId) -> Option<Cell> {
         let row = &self.rows[row];
         let position = self.schema.shapes[row.shape as usize].position(path)?;
         Some(row.cell(position))
@@ -114,7 +114,7 @@ impl Table {
 
     /// Brings rows of which so many cells are needed next into the processor's cache: it waits for many of them at a
     /// time, where the work on them would wait for one after the other.
-    pub fn touch(&self, rows: &[u32], cells: usize) {
+    pub(crate) fn touch(&self, rows: &[u32], cells: usize) {
         const WORDS_A_LINE: usize = 8;
         let mut all = 0;
         for row in rows {
@@ -127,12 +127,12 @@ impl Table {
         black_box(all);
     }
 
-    pub fn payload(&self, cell: Cell) -> Payload<'_> {
+    pub(crate) fn payload(&self, cell: Cell) -> Payload<'_> {
         if is_blob(cell.tag) { Payload::Bytes(self.pool.get(cell.word)) } else { Payload::Fixed64(cell.word) }
     }
 
     /// A cell of this payload; a blob is held by the caller.
-    pub fn acquire(&mut self, tag: Tag, payload: Payload<'_>) -> Cell {
+    pub(crate) fn acquire(&mut self, tag: Tag, payload: Payload<'_>) -> Cell {
         let word = match payload {
             Payload::Fixed64(word) => word,
             Payload::Bytes(bytes) => self.pool.acquire(bytes),
@@ -140,20 +140,14 @@ impl Table {
         Cell { tag, word }
     }
 
-    pub fn release(&mut self, cell: Cell) {
-        if is_blob(cell.tag) {
-            self.pool.release(cell.word);
-        }
-    }
-
     /// A cell's share in the hash of its record.
     #[inline(always)]
-    pub fn hash_cell(&self, path_hash: u64, cell: Cell) -> u64 {
+    pub(crate) fn hash_cell(&self, path_hash: u64, cell: Cell) -> u64 {
         let x = if is_blob(cell.tag) { self.pool.hash(cell.word) } else { cell.word };
         hash_cell(path_hash, cell.tag, x)
     }
 
-    pub fn hash_record(&self, shape: ShapeId, tags: &[Tag], words: &[u64]) -> u64 {
+    pub(crate) fn hash_record(&self, shape: ShapeId, tags: &[Tag], words: &[u64]) -> u64 {
         let shape = &self.schema.shapes[shape as usize];
         let cells = tags.iter().zip(words).zip(&shape.path_hashes);
         cells.fold(shape.hash, |sum, ((&tag, &word), &path)| {
@@ -161,22 +155,23 @@ impl Table {
         })
     }
 
-    pub fn digest(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn digest(&self) -> u64 {
         digest(self.rows.iter().map(|row| (row.symbol_hash, row.hash)))
     }
 
-    pub fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark {
         Mark { schema: self.schema.mark(), blobs: self.pool.mark() }
     }
 
     /// Forgets names and blobs that came after the mark; no row uses them, and nobody holds them.
-    pub fn rollback_to(&mut self, mark: &Mark) {
+    pub(crate) fn rollback_to(&mut self, mark: &Mark) {
         self.schema.rollback_to(&mark.schema);
         self.pool.rollback_to(mark.blobs);
     }
 
     /// The position of a symbol.
-    pub fn position(&mut self, symbol: &[u8]) -> Option<usize> {
+    pub(crate) fn position(&mut self, symbol: &[u8]) -> Option<usize> {
         let Index { positions, hasher } = &mut self.index;
         let rows = &self.rows;
         let positions = positions.get_or_insert_with(|| {
@@ -194,7 +189,7 @@ impl Table {
 
     /// Starts names anew once most of them are no longer used. True if it did: all numbers of keys, paths and shapes
     /// are others then.
-    pub fn refresh_schema(&mut self) -> bool {
+    pub(crate) fn refresh_schema(&mut self) -> bool {
         if !self.schema.is_stale() {
             return false;
         }
@@ -217,19 +212,19 @@ impl Table {
     }
 
     /// Lets `then` work on a table without rows that has the keys, shapes and blobs of this one.
-    pub fn without_rows<T>(&mut self, then: impl FnOnce(&mut Table) -> T) -> T {
+    pub(crate) fn without_rows<T>(&mut self, then: impl FnOnce(&mut Table) -> T) -> T {
         let (rows, index) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.index));
         let result = then(self);
         (self.rows, self.index) = (rows, index);
         result
     }
 
-    pub fn forget_positions(&mut self) {
+    pub(crate) fn forget_positions(&mut self) {
         self.index.positions = None;
     }
 
     /// Bytes of memory that the state holds, allocations counted with 16 bytes each.
-    pub fn cache(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         const ALLOCATION: usize = 16;
         let row = size_of::<Row>() + 3 * ALLOCATION;
         let rows: usize = self.rows.iter().map(|r| row + r.symbol.len() + 9 * r.tags.len()).sum();
@@ -256,7 +251,7 @@ fn copy_shape(old: &Schema, schema: &mut Schema, shape: ShapeId) -> ShapeId {
 }
 
 /// The digest of rows given as (hash of the symbol, hash of the record), in order.
-pub fn digest(rows: impl Iterator<Item = (u64, u64)>) -> u64 {
+pub(crate) fn digest(rows: impl Iterator<Item = (u64, u64)>) -> u64 {
     let mut chain = Chain::default();
     let mut n = 0;
     for (symbol, record) in rows {
@@ -267,6 +262,6 @@ pub fn digest(rows: impl Iterator<Item = (u64, u64)>) -> u64 {
     chain.finish(n)
 }
 
-pub fn symbol_hash(symbol: &[u8]) -> u64 {
+pub(crate) fn symbol_hash(symbol: &[u8]) -> u64 {
     hash_bytes(symbol)
 }

@@ -27,9 +27,9 @@ const UNICODE_KEYS: u8 = 1;
 /// `PyDictUnicodeEntry`
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct DictEntry {
-    pub key: *mut ffi::PyObject,
-    pub value: *mut ffi::PyObject,
+pub(crate) struct DictEntry {
+    pub(crate) key: *mut ffi::PyObject,
+    pub(crate) value: *mut ffi::PyObject,
 }
 
 /// Where a dict keeps its keys: an address to prefetch.
@@ -37,7 +37,7 @@ pub struct DictEntry {
 /// # Safety
 /// `dict` is exactly a dict and alive.
 #[inline(always)]
-pub unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
+pub(crate) unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
     // SAFETY: exactly a dict
     unsafe { (*dict.cast::<ffi::PyDictObject>()).ma_keys.cast_const().cast() }
 }
@@ -47,7 +47,7 @@ pub unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
 /// # Safety
 /// `dict` is exactly a dict, alive and unchanged for `'w`, and `check` has returned true.
 #[inline(always)]
-pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [DictEntry]> {
+pub(crate) unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [DictEntry]> {
     // SAFETY: a dict has always a key table. If its own values pointer is null, its kind says unicode keys and as many
     // entries are in use as there are, all entries are live pairs
     unsafe {
@@ -68,7 +68,7 @@ pub unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [DictEntry]> {
 }
 
 /// True if the layout is the known one: right version, and right answers for dicts of several sizes and histories.
-pub fn check(py: Python<'_>) -> PyResult<bool> {
+pub(crate) fn check(py: Python<'_>) -> PyResult<bool> {
     let version = py.version_info();
     if version.major != 3 || !(11..=14).contains(&version.minor) {
         return Ok(false);

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// 3.11: the number of digits, negative for a negative int.
     SignedSize,
     /// From 3.12: the number of digits shifted left by three, the sign in the lowest two bits (0 +, 1 zero, 2 -).
@@ -32,7 +32,7 @@ const SHIFT: u32 = 30;
 /// # Safety
 /// `int` is exactly an int and alive, and `layout` is what `check` has returned.
 #[inline(always)]
-pub unsafe fn small(int: *mut ffi::PyObject, layout: Layout) -> Option<i64> {
+pub(crate) unsafe fn small(int: *mut ffi::PyObject, layout: Layout) -> Option<i64> {
     // SAFETY: exactly an int; a digit is read only if there is one
     unsafe {
         let int = int.cast::<Int>();
@@ -67,7 +67,7 @@ pub unsafe fn small(int: *mut ffi::PyObject, layout: Layout) -> Option<i64> {
 }
 
 /// The layout, if it is a known one: right version, and right answers on both sides of each digit.
-pub fn check(py: Python<'_>) -> PyResult<Layout> {
+pub(crate) fn check(py: Python<'_>) -> PyResult<Layout> {
     let version = py.version_info();
     let layout = match (version.major, version.minor) {
         (3, 11) => Layout::SignedSize,

@@ -1,6 +1,9 @@
 //! All `unsafe` of the crate: typed handles over CPython objects, each with what makes it sound.
 
-pub mod dict;
-pub mod int;
-pub mod object;
-pub mod types;
+// The layouts are CPython's: alignment is checked where a table is read.
+#![allow(clippy::cast_ptr_alignment)]
+
+pub(crate) mod dict;
+pub(crate) mod int;
+pub(crate) mod object;
+pub(crate) mod types;

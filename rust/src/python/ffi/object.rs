@@ -24,12 +24,12 @@ use crate::python::ffi::int;
 use crate::python::ffi::types::Types;
 
 /// Switches garbage collection off while it lives.
-pub struct GcPause {
+pub(crate) struct GcPause {
     was_on: bool,
 }
 
 impl GcPause {
-    pub fn new(_py: Python<'_>) -> GcPause {
+    pub(crate) fn new(_py: Python<'_>) -> GcPause {
         // SAFETY: the GIL is held
         let was_on = unsafe { ffi::PyGC_Disable() } == 1;
         GcPause { was_on }
@@ -46,19 +46,19 @@ impl Drop for GcPause {
 }
 
 /// A walk over the objects below a root. While it lives no Python code runs.
-pub struct Walk<'py> {
-    pub types: &'py Types,
+pub(crate) struct Walk<'py> {
+    pub(crate) types: &'py Types,
     py: Python<'py>,
     _pause: GcPause,
 }
 
 impl<'py> Walk<'py> {
-    pub fn new(py: Python<'py>, types: &'py Types) -> Self {
+    pub(crate) fn new(py: Python<'py>, types: &'py Types) -> Self {
         Walk { types, py, _pause: GcPause::new(py) }
     }
 
     /// The root is kept alive by the caller for as long as the walk lives.
-    pub fn root<'w>(&'w self, object: &'w Bound<'py, PyAny>) -> Obj<'w> {
+    pub(crate) fn root<'w>(&'w self, object: &'w Bound<'py, PyAny>) -> Obj<'w> {
         Obj { pointer: object.as_ptr(), walk: PhantomData }
     }
 }
@@ -66,13 +66,13 @@ impl<'py> Walk<'py> {
 /// A borrowed object.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct Obj<'w> {
+pub(crate) struct Obj<'w> {
     pointer: *mut ffi::PyObject,
     walk: PhantomData<&'w ()>,
 }
 
 /// What an object is, by its exact type.
-pub enum ObjectView<'w> {
+pub(crate) enum ObjectView<'w> {
     None,
     False,
     True,
@@ -92,7 +92,7 @@ pub enum ObjectView<'w> {
     NeedsPython,
 }
 
-pub enum ZoneView<'w> {
+pub(crate) enum ZoneView<'w> {
     None,
     Utc,
     Other(Obj<'w>),
@@ -100,24 +100,24 @@ pub enum ZoneView<'w> {
 
 impl<'w> Obj<'w> {
     #[inline(always)]
-    pub fn address(self) -> usize {
+    pub(crate) fn address(self) -> usize {
         self.pointer as usize
     }
 
     #[inline(always)]
-    pub fn type_address(self) -> usize {
+    pub(crate) fn type_address(self) -> usize {
         // SAFETY: the object is alive (Walk)
         unsafe { ffi::Py_TYPE(self.pointer) as usize }
     }
 
     /// A strong reference, which may outlive the walk.
-    pub fn to_owned(self, walk: &Walk<'_>) -> Py<PyAny> {
+    pub(crate) fn to_owned(self, walk: &Walk<'_>) -> Py<PyAny> {
         // SAFETY: the object is alive (Walk) and the GIL is held
         unsafe { Bound::from_borrowed_ptr(walk.py, self.pointer) }.unbind()
     }
 
     /// The error for a key, or symbol, of another class than str.
-    pub fn refused_key(self, kind: &str, walk: &Walk<'_>) -> ConvertError {
+    pub(crate) fn refused_key(self, kind: &str, walk: &Walk<'_>) -> ConvertError {
         let key = self.to_owned(walk);
         let class = key.bind(walk.py).get_type();
         let name = class.name().map_or_else(|_| "another class".into(), |name| name.to_string());
@@ -126,12 +126,12 @@ impl<'w> Obj<'w> {
 
     /// Brings the head of the object into the cache.
     #[inline(always)]
-    pub fn prefetch(self) {
+    pub(crate) fn prefetch(self) {
         prefetch(self.pointer.cast());
     }
 
     #[inline(always)]
-    pub fn view(self, types: &Types) -> ObjectView<'w> {
+    pub(crate) fn view(self, types: &Types) -> ObjectView<'w> {
         let kind = self.type_address();
         if kind == types.float {
             // SAFETY: exactly a float
@@ -146,7 +146,7 @@ impl<'w> Obj<'w> {
         if kind == types.dict {
             return ObjectView::Dict(Dict(self));
         }
-        self.rarer(kind, types)
+        self.slow_path(kind, types)
     }
 
     #[inline(always)]
@@ -163,14 +163,14 @@ impl<'w> Obj<'w> {
         // SAFETY: exactly an int, which this call only reads
         let (value, overflow) = unsafe {
             let mut overflow: c_int = 0;
-            let value = ffi::PyLong_AsLongLongAndOverflow(self.pointer, &mut overflow);
+            let value = ffi::PyLong_AsLongLongAndOverflow(self.pointer, &raw mut overflow);
             (value, overflow)
         };
         if overflow == 0 { ObjectView::Int(value) } else { ObjectView::BigInt }
     }
 
     #[inline(never)]
-    fn rarer(self, kind: usize, types: &Types) -> ObjectView<'w> {
+    fn slow_path(self, kind: usize, types: &Types) -> ObjectView<'w> {
         let at = self.pointer;
         if kind == types.none {
             ObjectView::None
@@ -179,18 +179,12 @@ impl<'w> Obj<'w> {
             if at == unsafe { ffi::Py_True() } { ObjectView::True } else { ObjectView::False }
         } else if kind == types.list {
             // SAFETY: exactly a list
-            ObjectView::List(Sequence {
-                object: self,
-                length: unsafe { ffi::PyList_GET_SIZE(at) },
-                list: true,
-            })
+            let length = unsafe { ffi::PyList_GET_SIZE(at) };
+            ObjectView::List(Sequence { object: self, length, list: true })
         } else if kind == types.tuple {
             // SAFETY: exactly a tuple
-            ObjectView::Tuple(Sequence {
-                object: self,
-                length: unsafe { ffi::PyTuple_GET_SIZE(at) },
-                list: false,
-            })
+            let length = unsafe { ffi::PyTuple_GET_SIZE(at) };
+            ObjectView::Tuple(Sequence { object: self, length, list: false })
         } else if kind == types.bytes {
             // SAFETY: exactly bytes: immutable, and alive for 'w
             ObjectView::Bytes(unsafe {
@@ -269,16 +263,16 @@ impl<'w> Obj<'w> {
 
 /// An exact str.
 #[derive(Clone, Copy)]
-pub struct Str<'w>(Obj<'w>);
+pub(crate) struct Str<'w>(Obj<'w>);
 
 impl<'w> Str<'w> {
-    pub fn of(object: Obj<'w>, types: &Types) -> Option<Str<'w>> {
+    pub(crate) fn of(object: Obj<'w>, types: &Types) -> Option<Str<'w>> {
         (object.type_address() == types.str).then_some(Str(object))
     }
 
     /// The text in place, if it is ASCII.
     #[inline(always)]
-    pub fn ascii(self) -> Option<&'w [u8]> {
+    pub(crate) fn ascii(self) -> Option<&'w [u8]> {
         let at = self.0.pointer;
         // SAFETY: exactly a str; a compact ASCII one has its bytes behind its head, for as long as it lives
         unsafe {
@@ -291,7 +285,7 @@ impl<'w> Str<'w> {
 
     /// The text as UTF-8 with surrogates as they are: in place, or written to the buffer.
     #[inline(always)]
-    pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> PyResult<&'b [u8]>
+    pub(crate) fn text<'b>(self, buffer: &'b mut Vec<u8>) -> PyResult<&'b [u8]>
     where
         'w: 'b,
     {
@@ -344,27 +338,27 @@ fn push_code_point(buffer: &mut Vec<u8>, c: u32) {
 
 /// An exact dict.
 #[derive(Clone, Copy)]
-pub struct Dict<'w>(Obj<'w>);
+pub(crate) struct Dict<'w>(Obj<'w>);
 
 impl<'w> Dict<'w> {
-    pub fn of(object: Obj<'w>, types: &Types) -> Option<Dict<'w>> {
+    pub(crate) fn of(object: Obj<'w>, types: &Types) -> Option<Dict<'w>> {
         (object.type_address() == types.dict).then_some(Dict(object))
     }
 
     #[inline(always)]
-    pub fn len(self) -> usize {
+    pub(crate) fn len(self) -> usize {
         // SAFETY: exactly a dict
         unsafe { (*self.0.pointer.cast::<ffi::PyDictObject>()).ma_used as usize }
     }
 
     #[inline(always)]
-    pub fn items(self) -> Items<'w> {
+    pub(crate) fn items(self) -> Items<'w> {
         Items { dict: self.0, position: 0 }
     }
 
     /// Keys and values side by side, if the dict has them so and its layout is known.
     #[inline(always)]
-    pub fn entries(self, types: &Types) -> Option<&'w [Pair<'w>]> {
+    pub(crate) fn entries(self, types: &Types) -> Option<&'w [Pair<'w>]> {
         if !types.dicts_in_place {
             return None;
         }
@@ -372,13 +366,13 @@ impl<'w> Dict<'w> {
         // two borrowed pointers, like an Entry
         unsafe {
             dict::entries(self.0.pointer)
-                .map(|entries| &*(entries as *const [DictEntry] as *const [Pair<'w>]))
+                .map(|entries| &*(std::ptr::from_ref::<[DictEntry]>(entries) as *const [Pair<'w>]))
         }
     }
 
     /// Brings the table of keys and values into the cache; the dict's own head should be there.
     #[inline(always)]
-    pub fn prefetch_table(self) {
+    pub(crate) fn prefetch_table(self) {
         // SAFETY: exactly a dict
         let table = unsafe { dict::key_table(self.0.pointer) };
         // 32 bytes of head, one byte for each place of the hash table, 16 for each entry
@@ -394,13 +388,13 @@ impl<'w> Dict<'w> {
 /// A key and its value.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Pair<'w> {
-    pub key: Obj<'w>,
-    pub value: Obj<'w>,
+pub(crate) struct Pair<'w> {
+    pub(crate) key: Obj<'w>,
+    pub(crate) value: Obj<'w>,
 }
 
 /// Keys and values in insertion order.
-pub struct Items<'w> {
+pub(crate) struct Items<'w> {
     dict: Obj<'w>,
     position: ffi::Py_ssize_t,
 }
@@ -412,8 +406,9 @@ impl<'w> Iterator for Items<'w> {
     fn next(&mut self) -> Option<Self::Item> {
         let (mut key, mut value) = (null_mut(), null_mut());
         // SAFETY: exactly a dict, which cannot change during the walk
-        let more =
-            unsafe { ffi::PyDict_Next(self.dict.pointer, &mut self.position, &mut key, &mut value) != 0 };
+        let more = unsafe {
+            ffi::PyDict_Next(self.dict.pointer, &raw mut self.position, &raw mut key, &raw mut value) != 0
+        };
         more.then_some(Pair {
             key: Obj { pointer: key, walk: PhantomData },
             value: Obj { pointer: value, walk: PhantomData },
@@ -423,14 +418,14 @@ impl<'w> Iterator for Items<'w> {
 
 /// An exact list or tuple.
 #[derive(Clone, Copy)]
-pub struct Sequence<'w> {
+pub(crate) struct Sequence<'w> {
     object: Obj<'w>,
     length: ffi::Py_ssize_t,
     list: bool,
 }
 
 impl<'w> Sequence<'w> {
-    pub fn items(self) -> impl ExactSizeIterator<Item = Obj<'w>> {
+    pub(crate) fn items(self) -> impl ExactSizeIterator<Item = Obj<'w>> {
         (0..self.length as usize).map(move |i| {
             let at = self.object.pointer;
             let i = i as ffi::Py_ssize_t;
@@ -444,7 +439,7 @@ impl<'w> Sequence<'w> {
 
 /// Brings a slice into the cache.
 #[inline(always)]
-pub fn prefetch_slice<T>(slice: &[T]) {
+pub(crate) fn prefetch_slice<T>(slice: &[T]) {
     let start = slice.as_ptr().cast::<u8>();
     for line in 0..size_of_val(slice).div_ceil(64) {
         prefetch(start.wrapping_add(64 * line));
@@ -463,13 +458,13 @@ fn prefetch(address: *const u8) {
 }
 
 /// False in a subinterpreter, whose types are others than the ones that a process-wide table can know.
-pub fn in_main_interpreter(_py: Python<'_>) -> bool {
+pub(crate) fn in_main_interpreter(_py: Python<'_>) -> bool {
     // SAFETY: the GIL is held; both only return an address
     unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
 }
 
 /// An ASCII str made directly.
-pub fn ascii_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn ascii_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     debug_assert!(text.is_ascii());
     // SAFETY: a new str of this length with room for ASCII, which nobody else has seen yet
     unsafe {
@@ -482,7 +477,7 @@ pub fn ascii_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny
 }
 
 /// A str from UTF-8 in which surrogates stand as they are.
-pub fn surrogate_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn surrogate_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: pointer and length are those of the slice; the name of the handler ends in a zero
     unsafe {
         let made = ffi::PyUnicode_DecodeUTF8(
@@ -496,7 +491,7 @@ pub fn surrogate_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, P
 
 /// `dict[key] = value`, for exact dicts and exact str keys: no Python code runs.
 #[inline(always)]
-pub fn set_item(dict: &Bound<'_, PyDict>, key: &Py<PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn set_item(dict: &Bound<'_, PyDict>, key: &Py<PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: all three are live objects
     let status = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) };
     if status == 0 {

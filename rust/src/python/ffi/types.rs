@@ -8,46 +8,46 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDate, PyDateTime, PyDelta, PyTime, PyType};
 
 /// Addresses of exact types. The types are held by `held` or live as long as the interpreter.
-pub struct Types {
-    pub none: usize,
-    pub bool: usize,
-    pub int: usize,
-    pub float: usize,
-    pub str: usize,
-    pub bytes: usize,
-    pub dict: usize,
-    pub list: usize,
-    pub tuple: usize,
-    pub date: usize,
-    pub datetime: usize,
-    pub time: usize,
-    pub timedelta: usize,
+pub(crate) struct Types {
+    pub(crate) none: usize,
+    pub(crate) bool: usize,
+    pub(crate) int: usize,
+    pub(crate) float: usize,
+    pub(crate) str: usize,
+    pub(crate) bytes: usize,
+    pub(crate) dict: usize,
+    pub(crate) list: usize,
+    pub(crate) tuple: usize,
+    pub(crate) date: usize,
+    pub(crate) datetime: usize,
+    pub(crate) time: usize,
+    pub(crate) timedelta: usize,
     /// The object `timezone.utc`.
-    pub utc: usize,
+    pub(crate) utc: usize,
     /// Entries of dicts may be read where they stand.
-    pub dicts_in_place: bool,
+    pub(crate) dicts_in_place: bool,
     /// How ints may be read where they stand.
-    pub int_layout: super::int::Layout,
-    pub decimal: usize,
-    pub uuid: usize,
-    pub timezone_type: Py<PyAny>,
-    pub timedelta_type: Py<PyAny>,
-    pub date_type: Py<PyAny>,
-    pub datetime_type: Py<PyAny>,
-    pub time_type: Py<PyAny>,
-    pub utc_object: Py<PyAny>,
-    pub decimal_type: Py<PyAny>,
-    pub uuid_type: Py<PyAny>,
-    pub enum_type: Py<PyAny>,
-    pub zone_info: Py<PyAny>,
-    pub ordered_dict: Py<PyAny>,
-    pub default_dict: Py<PyAny>,
+    pub(crate) int_layout: super::int::Layout,
+    pub(crate) decimal: usize,
+    pub(crate) uuid: usize,
+    pub(crate) timezone_type: Py<PyAny>,
+    pub(crate) timedelta_type: Py<PyAny>,
+    pub(crate) date_type: Py<PyAny>,
+    pub(crate) datetime_type: Py<PyAny>,
+    pub(crate) time_type: Py<PyAny>,
+    pub(crate) utc_object: Py<PyAny>,
+    pub(crate) decimal_type: Py<PyAny>,
+    pub(crate) uuid_type: Py<PyAny>,
+    pub(crate) enum_type: Py<PyAny>,
+    pub(crate) zone_info: Py<PyAny>,
+    pub(crate) ordered_dict: Py<PyAny>,
+    pub(crate) default_dict: Py<PyAny>,
 }
 
 static TYPES: PyOnceLock<Types> = PyOnceLock::new();
 
 impl Types {
-    pub fn get(py: Python<'_>) -> PyResult<&Types> {
+    pub(crate) fn get(py: Python<'_>) -> PyResult<&Types> {
         TYPES.get_or_try_init(py, || Types::new(py))
     }
 
@@ -99,14 +99,14 @@ impl Types {
     }
 
     /// Zones of this class are carried as they are.
-    pub fn carries_zone(&self, class: usize) -> bool {
+    pub(crate) fn carries_zone(&self, class: usize) -> bool {
         [&self.timezone_type, &self.zone_info].iter().any(|kind| kind.as_ptr() as usize == class)
     }
 }
 
 /// How objects of a class that is no builtin become plain ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum ClassKind {
+pub(crate) enum ClassKind {
     Enum,
     /// `dict(value)`
     Dict,
@@ -126,7 +126,7 @@ type Known = (Py<PyAny>, ClassKind, Option<Py<PyAny>>);
 
 /// What was learned of classes. Each is held, so that its address stays its own.
 #[derive(Default)]
-pub struct Classes {
+pub(crate) struct Classes {
     known: HashMap<usize, Known>,
 }
 
@@ -134,18 +134,18 @@ pub struct Classes {
 const MOST_CLASSES: usize = 1024;
 
 impl Classes {
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.known.values().try_for_each(|(class, _, reader)| {
             visit.call(class)?;
             visit.call(reader)
         })
     }
 
-    pub fn known(&self, address: usize) -> Option<ClassKind> {
+    pub(crate) fn known(&self, address: usize) -> Option<ClassKind> {
         self.known.get(&address).map(|(_, kind, _)| *kind)
     }
 
-    pub fn get(
+    pub(crate) fn get(
         &mut self,
         class: &Bound<'_, PyType>,
         types: &Types,

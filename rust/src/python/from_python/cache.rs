@@ -13,13 +13,13 @@ use crate::state::schema::{KeyId, Schema};
 
 /// A cell's content that is no part of a table yet.
 #[derive(Clone)]
-pub enum Value {
+pub(crate) enum Value {
     Fixed64(u64),
     Bytes(Vec<u8>),
 }
 
 impl Value {
-    pub fn payload(&self) -> Payload<'_> {
+    pub(crate) fn payload(&self) -> Payload<'_> {
         match self {
             Value::Fixed64(word) => Payload::Fixed64(*word),
             Value::Bytes(bytes) => Payload::Bytes(bytes),
@@ -34,9 +34,9 @@ const MAX_OBJECTS: usize = 4096;
 type KnownZone = (Py<PyAny>, Box<[u8]>);
 
 #[derive(Default)]
-pub struct ConversionCache {
-    pub keys: KeyCache,
-    pub classes: Classes,
+pub(crate) struct ConversionCache {
+    pub(crate) keys: KeyCache,
+    pub(crate) classes: Classes,
     /// By address: zones carried as they are, and zones that are converted.
     zones: HashMap<usize, KnownZone>,
     converted_zones: HashMap<usize, KnownZone>,
@@ -45,16 +45,16 @@ pub struct ConversionCache {
 }
 
 impl ConversionCache {
-    pub fn zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
+    pub(crate) fn zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
         self.zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
     }
 
     /// What becomes of a zone that is not carried as it is.
-    pub fn converted_zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
+    pub(crate) fn converted_zone(&self, zone: Obj<'_>) -> Option<&[u8]> {
         self.converted_zones.get(&zone.address()).map(|(_, bytes)| &**bytes)
     }
 
-    pub fn add_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8], converted: bool) {
+    pub(crate) fn add_zone(&mut self, zone: &Bound<'_, PyAny>, bytes: &[u8], converted: bool) {
         let zones = if converted { &mut self.converted_zones } else { &mut self.zones };
         if zones.len() >= MAX_OBJECTS {
             zones.clear();
@@ -62,12 +62,12 @@ impl ConversionCache {
         zones.insert(zone.as_ptr() as usize, (zone.clone().unbind(), bytes.into()));
     }
 
-    pub fn known_enum(&self, member: Obj<'_>) -> Option<(Tag, Payload<'_>)> {
+    pub(crate) fn known_enum(&self, member: Obj<'_>) -> Option<(Tag, Payload<'_>)> {
         let (_, tag, value) = self.enums.get(&member.address())?;
         Some((*tag, value.payload()))
     }
 
-    pub fn add_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
+    pub(crate) fn add_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
         if self.enums.len() >= MAX_OBJECTS {
             self.enums.clear();
         }
@@ -75,24 +75,24 @@ impl ConversionCache {
     }
 
     /// True if objects of this class are known to stand for one leaf.
-    pub fn is_leaf_class(&self, address: usize) -> bool {
+    pub(crate) fn is_leaf_class(&self, address: usize) -> bool {
         self.classes.known(address) == Some(ClassKind::NumpyScalar)
     }
 
     /// Shows the garbage collector what may be part of a cycle; str objects cannot.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let zones = self.zones.values().chain(self.converted_zones.values());
         zones.map(|(zone, _)| zone).try_for_each(|zone| visit.call(zone))?;
         self.enums.values().try_for_each(|(member, ..)| visit.call(member))?;
         self.classes.traverse(visit)
     }
 
-    pub fn forget_schema(&mut self) {
+    pub(crate) fn forget_schema(&mut self) {
         self.keys = KeyCache::default();
     }
 
     /// Lets go of the objects of keys that the names have not any more.
-    pub fn forget_keys_beyond(&mut self, schema: &Schema) {
+    pub(crate) fn forget_keys_beyond(&mut self, schema: &Schema) {
         let n = schema.keys.len();
         self.keys.objects.truncate(n);
         self.keys.fresh.truncate(n);
@@ -103,7 +103,7 @@ impl ConversionCache {
 
 /// The key objects last seen, by number of the key: equal pointers need no look at the text.
 #[derive(Default)]
-pub struct KeyCache {
+pub(crate) struct KeyCache {
     objects: Vec<Option<Py<PyAny>>>,
     /// Already replaced in this walk.
     fresh: Vec<bool>,
@@ -113,7 +113,7 @@ pub struct KeyCache {
 
 impl KeyCache {
     #[inline(always)]
-    pub fn matches(&mut self, walk: &Walk<'_>, schema: &Schema, key: Obj<'_>, id: KeyId) -> bool {
+    pub(crate) fn matches(&mut self, walk: &Walk<'_>, schema: &Schema, key: Obj<'_>, id: KeyId) -> bool {
         match self.objects.get(id as usize) {
             Some(Some(known)) if known.as_ptr() as usize == key.address() => true,
             _ => self.compare(walk, schema, key, id),
@@ -144,7 +144,7 @@ impl KeyCache {
     }
 
     /// After a walk.
-    pub fn release_replaced(&mut self) {
+    pub(crate) fn release_replaced(&mut self) {
         self.fresh.fill(false);
         self.replaced.clear();
     }

@@ -11,7 +11,7 @@ use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
 /// Where the cell of a hole belongs.
-pub enum CellPlace {
+pub(crate) enum CellPlace {
     /// A base row, and the position in its shape.
     Row(u32, usize),
     /// An index into `ChangeSet::cells`.
@@ -19,34 +19,34 @@ pub enum CellPlace {
 }
 
 /// One leaf of a record that is put together leaf by leaf.
-pub enum RecordItem {
+pub(crate) enum RecordItem {
     Cell(PathId, Cell),
     Deferred(PathId, DeferredValue),
 }
 
 /// Whose record it is: a row of the base, or an added one.
 #[derive(Clone, Copy)]
-pub enum RowOwner {
+pub(crate) enum RowOwner {
     Base(u32),
     Added(u32),
 }
 
 /// A hole of a record whose other cells are in place.
-pub struct DeferredCell {
-    pub row: usize,
-    pub place: CellPlace,
-    pub path: PathId,
-    pub value: DeferredValue,
+pub(crate) struct DeferredCell {
+    pub(crate) row: usize,
+    pub(crate) place: CellPlace,
+    pub(crate) path: PathId,
+    pub(crate) value: DeferredValue,
 }
 
 /// A record with something in it that may turn out to be a dict.
-pub struct DeferredRecord {
-    pub row: usize,
-    pub owner: RowOwner,
-    pub items: Vec<RecordItem>,
+pub(crate) struct DeferredRecord {
+    pub(crate) row: usize,
+    pub(crate) owner: RowOwner,
+    pub(crate) items: Vec<RecordItem>,
 }
 
-pub enum DeferredValue {
+pub(crate) enum DeferredValue {
     /// `leaf`: it is known to stand for one leaf.
     Object { object: Py<PyAny>, leaf: bool },
     /// A list or tuple whose bytes still have holes.
@@ -54,17 +54,17 @@ pub enum DeferredValue {
 }
 
 /// A hole inside a list or tuple.
-pub struct DeferredItem {
-    pub at: usize,
+pub(crate) struct DeferredItem {
+    pub(crate) at: usize,
     /// How deep the value around it is nested.
-    pub depth: usize,
+    pub(crate) depth: usize,
     /// From the value up to the list.
-    pub trail: Vec<PathStep>,
-    pub value: DeferredValue,
+    pub(crate) trail: Vec<PathStep>,
+    pub(crate) value: DeferredValue,
 }
 
 impl DeferredValue {
-    pub fn of(
+    pub(crate) fn of(
         walk: &Walk<'_>,
         object: Obj<'_>,
         view: &ObjectView<'_>,
@@ -87,7 +87,7 @@ impl DeferredValue {
         DeferredValue::Object { object: object.to_owned(walk), leaf }
     }
 
-    pub fn is_leaf(&self) -> bool {
+    pub(crate) fn is_leaf(&self) -> bool {
         match self {
             DeferredValue::Object { leaf, .. } => *leaf,
             DeferredValue::Sequence { .. } => true,

@@ -1,11 +1,11 @@
 //! The whole way in: walk, then resolve, then a change set; or nothing at all.
 
-pub mod cache;
-pub mod deferred;
-pub mod prefetch;
-pub mod resolve;
-pub mod scalars;
-pub mod walk;
+pub(crate) mod cache;
+pub(crate) mod deferred;
+pub(crate) mod prefetch;
+pub(crate) mod resolve;
+pub(crate) mod scalars;
+pub(crate) mod walk;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -19,7 +19,7 @@ use crate::state::change_set::ChangeSet;
 use crate::state::table::Table;
 
 /// The change set that leads from the table's state to the snapshot. After an error the state is what it was.
-pub fn capture(
+pub(crate) fn capture(
     py: Python<'_>,
     snapshot: &Bound<'_, PyAny>,
     table: &mut Table,
@@ -31,16 +31,16 @@ pub fn capture(
 }
 
 /// What is read, and how much of it.
-pub struct Read<'a, 'py> {
-    pub snapshot: &'a Bound<'py, PyDict>,
+pub(crate) struct Read<'a, 'py> {
+    pub(crate) snapshot: &'a Bound<'py, PyDict>,
     /// By record: read it. Others are taken as `None`.
-    pub only: Option<&'a [bool]>,
+    pub(crate) only: Option<&'a [bool]>,
 }
 
 impl Read<'_, '_> {
     /// The change set, and for each record whether it is built back from the same types. `walked` is called when all
     /// was seen and before Python code runs, with whether some will.
-    pub fn capture(
+    pub(crate) fn capture(
         &self,
         py: Python<'_>,
         table: &mut Table,
@@ -68,7 +68,7 @@ impl Read<'_, '_> {
 }
 
 /// The dict that a snapshot is.
-pub fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> ConvertResult<Bound<'py, PyDict>> {
+pub(crate) fn as_snapshot<'py>(snapshot: &Bound<'py, PyAny>) -> ConvertResult<Bound<'py, PyDict>> {
     let py = snapshot.py();
     if let Ok(dict) = snapshot.cast_exact::<PyDict>() {
         return Ok(dict.clone());

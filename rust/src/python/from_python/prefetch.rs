@@ -13,7 +13,7 @@ const BLOCK: usize = 8;
 const LEVELS: usize = 5;
 
 /// The records of a walk, some of which are wanted.
-pub struct Prefetcher<'w, 'a> {
+pub(crate) struct Prefetcher<'w, 'a> {
     walk: &'w Walk<'w>,
     records: &'a [Pair<'w>],
     /// By record; None: all.
@@ -23,7 +23,7 @@ pub struct Prefetcher<'w, 'a> {
 }
 
 impl<'w, 'a> Prefetcher<'w, 'a> {
-    pub fn new(walk: &'w Walk<'w>, records: &'a [Pair<'w>], wanted: Option<&'a [bool]>) -> Self {
+    pub(crate) fn new(walk: &'w Walk<'w>, records: &'a [Pair<'w>], wanted: Option<&'a [bool]>) -> Self {
         let prefetcher = Prefetcher { walk, records, wanted, places: Vec::new() };
         // the first blocks have nothing before them
         (0..LEVELS).for_each(|block| (0..LEVELS - block).for_each(|level| prefetcher.level(level, block)));
@@ -31,18 +31,18 @@ impl<'w, 'a> Prefetcher<'w, 'a> {
     }
 
     /// Tells where records have dicts from here on.
-    pub fn expect(&mut self, places: impl Iterator<Item = usize>) {
+    pub(crate) fn expect(&mut self, places: impl Iterator<Item = usize>) {
         self.places.clear();
         self.places.extend(places);
     }
 
-    pub fn is_wanted(&self, at: usize) -> bool {
+    pub(crate) fn is_wanted(&self, at: usize) -> bool {
         self.wanted.is_none_or(|wanted| wanted.get(at) == Some(&true))
     }
 
     /// To be called before a record is read.
     #[inline(always)]
-    pub fn before(&self, at: usize) {
+    pub(crate) fn before(&self, at: usize) {
         if at.is_multiple_of(BLOCK) {
             let block = at / BLOCK;
             (0..LEVELS).for_each(|level| self.level(level, block + LEVELS - level));

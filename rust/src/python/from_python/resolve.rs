@@ -45,18 +45,18 @@ impl Resolved<'_> {
     }
 }
 
-pub struct Resolver<'a, 'py> {
-    pub py: Python<'py>,
-    pub types: &'py Types,
-    pub default: Option<&'a Bound<'py, PyAny>>,
+pub(crate) struct Resolver<'a, 'py> {
+    pub(crate) py: Python<'py>,
+    pub(crate) types: &'py Types,
+    pub(crate) default: Option<&'a Bound<'py, PyAny>>,
 }
 
 impl<'py> Resolver<'_, 'py> {
     /// Resolves all that a walk left open.
-    pub fn resolve(&self, capture: &mut Capture<'_>) -> ConvertResult<()> {
-        for hole in std::mem::take(&mut capture.deferred_cells) {
-            let row = hole.row;
-            self.hole(capture, hole).map_err(|error| below_row(capture, row, error))?;
+    pub(crate) fn resolve(&self, capture: &mut Capture<'_>) -> ConvertResult<()> {
+        for deferred in std::mem::take(&mut capture.deferred_cells) {
+            let row = deferred.row;
+            self.deferred_cell(capture, deferred).map_err(|error| below_row(capture, row, error))?;
         }
         for DeferredRecord { row, owner, items } in std::mem::take(&mut capture.deferred_records) {
             capture.exact_types[row] = false;
@@ -68,8 +68,8 @@ impl<'py> Resolver<'_, 'py> {
         Ok(())
     }
 
-    fn hole(&self, capture: &mut Capture<'_>, hole: DeferredCell) -> ConvertResult<()> {
-        let DeferredCell { row, place, path, value } = hole;
+    fn deferred_cell(&self, capture: &mut Capture<'_>, deferred: DeferredCell) -> ConvertResult<()> {
+        let DeferredCell { row, place, path, value } = deferred;
         let depth = capture.table.schema.paths[path as usize].depth;
         let resolved = self.resolve_value(value, capture.cache, depth);
         match resolved.map_err(|error| below_path(capture, path, error))? {

@@ -10,7 +10,7 @@ use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{DeferredItem, DeferredValue};
 
 /// Writes count and items. What must be resolved later is left out, and listed by its place in the bytes.
-pub fn write(
+pub(crate) fn write(
     walk: &Walk<'_>,
     items: Sequence<'_>,
     w: &mut Writer,
@@ -23,7 +23,7 @@ pub fn write(
 }
 
 /// Writes a value in plain form, dicts included.
-pub fn write_value(
+pub(crate) fn write_value(
     walk: &Walk<'_>,
     value: Obj<'_>,
     w: &mut Writer,
@@ -120,7 +120,11 @@ impl Writing<'_, '_> {
 
 /// Tag and word of a value that is no string, sequence or dict; without a word it has a blob, written to `w`. None if
 /// it must be resolved after the walk.
-pub fn scalar(view: &ObjectView<'_>, w: &mut Writer, cache: &ConversionCache) -> Option<(Tag, Option<u64>)> {
+pub(crate) fn scalar(
+    view: &ObjectView<'_>,
+    w: &mut Writer,
+    cache: &ConversionCache,
+) -> Option<(Tag, Option<u64>)> {
     Some(match view {
         ObjectView::None => (tag::NONE, Some(0)),
         ObjectView::False => (tag::FALSE, Some(0)),
@@ -176,7 +180,7 @@ fn stamp_in(w: &mut Writer, microseconds: u64, fold: u8, zone: &[u8]) {
 }
 
 /// As `scalar`, for a datetime or time whose zone is converted.
-pub fn in_converted_zone(
+pub(crate) fn in_converted_zone(
     view: &ObjectView<'_>,
     w: &mut Writer,
     cache: &ConversionCache,

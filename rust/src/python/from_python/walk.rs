@@ -28,7 +28,7 @@ const DEFERRED_CELL: Cell = Cell { tag: 254, word: 0 };
 const ROWS_AHEAD: usize = 8;
 
 /// What a leaf is found to be.
-pub enum Found<'w> {
+pub(crate) enum Found<'w> {
     Cell(Cell),
     /// A dict that is not empty.
     Dict(Dict<'w>),
@@ -36,15 +36,15 @@ pub enum Found<'w> {
 }
 
 /// A capture on its way: the change set, and what is still to be resolved.
-pub struct Capture<'a> {
-    pub table: &'a mut Table,
-    pub cache: &'a mut ConversionCache,
-    pub changes: ChangeSet,
-    pub deferred_cells: Vec<DeferredCell>,
-    pub deferred_records: Vec<DeferredRecord>,
+pub(crate) struct Capture<'a> {
+    pub(crate) table: &'a mut Table,
+    pub(crate) cache: &'a mut ConversionCache,
+    pub(crate) changes: ChangeSet,
+    pub(crate) deferred_cells: Vec<DeferredCell>,
+    pub(crate) deferred_records: Vec<DeferredRecord>,
     target: Vec<Source>,
     /// By row of the target: all of it is of types that are built back alike.
-    pub exact_types: Vec<bool>,
+    pub(crate) exact_types: Vec<bool>,
     /// The shape of the record before, which new ones mostly share.
     last_shape: Option<ShapeId>,
     text: Vec<u8>,
@@ -65,7 +65,7 @@ enum Lockstep {
 }
 
 impl<'a> Capture<'a> {
-    pub fn new(table: &'a mut Table, cache: &'a mut ConversionCache) -> Self {
+    pub(crate) fn new(table: &'a mut Table, cache: &'a mut ConversionCache) -> Self {
         Capture {
             changes: ChangeSet::over(table),
             table,
@@ -81,7 +81,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Reads the whole snapshot. No Python code runs. Records not wanted (`only`) are taken as `None`.
-    pub fn walk(
+    pub(crate) fn walk(
         &mut self,
         py: Python<'_>,
         snapshot: &Bound<'_, PyDict>,
@@ -296,7 +296,7 @@ impl<'a> Capture<'a> {
     }
 
     /// All leaves below a dict.
-    pub fn leaves(
+    pub(crate) fn leaves(
         &mut self,
         walk: &Walk<'_>,
         dict: Dict<'_>,
@@ -345,7 +345,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Takes a record that was put together leaf by leaf. The change set owns its blobs.
-    pub fn add_record(&mut self, owner: RowOwner, items: &[(PathId, Cell)]) -> ConvertResult<()> {
+    pub(crate) fn add_record(&mut self, owner: RowOwner, items: &[(PathId, Cell)]) -> ConvertResult<()> {
         let paths: Vec<PathId> = items.iter().map(|item| item.0).collect();
         let Some(shape) = self.table.schema.shape(&paths) else {
             return Err(ConvertError::unsupported("the record changed while it was read"));
@@ -379,12 +379,12 @@ impl<'a> Capture<'a> {
     }
 
     /// Something is left to be resolved, by Python code.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.deferred_cells.is_empty() || !self.deferred_records.is_empty()
     }
 
     /// Puts a resolved cell where its hole was.
-    pub fn fill(&mut self, place: &CellPlace, path: PathId, new: Cell) {
+    pub(crate) fn fill(&mut self, place: &CellPlace, path: PathId, new: Cell) {
         match *place {
             CellPlace::New(at) => self.changes.cells.set(at, new),
             CellPlace::Row(row, position) => {
@@ -399,7 +399,7 @@ impl<'a> Capture<'a> {
     }
 
     /// The symbol of a row of the target.
-    pub fn symbol(&self, row: usize) -> &[u8] {
+    pub(crate) fn symbol(&self, row: usize) -> &[u8] {
         match self.target[row] {
             Source::Base(at) => &self.table.rows[at as usize].symbol,
             Source::Added(number) => &self.changes.added[number as usize].symbol,
@@ -407,7 +407,7 @@ impl<'a> Capture<'a> {
     }
 
     /// Ends the capture, once nothing is left to be resolved.
-    pub fn into_changes(mut self) -> (ChangeSet, Vec<bool>) {
+    pub(crate) fn into_changes(mut self) -> (ChangeSet, Vec<bool>) {
         self.changes.sort_updates();
         self.changes.reshaped.sort_unstable_by_key(|reshaped| reshaped.0);
         self.changes.set_target(self.table.rows.len(), &self.target);
@@ -415,13 +415,13 @@ impl<'a> Capture<'a> {
     }
 
     /// Gives up: the state is what it was.
-    pub fn rollback(self) {
+    pub(crate) fn rollback(self) {
         let Capture { table, changes, .. } = self;
         changes.rollback(table);
     }
 
     /// A cell that the change set owns, unless it is the old one.
-    pub fn intern(&mut self, tag: Tag, payload: Payload<'_>, old: Option<Cell>) -> Cell {
+    pub(crate) fn intern(&mut self, tag: Tag, payload: Payload<'_>, old: Option<Cell>) -> Cell {
         intern(self.table, &mut self.changes, tag, payload, old)
     }
 

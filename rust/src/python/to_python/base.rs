@@ -20,18 +20,18 @@ use crate::state::table::Table;
 /// Other threads may run while a body of so many bytes is read.
 const LONG: usize = 1 << 20;
 
-pub struct Base<'py> {
+pub(crate) struct Base<'py> {
     /// As it was read.
-    pub snapshot: Bound<'py, PyDict>,
+    pub(crate) snapshot: Bound<'py, PyDict>,
     /// The dict, and the dicts of the records that the delta changes, are ours.
-    pub is_private: bool,
+    pub(crate) is_private: bool,
     /// By record: its objects may be shared.
-    pub exact_types: Vec<bool>,
+    pub(crate) exact_types: Vec<bool>,
 }
 
 impl<'py> Base<'py> {
     /// Reads the dict for a delta with this body. Unverified, only the records that the delta touches.
-    pub fn read(
+    pub(crate) fn read(
         previous: &Bound<'py, PyAny>,
         contents: &[u8],
         verify: bool,
@@ -58,7 +58,7 @@ impl<'py> Base<'py> {
     }
 
     /// Reads the body against what was read of the dict.
-    pub fn changes(
+    pub(crate) fn changes(
         &mut self,
         py: Python<'py>,
         contents: &[u8],

@@ -18,18 +18,18 @@ use crate::state::table::{Cell, Table};
 
 /// What is kept between builds: one str a key, one object a zone.
 #[derive(Default)]
-pub struct ObjectCache {
+pub(crate) struct ObjectCache {
     keys: Vec<Option<Py<PyAny>>>,
     zones: HashMap<Box<[u8]>, Py<PyAny>>,
 }
 
 impl ObjectCache {
-    pub fn forget_schema(&mut self) {
+    pub(crate) fn forget_schema(&mut self) {
         self.keys.clear();
     }
 
     /// Shows the garbage collector what may be part of a cycle; str objects cannot.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.zones.values().try_for_each(|zone| visit.call(zone))
     }
 }
@@ -37,7 +37,7 @@ impl ObjectCache {
 const STRINGS: usize = 1024;
 const MAX_ZONES: usize = 1024;
 
-pub struct Builder<'a, 'py> {
+pub(crate) struct Builder<'a, 'py> {
     py: Python<'py>,
     types: &'py Types,
     table: &'a Table,
@@ -46,7 +46,7 @@ pub struct Builder<'a, 'py> {
     strings: Vec<Option<(Cell, Bound<'py, PyAny>)>>,
 }
 
-pub fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     if bytes.is_ascii() { ascii_str(py, bytes) } else { surrogate_str(py, bytes) }
 }
 
@@ -58,19 +58,24 @@ fn key_object(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
 }
 
 impl<'a, 'py> Builder<'a, 'py> {
-    pub fn new(py: Python<'py>, table: &'a Table, objects: &'a mut ObjectCache) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'py>, table: &'a Table, objects: &'a mut ObjectCache) -> PyResult<Self> {
         let types = Types::get(py)?;
         let mut strings = Vec::new();
         strings.resize_with(STRINGS, || None);
         Ok(Builder { py, types, table, objects, strings })
     }
 
-    pub fn row(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn row(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
         let row = &self.table.rows[at];
         self.record(row.shape, &row.tags, &row.words)
     }
 
-    pub fn record(&mut self, shape: ShapeId, tags: &[Tag], words: &[u64]) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn record(
+        &mut self,
+        shape: ShapeId,
+        tags: &[Tag],
+        words: &[u64],
+    ) -> PyResult<Bound<'py, PyAny>> {
         let shape = &self.table.schema.shapes[shape as usize];
         if shape.is_leaf() {
             return self.cell(Cell { tag: tags[0], word: words[0] });
@@ -102,13 +107,13 @@ impl<'a, 'py> Builder<'a, 'py> {
         Ok(dict.into_any())
     }
 
-    pub fn key(&mut self, id: KeyId) -> PyResult<&Py<PyAny>> {
+    pub(crate) fn key(&mut self, id: KeyId) -> PyResult<&Py<PyAny>> {
         let Builder { py, table, objects, .. } = self;
         cached_key(*py, &table.schema, objects, id)
     }
 
     #[inline]
-    pub fn cell(&mut self, cell: Cell) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn cell(&mut self, cell: Cell) -> PyResult<Bound<'py, PyAny>> {
         match cell.tag {
             tag::FLOAT => Ok(PyFloat::new(self.py, f64::from_bits(cell.word)).into_any()),
             tag::INT => Ok((cell.word as i64).into_pyobject(self.py)?.into_any()),

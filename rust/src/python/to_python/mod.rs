@@ -1,5 +1,5 @@
 //! State -> Python objects.
 
-pub mod base;
-pub mod build;
-pub mod patch;
+pub(crate) mod base;
+pub(crate) mod build;
+pub(crate) mod patch;

@@ -11,7 +11,7 @@ use crate::state::schema::{PathId, ROOT};
 use crate::state::table::{Cell, Table};
 
 /// The base with the changes made to it, in which unchanged records are the same objects.
-pub fn patch<'py>(
+pub(crate) fn patch<'py>(
     py: Python<'py>,
     base: &Base<'py>,
     table: &Table,

@@ -1,0 +1,102 @@
+//! The reader's state machine: full frames at any time, deltas only in sequence.
+
+use crate::codec::changed_keys::ChangedKeys;
+use crate::codec::state::State;
+use crate::error::{Error, ErrorKind, Result, grouped};
+use crate::format::budget::Budget;
+use crate::format::header::{FrameKind, Header};
+use crate::frame::container;
+
+pub(crate) fn base_mismatch(message: String) -> Error {
+    Error::new(ErrorKind::BaseMismatch, message)
+}
+
+/// A full frame as a state.
+pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
+    let mut budget = Budget::new(max_bytes);
+    let (header, body) = container::read(frame, &mut budget)?;
+    if header.kind != FrameKind::Full {
+        return Err(base_mismatch("this is a delta: apply it to the snapshot that it was made from".into()));
+    }
+    state_of_full(&header, &body, &mut budget)
+}
+
+fn state_of_full(header: &Header, body: &[u8], budget: &mut Budget) -> Result<State> {
+    let mut state = State::new(header.epoch);
+    if header.base_digest != state.digest {
+        return Err(Error::corrupt_at(24, "a full frame is made from the empty snapshot"));
+    }
+    state.apply_body(header, body, budget)?;
+    Ok(state)
+}
+
+/// The reader's side: full frames at any time, deltas only in sequence.
+pub(crate) struct Decoder {
+    pub(crate) state: State,
+    pub(crate) changed_keys: ChangedKeys,
+    max_bytes: u64,
+}
+
+impl Decoder {
+    pub(crate) fn new(max_bytes: u64) -> Decoder {
+        Decoder { state: State::new(0), changed_keys: ChangedKeys::default(), max_bytes }
+    }
+
+    /// Symbols that the last frame neither added nor removed and whose record it changed, in the order of the state.
+    pub(crate) fn updated(&self) -> impl Iterator<Item = &[u8]> {
+        self.changed_keys.updated.iter().map(|row| &*self.state.table.rows[*row as usize].symbol)
+    }
+
+    /// The fewest symbols whose move explains the order of the state after the last frame.
+    pub(crate) fn moved(&self) -> Vec<&[u8]> {
+        let rows = self.changed_keys.moved();
+        rows.into_iter().map(|row| &*self.state.table.rows[row as usize].symbol).collect()
+    }
+
+    /// After an error the state is what it was.
+    pub(crate) fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
+        let mut budget = Budget::new(self.max_bytes);
+        let (header, body) = container::read(frame, &mut budget)?;
+        match header.kind {
+            FrameKind::Full => {
+                let mut next = state_of_full(&header, &body, &mut budget)?;
+                self.changed_keys = ChangedKeys::between(&mut self.state.table, &mut next.table);
+                self.state = next;
+            }
+            FrameKind::Delta => {
+                self.check_position(&header)?;
+                self.changed_keys = self.state.apply_body(&header, &body, &mut budget)?;
+            }
+        }
+        Ok(header.kind)
+    }
+
+    fn check_position(&self, header: &Header) -> Result<()> {
+        let here = &self.state;
+        let problem = if !here.started {
+            "the decoder has no state yet: apply a full frame first".to_string()
+        } else if header.epoch != here.epoch {
+            format!("the delta is of epoch {}, the state of {}", header.epoch, here.epoch)
+        } else if Some(header.sequence) != here.sequence.checked_add(1) {
+            format!(
+                "the delta has sequence {}, the state is at {}",
+                grouped(header.sequence as usize),
+                grouped(here.sequence as usize)
+            )
+        } else {
+            return check_base(header, here.digest);
+        };
+        Err(base_mismatch(format!("{problem}; continue from a full frame")))
+    }
+}
+
+/// A delta may only be applied to the state that it was made from.
+pub(crate) fn check_base(header: &Header, digest: u64) -> Result<()> {
+    if header.base_digest == digest {
+        return Ok(());
+    }
+    Err(base_mismatch(format!(
+        "the delta was made from a snapshot with digest {:016x}, this one has {digest:016x}; continue from a full frame",
+        header.base_digest
+    )))
+}

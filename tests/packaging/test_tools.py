@@ -1,0 +1,64 @@
+"""The checks of `make lint` and `make test-pythons` fail where they should."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tools import check_identifiers, check_rust_imports, test_pythons
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [("a.py", "def take(survivors): ..."), ("b.rs", "struct Touched;"), ("loose.py", "x = 1")],
+)
+def test_a_planted_old_name_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, code: str
+) -> None:
+    (tmp_path / file).write_text(code)
+    assert check_identifiers.main([str(tmp_path / file)]) == 1
+    assert "forbidden" in capsys.readouterr().out
+
+
+def test_strings_and_comments_may_hold_any_word(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 'survivors'  # survivors\n")
+    (tmp_path / "b.rs").write_text('// survivors\nconst X: &str = "survivors";\n')
+    assert check_identifiers.main([str(tmp_path / "a.py"), str(tmp_path / "b.rs")]) == 0
+
+
+def test_a_circle_between_rust_files_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.rs").write_text("use crate::b::B;")
+    (tmp_path / "b.rs").write_text("")
+    assert check_rust_imports.main(tmp_path) == 0
+    (tmp_path / "b.rs").write_text("use crate::a::A;")
+    assert check_rust_imports.main(tmp_path) == 1
+    assert "circle" in capsys.readouterr().out
+
+
+def test_pythons_names_what_it_did_not_find(capsys: pytest.CaptureFixture[str]) -> None:
+    assert test_pythons.main(["3.99"]) == 0
+    assert capsys.readouterr().out == "3.99: not found here\n"
+
+
+def test_pythons_finds_an_interpreter_of_the_version_asked_for() -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    found = test_pythons.interpreter(version)
+    assert found is not None
+    printed = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    assert printed.startswith(f"Python {version}.")
+
+
+def test_every_developer_dependency_is_locked_within_its_range() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    locked = {requirement.name: requirement.specifier for requirement in map(Requirement, lines)}
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for wanted in (Requirement(line) for group in groups.values() for line in group):
+        (version,) = (pin.version for pin in locked[wanted.name])
+        assert wanted.specifier.contains(version), f"{wanted} is locked at {version}: make lock"
