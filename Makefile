@@ -45,13 +45,17 @@ $(TIMESCALE_BED): tests/timescale/package-lock.json pyproject.toml | $(ENVIRONME
 	@$(NODE_WILL_DO) || $(BIN)/python -m pip install --quiet --group node --constraint constraints.txt
 	cd tests/timescale && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent && touch node_modules/.package-lock.json
 
+# Tests that measure time run alone, after the others.
+PROCESSES ?= 2
+
 .PHONY: test
 test: $(BUILT) $(TIMESCALE_BED) ## Run the tests
-	$(BIN)/python -m pytest -m 'not long'
+	$(BIN)/python -m pytest -m 'not long and not serial' -n $(PROCESSES) --durations=15
+	$(BIN)/python -m pytest -m 'serial and not long' --durations=15
 
 .PHONY: test-long
 test-long: $(BUILT) $(TIMESCALE_BED) ## Run the tests that take minutes, and the fuzzer for one
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --durations=15
 	$(MAKE) fuzz SECONDS=60
 
 .PHONY: test-pythons
@@ -68,7 +72,7 @@ $(BIN)/cargo-fuzz: | $(ENVIRONMENT)
 .PHONY: fuzz
 fuzz: $(BIN)/cargo-fuzz ## Feed the decoder mutated frames under the address sanitizer (SECONDS=60)
 	mkdir -p fuzz/corpus/decode
-	find tests -path '*/golden/v1/*.frame' -exec cp {} fuzz/corpus/decode/ \;
+	find tests/core/golden/v1 -name '*.frame' -exec cp {} fuzz/corpus/decode/ \;
 	$(FUZZ) run decode -- -max_total_time=$(SECONDS) -max_len=4096 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1
 
 .PHONY: test-rust

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benches.heap import HEAPS
 from benches.timing import Ticker, quiet_collector, seconds_of
-from clock import Clock
-from servers import Server
 from snapdelta import CapturedFrame, Encoder
 from snapdelta.snapshot_manager import SaveResult, SnapshotManager, SnapshotReader, Update
 from snapdelta.testing.feed import Feed
+from support.clock import Clock
+from support.servers import Server
 
 Snapshot = dict[str, Any]
 

@@ -22,9 +22,9 @@ from redis.asyncio import Redis
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benches.timing import interleaved, seconds_of
-from servers import KINDS, Server
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
-from stream_helpers import fill
+from support.servers import KINDS, Server
+from support.stream_harness import fill
 
 ROW = {"symbol": "AAPL", "price": 187.25, "volume": 1_234_567, "time": "2026-03-02T14:30:00.000Z"}
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from servers import KINDS, AsyncClient, Cluster, Deployment, Server
+from support.documents import ROOT
+from support.servers import KINDS, AsyncClient, Cluster, Deployment, Server
 
 # The machine may be busy: no time limit for one example.
 settings.register_profile(
@@ -22,6 +24,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 settings.load_profile("snapdelta")
+
+# With several processes these run in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
+TOGETHER = ("tests/timescale/", "tests/packaging/test_wheel.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Hands out single tests, and TOGETHER as one."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "together" if nodeid.startswith(TOGETHER) else nodeid
+
+    return Scheduling(config, log)
+
 
 DEPLOYMENTS = [*KINDS, *(f"cluster-{kind}" for kind in KINDS)]
 
@@ -93,7 +111,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [scripts / "maturin", "build", "--release", "--quiet", "--out", out],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         env={**os.environ, "VIRTUAL_ENV": str(scripts.parent)},
         check=True,
         timeout=900,

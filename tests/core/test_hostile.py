@@ -1,0 +1,649 @@
+"""Damaged and invented bytes: a typed error or a valid state, in both decoders alike; no panic, no hang."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections import Counter
+from contextlib import suppress
+from datetime import timedelta
+from functools import cache
+from itertools import islice, pairwise, product
+from math import inf, nan
+from time import thread_time
+from typing import Any, NamedTuple
+
+import pytest
+
+import snapdelta
+from core import reference_decoder as reference
+from core.reference_values import Row, digest_of_rows, plain_of, record_of, rows_of, sized
+from snapdelta.testing.feed import Feed
+from support import frames as f
+from support import generators
+from support.assert_exact import assert_same
+from support.expected import N
+from support.frames import (
+    COLUMNS,
+    DELTA,
+    ORDER,
+    PATHS,
+    ROWS,
+    SETS,
+    SHAPES,
+    SPARSE,
+    byte_planes,
+    gaps,
+    strings,
+    sv,
+    uv,
+)
+from support.roundtrip import panics_shown
+
+Snapshot = dict[str, Any]
+
+# what the package raises for what the second decoder raises
+ERRORS: dict[type[Exception], type[snapdelta.SnapdeltaError]] = {
+    reference.Corrupt: snapdelta.CorruptDeltaError,
+    reference.LimitExceeded: snapdelta.LimitExceededError,
+    reference.Unsupported: snapdelta.UnsupportedVersionError,
+    reference.BaseMismatch: snapdelta.BaseMismatchError,
+    reference.UnknownZone: snapdelta.UnknownZoneError,
+}
+
+
+class Real(NamedTuple):
+    base: Snapshot
+    frame: bytes
+
+
+@cache
+def real_frames() -> list[Real]:
+    """Full frames and deltas of every make, of one to three kilobytes; some compressed, some stored."""
+    out: list[Real] = []
+    for seed, mood in enumerate([generators.calm, generators.wild, generators.wild]):
+        snapshots = [N(snapshot) for snapshot in islice(generators.frames(seed, rows=25, mood=mood), 4)]
+        out.append(Real({}, snapdelta.dumps(snapshots[0])))
+        out += [Real(before, snapdelta.diff(before, after)) for before, after in pairwise(snapshots)]
+    first, second = islice(Feed("ranked", 12, seed=1), 2)
+    out += [Real({}, snapdelta.dumps(first)), Real(first, snapdelta.diff(first, second))]
+    small: Snapshot = {"A": {"x": 1, "y": 1.5}, "B": {"x": 2, "y": 2.5}, "C": None}
+    out.append(Real(small, snapdelta.diff(small, {"C": 5, "A": {"y": 1.5, "x": 3}, "D": {"x": 2, "y": 2.5}})))
+    return out + [Real(base, f.resealed(frame, f.body_in(frame))) for base, frame in out]
+
+
+def attempt(base: Snapshot, frame: bytes, *, verify: bool = True) -> Snapshot | type[Exception]:
+    """What comes of a frame: a snapshot, or the kind of error. Anything but a SnapdeltaError goes through."""
+    with panics_shown():
+        with suppress(snapdelta.SnapdeltaError):
+            snapdelta.inspect(frame)
+        try:
+            return snapdelta.apply(base, frame, verify=verify)
+        except snapdelta.SnapdeltaError as error:
+            return type(error)
+
+
+# --- damage
+
+
+def test_every_truncation() -> None:
+    for base, frame in real_frames():
+        for length in range(len(frame)):
+            cut = frame[:length]
+            assert attempt(base, cut) is snapdelta.CorruptDeltaError
+            if length >= 56:  # and the same with a header that believes it
+                head = bytearray(cut)
+                struct.pack_into("<I", head, 44, length - 56)
+                if head[6] == 0:
+                    struct.pack_into("<I", head, 40, length - 56)
+                assert isinstance(attempt(base, f.rechecked(bytes(head))), type)
+        assert attempt(base, frame + b"\0") is snapdelta.CorruptDeltaError
+
+
+def damaged(rng: random.Random, data: bytes, other: bytes) -> bytes:
+    """One to three of: bits flipped, telling bytes put in, bytes inserted, lost, moved, or spliced."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        at, kind = rng.randrange(len(out)), rng.randrange(7)
+        if kind < 2:
+            out[at] ^= 1 << rng.randrange(8)
+        elif kind == 2:
+            out[at] = rng.choice((*range(9), 127, 128, 254, 255))
+        elif kind == 3:
+            out[at:at] = rng.randbytes(rng.randrange(1, 4))
+        elif kind == 4:
+            del out[at : at + rng.randrange(1, 4)]
+        else:
+            source = out if kind == 5 else other
+            start, length = rng.randrange(len(source)), rng.randrange(1, 40)
+            out[at : at + length] = source[start : start + length]
+            out = out or bytearray(data)
+    return bytes(out)
+
+
+def damaged_frames(seed: int, count: int) -> list[tuple[Snapshot, bytes, bool]]:
+    """Bases, frames, and whether the frame's checksum was put right."""
+    rng = random.Random(seed)
+    pool = real_frames()
+    out: list[tuple[Snapshot, bytes, bool]] = []
+    while len(out) < count:
+        base, frame = rng.choice(pool)
+        other = rng.choice(pool).frame
+        kind = rng.randrange(3)
+        if kind == 0:
+            new = damaged(rng, frame, other)
+        elif kind == 1:  # in the coded body: zstd meets it first
+            inside = damaged(rng, frame[56:], other[56:])
+            head = bytearray(frame[:56])
+            struct.pack_into("<I", head, 44, len(inside))
+            new = f.rechecked(bytes(head) + inside)
+        else:
+            new = f.resealed(frame, damaged(rng, f.body_in(frame), f.body_in(other)))
+        if new != frame:
+            out.append((base, new, kind > 0))
+    return out
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_flips_and_splices(count: int) -> None:
+    seen: Counter[str] = Counter()
+    honest = slowest = 0.0
+    for base, frame in real_frames():
+        before = thread_time()
+        attempt(base, frame)
+        honest = max(honest, thread_time() - before)
+    for seed in range(count // 10_000):
+        for base, frame, repaired in damaged_frames(seed, 10_000):
+            before = thread_time()
+            outcome = attempt(base, frame)
+            slowest = max(slowest, thread_time() - before)
+            if isinstance(outcome, type):
+                seen[outcome.__name__] += 1
+                assert repaired or outcome is not snapdelta.BaseMismatchError or frame[5] == 1
+            else:
+                seen["valid"] += 1
+                assert repaired
+                assert reference.digest(outcome) == reference.header(frame).target
+    assert sum(seen.values()) == count
+    assert seen["CorruptDeltaError"] > count * 0.9
+    # damage makes nothing slow: CPU time against the honest frames', with room for noise
+    assert slowest < 200 * honest, (slowest, honest)
+
+
+def test_a_decoder_outlives_damage() -> None:
+    """Thousands of bad frames later it holds what it held, and takes the next good one."""
+    snapshots = [N(snapshot) for snapshot in islice(generators.frames(9, rows=25), 3)]
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    good = [encoder.encode(snapshot) for snapshot in snapshots]
+    decoder.apply(good[0])
+    rng = random.Random(5)
+    for n, frame in enumerate(good[1:], start=1):
+        for _ in range(2000):
+            bad = f.resealed(frame, damaged(rng, f.body_in(frame), good[0]))
+            with panics_shown():
+                try:
+                    decoder.apply(bad)
+                except snapdelta.SnapdeltaError:
+                    continue
+            break  # the damage did not matter
+        else:
+            assert (decoder.sequence, decoder.digest) == (n, reference.digest(snapshots[n - 1]))
+            assert_same(decoder.snapshot(), snapshots[n - 1])
+            decoder.apply(frame)
+        assert_same(decoder.snapshot(), snapshots[n])
+
+
+def read_body(base: Snapshot, body: bytes) -> tuple[Snapshot, int] | type[Exception]:
+    """What the second decoder makes of a body, whatever digest was promised."""
+    try:
+        reading = reference.Body(rows_of(base), reference.Budget(256 << 20))
+        reading.read(body)
+        rows: list[Row] = reading.target
+        return {row.symbol: record_of(row.cells) for row in rows}, digest_of_rows(rows)
+    except tuple(ERRORS) as error:
+        return type(error)
+
+
+def check_alike(base: Snapshot, frame: bytes, body: bytes) -> bool:
+    """Both decoders refuse the body, or both make the same of it. Returns whether it is good."""
+    found = read_body(base, body)
+    if isinstance(found, type):
+        # without the digest's help: the body itself is refused
+        got = attempt(base, f.resealed(frame, body), verify=False)
+        assert isinstance(got, type), f"only the second decoder refuses it: {found.__name__}"
+        return False
+    want, digest = found
+    got = attempt(base, f.resealed(frame, body, digest))
+    assert not isinstance(got, type), f"only the package refuses it: {got.__name__}"
+    assert_same(got, want)
+    assert_same(attempt(base, f.resealed(frame, body, digest), verify=False), want)
+    return True
+
+
+def agree_on_damage(seed: int, count: int) -> None:
+    rng = random.Random(seed)
+    pool = [(base, frame, f.body_in(frame)) for base, frame in real_frames()]
+    good = 0
+    for _ in range(count):
+        base, frame, body = rng.choice(pool)
+        good += check_alike(base, frame, damaged(rng, body, rng.choice(pool)[2]))
+    assert count // 100 < good < count
+
+
+def test_both_decoders_agree_on_damaged_bodies() -> None:
+    agree_on_damage(seed=1, count=1000)
+
+
+@pytest.mark.long
+def test_both_decoders_agree_on_damaged_bodies_at_length() -> None:
+    agree_on_damage(seed=1, count=5000)
+    for seed in range(2, 12):
+        agree_on_damage(seed, count=20_000)
+
+
+# --- made by hand
+
+BASE: Snapshot = {"A": {"x": 1, "y": 1.5}, "B": {"x": 2, "y": 2.5}, "C": {"x": 3, "y": 3.5}, "D": [1]}
+NO_ROWS = uv(4, 0, 0)
+XY = uv(2) + strings("x", "y") + uv(2) + sv(0, 0, 0, 0)  # nodes 1 ("x",) and 2 ("y",)
+NEW_ROW = uv(4, 0, 1) + strings("N")
+ONE_LEAF = uv(1, 1) + sv(0) + uv(0) + uv(0, 1)  # a shape of node 0, for one added row
+
+
+def sparse(row: int, node: int, value: Any) -> bytes:
+    return uv(1, row, node) + plain_of(value)
+
+
+def column(contents: bytes, node: int = 1, flags: int = 1, row_set: int = 1) -> bytes:
+    head = sv(node) + bytes([flags]) + (uv(row_set) if flags & 1 else b"")
+    return uv(1) + head + sized(contents)
+
+
+def updates(contents: bytes, node: int = 1, rows: tuple[int, ...] = (0, 1)) -> dict[int, bytes]:
+    """A body in which one column of BASE is updated in these rows."""
+    return {ROWS: NO_ROWS, PATHS: XY, SETS: uv(1, 0) + b"\0" + gaps(rows), COLUMNS: column(contents, node)}
+
+
+def blobs(*entries: bytes, tag: int = 8) -> bytes:
+    """The head of a blob stream with a dictionary; the indices follow."""
+    return bytes([tag, 1]) + uv(len(entries), *map(len, entries)) + b"".join(entries)
+
+
+def added(plain: bytes) -> dict[int, bytes]:
+    """A body that adds a row of one leaf."""
+    return {ROWS: NEW_ROW, SHAPES: ONE_LEAF, SPARSE: uv(0) + plain}
+
+
+WORDS = b"\x04\x02\x00" + uv(1)  # tag 4, residuals from zero, scale 1; the planes follow
+DECIMALS = b"\x05\x03\x02" + gaps([]) + byte_planes()  # two places, no exceptions; the residuals follow
+GOOD: dict[str, dict[int, bytes] | bytes] = {
+    "nothing": {ROWS: NO_ROWS},
+    "rows": {ROWS: uv(4) + gaps([1, 3]) + uv(0)},
+    "sections without bytes": {ROWS: NO_ROWS, PATHS: b"", SETS: b"", ORDER: b""},
+    "an optional section": {ROWS: NO_ROWS, 200: b"whatever"},
+    "an added leaf": added(plain_of("text of some bytes")),
+    "a loose update": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(1, 2, "x")},
+    "a listed update": updates(WORDS + byte_planes(4, 6)),
+    "a constant": updates(b"\x05\x00" + struct.pack("<d", 0.5), node=2),
+    "a dictionary": updates(b"\x04\x01" + uv(1) + byte_planes(7) + byte_planes(0, 0)),
+    "a dictionary with a date that is none and not named": updates(
+        b"\x0d\x01"
+        + uv(2)
+        + byte_planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30)
+        + byte_planes(0, 0)
+    ),
+    "a dictionary of texts": updates(blobs(b"text of some bytes", b"another, longer") + byte_planes(1, 0)),
+    "a dictionary with a text that is none and not named": updates(
+        blobs(b"\xff\xff", b"text of some bytes", b"short") + byte_planes(1, 1)
+    ),
+    "a copy": updates(b"\xfe" + uv(2) + gaps([]), node=1),
+    "a copy with exceptions": updates(b"\xfe" + uv(2) + gaps([1]) + b"\x00", node=1),
+    "decimals": updates(DECIMALS + b"\x00" + uv(1) + byte_planes(300, 4), node=2),
+    "a bitmap inside a set": {
+        **updates(WORDS + byte_planes(4)),
+        SETS: uv(2, 0) + b"\0" + gaps([0, 2]) + uv(1) + b"\x01\x02",
+        COLUMNS: column(WORDS + byte_planes(4), row_set=2),
+    },
+    "a set without": {**updates(b"\x00"), SETS: uv(1, 0) + b"\x02" + gaps([1, 3])},
+    "moves": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(6)},
+    "a sort": {ROWS: NO_ROWS, PATHS: XY, ORDER: b"\x01" + uv(1) + b"\x01" + gaps([]) + byte_planes()},
+    "a formula": updates(b"\x05\x02\x06\x02" + uv(1, 1, 1) + byte_planes(0, 0), node=2),
+    "the larger of two": updates(b"\x04\x02\x07" + uv(2, 2, 1) + byte_planes(2, 2)),
+}
+
+
+def nodes(*steps: int, keys: tuple[str, ...] = ("x", "y")) -> bytes:
+    return uv(len(keys)) + strings(*keys) + uv(len(steps) // 2) + sv(*steps)
+
+
+def shapes(*paths: int) -> dict[int, bytes]:
+    """A shape of these nodes, for one added row whose cells are all None; nodes 1 x, 2 y, 3 x.x, 4 y.y."""
+    steps = [paths[0], *(b - a - 1 for a, b in pairwise(paths))]
+    return {
+        ROWS: NEW_ROW,
+        PATHS: nodes(0, 0, 0, 0, 1, -2, 1, 0),
+        SHAPES: uv(1, len(paths)) + sv(*steps) + uv(0) + uv(0, 1),
+        SPARSE: uv(0) + b"\0" * len(paths),
+    }
+
+
+GOOD["a shape"] = shapes(3, 2)
+LISTS_64 = b"\x0b\x01" * 63 + b"\x0b\x00"
+CORRUPT: dict[str, dict[int, bytes] | bytes] = {
+    "no sections": b"",
+    "no rows": {PATHS: XY},
+    "another number of rows": {ROWS: uv(3, 0, 0)},
+    "a section twice": f.body_of({ROWS: NO_ROWS}) * 2,
+    "sections out of order": f.body_of({PATHS: XY}) + f.body_of({ROWS: NO_ROWS}),
+    "a section past the end": bytes([ROWS]) + uv(100) + NO_ROWS,
+    "bytes after the sections": f.body_of({ROWS: NO_ROWS}) + b"\0",
+    "bytes left in a section": {ROWS: NO_ROWS + b"\0"},
+    "a number in a long form": {ROWS: b"\x84\x00\x00\x00"},
+    "a number of 65 bits": {ROWS: b"\xff" * 9 + b"\x02" + b"\0\0"},
+    "a number without end": {ROWS: b"\xff" * 30},
+    "a removed row out of range": {ROWS: uv(4) + gaps([4]) + uv(0)},
+    "removed rows that wrap around": {ROWS: uv(4, 2, 3, 2**64 - 1, 0)},
+    "a symbol that is there": {**added(b"\0"), ROWS: uv(4, 0, 1) + strings("A")},
+    "a symbol twice": {
+        **added(b"\0\0"),
+        ROWS: uv(4, 0, 2) + strings("N", "N"),
+        SHAPES: ONE_LEAF[:-1] + uv(2),
+    },
+    "a symbol that is not UTF-8": {**added(b"\0"), ROWS: uv(4, 0, 1, 1) + b"\xff"},
+    "symbols without end": {ROWS: uv(4, 0, 2**50)},
+    "an added row without a shape": {ROWS: NEW_ROW},
+    "a key twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, keys=("x", "x"))},
+    "a node twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, 0, -1)},
+    "a node that is its own parent": {ROWS: NO_ROWS, PATHS: nodes(1, 0)},
+    "two nodes that are each other's parent": {ROWS: NO_ROWS, PATHS: nodes(2, 0, -1, 0)},
+    "a node of a key that is not there": {ROWS: NO_ROWS, PATHS: nodes(0, 5)},
+    "a node with a negative parent": {ROWS: NO_ROWS, PATHS: nodes(-1, 0)},
+    "nodes without end": {ROWS: NO_ROWS, PATHS: uv(0, 2**60)},
+    "a path of 65 keys": {ROWS: NO_ROWS, PATHS: uv(1) + strings("k") + uv(65) + sv(0, 0) + sv(1, -1) * 64},
+    "a shape of no paths": {**added(b"\0"), SHAPES: uv(1, 0, 0, 0, 1)},
+    "a shape of a path that is not there": {**added(b"\0"), SHAPES: uv(1, 1) + sv(1) + uv(0, 0, 1)},
+    "a shape that is not there": {**added(b"\0"), SHAPES: ONE_LEAF[:-2] + uv(1, 1)},
+    "a shape with a path twice": shapes(1, 1),
+    "a shape with a path and what is below it": shapes(1, 3),
+    "a shape with a path and what is above it": shapes(3, 1),
+    "a shape with its paths apart": {
+        **shapes(3, 2, 4),
+        PATHS: nodes(0, 0, 0, 0, 1, -2, 0, 0),
+    },
+    "a leaf beside a dict": shapes(0, 1),
+    "a run of no rows": {**added(b"\0"), SHAPES: ONE_LEAF[:-1] + uv(0) + uv(0, 1)},
+    "a run past the rows": {**added(b"\0\0"), SHAPES: ONE_LEAF[:-1] + uv(2)},
+    "a run of 2^60 rows": {**added(b"\0"), SHAPES: ONE_LEAF[:-1] + uv(2**60)},
+    "a removed row that is reshaped": {
+        ROWS: uv(4) + gaps([1]) + uv(0),
+        SHAPES: uv(1, 1) + sv(0) + gaps([1]) + uv(0),
+        SPARSE: uv(0) + b"\0",
+    },
+    "a set inside itself": {ROWS: NO_ROWS, SETS: uv(1, 1) + b"\0" + gaps([0])},
+    "a set inside a later one": {ROWS: NO_ROWS, SETS: uv(2, 2) + b"\0" + gaps([]) + uv(0) + b"\0" + gaps([])},
+    "a member out of range": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\0" + gaps([4])},
+    "a bitmap with a bit too many": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\1\x10"},
+    "a set that holds a removed row": {ROWS: uv(4) + gaps([1]) + uv(0), SETS: uv(1, 0) + b"\1\x02"},
+    "a loose cell that is not there": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(3, 1, 5)},
+    "a loose cell of no row": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(4, 1, 5)},
+    "a loose cell of no node": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(0, 3, 5)},
+    "a loose cell of a removed row": {ROWS: uv(4) + gaps([0]) + uv(0), PATHS: XY, SPARSE: sparse(0, 1, 5)},
+    "a loose cell twice": {ROWS: NO_ROWS, PATHS: XY, SPARSE: uv(2, 0, 0, 1, 1) + plain_of(5) * 2},
+    "loose and listed": {**updates(WORDS + byte_planes(4, 6)), SPARSE: sparse(2, 1, 5)},
+    "a column twice": {
+        **updates(WORDS + byte_planes(4, 6)),
+        COLUMNS: uv(2)
+        + column(WORDS + byte_planes(4, 6))[1:]
+        + sv(-1)
+        + column(WORDS + byte_planes(4, 6))[2:],
+    },
+    "updates of no row set": {
+        **updates(WORDS + byte_planes(4, 6)),
+        COLUMNS: column(WORDS + byte_planes(4, 6), row_set=0),
+    },
+    "updates of a set that is not there": {**updates(b"\0"), COLUMNS: column(b"\0", row_set=2)},
+    "a listed cell that is not there": updates(WORDS + byte_planes(4, 6), rows=(0, 3)),
+    "a stream of no cells": updates(WORDS + byte_planes(), rows=()),
+    "inserts of no cells": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: column(b"\0", flags=2)},
+    "bytes after a column's cells": updates(WORDS + byte_planes(4, 6) + b"\0"),
+    "a plane too wide": updates(WORDS + b"\x09" + bytes(18)),
+    "planes past the end": updates(WORDS + b"\x08" + bytes(15)),
+    "a scale of 0": updates(b"\x04\x02\x00" + uv(0) + byte_planes(4, 6)),
+    "an index past the dictionary": updates(b"\x04\x01" + uv(1) + byte_planes(7) + byte_planes(0, 1)),
+    "a dictionary with a text that is none and named": updates(
+        blobs(b"\xff\xff", b"text of some bytes") + byte_planes(1, 0)
+    ),
+    "a dictionary with a date that is none and named": updates(
+        b"\x0d\x01"
+        + uv(2)
+        + byte_planes(2026 << 9 | 2 << 5 | 28, 2026 << 9 | 2 << 5 | 30)
+        + byte_planes(0, 1)
+    ),
+    "a dictionary of nothing": updates(b"\x04\x01" + uv(0) + byte_planes() + byte_planes(0, 0)),
+    "a dictionary of 65537": updates(b"\x04\x01" + uv(65537) + b"\0" + byte_planes(0, 0)),
+    "a copy of a cell that is not there": {
+        **updates(b"\xfe" + uv(3) + gaps([])),
+        PATHS: nodes(0, 0, 0, 0, 0, 0, keys=("x", "y", "z")),
+    },
+    "a copy of itself": updates(b"\xfe" + uv(1) + gaps([])),
+    "a copy of no node": updates(b"\xfe" + uv(9) + gaps([])),
+    "copies nine deep": updates((b"\xfe" + uv(2) + gaps([0])) * 9 + b"\0", rows=(0,)),
+    "a prediction from itself": updates(b"\x04\x02\x04" + uv(1, 1) + byte_planes(0, 0)),
+    "decimals of ints": updates(b"\x04" + DECIMALS[1:] + b"\x00" + uv(1) + byte_planes(300, 4)),
+    "decimals of 23 places": updates(
+        b"\x05\x03\x17" + DECIMALS[3:] + b"\x00" + uv(1) + byte_planes(300, 4), node=2
+    ),
+    "a decimal too large": updates(DECIMALS + b"\x00" + uv(1) + byte_planes(300, 2**53), node=2),
+    "a formula of ints": updates(b"\x04\x02\x06\x00" + uv(2, 2, 1) + byte_planes(0, 0)),
+    "a formula with itself": updates(b"\x05\x02\x06\x00" + uv(1, 2, 1) + byte_planes(0, 0), node=2),
+    "a formula of decimals": updates(
+        b"\x05\x03\x02" + gaps([]) + b"\x06\x00" + uv(1, 1, 1) + byte_planes(0, 0), node=2
+    ),
+    "a ratio with a second column": updates(b"\x05\x02\x06\x08" + uv(1, 1, 1) + byte_planes(0, 0), node=2),
+    "moved out of range": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(8)},
+    "moved below zero": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(1)},
+    "two rows moved to one place": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0, 1]) + byte_planes(4, 2)},
+    "a sort by no node": {ROWS: NO_ROWS, ORDER: b"\1" + uv(1) + b"\0" + gaps([]) + byte_planes()},
+    "section 0": {0: b"", ROWS: NO_ROWS},
+    # values that are not canonical, or none
+    "tag 23": added(b"\x17"),
+    "a dict as a leaf": added(b"\x16\x01\x01a\x00"),
+    "a text of digits as another text": added(b"\x07\x02" + b"12"),
+    "a short text as a long one": added(b"\x08\x03" + b"abc"),
+    "a number as a text": added(b"\x08\x0a" + b"1234567890"),
+    "20 digits as a number": added(b"\x06" + uv(10**19)),
+    "a short text of 8 bytes": added(b"\x07\x08" + b"abcdefgh"),
+    "a text that is not UTF-8": added(b"\x07\x01\xff"),
+    "an overlong text": added(b"\x07\x02\xc0\x80"),
+    "a small int as a large one": added(b"\x0a\x01\x05"),
+    "a large int in a long form": added(b"\x0a\x0b" + b"\0" * 9 + b"\x01\0"),
+    "a list without its items": added(b"\x0b\x03\x00"),
+    "a list of 2^60 items": added(b"\x0b" + uv(2**60)),
+    "a dict without items in a list": added(b"\x0b\x01\x16\x00"),
+    "a dict with a key twice": added(b"\x0b\x01\x16\x02\x01a\x00\x01a\x00"),
+    "65 lists": added(b"\x0b\x01" + LISTS_64),
+    "a million lists": added(b"\x0b\x01" * 1_000_000 + b"\0"),
+    "the 30th of February": added(b"\x0d" + uv(2026 << 9 | 2 << 5 | 30)),
+    "the year 10000": added(b"\x0e" + struct.pack("<Q", 315_537_897_600_000_000)),
+    "a datetime of tag 14 as another": added(b"\x10\x0a" + bytes(10)),
+    "a fold of 2": added(b"\x10\x0a" + bytes(8) + b"\2\0"),
+    "utc as an offset": added(b"\x10" + sized(bytes(8) + b"\1\2" + bytes(12))),
+    "an offset of a day": added(b"\x10" + sized(bytes(8) + b"\1\2" + struct.pack("<iII", 1, 0, 0))),
+    "a zone of kind 5": added(b"\x10\x0a" + bytes(8) + b"\1\5"),
+    "a time of 24 hours": added(b"\x11\x0a" + struct.pack("<Q", 86_400_000_000) + b"\0\0"),
+    "a timedelta of 86400 seconds": added(b"\x12\x0c" + struct.pack("<iII", 0, 86400, 0)),
+    "a timedelta past the largest": added(b"\x12\x0c" + struct.pack("<iII", 10**9, 0, 0)),
+    "a small Decimal as another": added(b"\x14" + sized(b"\0\0" + bytes(8) + b"5")),
+    "a Decimal without digits": added(b"\x14" + sized(b"\0\0" + struct.pack("<q", 500))),
+    "a Decimal with a leading zero": added(b"\x14" + sized(b"\0\0" + struct.pack("<q", 500) + b"05")),
+    "a Decimal past the largest": added(b"\x14" + sized(b"\0\0" + struct.pack("<q", 10**18) + b"5")),
+    "a Decimal below the smallest": added(b"\x14" + sized(b"\0\0" + struct.pack("<q", -2 * 10**18) + b"5")),
+    "an infinity with digits": added(b"\x14" + sized(b"\1\0" + bytes(8) + b"5")),
+    "a NaN with a payload of 0": added(b"\x14" + sized(b"\2\0" + bytes(8) + b"0")),
+    "a UUID of 15 bytes": added(b"\x15\x0f" + bytes(15)),
+}
+UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
+    "an unknown section": {ROWS: NO_ROWS, 100: b""},
+    "a set of another kind": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3"},
+    "a column of other flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\4" + sized(b"")},
+    "a column without flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\0" + sized(b"")},
+    "a sort with other flags": {ROWS: NO_ROWS, ORDER: b"\1" + uv(0) + b"\2" + gaps([]) + byte_planes()},
+    "a tag in a stream": updates(b"\x16"),
+    "a tag in a mixed stream": updates(b"\xff\x16\x00"),
+    "a word coding": updates(b"\x04\x04"),
+    "a predictor": updates(b"\x04\x02\x08"),
+    "an operation": updates(b"\x05\x02\x06\x0b" + uv(1, 1, 1), node=2),
+    "a blob coding": updates(b"\x08\x02"),
+    "an order": {ROWS: NO_ROWS, ORDER: b"\2" + gaps([]) + byte_planes()},
+}
+
+
+def by_hand(body: dict[int, bytes] | bytes) -> tuple[bytes, bytes]:
+    """The frame, for BASE, and its body."""
+    data = body if isinstance(body, bytes) else f.body_of(body)
+    return f.seal(data, DELTA, base=reference.digest(BASE)), data
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_made_by_hand_and_good(name: str) -> None:
+    """What the text allows is read, though the package's writer would not write it so."""
+    assert check_alike(BASE, *by_hand(GOOD[name]))
+
+
+@pytest.mark.parametrize("name", CORRUPT)
+def test_made_by_hand_and_corrupt(name: str) -> None:
+    frame, body = by_hand(CORRUPT[name])
+    outcomes = read_body(BASE, body), attempt(BASE, frame, verify=False)
+    assert isinstance(outcomes[0], type)
+    assert issubclass(outcomes[0], reference.Corrupt)
+    assert isinstance(outcomes[1], type)
+    assert issubclass(outcomes[1], snapdelta.CorruptDeltaError)
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_made_by_hand_for_a_newer_reader(name: str) -> None:
+    frame, body = by_hand(UNSUPPORTED[name])
+    assert read_body(BASE, body) is reference.Unsupported
+    assert attempt(BASE, frame) is snapdelta.UnsupportedVersionError
+
+
+SPECIAL = [0.0, -0.0, 1.5, -3, nan, inf, -inf, 5e-324, 1.7e308, None]
+PREDICTORS = {
+    **{f"operation {op}": b"\x02\x06" + bytes([op]) + uv(1, 0 if op in (8, 9) else 2) for op in range(11)},
+    "the old word": b"\x02\x01",
+    "another column": b"\x02\x04" + uv(1),
+    "another column's change": b"\x02\x05" + uv(1),
+    "the old decimal": b"\x03\x02" + gaps([]) + byte_planes() + b"\x01",
+    "another column as decimals": b"\x03\x02" + gaps([]) + byte_planes() + b"\x04" + uv(1),
+    "another column's change as decimals": b"\x03\x02" + gaps([]) + byte_planes() + b"\x05" + uv(1),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTORS)
+def test_predictions_from_numbers_that_are_none(name: str) -> None:
+    """Column x goes from each special number to each; z is predicted from x, and from y or its old value."""
+    cases = list(product(SPECIAL, repeat=3))
+    base: Snapshot = {f"S{i}": {"x": x, "y": y, "z": y} for i, (x, _, y) in enumerate(cases)}
+    n = len(cases)
+    body = {
+        ROWS: uv(n, 0, 0),
+        PATHS: uv(3) + strings("x", "y", "z") + uv(3) + sv(0, 0, 0, 0, 0, 0),
+        SETS: uv(1, 0) + b"\0" + gaps(range(n)),
+        SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
+        COLUMNS: column(b"\x05" + PREDICTORS[name] + uv(1) + b"\0", node=3),
+    }
+    data = f.body_of(body)
+    assert check_alike(base, f.seal(data, DELTA, base=reference.digest(base)), data)
+
+
+def test_a_copy_may_not_nest_too_deep() -> None:
+    """63 lists are good at a path of one key, and one too many under two."""
+    base = {"A": {"x": f_nested(63), "d": {"y": 1}}}
+    paths = uv(3) + strings("x", "d", "y") + uv(3) + sv(0, 0, 0, 0, 2, 0)
+    body = {ROWS: uv(1, 0, 0), PATHS: paths, SETS: uv(1, 0) + b"\0" + gaps([0])}
+    body[COLUMNS] = column(b"\xfe" + uv(1) + gaps([]), node=3)
+    data = f.body_of(body)
+    assert read_body(base, data) is reference.Corrupt
+    frame = f.seal(data, DELTA, base=reference.digest(base))
+    assert attempt(base, frame, verify=False) is snapdelta.CorruptDeltaError
+
+
+def f_nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_zones_that_nobody_knows() -> None:
+    for key in ("Nowhere/At_All", "../../etc/passwd", "/etc/passwd", "", "a\0b", "\ud800", "Europe"):
+        stamp = bytes(8) + b"\0\4" + sized(key.encode("utf-8", "surrogatepass"))
+        frame, body = by_hand(added(b"\x10" + sized(stamp)))
+        assert read_body(BASE, body) is reference.UnknownZone
+        assert attempt(BASE, frame, verify=False) is snapdelta.UnknownZoneError
+
+
+# --- the frame around it
+
+
+def test_headers_that_are_wrong() -> None:
+    body = f.body_of({ROWS: uv(0, 0, 0)})
+    empty = reference.digest({})
+    good = f.seal(body, target=empty)
+    assert attempt({}, good) == {}
+    bad = {
+        "kind": f.seal(body, 2, target=empty),
+        "coding": f.seal(body, target=empty, compression=2),
+        "version 0": f.seal(body, target=empty, version=0),
+        "length": f.seal(body, target=empty, length=len(body) + 1),
+        "base of a full frame": f.seal(body, base=1, target=empty),
+        "target": f.seal(body, target=1),
+        "reserved byte": f.rechecked(good[:7] + b"\1" + good[8:]),
+        "stored, said to be zstd": f.seal(body, target=empty, compression=1),
+        "magic": f.rechecked(b"\xd1SNE" + good[4:]),
+        "checksum": good[:48] + bytes(8) + good[56:],
+    }
+    for name, frame in bad.items():
+        assert attempt({}, frame) is snapdelta.CorruptDeltaError, name
+        with pytest.raises(reference.Corrupt):
+            reference.decode(frame)
+
+
+def test_bodies_that_are_not_one_zstd_frame() -> None:
+    body = f.body_of({ROWS: uv(0, 0, 0), 200: bytes(1000)})
+    empty, coded = reference.digest({}), f.compressed(body)
+    assert attempt({}, f.seal(body, target=empty, coded=coded)) == {}
+    skippable = b"\x50\x2a\x4d\x18" + struct.pack("<I", 4) + b"abcd"
+    bad = [
+        *(coded + b"\0", coded[:-1], skippable + coded, coded + skippable, coded + f.compressed(b""), b""),
+        *(f.compressed(b"") + coded, skippable, coded[:4] + b"\xff" + coded[5:]),
+    ]
+    for inside in bad:
+        frame = f.seal(body, target=empty, coded=inside)
+        assert attempt({}, frame) is snapdelta.CorruptDeltaError
+        with pytest.raises(reference.Corrupt):
+            reference.decode(frame)
+    for length in (0, len(body) - 1, len(body) + 1):
+        frame = f.seal(body, target=empty, coded=coded, length=length)
+        assert attempt({}, frame) is snapdelta.CorruptDeltaError
+        with pytest.raises(reference.Corrupt):
+            reference.decode(frame)
+
+
+def test_limits_are_the_callers() -> None:
+    snapshot = {str(n): {"x": n, "y": timedelta(n)} for n in range(1000)}
+    frame = snapdelta.dumps(snapshot)
+    assert_same(snapdelta.loads(frame, limits=snapdelta.Limits(1 << 20)), snapshot)
+    for limit in (1, 1000, 400_000):
+        small = snapdelta.Limits(limit)
+        assert small.max_bytes == limit
+        decoder = snapdelta.Decoder(limits=small)
+        with pytest.raises(snapdelta.LimitExceededError, match="limit"):
+            decoder.apply(frame)
+        assert (len(decoder), decoder.sequence) == (0, 0)
+        with pytest.raises(snapdelta.LimitExceededError):
+            snapdelta.loads(frame, limits=small)
+        with pytest.raises(snapdelta.LimitExceededError):
+            snapdelta.apply({}, frame, limits=small)
+        with pytest.raises(reference.LimitExceeded):
+            reference.decode(frame, max_bytes=limit)

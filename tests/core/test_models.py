@@ -1,0 +1,381 @@
+"""pydantic models give what `model_dump()` gives, whatever their classes do and whatever was done to them.
+Where nothing is special, they are read in place. And what else is read by its class.
+"""
+
+from __future__ import annotations
+
+import enum
+import operator
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone, tzinfo
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import BaseModel, Field, TypeAdapter
+from pydantic_core import SchemaSerializer, core_schema
+
+import snapdelta
+from core import reference_decoder as reference
+from snapdelta import _records
+from support.assert_exact import assert_same
+from support.expected import N, Unsupported
+from support.pydantic_models import RECORDS, Checked, Made, Side
+from support.roundtrip import delta_trip, full_trip
+
+
+class DecodedReader:
+    """An Encoder that has known the classes for long, and a Decoder."""
+
+    def __init__(self) -> None:
+        self.encoder, self.decoder = snapdelta.Encoder(verify=True), snapdelta.Decoder()
+
+    def step(self, snapshot: dict[str, Any], want: dict[str, Any]) -> None:
+        self.decoder.apply(self.encoder.encode(snapshot))
+        assert_same(self.decoder.snapshot(), want)
+
+
+def dumped(model: BaseModel) -> Any:
+    """What `model_dump()` gives, as it is carried; None if that cannot be carried, or raises."""
+    try:
+        return N({"A": model.model_dump()})["A"]
+    except (Unsupported, TypeError, ValueError, AttributeError):
+        return None
+
+
+def check_models(seeds: range) -> Counter[str]:
+    """Compares so many generated classes, each with 7 instances. Returns what was seen."""
+    seen: Counter[str] = Counter()
+    bases: list[Made] = []
+    follower = DecodedReader()
+    for seed in seeds:
+        made = Made(Random(seed), seed, bases[-20:])
+        if not made.cls.__pydantic_decorators__.model_serializers and "own_dump" not in made.parts:
+            bases.append(made)
+        seen[f"class {_records.kind_of(made.cls)[0]}"] += 1
+        for number, model in enumerate(made.instances()):
+            want = dumped(model)
+            if want is None:
+                seen["refused"] += 1
+                with pytest.raises((snapdelta.UnsupportedTypeError, AttributeError)):
+                    snapdelta.dumps({"A": model})
+                continue
+            seen["carried"] += 1
+            snapshot = {"A": model, "B": {"x": model, "y": seed}, "C": [model, (model,)]}
+            wanted = {"A": want, "B": {"x": want, "y": seed}, "C": [want, (want,)]}
+            try:
+                assert_same(snapdelta.loads(snapdelta.dumps(snapshot)), wanted)
+                # by now the Encoder knows the class, and its Enums
+                follower.step(snapshot, wanted)
+                follower.step({**snapshot, "D": model}, {**wanted, "D": want})
+            except AssertionError as error:
+                error.add_note(f"seed {seed}, instance {number}, parts {made.parts}: {model!r}")
+                raise
+    return seen
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """pydantic warns of values of other types than the fields'."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.mark.usefixtures("quiet")
+def test_generated_models_give_what_model_dump_gives() -> None:
+    seen = check_models(range(150))
+    assert seen["class model"] > 30
+    assert seen["class record"] > 50
+    assert seen["carried"] > 800
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("quiet")
+def test_many_generated_models_give_what_model_dump_gives() -> None:
+    seen = check_models(range(1000, 2200))
+    print(dict(seen))
+    assert seen["class model"] > 240
+    assert seen["carried"] > 6400
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=repr)
+def test_records_of_every_kind(record: Any) -> None:
+    full_trip({"A": record, "B": {"x": record, "list": [record]}})
+    delta_trip({"A": {"x": 1}, "B": record}, {"A": record, "B": {"x": 1}, "C": record})
+
+
+# --- in place, and not
+
+
+class Quote(BaseModel):
+    """Nothing special: constraints, defaults, unions, an Enum twice, a validator's wrapper."""
+
+    price: float = Field(default=1.5, gt=0)
+    size: int | str | None = 7
+    side: Side = Side.BUY
+    other: Side | None = None
+    at: datetime | None = None
+    reason: str | None = Field(default=None, serialization_alias="why")
+
+
+@pytest.fixture
+def dumps_made(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts the calls of `model_dump` by class."""
+    made: Counter[str] = Counter()
+    plain = BaseModel.model_dump
+
+    def model_dump(self: BaseModel, *args: Any, **options: Any) -> dict[str, Any]:
+        made[type(self).__name__] += 1
+        return plain(self, *args, **options)
+
+    monkeypatch.setattr(BaseModel, "model_dump", model_dump)
+    return made
+
+
+def test_models_without_anything_special_are_read_in_place(dumps_made: Counter[str]) -> None:
+    encoder = snapdelta.Encoder()
+    snapshot = {f"S{n}": Quote(price=1 + n) for n in range(500)}
+    encoder.encode(snapshot)
+    # the first call learns the Enum
+    first = dumps_made.total()
+    for _ in range(3):
+        for quote in snapshot.values():
+            quote.price += 1
+        encoder.encode(snapshot)
+    assert first <= 1
+    assert dumps_made.total() == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda quote: quote.__dict__.pop("other"),
+        lambda quote: quote.__dict__.update(beside=1),
+        lambda quote: (quote.__dict__.pop("other"), quote.__dict__.update(beside=1)),
+        lambda quote: quote.__dict__.update(other=quote.__dict__.pop("price")),
+        lambda quote: quote.__dict__.update(size=[1]),
+        lambda quote: quote.__dict__.update(size=()),
+        lambda quote: quote.__dict__.update(size={}),
+        lambda quote: quote.__dict__.update(size=Checked(1.5)),
+        lambda quote: quote.__dict__.update(size=type("Part", (int,), {})(1)),
+    ],
+    ids=["gone", "beside", "exchanged", "moved", "list", "tuple", "dict", "dataclass", "subclass"],
+)
+@pytest.mark.usefixtures("quiet")
+def test_an_instance_that_is_not_exactly_its_fields_is_dumped(change: Any, dumps_made: Counter[str]) -> None:
+    quote = Quote()
+    snapdelta.dumps({"A": quote})
+    before = dumps_made.total()
+    change(quote)
+    want = dumped(quote)
+    before += 1
+    if want is None:
+        with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^A\.size: Part is not supported"):
+            snapdelta.dumps({"A": quote})
+    else:
+        full_trip({"A": quote, "B": [quote]})
+    assert dumps_made.total() > before
+
+
+def test_fields_that_are_left_out_under_a_condition() -> None:
+    class Halt(BaseModel):
+        price: float
+        halt_reason: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    open_, halted = Halt(price=1.5), Halt(price=1.5, halt_reason="news")
+    full_trip({"A": open_, "B": halted})
+    delta_trip({"A": open_, "B": halted}, {"A": halted, "B": open_})
+    assert snapdelta.loads(snapdelta.dumps({"A": open_})) == {"A": {"price": 1.5}}
+
+
+def test_a_serializer_that_was_put_in_the_place_of_the_classs() -> None:
+    class Row(BaseModel):
+        x: int
+
+    encoder, row = snapdelta.Encoder(), Row(x=1)
+    encoder.encode({"A": row})
+    Row.__pydantic_serializer__ = SchemaSerializer(
+        core_schema.any_schema(
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda row: {"y": 2})
+        )
+    )
+    decoder = snapdelta.Decoder()
+    encoder.encode({"A": row})
+    decoder.apply(encoder.full())
+    assert decoder.snapshot() == {"A": row.model_dump()} == {"A": {"y": 2}}
+
+
+# --- pydantic's zone
+
+PARSED = TypeAdapter(datetime)
+MOMENTS = ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05+02:00", "2026-01-02T03:04:05.5-09:30")
+
+
+@pytest.mark.parametrize("text", MOMENTS)
+def test_pydantics_zone_becomes_the_timezone_of_its_offset(text: str) -> None:
+    moment = PARSED.validate_python(text)
+    moments = {
+        "A": {"at": moment, "in": {"list": [moment, (moment.replace(fold=1),)]}},
+        "B": moment,
+        "C": moment.timetz(),
+        "D": {"x": 1, "at": moment.replace(fold=1)},
+    }
+    carried = snapdelta.loads(full_trip(moments))
+    assert type(carried["A"]["at"].tzinfo) is timezone
+    assert carried["A"]["at"] == moment
+    later = {**moments, "A": {"at": moment + timedelta(1), "in": {"list": []}}, "D": {"x": 2, "at": moment}}
+    # what was given with pydantic's zone is built anew, also where a delta does not touch it
+    delta_trip(moments, later)
+    delta_trip({**carried, "E": {"x": 1}}, moments)
+    follower = DecodedReader()
+    for snapshot in (moments, later, carried, moments, later):
+        follower.step(snapshot, N(snapshot))
+
+
+def test_an_encoder_keeps_few_of_pydantics_zones() -> None:
+    """Each parsed datetime may have a zone object of its own."""
+    encoder = snapdelta.Encoder()
+    moments = [PARSED.validate_python("2026-01-02T03:04:05+01:00") for _ in range(20_000)]
+    zones = [moment.tzinfo for moment in moments]
+    assert len({id(zone) for zone in zones}) == 20_000
+    before = [sys.getrefcount(zone) for zone in zones]
+    encoder.encode({f"S{n}": {"at": moment} for n, moment in enumerate(moments)})
+    after = [sys.getrefcount(zone) for zone in zones]
+    assert 0 < sum(map(operator.ne, before, after)) <= 4096
+    assert_same(
+        snapdelta.loads(encoder.full())["S0"], {"at": moments[0].replace(tzinfo=timezone(timedelta(hours=1)))}
+    )
+
+
+def test_a_default_may_make_anything_of_a_datetime_in_another_zone() -> None:
+    class Zone(tzinfo):
+        def utcoffset(self, moment: datetime | None) -> timedelta | None:
+            raise AssertionError
+
+        dst = tzname = utcoffset  # type: ignore[assignment]
+
+    def default(value: datetime) -> Any:
+        return {"year": value.year} if value.year > 2000 else value.year
+
+    early, late = datetime(1999, 1, 1, tzinfo=Zone()), datetime(2026, 1, 1, tzinfo=Zone())
+    plain = {"A": {"x": 1, "t": datetime(2026, 1, 1)}, "B": {"x": 1, "t": late}}
+    full_trip(plain, default)
+    delta_trip(plain, {"A": {"x": 1, "t": late}, "B": {"x": 1, "t": early}}, default)
+    delta_trip(
+        {"A": {"x": 1, "t": early}, "B": {"x": 1}}, {"A": {"x": 1, "t": early}, "B": {"x": 2}}, default
+    )
+
+
+def test_fake_datetimes_in_the_module_do_no_harm() -> None:
+    """freezegun puts its own classes into the module `datetime`, perhaps before a process's first call."""
+    code = """if True:
+        import datetime, freezegun
+        real = datetime.datetime(2026, 1, 2), datetime.date(2026, 1, 2)
+        with freezegun.freeze_time("2025-05-05"):
+            import snapdelta
+            got = snapdelta.loads(snapdelta.dumps({"A": list(real)}))["A"]
+        assert [type(value) for value in got] == [datetime.datetime, datetime.date], got
+        assert got == list(real)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# --- dataclasses, Structs, Enums
+
+
+def test_pydantic_dataclasses_give_what_their_serializer_gives() -> None:
+    record = Checked(1.5, 4, 5)
+    assert snapdelta.loads(full_trip({"A": record, "B": {"c": [record]}}))["A"] == {
+        "price": 1.5,
+        "size": "5 shares",
+    }
+
+
+@dataclass
+class Row:
+    price: float = 1.0
+    vwap: float = field(init=False)
+
+
+@dataclass(slots=True)
+class Slotted:
+    price: float = field(init=False)
+
+
+class Struct(msgspec.Struct):
+    price: float = 1.0
+
+
+def test_a_field_without_a_value_is_named() -> None:
+    struct = Struct()
+    del struct.price
+    for record, name, missing in (
+        (Row(), "Row", "vwap"),
+        (Slotted(), "Slotted", "price"),
+        (struct, "Struct", "price"),
+    ):
+        for snapshot, path in (
+            ({"AAPL": record}, "AAPL"),
+            ({"AAPL": {"row": record}}, "AAPL.row"),
+            ({"AAPL": {"rows": [1, record]}}, r"AAPL\.rows\[1]"),
+        ):
+            says = rf"^{path}: {name} could not be read: TypeError: no value for {missing}$"
+            with pytest.raises(snapdelta.UnsupportedTypeError, match=says) as caught:
+                snapdelta.dumps(snapshot)
+            assert isinstance(caught.value.__cause__, TypeError)
+            assert isinstance(caught.value.__cause__.__cause__, AttributeError)
+    checked = Checked(1.5)
+    del checked.price
+    with pytest.raises(
+        snapdelta.UnsupportedTypeError, match=r"^A\[0]: Checked could not be read: .*'price'$"
+    ):
+        snapdelta.dumps({"A": [checked]})
+
+
+def test_a_serializer_that_raises_is_named() -> None:
+    class Loud(BaseModel):
+        side: Any
+
+        def model_dump(self, **options: Any) -> Any:
+            raise self.side
+
+    for error in (ValueError("bad"), TypeError("bad")):
+        with pytest.raises(
+            snapdelta.UnsupportedTypeError, match=r"^A\.m: Loud could not be read: \w+: bad$"
+        ) as caught:
+            snapdelta.dumps({"A": {"m": Loud(side=error)}})
+        assert caught.value.__cause__ is error
+    lost = LookupError("bad")
+    with pytest.raises(LookupError) as other:
+        snapdelta.dumps({"A": {"m": Loud(side=lost)}})
+    assert other.value is lost
+    assert lost.__notes__ == ["A.m: Loud could not be read"]
+
+
+def test_members_whose_value_can_change_are_read_each_time() -> None:
+    class Levels(enum.Enum):
+        LIST = [1, 2]  # noqa: RUF012
+        TUPLE = (1, [2])
+        EMPTY = {}  # type: ignore[var-annotated]  # noqa: RUF012
+        ROW = Row()
+        OTHER = {1}  # noqa: RUF012
+
+    Levels.ROW.value.vwap = 0.5
+    encoder, decoder = snapdelta.Encoder(default=sorted, verify=True), snapdelta.Decoder()
+    snapshot = {"A": {member.name: member for member in Levels}, "B": [*Levels]}
+    for n in range(3):
+        decoder.apply(encoder.encode(snapshot))
+        assert_same(decoder.snapshot(), N(snapshot, sorted))
+        Levels.LIST.value.append(n)
+        Levels.TUPLE.value[1].append(n)
+        Levels.EMPTY.value[f"k{n}"] = n
+        Levels.ROW.value.vwap += 1
+        Levels.OTHER.value.add(10 + n)
+    assert_same(reference.decode(encoder.full()), decoder.snapshot())
