@@ -1,4 +1,4 @@
-"""Fail if an identifier of the code is on the list of words that this project gave up (forbidden_identifiers.txt).
+"""Fail if an identifier of the code is on the list of given-up words (forbidden_identifiers.txt).
 
 python tools/check_identifiers.py [FILE ...]      without files: all that git tracks
 
