@@ -73,7 +73,7 @@ async def test_every_mapping_is_taken_where_the_types_say_so(
         streams = RedisStreamManager(redis, MappingProxyType({"s": StreamPolicy(maxlen=5)}))
         await streams.xadd("s", made({"a": 1}))
         await streams.xadd_many("s", [made({"a": 2})])
-        assert [fields for _, fields in await redis.xrange("s")] == [{b"a": b"1"}, {b"a": b"2"}]
+        assert [fields for _, fields in await redis.xrange("s") or []] == [{b"a": b"1"}, {b"a": b"2"}]
     assert decode_fields(made({"a": 1})) == {"a": 1}
 
 
