@@ -139,14 +139,14 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
 
 
 @dataclass
-class Place:
+class RowCells:
     """Where a cell of a stream stands: what its row holds in the base, and what is known of it by now."""
 
     old: dict[Path, Cell] = field(default_factory=dict)
     now: dict[Path, Cell] = field(default_factory=dict)
 
 
-Predict = Callable[[Place, int], int]
+Predict = Callable[[RowCells, int], int]
 
 SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order"}
 EMPTY = {2: b"\0\0", 3: b"\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
@@ -278,12 +278,12 @@ class Body:
 
     def place_rows(self) -> None:
         """The places of updated cells (base rows) and of inserted ones, with the paths inserted there."""
-        self.updates = {n: Place(self.base[n].cells, dict(self.base[n].cells)) for n in self.retained}
-        self.inserts: list[tuple[Place, list[Path]]] = [
-            (Place(), [path for path in shape if path not in self.base[n].cells])
+        self.updates = {n: RowCells(self.base[n].cells, dict(self.base[n].cells)) for n in self.retained}
+        self.inserts: list[tuple[RowCells, list[Path]]] = [
+            (RowCells(), [path for path in shape if path not in self.base[n].cells])
             for n, shape in self.reshaped.items()
         ]
-        self.inserts += [(Place(), shape) for shape in self.added_shapes]
+        self.inserts += [(RowCells(), shape) for shape in self.added_shapes]
 
     # --- 6. SETS
 
@@ -342,7 +342,7 @@ class Body:
         self.weigh(cell)
         return cell
 
-    def updatable(self, row: int, path: Path) -> Place:
+    def updatable(self, row: int, path: Path) -> RowCells:
         if row not in self.updates or path not in self.base[row].cells:
             raise Corrupt(f"row {row} has no cell at {path}")
         if row in self.reshaped and path not in self.reshaped[row]:
@@ -376,7 +376,7 @@ class Body:
                 )
             rest.end()
 
-    def stream(self, reader: Reader, path: Path, places: list[Place], *, updates: bool) -> None:
+    def stream(self, reader: Reader, path: Path, places: list[RowCells], *, updates: bool) -> None:
         self.in_updates = updates  # some predictors are for updates only
         if not places:
             raise Corrupt("a stream of no cells")
@@ -386,7 +386,7 @@ class Body:
 
     # --- 8.1 Cell streams
 
-    def cells(self, reader: Reader, path: Path, places: list[Place], copies: int = 0) -> list[Cell]:
+    def cells(self, reader: Reader, path: Path, places: list[RowCells], copies: int = 0) -> list[Cell]:
         tag = reader.u8()
         if tag == 254:
             return self.copied(reader, path, places, copies + 1)
@@ -407,7 +407,7 @@ class Body:
             value_of(cell)  # corrupt if not canonical
         return cells
 
-    def copied(self, reader: Reader, path: Path, places: list[Place], copies: int) -> list[Cell]:
+    def copied(self, reader: Reader, path: Path, places: list[RowCells], copies: int) -> list[Cell]:
         if copies > 8:
             raise Corrupt("copies more than 8 deep")
         source = self.other(reader.uv(), path)
@@ -431,7 +431,7 @@ class Body:
 
     # --- 8.2 Word streams
 
-    def words(self, reader: Reader, tag: int, path: Path, places: list[Place]) -> list[int]:
+    def words(self, reader: Reader, tag: int, path: Path, places: list[RowCells]) -> list[int]:
         n = len(places)
         encoding = reader.u8()
         if encoding == 0:
@@ -460,7 +460,7 @@ class Body:
         ]
 
     def residuals(
-        self, reader: Reader, tag: int, path: Path, places: list[Place], exponent: int | None
+        self, reader: Reader, tag: int, path: Path, places: list[RowCells], exponent: int | None
     ) -> list[int]:
         """The words, or with an exponent the numbers m of decimals."""
         predict = self.predictor(reader, tag, path, exponent)
@@ -504,14 +504,14 @@ class Body:
             return lambda place, before: word(place.now, a) or 0
         if code == 5:
 
-            def moved(place: Place, before: int) -> int:
+            def moved(place: RowCells, before: int) -> int:
                 old, now, then = word(place.old, path) or 0, word(place.now, a), word(place.old, a)
                 return old if now is None or then is None else old + now - then
 
             return moved
         b = self.other(reader.uv(), path)
 
-        def larger(place: Place, before: int) -> int:
+        def larger(place: RowCells, before: int) -> int:
             one, two = word(place.now, a), word(place.now, b)
             return 0 if one is None or two is None else max(one, two, key=signed)
 
@@ -529,7 +529,7 @@ class Body:
             raise Corrupt("a ratio to the old value among inserts, or of two columns")
         b = a if ratio else self.other(node, path)
 
-        def predict(place: Place, before: int) -> int:
+        def predict(place: RowCells, before: int) -> int:
             x, y = number(place.now.get(a)), number(place.old.get(a) if ratio else place.now.get(b))
             if x is None or y is None:
                 return 0

@@ -5,14 +5,18 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections import ChainMap, OrderedDict, UserDict
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 import snapdelta
-from snapdelta import errors, initialize_stream_manager
+from servers import Server
+from snapdelta import StreamPolicy, decode_fields, errors, initialize_stream_manager
 from snapdelta.errors import SnapdeltaError, StreamArgumentError, UnsupportedTypeError
 from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.streams.registry import StreamOptions
@@ -59,6 +63,18 @@ async def test_fields_that_are_no_mapping(fields: Any) -> None:
         await streams.xadd("s", fields)
     with pytest.raises(UnsupportedTypeError, match="stream 's': fields must be a mapping"):
         await streams.xadd_many("s", [fields])
+
+
+@pytest.mark.parametrize("made", [MappingProxyType, UserDict, ChainMap, OrderedDict])
+async def test_every_mapping_is_taken_where_the_types_say_so(
+    server: Server, made: Callable[[dict[str, int]], Mapping[str, int]]
+) -> None:
+    async with server.client() as redis:
+        streams = RedisStreamManager(redis, MappingProxyType({"s": StreamPolicy(maxlen=5)}))
+        await streams.xadd("s", made({"a": 1}))
+        await streams.xadd_many("s", [made({"a": 2})])
+        assert [fields for _, fields in await redis.xrange("s") or []] == [{b"a": b"1"}, {b"a": b"2"}]
+    assert decode_fields(made({"a": 1})) == {"a": 1}
 
 
 async def test_arguments_of_a_stream_are_value_errors() -> None:

@@ -83,6 +83,14 @@ def test_migrations_are_files_of_the_package(site: Path) -> None:
     assert "CREATE TABLE IF NOT EXISTS scan_results" in rendered
 
 
+def test_scripts_are_files_of_the_package(site: Path) -> None:
+    (package,) = site.glob("lib/python*/site-packages/snapdelta")
+    source = ROOT / "python" / "snapdelta"
+    expected = {path.relative_to(source): path.read_text() for path in source.glob("*/lua/*.lua")}
+    assert len(expected) == 10
+    assert {path.relative_to(package): path.read_text() for path in package.glob("*/lua/*.lua")} == expected
+
+
 def test_what_needs_an_extra_says_which(site: Path) -> None:
     """Without the extras each part names the one that it needs."""
     command = subprocess.run(
