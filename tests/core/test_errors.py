@@ -254,9 +254,9 @@ def test_arguments_that_make_no_sense() -> None:
 def test_an_encoder_is_as_it_was() -> None:
     good: Snapshot = {"A": {"x": 1, "t": "a text of some length"}, "B": {"x": 2, "t": "b"}}
     later: Snapshot = {"B": {"x": 3, "t": "another text of some length"}, "C": {"x": [1]}}
-    stream, twin = Stream(epoch=5), snapdelta.Encoder(epoch=5)
+    stream, untouched = Stream(epoch=5), snapdelta.Encoder(epoch=5)
     stream.step(good)
-    twin.encode(good)
+    untouched.encode(good)
     for value, _ in UNSUPPORTED:
         for make, _ in PLACES[:-1]:  # a model may dump such a value as one that is supported
             for front in (True, False):
@@ -268,7 +268,7 @@ def test_an_encoder_is_as_it_was() -> None:
     assert stream.encoder.sequence == 1
     assert stream.encoder.digest == reference.digest(good)
     assert_same(snapdelta.loads(stream.encoder.full()), good)
-    assert stream.step(later) == twin.encode(later)  # as if nothing had happened, to the byte
+    assert stream.step(later) == untouched.encode(later)  # as if nothing had happened, to the byte
 
 
 def test_a_decoder_is_as_it_was() -> None:

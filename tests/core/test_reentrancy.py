@@ -380,17 +380,17 @@ def test_two_threads_on_one_encoder() -> None:
     ]
     encoder = snapdelta.Encoder()
     frames = [encoder.encode({})]
-    busy: list[int] = []
+    occupied: list[int] = []
 
     def work(number: int) -> None:
         for k in range(40):
             try:
                 frames.append(encoder.encode(snapshots[(number * 4 + k) % 8]))
             except snapdelta.EncoderBusyError:
-                busy.append(number)
+                occupied.append(number)
 
     in_threads(work)
-    assert len(frames) + len(busy) == 81
+    assert len(frames) + len(occupied) == 81
     assert encoder.sequence == len(frames)
     digests = {reference.digest(snapshot) for snapshot in [{}, *snapshots]}
     decoder = snapdelta.Decoder()

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from servers import Server
 
 import snapdelta
-from servers import Server
 from snapdelta import StreamPolicy, decode_fields, errors, initialize_stream_manager
 from snapdelta.errors import SnapdeltaError, StreamArgumentError, UnsupportedTypeError
 from snapdelta.redis_stream_manager import RedisStreamManager

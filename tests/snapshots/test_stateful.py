@@ -67,23 +67,23 @@ class Snapshots(Play):
             first, digest = self.next_state()
             self.rows = {**self.rows, "two": {"at": "once", "n": self.random.random()}}
             second, later = self.next_state()
-            if not manager.certain or manager.twin.epoch is None or manager.twin.superseded:
+            if not manager.certain or manager.pair.epoch is None or manager.pair.superseded:
                 return
             saves = [manager.manager.save_snapshot(snapshot) for snapshot in (first, second)]
             results = await asyncio.gather(*saves, return_exceptions=True)
             self.look_for_requests()
             for result, saved in zip(results, (digest, later), strict=True):
-                if manager.twin.superseded:
+                if manager.pair.superseded:
                     assert isinstance(result, WriterSupersededError)
                     continue
-                reason = self.twin.save(
-                    manager.twin, saved, self.clock, [], certain=manager.certain, large=self.larger(result)
+                reason = self.pair.save(
+                    manager.pair, saved, self.clock, [], certain=manager.certain, large=self.larger(result)
                 )
-                if manager.twin.superseded:
+                if manager.pair.superseded:
                     assert isinstance(result, WriterSupersededError)
                     continue
                 assert isinstance(result, dict), result
-                assert (result["epoch"], result["sequence"]) == (manager.twin.epoch, manager.twin.sequence)
+                assert (result["epoch"], result["sequence"]) == (manager.pair.epoch, manager.pair.sequence)
                 assert result["reason"] == reason or not manager.certain
                 for follower in self.followers:
                     if follower.calm is not None:
@@ -98,7 +98,7 @@ class Snapshots(Play):
 
     async def saves(self, manager: Manager, count: int, *, forced: bool = False) -> None:
         for _ in range(count):
-            if not manager.twin.superseded:
+            if not manager.pair.superseded:
                 await self.save(manager, forced=forced)
             else:
                 with pytest.raises(WriterSupersededError):
@@ -119,7 +119,7 @@ class Snapshots(Play):
                 latest = await late.reader.latest()
                 if latest is not None:
                     self.check_update(latest)
-                    assert (latest.epoch, latest.sequence) == self.twin.newest
+                    assert (latest.epoch, latest.sequence) == self.pair.newest
             if self.followers[0].calm is not None:
                 await self.reaches_the_newest(late)
             await self.see()
@@ -172,7 +172,7 @@ class Snapshots(Play):
 
         async def save() -> None:
             manager = self.pick(which)
-            if manager.twin.superseded or not manager.certain:
+            if manager.pair.superseded or not manager.certain:
                 return
             self.fault()
             kind, fate = CUTS[cut]
@@ -194,8 +194,8 @@ class Snapshots(Play):
 
         async def save() -> None:
             manager = self.pick(which)
-            unfit = manager.twin.superseded or not manager.certain or manager.retries
-            if unfit or self.twin.held:
+            unfit = manager.pair.superseded or not manager.certain or manager.retries
+            if unfit or self.pair.held:
                 return
             self.fault()
             self.held = self.proxy.plan("hold", 1, "EVALSHA")
@@ -211,13 +211,13 @@ class Snapshots(Play):
     @rule()
     def deliver(self) -> None:
         async def deliver() -> None:
-            if not self.twin.held:
+            if not self.pair.held:
                 return
             self.fault()
             self.held.deliver()
             async with asyncio.timeout(LIMIT):
                 await self.held.done.wait()
-            self.twin.deliver()
+            self.pair.deliver()
             await self.see()
 
         self.run(deliver())
@@ -230,7 +230,7 @@ class Snapshots(Play):
 
         async def save() -> None:
             manager = self.pick(which)
-            if manager.twin.superseded or not manager.certain:
+            if manager.pair.superseded or not manager.certain:
                 return
             self.fault()
             fate: Fate = "refused"
@@ -242,7 +242,7 @@ class Snapshots(Play):
                 error = SnapshotReadOnlyError
             else:
                 await self.stop_the_followers()
-                self.twin.set_wrong_type(refused)
+                self.pair.set_wrong_type(refused)
                 # This comes before anything else.
                 fate, error = "cut", SnapshotTypeError
             with suppress(error):
@@ -252,7 +252,7 @@ class Snapshots(Play):
             elif refused == "replica":
                 self.server.execute("REPLICAOF", "NO", "ONE")
             else:
-                self.twin.lose(refused)
+                self.pair.lose(refused)
                 await self.add_follower()
             await self.see()
 
@@ -268,18 +268,18 @@ class Snapshots(Play):
     @rule(keys=st.sampled_from([["full"], ["delta"], ["head"], ["full", "delta"], ["full", "delta", "head"]]))
     def evict(self, keys: list[Key]) -> None:
         self.fault()
-        self.twin.lose(*keys)
+        self.pair.lose(*keys)
         self.run(self.see())
 
     @rule()
     def remember(self) -> None:
-        self.twin.remember()
+        self.pair.remember()
 
     @rule()
     def fall_back(self) -> None:
         """The server comes back with older data."""
         self.fault()
-        if self.twin.fall_back():
+        if self.pair.fall_back():
             self.run(self.see())
 
     @rule()
@@ -289,8 +289,8 @@ class Snapshots(Play):
             self.drop_what_is_held()
             self.server.restart(empty=True)
             self.server.load_scripts()
-            self.twin.reconnect()
-            self.twin.lose("full", "delta", "head")
+            self.pair.reconnect()
+            self.pair.lose("full", "delta", "head")
             await self.proxy.cut()
             for manager in self.managers:
                 await manager.client.connection_pool.disconnect()
@@ -314,19 +314,19 @@ class Snapshots(Play):
         seconds = int(self.server.execute("TIME")[0])
         for _ in range(count):
             at = some_id(self.random, seconds * 1000, kind)
-            self.twin.add_foreign(key, at, copied=copied, removed=removed)
+            self.pair.add_foreign(key, at, copied=copied, removed=removed)
         self.run(self.see())
 
     @rule(key=STREAMS, which=st.integers(-3, 3))
     def delete_an_entry(self, key: Literal["full", "delta"], which: int) -> None:
         self.fault()
-        self.twin.delete_entry(key, which)
+        self.pair.delete_entry(key, which)
         self.run(self.see())
 
     @rule(key=STREAMS, which=st.integers(0, 2**20))
     def damage(self, key: Literal["full", "delta"], which: int) -> None:
         self.fault()
-        self.twin.damage(key, which)
+        self.pair.damage(key, which)
         self.run(self.see())
 
 

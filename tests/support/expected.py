@@ -37,10 +37,10 @@ def N(value: Any, default: Callable[[Any], Any] | None = None) -> Any:  # noqa: 
     for symbol in value:
         if type(symbol) is not str:
             raise Unsupported((), symbol)
-    return {symbol: normal(record, default, (symbol,)) for symbol, record in value.items()}
+    return {symbol: expected_value(record, default, (symbol,)) for symbol, record in value.items()}
 
 
-def normal(value: Any, default: Callable[[Any], Any] | None, path: tuple[str | int, ...]) -> Any:
+def expected_value(value: Any, default: Callable[[Any], Any] | None, path: tuple[str | int, ...]) -> Any:
     kind = type(value)
     if len(path) > MAX_DEPTH and (kind in (list, tuple) or (kind in DICTS and value)):
         raise Unsupported(path, value)
@@ -53,25 +53,25 @@ def normal(value: Any, default: Callable[[Any], Any] | None, path: tuple[str | i
         if type(zone) is TzInfo:
             return value.replace(tzinfo=timezone(zone.utcoffset(None)))  # type: ignore[arg-type]
     elif kind is list or kind is tuple:
-        return kind(normal(item, default, (*path, n)) for n, item in enumerate(value))
+        return kind(expected_value(item, default, (*path, n)) for n, item in enumerate(value))
     elif kind in DICTS:
         for key in value:
             if type(key) is not str:
                 raise Unsupported(path, key)
-        return {key: normal(item, default, (*path, key)) for key, item in value.items()}
+        return {key: expected_value(item, default, (*path, key)) for key, item in value.items()}
     elif isinstance(value, Enum):
-        return normal(value._value_, default, path)
+        return expected_value(value._value_, default, path)
     elif kind in NUMPY:
-        return normal(value.item(), default, path)
+        return expected_value(value.item(), default, path)
     elif isinstance(value, BaseModel):
-        return normal(value.model_dump(), default, path)
+        return expected_value(value.model_dump(), default, path)
     elif isinstance(value, msgspec.Struct):
-        return normal({name: getattr(value, name) for name in value.__struct_fields__}, default, path)
+        return expected_value({name: getattr(value, name) for name in value.__struct_fields__}, default, path)
     elif "__pydantic_serializer__" in vars(kind) and dataclasses.is_dataclass(kind):
-        return normal(TypeAdapter(kind).dump_python(value), default, path)
+        return expected_value(TypeAdapter(kind).dump_python(value), default, path)
     elif dataclasses.is_dataclass(kind):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
-        return normal(fields, default, path)
+        return expected_value(fields, default, path)
     if default is not None:
-        return normal(default(value), default, path)
+        return expected_value(default(value), default, path)
     raise Unsupported(path, value)

@@ -46,7 +46,7 @@ class Manager:
 
     manager: SnapshotManager
     client: Redis
-    twin: Writer
+    pair: Writer
     retries: bool
     # It may have heard of a request for a full frame, which the model has not.
     certain: bool = True
@@ -107,7 +107,7 @@ class Play(RuleBasedStateMachine):
         self.managers: list[Manager] = []
         self.followers: list[PlayedReader] = []
         self.wrong: Key | None = None
-        self.twin = Twin(
+        self.pair = Twin(
             self.server,
             Settings(
                 history=int(history * 1000),
@@ -141,7 +141,7 @@ class Play(RuleBasedStateMachine):
                 self.run(self.heal())
         finally:
             self.run(self.end())
-            self.twin.close()
+            self.pair.close()
             self.runner.close()
 
     async def end(self) -> None:
@@ -164,8 +164,8 @@ class Play(RuleBasedStateMachine):
             chain_ratio=1e6,
             clock=lambda: self.clock,
         )
-        twin = Writer(f"writer {len(self.managers)}", self.twin.model.rules, self.twin.model.settings)
-        self.managers.append(Manager(manager, client, twin, retries))
+        pair = Writer(f"writer {len(self.managers)}", self.pair.model.rules, self.pair.model.settings)
+        self.managers.append(Manager(manager, client, pair, retries))
         return self.managers[-1]
 
     async def close(self, manager: Manager) -> None:
@@ -202,8 +202,8 @@ class Play(RuleBasedStateMachine):
         """One save, by the manager and by the model; None where it gives up. Raises what redis refused."""
         snapshot, digest = self.next_state()
         self.look_for_requests()
-        wanted = self.twin.wanted or not manager.certain
-        if manager.twin.epoch is None:
+        wanted = self.pair.wanted or not manager.certain
+        if manager.pair.epoch is None:
             self.fault()
         result: dict[str, Any] | None = None
         error: Exception | None = None
@@ -216,8 +216,8 @@ class Play(RuleBasedStateMachine):
         reason: str | None = None
         lost = False
         try:
-            reason = self.twin.save(
-                manager.twin,
+            reason = self.pair.save(
+                manager.pair,
                 digest,
                 self.clock,
                 fates or [],
@@ -228,13 +228,13 @@ class Play(RuleBasedStateMachine):
         except NoReplyError:
             lost = True
         assert lost == isinstance(error, SnapshotAccessError), error
-        assert manager.twin.superseded == isinstance(error, WriterSupersededError), error
+        assert manager.pair.superseded == isinstance(error, WriterSupersededError), error
         if error is not None:
             if lost:
                 raise error
             return None
         assert result is not None
-        assert (result["epoch"], result["sequence"]) == (manager.twin.epoch, manager.twin.sequence)
+        assert (result["epoch"], result["sequence"]) == (manager.pair.epoch, manager.pair.sequence)
         if manager.certain:
             assert result["reason"] == reason, f"{result['reason']}, not {reason}"
             assert result["type"] == ("full" if reason else "delta")
@@ -246,7 +246,7 @@ class Play(RuleBasedStateMachine):
         return result
 
     def look_for_requests(self) -> None:
-        if self.twin.wanted:
+        if self.pair.wanted:
             for manager in self.managers:
                 manager.certain = False
 
@@ -257,7 +257,7 @@ class Play(RuleBasedStateMachine):
 
     async def see(self) -> None:
         """After every rule: what is in Redis, and what the followers were given."""
-        self.twin.compare()
+        self.pair.compare()
         for follower in self.followers:
             if follower.calm is not None and follower.open.is_set():
                 await self.reaches_the_newest(follower)
@@ -276,22 +276,22 @@ class Play(RuleBasedStateMachine):
 
     def check_update(self, update: Update) -> None:
         at = (update.epoch, update.sequence)
-        assert at in self.twin.accepted, f"{at} was never accepted"
-        assert update.digest == self.twin.accepted[at]
+        assert at in self.pair.accepted, f"{at} was never accepted"
+        assert update.digest == self.pair.accepted[at]
         assert_same(update.snapshot, self.states[update.digest])
 
     async def reaches_the_newest(self, follower: PlayedReader) -> None:
         with suppress(TimeoutError):
-            await until(lambda: follower.at == self.twin.newest)
-        assert follower.at == self.twin.newest, f"at {follower.at}, not {self.twin.newest}"
+            await until(lambda: follower.at == self.pair.newest)
+        assert follower.at == self.pair.newest, f"at {follower.at}, not {self.twin.newest}"
 
     async def let_followers_look(self) -> None:
         """Give them the time to find their way, or to find out that there is none and to ask for help."""
-        head = self.twin.newest
+        head = self.pair.newest
         if head is not None:
             with suppress(TimeoutError):
                 await until(
-                    lambda: self.twin.wanted or all(follower.at == head for follower in self.followers),
+                    lambda: self.pair.wanted or all(follower.at == head for follower in self.followers),
                     2 * patience(READER_TIMEOUT),
                 )
 
@@ -311,8 +311,8 @@ class Play(RuleBasedStateMachine):
         needed = 2
         for _ in range(2 * SAVES_BETWEEN_REQUESTS):
             await self.let_followers_look()
-            live = [manager for manager in self.managers if not manager.twin.superseded]
-            latest = max(live, key=lambda manager: manager.twin.epoch or 0, default=None)
+            live = [manager for manager in self.managers if not manager.pair.superseded]
+            latest = max(live, key=lambda manager: manager.pair.epoch or 0, default=None)
             manager = latest or await self.add_manager(retries=False)
             if not successes:
                 # A request is granted at most once in so many saves.
@@ -328,10 +328,10 @@ class Play(RuleBasedStateMachine):
         late = await self.followers[-1].reader.latest()
         assert late is not None
         self.check_update(late)
-        assert (late.epoch, late.sequence) == self.twin.newest
+        assert (late.epoch, late.sequence) == self.pair.newest
         await self.see()
 
     def drop_what_is_held(self) -> None:
-        if self.twin.held:
+        if self.pair.held:
             self.held.drop()
-            self.twin.held.clear()
+            self.pair.held.clear()

@@ -30,16 +30,16 @@ fn record_key(table: &Table, changes: &ChangeSet, record: Record, path: PathId) 
 
 /// Where the record of a row of the target is.
 #[derive(Clone, Copy)]
-enum Place {
+enum RecordSource {
     Base(u32),
     New(Record),
 }
 
-impl Place {
+impl RecordSource {
     fn sort_key(self, table: &Table, changes: &ChangeSet, path: PathId) -> u64 {
         let row = match self {
-            Place::New(record) => return record_key(table, changes, record, path),
-            Place::Base(row) => row,
+            RecordSource::New(record) => return record_key(table, changes, record, path),
+            RecordSource::Base(row) => row,
         };
         let updates = changes.updates.get(path as usize);
         let updated = updates.and_then(|column| Some((column, column.rows.binary_search(&row).ok()?)));
@@ -51,18 +51,18 @@ impl Place {
 }
 
 /// The place of a row of the reference.
-fn place_of(changes: &ChangeSet, retained: &[u32], at: u32) -> Place {
+fn place_of(changes: &ChangeSet, retained: &[u32], at: u32) -> RecordSource {
     match retained.get(at as usize) {
-        None => Place::New(changes.added[at as usize - retained.len()].record),
+        None => RecordSource::New(changes.added[at as usize - retained.len()].record),
         Some(row) => match changes.reshaped.binary_search_by_key(row, |reshaped| reshaped.0) {
-            Ok(i) => Place::New(changes.reshaped[i].1),
-            Err(_) => Place::Base(*row),
+            Ok(i) => RecordSource::New(changes.reshaped[i].1),
+            Err(_) => RecordSource::Base(*row),
         },
     }
 }
 
 /// Neighbours in the target, evenly spread.
-fn sampled_pairs(changes: &ChangeSet, retained: &[u32], target: &[u32]) -> Vec<[Place; 2]> {
+fn sampled_pairs(changes: &ChangeSet, retained: &[u32], target: &[u32]) -> Vec<[RecordSource; 2]> {
     let place = |at: u32| place_of(changes, retained, at);
     let step = (target.len() / SAMPLE).max(1);
     target.windows(2).step_by(step).map(|pair| [place(pair[0]), place(pair[1])]).collect()
