@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from servers import Server
+from support.servers import Server
 
 import snapdelta
 from snapdelta import StreamPolicy, decode_fields, errors, initialize_stream_manager

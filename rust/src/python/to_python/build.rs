@@ -52,6 +52,8 @@ pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, Py
 
 fn key_object(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
     Ok(match std::str::from_utf8(bytes) {
+        // CPython 3.12 never frees an interned str, whoever lets it go.
+        Ok(key) if py.version_info().minor == 12 => PyString::new(py, key).into_any().unbind(),
         Ok(key) => PyString::intern(py, key).into_any().unbind(),
         Err(_) => surrogate_str(py, bytes)?.unbind(),
     })
