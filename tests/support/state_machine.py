@@ -283,7 +283,7 @@ class Play(RuleBasedStateMachine):
     async def reaches_the_newest(self, follower: PlayedReader) -> None:
         with suppress(TimeoutError):
             await until(lambda: follower.at == self.pair.newest)
-        assert follower.at == self.pair.newest, f"at {follower.at}, not {self.twin.newest}"
+        assert follower.at == self.pair.newest, f"at {follower.at}, not {self.pair.newest}"
 
     async def let_followers_look(self) -> None:
         """Give them the time to find their way, or to find out that there is none and to ask for help."""
