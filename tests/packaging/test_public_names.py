@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from support.servers import Server
 
 import snapdelta
 from snapdelta import StreamPolicy, decode_fields, errors, initialize_stream_manager
 from snapdelta.errors import SnapdeltaError, StreamArgumentError, UnsupportedTypeError
 from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.streams.registry import StreamOptions
+from support.servers import Server
 
 
 def test_dir_shows_public_names_only() -> None:

@@ -254,7 +254,7 @@ class Stage:
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
         # What followers share ends a moment after the last of them.
-        await until(lambda: not _tasks_left())
+        await until(lambda: not _tasks_left(self.name))
 
     def own(self, client: AsyncClient) -> AsyncClient:
         """Close it at the end."""
@@ -329,8 +329,10 @@ class Stage:
         return {reason for follower in self.followers for reason in follower.resyncs}
 
 
-def _tasks_left() -> list[str]:
-    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("snapdelta-")]
+def _tasks_left(name: str) -> list[str]:
+    """Tasks of the package for this name; those of another stage go on."""
+    tasks = {f"snapdelta-{task}-{name}" for task in ("follow", "save")}
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name() in tasks]
 
 
 @dataclass
