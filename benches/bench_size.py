@@ -66,7 +66,7 @@ def deltas(corpus: str) -> list[bytes]:
 def test_deltas(benchmark: BenchmarkFixture, hand_in: HandIn, corpus: str) -> None:
     ours = [len(delta) for delta in benchmark.pedantic(deltas, (corpus,), rounds=1)]
     sizes = peer_sizes(corpus)
-    aims = {
+    targets = {
         "json": None,
         "whole_records": None,
         "field_diff": 0.5 if corpus == "enriched" else None,
@@ -90,7 +90,7 @@ def test_deltas(benchmark: BenchmarkFixture, hand_in: HandIn, corpus: str) -> No
                 peer_total / len(ours),
                 "B",
                 total / peer_total,
-                aims[peer],
+                targets[peer],
                 name,
             )
         )
@@ -102,7 +102,7 @@ def test_full(benchmark: BenchmarkFixture, hand_in: HandIn, corpus: str) -> None
     frame = benchmark.pedantic(snapdelta.dumps, (snapshot,), rounds=1)
     assert orjson.dumps(snapdelta.loads(frame)) == orjson.dumps(snapshot)
     theirs = len(peers.msgpack_zstd3(snapshot))
-    aim = 0.55 if corpus == "enriched" else None
+    target = 0.55 if corpus == "enriched" else None
     hand_in(
         Result(
             "size of a full frame",
@@ -111,7 +111,7 @@ def test_full(benchmark: BenchmarkFixture, hand_in: HandIn, corpus: str) -> None
             theirs,
             "B",
             len(frame) / theirs,
-            aim,
+            target,
             "msgspec + zstd-3",
         )
     )
@@ -164,5 +164,5 @@ def test_native_state(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
 
     cells = 49 * len(next(iter(Feed("enriched"))))
     held, resident = (size / cells for size in benchmark.pedantic(measured, rounds=1))
-    for name, per_cell, aim in (("Encoder.memory", held, 1.0), ("resident, with buffers", resident, None)):
-        hand_in(Result("native state, bytes a cell", name, per_cell, 16, "B", per_cell / 16, aim, "16 B"))
+    for name, per_cell, target in (("Encoder.memory", held, 1.0), ("resident, with buffers", resident, None)):
+        hand_in(Result("native state, bytes a cell", name, per_cell, 16, "B", per_cell / 16, target, "16 B"))

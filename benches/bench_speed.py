@@ -53,7 +53,7 @@ def measure(
     ours: Callable[[], Any],
     peer: Callable[[], Any],
     peer_name: str,
-    aim: float | None,
+    target: float | None,
     prepare: Callable[[], Any] | None = None,
 ) -> None:
     timing = time_pairs(benchmark, ours, peer, clear=lambda: orjson.dumps(case.prev), prepare=prepare)
@@ -65,7 +65,7 @@ def measure(
             median(timing.peer) * 1e3,
             "ms",
             timing.ratio,
-            aim,
+            target,
             peer_name,
         )
     )
@@ -162,7 +162,7 @@ def test_dumps(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
 def test_apply(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str, verify: bool) -> None:
     c = case(heap)
     assert exactly(snapdelta.apply(c.prev, c.delta, verify=verify), c.curr)
-    aims = {
+    targets = {
         (True, "parsed"): 0.4,
         (True, "rebuilt"): 0.4,
         (True, "fragmented"): 0.6,
@@ -178,7 +178,7 @@ def test_apply(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str, verify: 
         lambda: snapdelta.apply(c.prev, c.delta, verify=verify),
         lambda: orjson.loads(c.json),
         "orjson.loads",
-        aims[verify, heap],
+        targets[verify, heap],
     )
 
 
@@ -203,8 +203,8 @@ def test_decoder_apply(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
     )
 
 
-@pytest.mark.parametrize(("shared", "aim"), [(False, 0.7), (True, 0.25)])
-def test_snapshot(benchmark: BenchmarkFixture, hand_in: HandIn, shared: bool, aim: float) -> None:
+@pytest.mark.parametrize(("shared", "target"), [(False, 0.7), (True, 0.25)])
+def test_snapshot(benchmark: BenchmarkFixture, hand_in: HandIn, shared: bool, target: float) -> None:
     """The whole snapshot as dicts, of a decoder that has just applied a delta."""
     c = case("rebuilt")
     encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
@@ -226,6 +226,6 @@ def test_snapshot(benchmark: BenchmarkFixture, hand_in: HandIn, shared: bool, ai
         lambda: decoder.snapshot(shared=shared),
         lambda: orjson.loads(c.json),
         "orjson.loads",
-        aim,
+        target,
         prepare=prepare,
     )

@@ -34,6 +34,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     terminalreporter.section("ratios")
     for result in config.stash[_RESULTS]:
-        missed = "" if result.aim is None or result.ratio <= result.aim else "   MISSED"
-        aim = "" if result.aim is None else f" (aim {result.aim:g})"
-        terminalreporter.write_line(f"{result.ratio:8.4f}{aim:12}  {result.key}{missed}")
+        missed = "" if result.target is None or result.ratio <= result.target else "   MISSED"
+        target = "" if result.target is None else f" (target {result.target:g})"
+        terminalreporter.write_line(f"{result.ratio:8.4f}{target:12}  {result.key}{missed}")

@@ -21,7 +21,7 @@ _MARKS = ("<!-- measured -->\n", "<!-- /measured -->")
 
 @dataclass(frozen=True)
 class Result:
-    """One line of a table. `ratio` is ours / peer, less is better; `aim` is what it should stay below."""
+    """One line of a table. `ratio` is ours / peer, less is better; `target` is what it should stay below."""
 
     group: str
     name: str
@@ -29,7 +29,7 @@ class Result:
     peer: float
     unit: str
     ratio: float
-    aim: float | None
+    target: float | None
     peer_name: str
 
     @property
@@ -73,7 +73,7 @@ def tables(path: Path) -> str:
     ]
     results = load(path)
     for group in dict.fromkeys(result.group for result in results):
-        lines += ["", f"**{group}**", "", "| | ours | peer | | ratio | aim |", "|---|--:|--:|---|--:|--:|"]
+        lines += ["", f"**{group}**", "", "| | ours | peer | | ratio | target |", "|---|--:|--:|---|--:|--:|"]
         lines += [_row(result) for result in results if result.group == group]
     return "\n".join(lines)
 
@@ -82,9 +82,9 @@ def _row(result: Result) -> str:
     def number(value: float) -> str:
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
-    aim = "" if result.aim is None else f"{result.aim:g}"
+    target = "" if result.target is None else f"{result.target:g}"
     ours, peer = (f"{number(value)} {result.unit}" for value in (result.ours, result.peer))
-    return f"| {result.name} | {ours} | {peer} | {result.peer_name} | {result.ratio:.3f} | {aim} |"
+    return f"| {result.name} | {ours} | {peer} | {result.peer_name} | {result.ratio:.3f} | {target} |"
 
 
 def fill(document: str, path: Path) -> str:

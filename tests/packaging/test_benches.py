@@ -65,8 +65,8 @@ def test_the_ratio_is_the_median_of_the_pairs() -> None:
 
 def test_results_are_kept_and_shown(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "run.json"
-    results.save([RESULT, replace(RESULT, name="diff", aim=None)], path)
-    assert results.load(path) == [RESULT, replace(RESULT, name="diff", aim=None)]
+    results.save([RESULT, replace(RESULT, name="diff", target=None)], path)
+    assert results.load(path) == [RESULT, replace(RESULT, name="diff", target=None)]
     assert "| encode | 5 ms | 10 ms | orjson | 0.500 | 0.6 |" in results.tables(path)
     assert set(json.loads(path.read_text())["environment"]) >= {"python", "orjson", "snapdelta-rs"}
 
