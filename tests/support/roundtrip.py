@@ -126,7 +126,7 @@ class Stream:
         assert sorted(self.decoder.added) == sorted(added)
         assert sorted(self.decoder.removed) == sorted(removed)
         assert sorted(self.decoder.updated) == sorted(updated)
-        assert self.decoder.changed == [*self.decoder.updated, *self.decoder.added]
+        assert self.decoder.changed == [*self.decoder.added, *self.decoder.updated]
         self.check_moved(before, after)
         return len(added), len(removed), len(updated)
 

@@ -152,12 +152,12 @@ impl Decoder {
         }
     }
 
-    /// Symbols with a new record after the last frame: `updated`, then `added`. Each is in the snapshot.
+    /// Symbols with a new record after the last frame: `added`, then `updated`. Each is in the snapshot.
     #[getter]
     fn changed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let inner = self.lock(py)?;
         let added = inner.core.changed_keys.added.iter().map(|symbol| &**symbol);
-        symbols(py, inner.core.updated().chain(added))
+        symbols(py, added.chain(inner.core.updated()))
     }
 
     /// Symbols that the last frame neither added nor removed and whose record it changed.
