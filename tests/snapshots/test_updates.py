@@ -38,6 +38,7 @@ async def test_a_ranking_that_only_moves_has_no_changed_record(server: Server) -
         await updates.aclose()
     assert list(update.snapshot) == list(after)
     assert (update.changed, update.removed) == ([], [])
+    assert len(update.moved) == 19
 
 
 def test_changes_of_several_frames_add_up() -> None:
