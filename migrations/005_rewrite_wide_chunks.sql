@@ -177,6 +177,7 @@ END $$;
 CREATE OR REPLACE FUNCTION pg_temp.watch(wide regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('lock_timeout', '500ms', true);
+    SET LOCAL client_min_messages = warning;
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', wide);
     EXECUTE format('DROP TRIGGER IF EXISTS snapdelta_rewrite ON %s', wide);
     DROP TABLE IF EXISTS snapdelta_rewrite_rows, snapdelta_rewrite_changes;
@@ -280,8 +281,9 @@ BEGIN
         COMMIT;
     END LOOP;
     DROP TABLE snapdelta_rewrite_rows;
-    -- The jobs go on one after the other, those that drop last.
-    PERFORM alter_job(j.job_id, scheduled => true, next_start => clock_timestamp() + interval '20 seconds' * row_number() OVER (ORDER BY j.proc_name DESC))
+    -- The jobs go on one after the other, refreshes first. A server without background workers keeps no next start.
+    PERFORM alter_job(j.job_id, scheduled => true, next_start => CASE WHEN current_setting('timescaledb.max_background_workers', true) IS NOT NULL THEN
+                          clock_timestamp() + interval '20 seconds' * row_number() OVER (ORDER BY j.proc_name <> 'policy_refresh_continuous_aggregate', j.proc_name) END)
     FROM snapdelta_migrations m, jsonb_array_elements_text(m.before -> 'paused') p (job_id)
     JOIN timescaledb_information.jobs j ON j.job_id = p.job_id::int
     WHERE m.name = '005_rewrite_wide_chunks';
@@ -349,6 +351,7 @@ BEGIN
         RAISE NOTICE 'snapdelta: the rows from % to % are in narrow chunks now', wide.kept, wide.ends;
     END LOOP;
     -- What a run left that was stopped before it had replaced a chunk, when retention has dropped that one since.
+    SET LOCAL client_min_messages = warning;
     DROP TABLE IF EXISTS snapdelta_rewrite_rows, snapdelta_rewrite_changes;
     IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 'snapdelta_rewrite') THEN
         EXECUTE format('DROP FUNCTION IF EXISTS %I.snapdelta_rewrite_note()', current_schema());
