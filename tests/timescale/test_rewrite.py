@@ -64,7 +64,7 @@ def test_stopped_and_run_again(database: Make, aged: Aged, step: str) -> None:
     stop, proceed = STOPS[step]
     with db.connect() as connection:
         start, _ = wide(connection)
-        kept = jobs.now(connection) - timedelta(days=3, hours=1, minutes=10)
+        kept = jobs.now(connection) - timedelta(days=3)
         connection.execute(stop.encode())
         before = all_rows(connection)
     with pytest.raises(MigrationError, match="stopped"):
