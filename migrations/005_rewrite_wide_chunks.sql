@@ -252,6 +252,11 @@ CREATE OR REPLACE FUNCTION pg_temp.replace_chunk(wide regclass, kept timestamptz
 BEGIN
     PERFORM set_config('lock_timeout', '500ms', true);
     LOCK TABLE ONLY scan_results IN ACCESS EXCLUSIVE MODE;
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = wide) THEN  -- dropped by retention or by hand: its rows do not come back
+        TRUNCATE snapdelta_rewrite_rows;
+        DROP TABLE snapdelta_rewrite_changes;
+        RETURN;
+    END IF;
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', wide);
     IF pg_temp.working() IS NOT NULL THEN
         RAISE EXCEPTION 'snapdelta: % is at work', pg_temp.working() USING ERRCODE = 'lock_not_available';
@@ -336,6 +341,7 @@ BEGIN
         CALL pg_temp.bring_back();
     END IF;
     FOR wide IN SELECT * FROM pg_temp.wide_chunks() LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class WHERE oid = wide.chunk);
         lacking := pg_temp.not_aggregated(wide.starts, wide.kept);
         IF lacking > 0 THEN
             RAISE EXCEPTION 'snapdelta: % hours of raw rows older than raw_retention are not in the aggregates; run 004_optimize_memory_usage.sql again, which fills them, then this file', lacking;

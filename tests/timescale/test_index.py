@@ -73,8 +73,6 @@ def test_large_chunk_is_left_alone_and_said(database: Make, aged: Aged) -> None:
 
 @pytest.mark.parametrize("relation", ["0", "4294967295"])
 def test_size_of_what_is_gone(database: Make, empty: str, relation: str) -> None:
-    from snapdelta.timescale.files import OPTIMIZE
-
     with database(empty).connect() as connection:
         for statement in load(OPTIMIZE).statements:
             sent = statement.render(load(OPTIMIZE).defaults)

@@ -188,11 +188,19 @@ def test_down_restores_policies_of_every_kind(database: Make, aged: Aged) -> Non
     """An age that counts from when a chunk was made, and a policy that was switched off."""
     db = database(aged.name)
     with db.connect() as connection:
-        if not connection.execute("SELECT 1 FROM pg_proc WHERE 'drop_created_before' = ANY (proargnames)").fetchone():
+        if not connection.execute(
+            "SELECT 1 FROM pg_proc WHERE 'drop_created_before' = ANY (proargnames)"
+        ).fetchone():
             pytest.skip("this TimescaleDB has no drop_created_before")
-        connection.execute("SELECT remove_retention_policy('scan_results'), remove_compression_policy('scan_results')")
-        connection.execute("SELECT add_retention_policy('scan_results', drop_created_before => interval '90 days')")
-        connection.execute("SELECT alter_job(add_compression_policy('scan_results', compress_created_before => interval '9 days'), scheduled => false)")
+        connection.execute(
+            "SELECT remove_retention_policy('scan_results'), remove_compression_policy('scan_results')"
+        )
+        connection.execute(
+            "SELECT add_retention_policy('scan_results', drop_created_before => interval '90 days')"
+        )
+        connection.execute(
+            "SELECT alter_job(add_compression_policy('scan_results', compress_created_before => interval '9 days'), scheduled => false)"
+        )
         query = "SELECT proc_name, scheduled, schedule_interval, config - 'hypertable_id' FROM timescaledb_information.jobs WHERE hypertable_name = 'scan_results' ORDER BY 1"
         before = connection.execute(query).fetchall()
     timescale.up(db.dsn)

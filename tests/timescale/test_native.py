@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -17,10 +16,10 @@ from timescale.traffic import Traffic
 
 
 @pytest.fixture
-def native(bed: Bed) -> Iterator[NativeBed]:
+def native(bed: Bed) -> NativeBed:
     if not isinstance(bed, NativeBed):
         pytest.skip("background workers need a native server: set SNAPDELTA_TEST_TIMESCALE_DSN")
-    yield bed
+    return bed
 
 
 def test_traffic_goes_on(native: NativeBed, database: Make, aged: Aged) -> None:
@@ -60,7 +59,9 @@ def test_up_again_while_refreshes_run(native: NativeBed, database: Make, aged: A
         for _ in range(6):
             with db.connect() as connection:
                 # A refresh with much to do, at this moment.
-                connection.execute("UPDATE scan_results SET price = price WHERE time > now() - interval '2 days'")
+                connection.execute(
+                    "UPDATE scan_results SET price = price WHERE time > now() - interval '2 days'"
+                )
                 connection.execute(
                     "SELECT alter_job(job_id, next_start => now()) FROM timescaledb_information.jobs"
                     " WHERE proc_name = 'policy_refresh_continuous_aggregate'"

@@ -158,7 +158,9 @@ def test_rows_that_no_aggregate_holds_are_not_left_behind(database: Make, aged: 
         table = jobs.materialized(connection, "scan_results_1min")
         connection.execute("UPDATE snapdelta_migrations SET applied_at = applied_at - interval '15 days'")
         connection.execute(f"DELETE FROM _timescaledb_internal.{table} WHERE bucket >= %s AND bucket < %s".encode(), (start, kept))  # fmt: skip
-    with pytest.raises(MigrationError, match="hours of raw rows older than raw_retention are not in the aggregates"):
+    with pytest.raises(
+        MigrationError, match="hours of raw rows older than raw_retention are not in the aggregates"
+    ):
         timescale.rewrite(db.dsn, run=True)
     timescale.up(db.dsn)
     timescale.rewrite(db.dsn, run=True)

@@ -75,7 +75,9 @@ class Traffic:
         row = self._row()
         began = time.monotonic()
         try:
-            connection.execute(_INSERT, {**row, "metadata": Jsonb(row["metadata"]) if row["metadata"] else None})
+            connection.execute(
+                _INSERT, {**row, "metadata": Jsonb(row["metadata"]) if row["metadata"] else None}
+            )
         except psycopg.Error:
             with self._lock:
                 self.rows.remove(row)
