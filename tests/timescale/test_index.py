@@ -8,6 +8,7 @@ import pytest
 from snapdelta import timescale
 from snapdelta.timescale.apply import execute
 from snapdelta.timescale.files import OPTIMIZE, SCHEMA, load
+from timescale.bed import Bed, WasmBed
 from timescale.conftest import Aged, Make
 
 SERVING = {
@@ -43,8 +44,10 @@ def test_index_is_looked_for_by_what_it_is(database: Make, aged: Aged) -> None:
                 connection.execute(f"DROP INDEX {index}".encode())
 
 
-def test_unfinished_index_is_built_anew(database: Make, aged: Aged) -> None:
+def test_unfinished_index_is_built_anew(bed: Bed, database: Make, aged: Aged) -> None:
     """A build that goes chunk by chunk and is stopped leaves an index that is marked as not valid."""
+    if isinstance(bed, WasmBed):
+        pytest.skip("the WASM engine cannot change a row of pg_index twice: set SNAPDELTA_TEST_TIMESCALE_DSN")
     with database(aged.name).connect() as connection:
         before = indexes(connection)
         for _ in range(2):
