@@ -67,9 +67,9 @@ CREATE OR REPLACE FUNCTION pg_temp.columns() RETURNS text LANGUAGE sql STABLE AS
     FROM pg_attribute WHERE attrelid = pg_temp.relation('scan_results') AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 $$;
 
--- So many rows are written while writers wait: a quarter of a second's.
+-- So many rows are written while writers wait: a quarter of a second's, and no more than a tenth of all.
 CREATE OR REPLACE FUNCTION pg_temp.rows_at_once() RETURNS int LANGUAGE sql STABLE AS $$
-    SELECT greatest(least(current_setting('snapdelta.rows_per_second')::bigint / 4, 20000), 500)::int
+    SELECT current_setting('snapdelta.rows_at_once')::int
 $$;
 
 -- ---------------------------------------------------------------- the estimate
@@ -84,7 +84,7 @@ DECLARE
     total bigint := 0;
     dropped bigint := 0;
 BEGIN
-    PERFORM set_config('snapdelta.rows_per_second', '10000', false);
+    PERFORM set_config('snapdelta.rows_at_once', '1000', false);
     FOR wide IN SELECT * FROM pg_temp.wide_chunks() LOOP
         chunks := chunks + 1;
         EXECUTE 'SELECT count(*) FROM scan_results WHERE time >= $1 AND time < $2' INTO found USING wide.kept, wide.ends;
@@ -111,7 +111,7 @@ BEGIN
     EXCEPTION WHEN SQLSTATE 'SD001' THEN
         NULL;
     END;
-    PERFORM set_config('snapdelta.rows_per_second', greatest(1 / greatest(took, 1e-6), 1)::bigint::text, false);
+    PERFORM set_config('snapdelta.rows_at_once', greatest(100, least(0.25 / greatest(took, 1e-6), 20000, total / 10))::int::text, false);
     RAISE NOTICE 'snapdelta: % wide chunks with % rows to move and % that retention drops anyway; about % s in all; a writer waits at most about % s, once a chunk; for about % s queries on scan_results miss rows on their way, the aggregates none; about % of free space needed',
         chunks, total, dropped, ceil(2 * took * total), round((1 + pg_temp.rows_at_once() * took * 2)::numeric, 1), ceil(took * total),
         pg_size_pretty((2 * total * row_bytes)::bigint);
@@ -133,17 +133,16 @@ CREATE OR REPLACE FUNCTION pg_temp.working() RETURNS text LANGUAGE sql VOLATILE 
     WHERE datname = current_database() AND right(application_name, length(j.job_id::text) + 2) = format('[%s]', j.job_id)
 $$;
 
--- The hours whose rows no aggregate holds in full: such rows must not go with their chunk. What came later than
--- raw_retention stays out of the aggregates.
-CREATE OR REPLACE FUNCTION pg_temp.not_aggregated(since timestamptz, until timestamptz) RETURNS bigint LANGUAGE plpgsql AS $$
+-- The hours whose rows no aggregate holds in full: such rows must not go with their chunk. Only where 004 has had its
+-- time for them: what comes later than raw_retention stays out of the aggregates.
+CREATE OR REPLACE FUNCTION pg_temp.not_aggregated(since timestamptz, until timestamptz) RETURNS tstzrange LANGUAGE plpgsql AS $$
 DECLARE
-    aggregate record;
-    complete_since timestamptz := (SELECT applied_at - (settings ->> 'raw_retention')::interval FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage');
-    lacking bigint;
-    least_lacking bigint;
+    aggregate text;
+    lacking tstzrange;
+    applied timestamptz := (SELECT applied_at - (settings ->> 'raw_retention')::interval FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage');
 BEGIN
     FOR aggregate IN
-        SELECT format('%I.%I', m.schema_name, m.table_name) AS rows
+        SELECT format('%I.%I', m.schema_name, m.table_name)
         FROM _timescaledb_catalog.continuous_agg c
         JOIN _timescaledb_catalog.hypertable m ON m.id = c.mat_hypertable_id
         JOIN _timescaledb_catalog.hypertable r ON r.id = c.raw_hypertable_id
@@ -152,14 +151,16 @@ BEGIN
                AND a.attname IN ('bucket', 'sample_count') AND NOT a.attisdropped) = 2
     LOOP
         EXECUTE format($query$
-            SELECT count(*) FROM
+            SELECT tstzrange(min(hour), max(hour) + interval '1 hour') FROM
                 (SELECT time_bucket('1 hour', "time") AS hour, count(*) AS rows FROM scan_results WHERE "time" >= $1 AND "time" < $2 GROUP BY 1) b
                 LEFT JOIN (SELECT time_bucket('1 hour', bucket) AS hour, sum(sample_count) AS rows FROM %s WHERE bucket < $2 GROUP BY 1) k USING (hour)
             WHERE b.rows > coalesce(k.rows, 0)
-        $query$, aggregate.rows) INTO lacking USING greatest(since, time_bucket('1 hour', complete_since) + interval '1 hour'), time_bucket('1 hour', until);
-        least_lacking := least(least_lacking, lacking);
+        $query$, aggregate) INTO lacking USING greatest(since, time_bucket('1 hour', applied) + interval '1 hour'), time_bucket('1 hour', until);
+        IF lower(lacking) IS NULL THEN
+            RETURN NULL;
+        END IF;
     END LOOP;
-    RETURN least_lacking;
+    RETURN lacking;
 END $$;
 
 -- Called after a lock was not free in half a second. Writers that queued behind it go on meanwhile.
@@ -328,7 +329,7 @@ END $$;
 DO $$
 DECLARE
     wide record;
-    lacking bigint;
+    lacking tstzrange;
 BEGIN
     IF current_setting('snapdelta.rewrite') <> 'yes' THEN
         RETURN;
@@ -343,8 +344,9 @@ BEGIN
     FOR wide IN SELECT * FROM pg_temp.wide_chunks() LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class WHERE oid = wide.chunk);
         lacking := pg_temp.not_aggregated(wide.starts, wide.kept);
-        IF lacking > 0 THEN
-            RAISE EXCEPTION 'snapdelta: % hours of raw rows older than raw_retention are not in the aggregates; run 004_optimize_memory_usage.sql again, which fills them, then this file', lacking;
+        IF lacking IS NOT NULL THEN
+            RAISE EXCEPTION 'snapdelta: raw rows older than raw_retention, from % to %, are not in the aggregates and would go with their chunk; run CALL refresh_continuous_aggregate(''scan_results_1min'', ''%'', ''%''), then this file again',
+                lower(lacking), upper(lacking), lower(lacking), upper(lacking);
         END IF;
         CALL pg_temp.with_lock('watch', wide.chunk, wide.kept, wide.ends);
         CALL pg_temp.copy_rows(wide.kept, wide.ends);
