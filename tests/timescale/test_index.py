@@ -5,8 +5,6 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from snapdelta import timescale
-from snapdelta.timescale.apply import execute
 from snapdelta.timescale.files import OPTIMIZE, SCHEMA, load
 from timescale.bed import Bed, WasmBed
 from timescale.conftest import Aged, Make
@@ -31,15 +29,30 @@ def indexes(connection: psycopg.Connection) -> set[str]:
     return {name for (name,) in connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'scan_results'::regclass")}  # fmt: skip
 
 
+def build(connection: psycopg.Connection, seconds: float) -> None:
+    """Runs the file as on a machine that would need so long for the largest chunk, and for all."""
+    for statement in load(SCHEMA).statements:
+        sent = statement.render({})
+        rows = connection.execute(sent.encode())
+        if statement.ending == "gexec":
+            for (command,) in rows.fetchall():
+                connection.execute(command.encode())
+        if "FUNCTION pg_temp.index_seconds" in sent:
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION pg_temp.index_seconds(OUT largest double precision, OUT whole double precision)"
+                f" LANGUAGE sql AS 'SELECT {seconds}::float8, {seconds}::float8'".encode()
+            )
+
+
 def test_index_is_looked_for_by_what_it_is(database: Make, aged: Aged) -> None:
     with database(aged.name).connect() as connection:
         before = indexes(connection)
         for name, statement in {**SERVING, **OTHER}.items():
             connection.execute(statement.encode())
             with_theirs = indexes(connection)
-            execute(connection, load(SCHEMA), load(SCHEMA).values({}))
+            build(connection, 0.1)
             assert (indexes(connection) == with_theirs) == (name in SERVING), name
-            execute(connection, load(SCHEMA), load(SCHEMA).values({}))
+            build(connection, 0.1)
             for index in indexes(connection) - before:
                 connection.execute(f"DROP INDEX {index}".encode())
 
@@ -51,7 +64,7 @@ def test_unfinished_index_is_built_anew(bed: Bed, database: Make, aged: Aged) ->
     with database(aged.name).connect() as connection:
         before = indexes(connection)
         for _ in range(2):
-            execute(connection, load(SCHEMA), load(SCHEMA).values({}))
+            build(connection, 0.1)
             assert len(indexes(connection) - before) == 1
             connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'scan_results_symbol_time_idx'::regclass")  # fmt: skip
 
@@ -62,15 +75,11 @@ def test_large_chunk_is_left_alone_and_said(database: Make, aged: Aged) -> None:
     with db.connect() as connection:
         connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
         before = indexes(connection)
-        for statement in load(SCHEMA).statements:
-            connection.execute(statement.render({}).encode())
-            if "FUNCTION pg_temp.index_seconds" in statement.render({}):
-                # What a machine says that needs a while.
-                connection.execute("CREATE OR REPLACE FUNCTION pg_temp.index_seconds(OUT largest double precision, OUT whole double precision) LANGUAGE sql AS 'SELECT 42.0::float8, 80.0::float8'")  # fmt: skip
+        build(connection, 42)
         assert indexes(connection) == before
     assert any("hold the writers of one chunk for about 42 s" in sentence for sentence in said)
-    timescale.up(db.dsn)
     with db.connect() as connection:
+        build(connection, 0.1)
         assert len(indexes(connection)) == len(before) + 1
 
 
