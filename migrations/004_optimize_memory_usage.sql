@@ -37,6 +37,7 @@
 
 SET client_min_messages = notice;
 SET lock_timeout = '60s';
+SET statement_timeout = 0;
 
 SELECT set_config('snapdelta.settings', jsonb_build_object(
     'raw_chunk', :'raw_chunk', 'raw_compress_after', :'raw_compress_after', 'raw_retention', :'raw_retention',
@@ -178,6 +179,39 @@ CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURN
     WHERE j.proc_name = procedure AND c.oid = coalesce(pg_temp.materialized(relation), pg_temp.relation(relation))
 $$;
 
+-- A size that survives a chunk which a job drops meanwhile.
+CREATE OR REPLACE FUNCTION pg_temp.bytes(relation regclass) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            RETURN coalesce(hypertable_size(relation), pg_total_relation_size(relation));
+        EXCEPTION WHEN undefined_table OR undefined_object OR internal_error THEN
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- Takes a table's strongest lock before anything else in a transaction, so that nobody waits in a circle: in tries of
+-- half a second, between which the writers that have queued behind it go on.
+CREATE OR REPLACE FUNCTION pg_temp.lock(relation regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+BEGIN
+    PERFORM set_config('lock_timeout', '500ms', true);
+    LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', relation);
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > began + interval '10 minutes' THEN
+                RAISE EXCEPTION 'snapdelta: table % is in use without a pause; end the transactions that hold it, then run this file again', relation;
+            END IF;
+        END;
+        PERFORM pg_sleep(1);
+    END LOOP;
+END $$;
+
 DO $$
 DECLARE
     wanted record;
@@ -220,6 +254,10 @@ BEGIN
             RAISE EXCEPTION 'snapdelta: hypertable % is partitioned by "%" and not by "%"', wanted.name, found.column_name, wanted.time_column;
         END LOOP;
     END LOOP;
+    -- Rows on their way are missing below the aggregates: a refresh would empty buckets.
+    IF pg_temp.relation('snapdelta_rewrite_rows') IS NOT NULL AND pg_temp.relation('snapdelta_rewrite_changes') IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: a run of 005_rewrite_wide_chunks.sql was stopped half-way; run that file with -v run=yes first (`snapdelta migrate up --rewrite`), which finishes it';
+    END IF;
     IF NOT has_schema_privilege(current_schema(), 'CREATE') THEN
         RAISE EXCEPTION 'snapdelta: role "%" may not create the aggregates in schema "%"; run GRANT CREATE ON SCHEMA % TO %', current_user, current_schema(), quote_ident(current_schema()), quote_ident(current_user);
     END IF;
@@ -374,11 +412,11 @@ BEGIN
                        WHERE d.hypertable_schema = current_schema() AND d.dimension_number = 1
                          AND d.hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily')),
             'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', j.hypertable_name, 'procedure', j.proc_name,
-                                                                      'every', j.schedule_interval, 'config', j.config)), '[]')
+                                                                      'every', j.schedule_interval, 'scheduled', j.scheduled, 'config', j.config)), '[]')
                          FROM timescaledb_information.jobs j
                          WHERE j.hypertable_schema = current_schema() AND j.proc_name IN ('policy_retention', 'policy_compression')
                            AND j.hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily')),
-            'bytes', (SELECT jsonb_object_agg(t.name, coalesce(hypertable_size(pg_temp.relation(t.name)), pg_total_relation_size(pg_temp.relation(t.name))))
+            'bytes', (SELECT jsonb_object_agg(t.name, pg_temp.bytes(pg_temp.relation(t.name)))
                       FROM (VALUES ('scan_results'), ('volume_slots'), ('market_data_daily')) AS t (name))))
     WHERE name = '004_optimize_memory_usage';
 END $$;
@@ -394,11 +432,22 @@ CREATE OR REPLACE FUNCTION pg_temp.buckets_per_batch(relation text) RETURNS int 
     FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames) LIMIT 1
 $$;
 
+-- Jobs that start at once meet: retention and compression lock each other out, and a failed compression waits an hour.
+-- So each starts at a minute of its own, the refreshes first and the raw retention last.
+CREATE OR REPLACE FUNCTION pg_temp.first_start(relation text, procedure text) RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT date_trunc('minute', clock_timestamp()) + interval '1 minute' * (1 + array_position(ARRAY[
+        'scan_results_1min policy_refresh_continuous_aggregate', 'scan_results_1hour policy_refresh_continuous_aggregate',
+        'scan_results policy_compression', 'scan_results_1min policy_compression', 'scan_results_1hour policy_compression',
+        'volume_slots policy_retention', 'market_data_daily policy_retention', 'scan_results_1hour policy_retention',
+        'scan_results_1min policy_retention', 'scan_results policy_retention'], relation || ' ' || procedure))
+$$;
+
 CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wanted jsonb, every interval) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     job record;
     right_one int;
     target regclass := pg_temp.relation(relation);
+    first timestamptz := pg_temp.first_start(relation, procedure);
 BEGIN
     FOR job IN SELECT * FROM pg_temp.jobs_of(relation, procedure) ORDER BY job_id LOOP
         IF right_one IS NULL AND job.scheduled AND job.schedule_interval = every AND NOT EXISTS (
@@ -416,15 +465,15 @@ BEGIN
     END IF;
     CASE procedure
         WHEN 'policy_retention' THEN
-            PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every);
+            PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every, initial_start => first);
         WHEN 'policy_refresh_continuous_aggregate' THEN
-            EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval%s)',
-                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
+            EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval, initial_start => %L::timestamptz%s)',
+                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, first, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
         WHEN 'policy_compression' THEN
             IF pg_temp.columnstore() THEN
-                EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval)', target, wanted ->> 'compress_after', every);
+                EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval, initial_start => %L::timestamptz)', target, wanted ->> 'compress_after', every, first);
             ELSE
-                PERFORM add_compression_policy(target, compress_after => (wanted ->> 'compress_after')::interval, schedule_interval => every);
+                PERFORM add_compression_policy(target, compress_after => (wanted ->> 'compress_after')::interval, schedule_interval => every, initial_start => first);
             END IF;
     END CASE;
 END $$;
@@ -467,7 +516,8 @@ BEGIN
     LOOP
         IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables
                        WHERE hypertable_schema = current_schema() AND hypertable_name = wanted.name) THEN
-            RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks', wanted.name;
+            RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks, and who uses it waits', wanted.name;
+            PERFORM pg_temp.lock(pg_temp.relation(wanted.name));
             PERFORM create_hypertable(pg_temp.relation(wanted.name), wanted.time_column::name,
                 chunk_time_interval => pg_temp.period(wanted.width), migrate_data => true, create_default_indexes => false);
         ELSE
@@ -482,6 +532,7 @@ DO $$
 BEGIN
     IF NOT (SELECT compression_enabled FROM timescaledb_information.hypertables
             WHERE hypertable_schema = current_schema() AND hypertable_name = 'scan_results') THEN
+        PERFORM pg_temp.lock(pg_temp.relation('scan_results'));
         IF pg_temp.columnstore() THEN
             ALTER TABLE scan_results SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'symbol, session', timescaledb.orderby = 'time DESC');
         ELSE
@@ -505,6 +556,7 @@ BEGIN
             EXECUTE format('ALTER MATERIALIZED VIEW %I RENAME TO %I', wanted.view, old_name);
         END IF;
         IF pg_temp.materialized(wanted.view) IS NULL THEN
+            PERFORM pg_temp.lock(pg_temp.relation('scan_results'));
             -- Newest rows are read from the level below until they are materialized.
             EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS %s WITH NO DATA',
                            current_schema(), wanted.view, pg_temp.definition(wanted.view));
@@ -557,12 +609,43 @@ BEGIN
     $query$, source, pg_temp.materialized(view), width, pg_temp.complete_since(view));
 END $$;
 
+-- TimescaleDB may refuse a refresh beside another one of the same aggregate. So the policies' own start is put off before
+-- each of ours, and one that runs is waited for; a run of this file that is stopped leaves them a quarter of an hour.
+CREATE OR REPLACE FUNCTION pg_temp.refresh_jobs() RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
+    SELECT * FROM pg_temp.jobs_of('scan_results_1min', 'policy_refresh_continuous_aggregate')
+    UNION ALL SELECT * FROM pg_temp.jobs_of('scan_results_1hour', 'policy_refresh_continuous_aggregate')
+$$;
+
+CREATE OR REPLACE PROCEDURE pg_temp.hold_refreshes() LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    at_work text;
+BEGIN
+    IF current_setting('timescaledb.max_background_workers', true) IS NULL THEN
+        RETURN;  -- nobody starts them here
+    END IF;
+    IF to_regclass('pg_temp.snapdelta_put_off') IS NULL THEN
+        CREATE TEMP TABLE snapdelta_put_off AS SELECT job_id, next_start FROM pg_temp.refresh_jobs();
+    END IF;
+    LOOP
+        PERFORM alter_job(job_id, next_start => clock_timestamp() + interval '15 minutes') FROM pg_temp.refresh_jobs();
+        COMMIT;
+        SELECT string_agg(a.application_name, ', ') INTO at_work FROM pg_stat_activity a, pg_temp.refresh_jobs() j
+        WHERE a.datname = current_database() AND right(a.application_name, length(j.job_id::text) + 2) = format('[%s]', j.job_id);
+        EXIT WHEN at_work IS NULL;
+        IF clock_timestamp() > began + interval '10 minutes' THEN
+            RAISE EXCEPTION 'snapdelta: % has not ended in 10 minutes; see what it waits for, then run this file again', at_work;
+        END IF;
+        PERFORM pg_sleep(0.5);
+    END LOOP;
+END $$;
+
 -- The refreshes as statements. A forced one (where that can be said) also fills buckets that are held for up to date,
 -- such as rows deleted by hand; it does not count as a refresh, so it comes second and only for what is still missing.
 CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text, forced boolean) RETURNS SETOF text LANGUAGE sql STABLE AS $$
-    SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)', pg_temp.relation(view), starts, ends,
-                  CASE WHEN forced THEN ', force => true' END)
-    FROM pg_temp.missing(view)
+    SELECT command
+    FROM pg_temp.missing(view), LATERAL (VALUES ('CALL pg_temp.hold_refreshes()'), (format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)',
+             pg_temp.relation(view), starts, ends, CASE WHEN forced THEN ', force => true' END))) AS c (command)
     WHERE NOT forced OR EXISTS (SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames))
 $$;
 
@@ -570,6 +653,14 @@ SELECT * FROM pg_temp.refreshes('scan_results_1min', false) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1min', true) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1hour', false) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1hour', true) \gexec
+
+DO $$
+BEGIN
+    IF to_regclass('pg_temp.snapdelta_put_off') IS NOT NULL THEN
+        PERFORM alter_job(job_id, next_start => greatest(next_start, clock_timestamp()), if_exists => true) FROM pg_temp.snapdelta_put_off;
+        DROP TABLE pg_temp.snapdelta_put_off;
+    END IF;
+END $$;
 
 -- ---------------------------------------------------------------- the aggregates' policies
 DO $$
@@ -634,12 +725,14 @@ DO $$
 DECLARE
     missing int;
 BEGIN
-    -- Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work.
+    -- Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work. The count
+    -- reads all raw rows, and ends its transaction before a lock on the jobs is taken.
     SELECT count(*) INTO missing FROM pg_temp.missing('scan_results_1min')
     WHERE starts < now() - pg_temp.period('minute_refresh_start');
     IF missing > 0 THEN
         RAISE EXCEPTION 'snapdelta: % stretches of raw rows are not in scan_results_1min yet, so the raw retention was not set; run this file again', missing;
     END IF;
+    COMMIT;
     PERFORM pg_temp.set_policy('scan_results', 'policy_retention',
         jsonb_build_object('drop_after', pg_temp.period('raw_retention')), pg_temp.period('retention_every'));
 END $$;
@@ -698,7 +791,7 @@ END $$;
 SELECT pg_advisory_unlock(hashtext('snapdelta migration')) AS unlocked \gset snapdelta_
 
 -- What is kept where, and how large it is now; compression and retention begin their work in the background.
-SELECT r.name AS relation, pg_size_pretty((m.before -> 'bytes' ->> r.name)::bigint) AS before, pg_size_pretty(hypertable_size(r.hypertable)) AS now
+SELECT r.name AS relation, pg_size_pretty((m.before -> 'bytes' ->> r.name)::bigint) AS before, pg_size_pretty(pg_temp.bytes(r.hypertable)) AS now
 FROM snapdelta_migrations m,
      (VALUES ('scan_results', pg_temp.relation('scan_results')), ('volume_slots', pg_temp.relation('volume_slots')),
              ('market_data_daily', pg_temp.relation('market_data_daily')),

@@ -65,7 +65,7 @@ def test_dry_run_needs_no_database() -> None:
     assert printed.returncode == 0, printed.stderr
     assert "CREATE TABLE IF NOT EXISTS scan_results" in printed.stdout
     assert "'5 days'" in printed.stdout
-    assert "rewrite_chunk" in printed.stdout
+    assert "replace_chunk" in printed.stdout
     assert "RESET" in run("down", "--dry-run").stdout
 
 

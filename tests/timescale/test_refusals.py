@@ -160,17 +160,24 @@ def test_missing_table(database: Make, empty: str) -> None:
 
 
 @pytest.fixture
-def role(database: Make, aged: Aged) -> Database:
+def role(database: Make, aged: Aged) -> Iterator[Database]:
     db = database(aged.name)
     with db.connect() as connection:
-        connection.execute("CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
-    return Database(db.bed, db.name, re.sub(r"//[^@]*@", "//reader@", db.dsn))
+        # Roles belong to the whole server: one that a stopped run has left would be in the way.
+        connection.execute(
+            "DROP ROLE IF EXISTS snapdelta_test_reader; CREATE ROLE snapdelta_test_reader LOGIN;"
+            " GRANT SELECT ON ALL TABLES IN SCHEMA public TO snapdelta_test_reader"
+        )
+    yield Database(db.bed, db.name, re.sub(r"//[^@]*@", "//snapdelta_test_reader@", db.dsn))
+    if not isinstance(db.bed, WasmBed):  # there each database has roles of its own
+        with db.connect() as connection:
+            connection.execute("DROP OWNED BY snapdelta_test_reader; DROP ROLE snapdelta_test_reader")
 
 
 def test_missing_rights(role: Database, bed: Bed) -> None:
     if not isinstance(bed, WasmBed):
         pytest.skip("roles of a native server have passwords")
-    assert 'role "reader" does not own table scan_results' in psql(role)
+    assert 'role "snapdelta_test_reader" does not own table scan_results' in psql(role)
     with pytest.raises(MigrationError, match=r"may not create tables in schema"):
         timescale.up(role.dsn)
 
