@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import sql
 
-SCHEDULER = {"backend_type": "TimescaleDB Background Worker Scheduler"}
+SCHEDULER: dict[str, object] = {"backend_type": "TimescaleDB Background Worker Scheduler"}
 
 
 def plant_health(connection: psycopg.Connection) -> None:
@@ -60,5 +60,6 @@ def plant_processes(connection: psycopg.Connection, processes: Sequence[dict[str
     with connection.transaction():
         connection.execute("SET LOCAL allow_system_table_mods = on")
         connection.execute(
-            sql.SQL("CREATE OR REPLACE VIEW pg_catalog.pg_stat_activity AS ") + sql.SQL(" UNION ALL ").join(rows)
+            sql.SQL("CREATE OR REPLACE VIEW pg_catalog.pg_stat_activity AS ")
+            + sql.SQL(" UNION ALL ").join(rows)
         )
