@@ -16,6 +16,7 @@ Notify = Callable[[str], None]
 _ADVICE = {
     "25006": ": temporary functions cannot be made here; run it in a session that may write",
     "42501": ": grant this role the right, or run it as the owner",
+    "55P03": ": a session holds this lock, or a job waits for it",
     "57014": ": give it more time, as in SNAPDELTA_DSN=...?options=-cstatement_timeout=0",
 }
 

@@ -29,7 +29,7 @@ TIME_COLUMNS = {
 # TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none. The server casts the
 # periods: a configuration holds them in the IntervalStyle of the session that made the job.
 _JOBS = """
-    SELECT j.job_id, coalesce(c.view_name, h.table_name),
+    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '_scaled$', ''),
            coalesce(c.view_schema, h.schema_name) = current_schema(),
            j.proc_name, j.schedule_interval, j.scheduled,
            (SELECT array_agg((j.config ->> key)::interval ORDER BY number)
@@ -66,7 +66,7 @@ _BLOCKED = """
 # application name as well. The launcher belongs to no database and takes one of the workers.
 _WORKERS = """
     SELECT pg_is_in_recovery(), coalesce(current_setting('timescaledb.restoring', true)::boolean, false),
-           count(*) FILTER (WHERE here AND kind LIKE '% Scheduler') > 0,
+           count(*) FILTER (WHERE here AND kind LIKE '% Scheduler%') > 0,
            count(*) FILTER (WHERE NOT here),
            (SELECT format('%I.%I()', pronamespace::regnamespace, proname) FROM pg_proc
             WHERE proname = 'start_background_workers' ORDER BY 1 LIMIT 1)
@@ -99,12 +99,13 @@ _FOREIGN = """
       ON j.proc_name = 'policy_refresh_continuous_aggregate'
      AND j.config ->> 'mat_hypertable_id' = h.id::text
     WHERE NOT (c.view_schema = current_schema()
-               AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+               AND regexp_replace(c.view_name, '_scaled$', '') IN ('scan_results_1min', 'scan_results_1hour'))
       AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
            OR (c.hypertable_schema, c.hypertable_name) IN (
                SELECT materialization_hypertable_schema, materialization_hypertable_name
                FROM timescaledb_information.continuous_aggregates
-               WHERE view_schema = current_schema() AND view_name = 'scan_results_1min'))"""
+               WHERE view_schema = current_schema()
+                 AND view_name IN ('scan_results_1min', 'scan_results_1min_scaled')))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,8 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
     facts.community = _row(connection, "SELECT current_setting('timescaledb.license', true)") == (
         "timescale",
     )
+    with _reading(connection, facts, "server", "background workers"):
+        _workers(connection, facts)
     for name in PREFIXES:
         _relation(connection, facts, name)
     with _reading(connection, facts, "jobs", "policies"):
@@ -229,10 +232,13 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
             job.error = texts.get(job.number)
     with _reading(connection, facts, "jobs", "blockers"):
         _blockers(connection, facts)
-    with _reading(connection, facts, "server", "background workers"):
-        _workers(connection, facts)
     with _reading(connection, facts, "other aggregates", "refresh window"):
         facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
+    if facts.workers is not None and facts.workers.restoring:
+        facts.unread["aggregates", "holes"] = "timescaledb.restoring is on, which hides compressed rows"
+        return facts
+    for name, relation in facts.relations.items():
+        _rows(connection, facts, name, relation)
     with _reading(connection, facts, "scan_results", "rows dropped by hand"):
         _first_kept(connection, facts)
     _aggregates(connection, facts)
@@ -283,10 +289,14 @@ def _stored(connection: psycopg.Connection, name: str) -> str | None:
     """The table that holds the rows, for an aggregate its hypertable; None when it does not exist."""
     query = "SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text))::text"
     if name in AGGREGATES:
+        # It is there when the view of that name is there as well, which may show another's rows.
         query = """
-            SELECT max(format('%%I.%%I', materialization_hypertable_schema, materialization_hypertable_name))
-            FROM timescaledb_information.continuous_aggregates
-            WHERE view_schema = current_schema() AND view_name = %s"""
+            SELECT (SELECT format('%%I.%%I', materialization_hypertable_schema, materialization_hypertable_name)
+                    FROM timescaledb_information.continuous_aggregates
+                    WHERE view_schema = current_schema() AND view_name IN (v.name, v.name || '_scaled')
+                      AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
+                    ORDER BY view_name DESC LIMIT 1)
+            FROM (SELECT %s::text AS name) AS v"""
     (stored,) = _row(connection, query, (name,))
     return None if stored is None else str(stored)
 
@@ -322,10 +332,14 @@ def _relation(connection: psycopg.Connection, facts: Facts, name: str) -> None:
                 " FROM hypertable_compression_stats(%s::regclass)",
                 (stored,),
             )
+
+
+def _rows(connection: psycopg.Connection, facts: Facts, name: str, relation: Relation) -> None:
+    column = TIME_COLUMNS[name]
     with _reading(connection, facts, name, "oldest and newest row"):
-        column = TIME_COLUMNS[name]
         relation.oldest, relation.newest = _row(
-            connection, f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {stored}"
+            connection,
+            f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {_stored(connection, name)}",
         )
         relation.rows_read = True
 
@@ -385,7 +399,7 @@ def _aggregates(connection: psycopg.Connection, facts: Facts) -> None:
                 connection.execute(text.encode())
         prepared = True
     for view in AGGREGATES if prepared else ():
-        if view not in facts.relations:
+        if "scan_results" not in facts.relations:
             continue
         with _reading(connection, facts, view, "definition"):
             (facts.other_definition[view],) = _row(

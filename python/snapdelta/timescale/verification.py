@@ -57,11 +57,9 @@ def verify(
 def judge(facts: Facts) -> list[Finding]:
     """The findings that the facts come to."""
     if facts.version is None:
-        return [
-            Finding.fault(
-                "server", "timescaledb", "installed", "not installed", "run CREATE EXTENSION timescaledb"
-            )
-        ]
+        advice = "run CREATE EXTENSION timescaledb"
+        missing = Finding.fault("server", "timescaledb", "installed", "not installed", advice)
+        return [missing, *_unread(facts)]
     findings = [
         Finding("server", "timescaledb", "2.11 or later", facts.version, Verdict.OK),
         Finding.judged(
@@ -82,7 +80,9 @@ def judge(facts: Facts) -> list[Finding]:
     for name in PREFIXES:
         relation = facts.relations.get(name)
         if relation is None:
-            if (name, "catalog") not in facts.unread:
+            if facts.other_definition.get(name):
+                findings += _definition(facts, name)
+            elif (name, "catalog") not in facts.unread:
                 findings.append(Finding.fault(name, "exists", "yes", "no", AGAIN))
         elif relation.width is None:
             findings.append(
@@ -232,7 +232,7 @@ def _sizes(relation: Relation) -> Iterator[Finding]:
         )
 
 
-def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
+def _definition(facts: Facts, view: str) -> Iterator[Finding]:
     other = facts.other_definition.get(view)
     if other is not None:
         yield Finding.judged(
@@ -241,9 +241,13 @@ def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
             "as the migration's",
             "another" if other else "as the migration's",
             not other,
-            "a column of scan_results has no place in it, or it was made by hand:"
+            "an earlier version or somebody made it, or a column of scan_results has no place in it:"
             " run `snapdelta migrate up --set other_definition=rename`",
         )
+
+
+def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
+    yield from _definition(facts, view)
     prefix, below = ("minute", "scan_results") if view == AGGREGATES[0] else ("hour", AGGREGATES[0])
     bucket = timedelta(minutes=1) if prefix == "minute" else timedelta(hours=1)
     settled = (
