@@ -177,3 +177,16 @@ def test_longer_retention_that_has_not_filled_up_is_no_fault(sound: Database) ->
         """UPDATE snapdelta_migrations SET settings = settings || '{"raw_retention": "9 days"}' WHERE name = '004_optimize_memory_usage'""",
     )
     assert "rows dropped by hand" not in {fault.check for fault in faults}
+
+
+def test_scanner_that_has_begun_again_is_no_lag(sound: Database) -> None:
+    """After a night without rows the first ones of the morning are in no minute yet."""
+    with planting(sound) as connection:
+        table = jobs.materialized(connection, "scan_results_1min")
+        for statement in (
+            "DELETE FROM scan_results WHERE time > now() - interval '9 hours'",
+            f"DELETE FROM _timescaledb_internal.{table} WHERE bucket > now() - interval '9 hours 2 minutes'",
+            "INSERT INTO scan_results (time, symbol, session) VALUES (now() - interval '1 minute', 'AAPL', 'PRE_MARKET')",
+        ):
+            connection.execute(statement.encode())
+        assert ("scan_results_1min", "lag") not in found(collect(connection))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import psycopg
 
 AGGREGATES = ("scan_results_1min", "scan_results_1hour")
+# view -> what it is made of, the prefix of its settings, the width of its buckets
+LEVELS = {
+    "scan_results_1min": ("scan_results", "minute", timedelta(minutes=1)),
+    "scan_results_1hour": ("scan_results_1min", "hour", timedelta(hours=1)),
+}
 TIME_COLUMNS = {
     "scan_results": "time",
     "volume_slots": "date",
@@ -199,7 +204,15 @@ class Facts:
     foreign: list[tuple[str, str, timedelta | None]] = field(default_factory=list)
     workers: Workers | None = None
     first_kept: datetime | None = None  # the oldest minute whose raw rows retention has not reached
+    due: dict[str, datetime | None] = field(default_factory=dict)  # the newest row that must be in it by now
     unread: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def settled(self, view: str) -> datetime:
+        """Rows before this moment are in the aggregate, if its refresh runs."""
+        _, prefix, bucket = LEVELS[view]
+        periods = self.settings
+        behind = periods[f"{prefix}_refresh_end"] + bucket + 2 * periods[f"{prefix}_refresh_every"]
+        return self.now - behind
 
 
 def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Facts:
@@ -239,6 +252,15 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
         return facts
     for name, relation in facts.relations.items():
         _rows(connection, facts, name, relation)
+    for view, (below, _, _) in LEVELS.items():
+        if {view, below} <= facts.relations.keys():
+            with _reading(connection, facts, view, "lag"):
+                (facts.due[view],) = _row(
+                    connection,
+                    f"SELECT max({TIME_COLUMNS[below]}) FROM {_stored(connection, below)}"
+                    f" WHERE {TIME_COLUMNS[below]} < %s",
+                    (facts.settled(view),),
+                )
     with _reading(connection, facts, "scan_results", "rows dropped by hand"):
         _first_kept(connection, facts)
     _aggregates(connection, facts)
@@ -291,11 +313,12 @@ def _stored(connection: psycopg.Connection, name: str) -> str | None:
     if name in AGGREGATES:
         # It is there when the view of that name is there as well, which may show another's rows.
         query = """
-            SELECT (SELECT format('%%I.%%I', materialization_hypertable_schema, materialization_hypertable_name)
-                    FROM timescaledb_information.continuous_aggregates
-                    WHERE view_schema = current_schema() AND view_name IN (v.name, v.name || '_scaled')
+            SELECT (SELECT format('%%I.%%I', c.materialization_hypertable_schema,
+                                  c.materialization_hypertable_name)
+                    FROM timescaledb_information.continuous_aggregates c
+                    WHERE c.view_schema = current_schema() AND c.view_name IN (v.name, v.name || '_scaled')
                       AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
-                    ORDER BY view_name DESC LIMIT 1)
+                    ORDER BY c.view_name DESC LIMIT 1)
             FROM (SELECT %s::text AS name) AS v"""
     (stored,) = _row(connection, query, (name,))
     return None if stored is None else str(stored)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from snapdelta.timescale.connection import connect
-from snapdelta.timescale.facts import AGGREGATES, Facts, Job, Relation, collect
+from snapdelta.timescale.facts import AGGREGATES, LEVELS, Facts, Job, Relation, collect
 from snapdelta.timescale.findings import Finding, Verdict
 from snapdelta.timescale.planning import PREFIXES
 from snapdelta.timescale.settings import SPARE, spell
@@ -248,27 +248,20 @@ def _definition(facts: Facts, view: str) -> Iterator[Finding]:
 
 def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
     yield from _definition(facts, view)
-    prefix, below = ("minute", "scan_results") if view == AGGREGATES[0] else ("hour", AGGREGATES[0])
-    bucket = timedelta(minutes=1) if prefix == "minute" else timedelta(hours=1)
-    settled = (
-        facts.now
-        - facts.settings[f"{prefix}_refresh_end"]
-        - bucket
-        - 2 * facts.settings[f"{prefix}_refresh_every"]
-    )
+    below, _, bucket = LEVELS[view]
+    settled = facts.settled(view)
     source, own = facts.relations.get(below), facts.relations[view]
-    if source is not None and source.rows_read and own.rows_read:
+    if source is not None and own.rows_read and view in facts.due:
+        due, held = facts.due[view], None if own.newest is None else own.newest + bucket
         declared = f"at most {spell(facts.now - settled)} behind its rows"
-        held = own.newest + bucket if own.newest is not None else None
         lag = "nothing is materialized" if held is None else spell(max(facts.now - held, timedelta()))
-        if source.newest is not None:
-            wanted = min(settled, source.newest)
-            good = held is not None and held >= wanted - bucket
+        if due is not None or source.newest is not None or held is None or held >= settled:
             advice = "the refresh does not keep up or does not run: see its last run"
             if held is not None and source.oldest is not None and source.oldest > held:
                 advice += f"; {below} has no rows from {_time(held)} to {_time(source.oldest)}"
+            good = due is None or (held is not None and held > due)
             yield Finding.judged(view, "lag", declared, lag, good, advice)
-        elif held is not None and held < settled:
+        else:
             advice = f"{below} has no rows: the scanner stands still, or they were dropped by hand"
             yield Finding(view, "lag", declared, lag, Verdict.WARNING, advice)
     # Rows of the last moments are the next refresh's work, holes before that nobody's.
