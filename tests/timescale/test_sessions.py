@@ -129,7 +129,7 @@ def test_apache_edition_with_compressed_chunks(bed: Bed, healthy: Aged) -> None:
     assert ("server", "edition") in {
         (finding.subject, finding.check) for finding in findings if finding.verdict is FAULT
     }
-    assert ("scan_results", "compression") in unchecked(findings)
+    assert ("rows", "oldest, newest and missing") in unchecked(findings)
 
 
 def test_standby(sound: Database) -> None:

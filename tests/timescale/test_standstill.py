@@ -149,8 +149,9 @@ def test_rows_dropped_by_hand(sound: Database) -> None:
     drop = "SELECT drop_chunks('scan_results', older_than => now() - interval '3 hours')"
     with sound.connect() as connection:
         table = jobs.materialized(connection, "scan_results_1min")
-    emptied = f"DELETE FROM _timescaledb_internal.{table} WHERE bucket BETWEEN now() - interval '2 days' AND now() - interval '4 hours'"
-    for statements in ((drop,), (drop, emptied), ("TRUNCATE scan_results",)):
+    emptied = f"DELETE FROM _timescaledb_internal.{table} WHERE bucket BETWEEN now() - interval '2 days' AND now() - interval '3 hours'"
+    applied = "UPDATE snapdelta_migrations SET applied_at = now() - interval '9 days'"
+    for statements in ((drop,), (drop, emptied, applied), ("TRUNCATE scan_results",)):
         assert ("scan_results", "rows dropped by hand") in {
             (fault.subject, fault.check) for fault in named(sound, *statements)
         }

@@ -193,7 +193,7 @@ class Facts:
     now: datetime
     version: str | None
     settings: Settings
-    community: bool = False
+    community: bool | None = None
     applied: bool | None = None
     applied_at: datetime | None = None
     relations: dict[str, Relation] = field(default_factory=dict)
@@ -230,11 +230,10 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
             facts.settings = Settings(applied)
     if version is None:
         return facts
-    facts.community = _row(connection, "SELECT current_setting('timescaledb.license', true)") == (
-        "timescale",
-    )
     with _reading(connection, facts, "server", "background workers"):
         _workers(connection, facts)
+    with _reading(connection, facts, "server", "edition"):
+        facts.community = _community(connection)
     for name in PREFIXES:
         _relation(connection, facts, name)
     with _reading(connection, facts, "jobs", "policies"):
@@ -247,8 +246,8 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
         _blockers(connection, facts)
     with _reading(connection, facts, "other aggregates", "refresh window"):
         facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
-    if facts.workers is not None and facts.workers.restoring:
-        facts.unread["aggregates", "holes"] = "timescaledb.restoring is on, which hides compressed rows"
+    if facts.community is False or (facts.workers is not None and facts.workers.restoring):
+        facts.unread["rows", "oldest, newest and missing"] = "the server hides compressed rows in this state"
         return facts
     for name, relation in facts.relations.items():
         _rows(connection, facts, name, relation)
@@ -287,6 +286,19 @@ def _row(
     row = connection.execute(query.encode(), parameters).fetchone()
     assert row is not None  # every query here gives one
     return row
+
+
+def _community(connection: psycopg.Connection) -> bool:
+    """The setting tells what was asked for; where a function tells what is there, that counts."""
+    asked, known, restoring = _row(
+        connection,
+        "SELECT current_setting('timescaledb.license', true) = 'timescale',"
+        " to_regprocedure('_timescaledb_functions.tsl_loaded()') IS NOT NULL,"
+        " current_setting('timescaledb.restoring', true) = 'on'",
+    )
+    if asked and known and not restoring:
+        (asked,) = _row(connection, "SELECT _timescaledb_functions.tsl_loaded()")
+    return bool(asked)
 
 
 def _applied(connection: psycopg.Connection, facts: Facts) -> dict[str, str] | None:

@@ -62,15 +62,18 @@ def judge(facts: Facts) -> list[Finding]:
         return [missing, *_unread(facts)]
     findings = [
         Finding("server", "timescaledb", "2.11 or later", facts.version, Verdict.OK),
-        Finding.judged(
-            "server",
-            "edition",
-            "community",
-            "community" if facts.community else "apache",
-            facts.community,
-            "install the community edition: the Apache edition has no compression and no aggregates",
-        ),
     ]
+    if facts.community is not None:
+        findings.append(
+            Finding.judged(
+                "server",
+                "edition",
+                "community",
+                "community" if facts.community else "apache",
+                facts.community,
+                "install the community edition: the Apache edition has no compression and no aggregates",
+            )
+        )
     if facts.applied is not None:
         findings.append(
             Finding.judged(
