@@ -113,9 +113,10 @@ BEGIN
     END LOOP;
     FOR rule IN
         SELECT * FROM (VALUES
-            ('minute_refresh_start', '<=', 'raw_retention', interval '0',
+            -- Three days are 71 hours where the clocks are put forward: hence a day to spare.
+            ('raw_retention', '>=', 'minute_refresh_start', interval '1 day',
              'a refresh that reaches behind the raw rows empties the buckets whose rows are gone'),
-            ('hour_refresh_start', '<=', 'minute_retention', interval '0',
+            ('minute_retention', '>=', 'hour_refresh_start', interval '1 day',
              'a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone'),
             ('minute_refresh_start', '>=', 'minute_refresh_end', interval '2 minutes',
              'the refresh window must cover two buckets'),

@@ -76,7 +76,7 @@ def test_plan() -> None:
     bad = run("plan", "--json", "--set", "raw_retention=1 day")
     assert bad.returncode == 1
     faults = [finding for finding in json.loads(bad.stdout)["findings"] if finding["verdict"] == "fault"]
-    assert [finding["check"] for finding in faults] == ["minute_refresh_start <= raw_retention"]
+    assert [finding["check"] for finding in faults] == ["raw_retention >= minute_refresh_start + 1 day"]
     wide = json.loads(run("plan", "--json", "--set", "raw_chunk=2 days").stdout)["findings"]
     assert {
         (finding["subject"], finding["verdict"])

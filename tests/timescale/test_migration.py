@@ -12,6 +12,7 @@ from snapdelta.timescale.files import SCHEMA, load
 from timescale import jobs
 from timescale.conftest import Aged, Database, Make
 from timescale.scanner import Row, assert_history, insert, scan
+from timescale.workers import plant_health
 
 
 def test_cycle(database: Make, aged: Aged) -> None:
@@ -148,6 +149,7 @@ def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
         jobs.run_jobs(connection, seed=8)
         jobs.run_jobs(connection)
         assert_history(connection, kept)
+        plant_health(connection)
     assert not [
         finding
         for finding in timescale.verify(db.dsn)

@@ -46,6 +46,8 @@ def unchanged(bed: Bed, aged: Aged) -> Iterator[Database]:
 
 
 BROKEN = {
+    "as many hours as days": {"minute_refresh_start": "72 hours", "minute_compress_after": "4 days"},
+    "hours of a day to spare": {"hour_refresh_start": "697 hours", "hour_compress_after": "40 days"},
     "minute_refresh_start": {"minute_refresh_start": "4 days", "minute_compress_after": "5 days"},
     "hour_refresh_start": {"hour_refresh_start": "31 days", "hour_compress_after": "40 days"},
     "no window": {"minute_refresh_start": "90 seconds"},
@@ -98,6 +100,22 @@ def test_rules_are_the_same_in_sql_and_in_python() -> None:
         for left, operator, right, slack, reason in rows
     ]
     assert in_sql == [tuple(rule) for rule in RULES]
+
+
+def test_window_is_a_day_shorter_than_what_fills_it() -> None:
+    """Three days are 71 hours where the clocks are put forward."""
+    for hours, broken in (
+        (48, []),
+        (49, ["raw_retention"]),
+        (71, ["raw_retention"]),
+        (72, ["raw_retention"]),
+    ):
+        given = {
+            "minute_refresh_start": f"{hours} hours",
+            "raw_retention": "3 days",
+            "minute_compress_after": "4 days",
+        }
+        assert [rule.left for rule in Settings(given).broken_rules()] == broken
 
 
 def test_defaults_break_no_rule() -> None:

@@ -22,6 +22,8 @@ _PERIOD = re.compile(
     r"\s*(?:(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)|(?P<clock>\d+:\d\d(?::\d\d(?:\.\d+)?)?))\s*"
 )
 _NONE = timedelta()
+# Three days are 71 hours where the clocks are put forward, so a window keeps a day's distance.
+SPARE = timedelta(days=1)
 
 
 class Rule(NamedTuple):
@@ -38,9 +40,9 @@ _CHUNK = "only whole chunks are dropped"
 _WINDOW = "the refresh window must cover two buckets"
 _REFRESHED = "what is still refreshed must not be compressed"
 RULES = (
-    Rule("minute_refresh_start", "<=", "raw_retention", _NONE,
+    Rule("raw_retention", ">=", "minute_refresh_start", SPARE,
          "a refresh that reaches behind the raw rows empties the buckets whose rows are gone"),
-    Rule("hour_refresh_start", "<=", "minute_retention", _NONE,
+    Rule("minute_retention", ">=", "hour_refresh_start", SPARE,
          "a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone"),
     Rule("minute_refresh_start", ">=", "minute_refresh_end", timedelta(minutes=2), _WINDOW),
     Rule("hour_refresh_start", ">=", "hour_refresh_end", timedelta(hours=2), _WINDOW),
