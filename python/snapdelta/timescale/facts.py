@@ -26,7 +26,7 @@ TIME_COLUMNS = {
 # By the hypertable that a job's configuration names: the view lists an aggregate's jobs under one name up to
 # TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none.
 _JOBS = """
-    SELECT j.job_id, coalesce(c.view_name, h.table_name),
+    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '_scaled$', ''),
            coalesce(c.view_schema, h.schema_name) = current_schema(),
            j.proc_name, j.schedule_interval, j.scheduled, j.config, s.last_run_status,
            CASE WHEN isfinite(s.last_successful_finish) THEN s.last_successful_finish END,
@@ -66,12 +66,12 @@ _FOREIGN = """
       ON j.proc_name = 'policy_refresh_continuous_aggregate'
      AND j.config ->> 'mat_hypertable_id' = h.id::text
     WHERE NOT (c.view_schema = current_schema()
-               AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+               AND c.view_name IN ('scan_results_1min_scaled', 'scan_results_1hour_scaled'))
       AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
            OR (c.hypertable_schema, c.hypertable_name) IN (
                SELECT materialization_hypertable_schema, materialization_hypertable_name
                FROM timescaledb_information.continuous_aggregates
-               WHERE view_schema = current_schema() AND view_name = 'scan_results_1min'))"""
+               WHERE view_schema = current_schema() AND view_name = 'scan_results_1min_scaled'))"""
 
 
 @dataclass(frozen=True, slots=True)
