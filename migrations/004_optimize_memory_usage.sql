@@ -273,8 +273,9 @@ CREATE OR REPLACE FUNCTION pg_temp.integers(value text, raw boolean, decimals in
 $$;
 
 -- One row a part, in order, as expressions: what is aggregated (from the raw rows, or from the minutes), what the
--- aggregate stores of it, and what its view shows. A part that equals the last value is stored as NULL: half of
--- them do, and a NULL takes no room. A sum beyond bigint has a column of its own, which else is NULL.
+-- aggregate stores of it, and what its view shows. A least, greatest or sum that equals the last value is stored as
+-- NULL: half of them do, and a NULL takes no room. None of them is NULL where the last value is not; `open` may be.
+-- A sum beyond bigint has a column of its own, which else is NULL.
 CREATE OR REPLACE FUNCTION pg_temp.parts(raw boolean) RETURNS TABLE (shown text, stored text) LANGUAGE plpgsql STABLE AS $$
 DECLARE
     k record;
@@ -299,7 +300,7 @@ BEGIN
         FOREACH part IN ARRAY k.parts LOOP
             name := quote_ident(CASE WHEN part IN ('open', 'high', 'low', 'close') THEN part ELSE k.source || '_' || part END);
             filled := CASE WHEN part = 'n' THEN format('coalesce(%s, sample_count)', name)
-                           WHEN k.decimals IS NULL OR name = last_name THEN name
+                           WHEN k.decimals IS NULL OR part = 'open' OR name = last_name THEN name
                            ELSE format('coalesce(%s, %s)', name, last_name) END;
             summed := CASE WHEN k.decimals IS NULL THEN name
                            ELSE format('coalesce(%s, %s * %s)', quote_ident(k.source || '_sum_beyond'), filled, unit) END;
@@ -319,9 +320,9 @@ BEGIN
                     value, bound, power(10::numeric, k.decimals)::numeric(19, 0), last_value, name, quote_ident(k.source || '_sum_beyond'));
             ELSE
                 shown := CASE WHEN k.stored IS NULL THEN filled
-                              ELSE format('CASE %1$s WHEN %2$s THEN ''NaN'' ELSE %1$s * %3$s END::%4$s', filled, k.nan, unit, k.type) END;
+                              ELSE format('CASE %1$s WHEN %2$s THEN ''NaN''::numeric ELSE %1$s * %3$s END::%4$s', filled, k.nan, unit, k.type) END;
                 value := pg_temp.integers(value, raw, k.decimals, k.stored, k.nan);
-                stored := CASE WHEN name = last_name THEN format('%s AS %s', value, name)
+                stored := CASE WHEN part = 'open' OR name = last_name THEN format('%s AS %s', value, name)
                                ELSE format('nullif(%s, %s) AS %s', value, last_value, name) END;
             END IF;
             shown := format('%s AS %s', shown, name);

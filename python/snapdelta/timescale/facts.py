@@ -155,7 +155,7 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
     facts.jobs = [Job(number, name, *rest) for number, name, here, *rest in jobs if here]
     facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
     for view in AGGREGATES:
-        if view in facts.relations:
+        if "scan_results" in facts.relations:
             facts.other_definition[view] = _row(connection, f"SELECT pg_temp.has_other_definition('{view}')")[
                 0
             ]
@@ -197,8 +197,13 @@ def _prepare(connection: psycopg.Connection, settings: Settings) -> None:
 
 def _relation(connection: psycopg.Connection, name: str) -> Relation | None:
     """None when it does not exist."""
+    # An aggregate is there when the view that users read is there as well.
     source = "pg_temp.materialized(%s)" if name in AGGREGATES else "pg_temp.relation(%s)"
-    (stored,) = _row(connection, f"SELECT {source}::oid::regclass::text", (name,))
+    (stored,) = _row(
+        connection,
+        f"SELECT CASE WHEN pg_temp.relation(%s) IS NOT NULL THEN {source}::oid::regclass::text END",
+        (name, name),
+    )
     if stored is None:
         return None
     relation = Relation(name)

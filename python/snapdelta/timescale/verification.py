@@ -72,7 +72,9 @@ def judge(facts: Facts) -> list[Finding]:
     ]
     for name in PREFIXES:
         relation = facts.relations.get(name)
-        if relation is None:
+        if relation is None and facts.other_definition.get(name):
+            findings.append(_definition(facts, name))
+        elif relation is None:
             findings.append(_fault(name, "exists", "yes", "no", AGAIN))
         elif relation.width is None:
             findings.append(
@@ -257,17 +259,21 @@ def _sizes(relation: Relation) -> Iterator[Finding]:
         )
 
 
-def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
+def _definition(facts: Facts, view: str) -> Finding:
     other = facts.other_definition[view]
-    yield _check(
+    return _check(
         view,
         "definition",
         "as the migration's",
         "another" if other else "as the migration's",
         not other,
-        "a column of scan_results has no place in it, or it was made by hand:"
+        "an earlier version or somebody made it, or a column of scan_results has no place in it:"
         " run `snapdelta migrate up --set other_definition=rename`",
     )
+
+
+def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
+    yield _definition(facts, view)
     prefix, below = ("minute", "scan_results") if view == AGGREGATES[0] else ("hour", AGGREGATES[0])
     bucket = timedelta(minutes=1) if prefix == "minute" else timedelta(hours=1)
     settled = (
