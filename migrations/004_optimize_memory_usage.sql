@@ -268,7 +268,7 @@ $$;
 -- A numeric expression over raw rows as an integer; the minutes hold integers already.
 CREATE OR REPLACE FUNCTION pg_temp.integers(value text, raw boolean, decimals int, stored text, nan text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN raw AND stored IS NOT NULL AND decimals IS NOT NULL
-        THEN format('CASE %1$s WHEN ''NaN'' THEN %2$s ELSE (%1$s * %3$s)::%4$s END', value, nan, power(10::numeric, decimals)::numeric(19, 0), stored)
+        THEN format('CASE %1$s WHEN ''NaN'' THEN %2$s ELSE (%1$s * %3$s)::%4$s END', value, nan, ('1e' || decimals)::numeric, stored)
         ELSE value END
 $$;
 
@@ -292,8 +292,8 @@ DECLARE
     bound text;
 BEGIN
     FOR k IN SELECT * FROM pg_temp.kept() LOOP
-        unit := round(power(10::numeric, -k.decimals), k.decimals);
-        bound := 9 * power(10::numeric, 18 - k.decimals)::numeric(19, 0);
+        unit := ('1e-' || k.decimals)::numeric;
+        bound := ('9e' || 18 - k.decimals)::numeric;
         last_name := quote_ident(CASE WHEN 'close' = ANY (k.parts) THEN 'close' ELSE k.source || '_last' END);
         last_value := format('last(%s, %s)', CASE WHEN raw THEN quote_ident(k.source) ELSE last_name END, at);
         last_value := pg_temp.integers(last_value, raw, k.decimals, k.stored, k.nan);
@@ -317,7 +317,7 @@ BEGIN
             ELSIF part = 'sum' THEN
                 shown := summed;
                 stored := format('CASE WHEN abs(%1$s::numeric) <= %2$s THEN nullif((%1$s * %3$s)::bigint, %4$s) END AS %5$s, CASE WHEN abs(%1$s::numeric) > %2$s THEN %1$s::numeric END AS %6$s',
-                    value, bound, power(10::numeric, k.decimals)::numeric(19, 0), last_value, name, quote_ident(k.source || '_sum_beyond'));
+                    value, bound, ('1e' || k.decimals)::numeric, last_value, name, quote_ident(k.source || '_sum_beyond'));
             ELSE
                 shown := CASE WHEN k.stored IS NULL THEN filled
                               ELSE format('CASE %1$s WHEN %2$s THEN ''NaN''::numeric ELSE %1$s * %3$s END::%4$s', filled, k.nan, unit, k.type) END;
