@@ -10,7 +10,6 @@ symbols, of which a sample is written: 960,000 rows a day, where a few symbols h
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,14 +116,8 @@ class Cost:
 def cost(connection: psycopg.Connection, relation: str) -> Cost:
     """Measures a relation, then compresses all its chunks and measures it again."""
     table = stored_in(connection, relation)
-    # Background workers may have begun.
-    connection.execute(
-        f"SELECT decompress_chunk(c, if_compressed => true) FROM show_chunks('{table}') c".encode()
-    )
     rows, loose = _row(connection, f"SELECT (SELECT count(*) FROM {table}), hypertable_size('{table}')")
-    connection.execute(
-        f"SELECT compress_chunk(c, if_not_compressed => true) FROM show_chunks('{table}') c".encode()
-    )
+    connection.execute(f"SELECT compress_chunk(c) FROM show_chunks('{table}') c".encode())
     (tight,) = _row(connection, f"SELECT hypertable_size('{table}')")
     return Cost(rows, loose / rows, tight / rows)
 
@@ -155,7 +148,6 @@ def migrate(dsn: str, symbols: int, days: int) -> None:
     """Fills an empty database with the feed and applies the migration."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
-        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         execute(connection, load(SCHEMA), {})
         fill(connection, symbols, days)
     timescale.up(dsn)
@@ -165,31 +157,15 @@ def measure(dsn: str) -> dict[str, Cost]:
     """Measures everything that a migrated database keeps, and the first aggregates beside it."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("SET client_min_messages = error")
-        stop_workers(connection)
         make_before(connection)
         return {
             relation: cost(connection, relation) for relation in dict.fromkeys([*BEFORE, *BEFORE.values()])
         }
 
 
-def stop_workers(connection: psycopg.Connection) -> None:
-    """Lets no background worker begin a job any more, and waits for those that have begun."""
-    connection.execute(
-        "SELECT alter_job(job_id, scheduled => false) FROM timescaledb_information.jobs WHERE job_id >= 1000"
-    )
-    deadline = time.monotonic() + 600
-    while _row(
-        connection,
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%Policy%'",
-    ) != (0,):
-        assert time.monotonic() < deadline, "the background workers do not end their jobs"
-        time.sleep(0.2)
-
-
 def after_jobs(dsn: str) -> dict[str, int]:
     """Runs every job and tells what each relation holds, in bytes."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        stop_workers(connection)
         jobs.run_jobs(connection)
         return {
             relation: _row(connection, f"SELECT hypertable_size('{stored_in(connection, relation)}')")[0]
@@ -205,25 +181,22 @@ def projected(
     As much as can be is taken for open: a chunk that ends this moment is compressed `compress_after` later.
     """
     settings = timescale.Settings()
-    first = {"minute": 3 * DAY, "hour": 14 * DAY}
+    first = {"raw": settings["raw_compress_after"], "minute": 3 * DAY, "hour": 14 * DAY}
     for relation, old in BEFORE.items():
         prefix = PREFIXES[relation]
         chunk = settings[f"{prefix}_chunk"]
         kept = min(days * DAY, settings[f"{prefix}_retention"] + chunk)
-        sizes = []
-        for name, after in (
-            (old, first.get(prefix, settings["raw_compress_after"])),
-            (relation, settings[f"{prefix}_compress_after"]),
-        ):
-            loose = min(kept, after + chunk + settings["compress_every"])
-            found = costs[name]
-            sizes.append(
-                found.rows
-                / measured
-                / share
-                * (loose / DAY * found.open + (kept - loose) / DAY * found.compressed)
-            )
-        yield relation, sizes[0], sizes[1]
+        was, now = (
+            _after(costs[name], after + chunk + settings["compress_every"], kept) / measured / share
+            for name, after in ((old, first[prefix]), (relation, settings[f"{prefix}_compress_after"]))
+        )
+        yield relation, was, now
+
+
+def _after(found: Cost, opened: timedelta, kept: timedelta) -> float:
+    """Bytes of a relation whose every day is as the measured ones together, its newest days open."""
+    loose = min(kept, opened)
+    return found.rows * (loose / DAY * found.open + (kept - loose) / DAY * found.compressed)
 
 
 def main() -> None:
@@ -252,13 +225,19 @@ def main() -> None:
 
 @contextmanager
 def database(bed: Bed, symbols: int, days: int) -> Iterator[str]:
-    """A migrated database with the feed; dropped in the end."""
-    dsn = bed.create(NAME)
+    """A migrated database with the feed; dropped in the end. A copy: in one, no background worker runs a job."""
+    made = []
     try:
+        with psycopg.connect(bed.create(f"{NAME}_empty"), autocommit=True) as connection:
+            made.append(f"{NAME}_empty")
+            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        dsn = bed.create(NAME, f"{NAME}_empty")
+        made.append(NAME)
         migrate(dsn, symbols, days)
         yield dsn
     finally:
-        bed.drop(NAME)
+        for name in made:
+            bed.drop(name)
 
 
 def show(costs: dict[str, Cost], symbols: int, days: int) -> None:
