@@ -88,6 +88,10 @@ bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth 
 	  $(BENCH) benches/bench_speed.py --results .benchmarks/again.json; \
 	  $(BIN)/python -m benches.results compare benches/saved.json .benchmarks/new.json .benchmarks/again.json; }
 
+.PHONY: sizes
+sizes: $(BUILT) $(TIMESCALE_BED) ## Measure what a row and a bucket cost in TimescaleDB (SIZES='--symbols 100 --days 13 --jobs')
+	PYTHONPATH=tests $(BIN)/python -m timescale.sizes $(SIZES)
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target dist tests/timescale/node_modules

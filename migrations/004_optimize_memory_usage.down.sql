@@ -67,11 +67,11 @@ BEGIN
         FROM timescaledb_information.continuous_aggregates c
         JOIN timescaledb_information.jobs j ON (j.hypertable_schema, j.hypertable_name) IN
              ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-        WHERE c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour')
+        WHERE c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min_scaled', 'scan_results_1hour_scaled')
     LOOP
         IF job.proc_name = 'policy_retention' THEN
             PERFORM delete_job(job.job_id);
-        ELSIF job.proc_name = 'policy_refresh_continuous_aggregate' AND job.view_name = 'scan_results_1min' AND job.reaches > keeps THEN
+        ELSIF job.proc_name = 'policy_refresh_continuous_aggregate' AND job.view_name = 'scan_results_1min_scaled' AND job.reaches > keeps THEN
             RAISE NOTICE 'snapdelta: scan_results_1min is not refreshed any more: the older raw retention (%) is shorter than its refresh window (%), which would empty it', keeps, job.reaches;
             PERFORM delete_job(job.job_id);
         END IF;

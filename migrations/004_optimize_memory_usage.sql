@@ -19,12 +19,12 @@
 \if :{?minute_chunk}         \else \set minute_chunk         '1 day'      \endif
 \if :{?minute_refresh_start} \else \set minute_refresh_start '2 days'     \endif
 \if :{?minute_refresh_end}   \else \set minute_refresh_end   '1 minute'   \endif
-\if :{?minute_compress_after} \else \set minute_compress_after '3 days'   \endif
+\if :{?minute_compress_after} \else \set minute_compress_after '2 days 1 hour' \endif
 \if :{?minute_retention}     \else \set minute_retention     '30 days'    \endif
 \if :{?hour_chunk}           \else \set hour_chunk           '7 days'     \endif
 \if :{?hour_refresh_start}   \else \set hour_refresh_start   '7 days'     \endif
 \if :{?hour_refresh_end}     \else \set hour_refresh_end     '1 hour'     \endif
-\if :{?hour_compress_after}  \else \set hour_compress_after  '14 days'    \endif
+\if :{?hour_compress_after}  \else \set hour_compress_after  '7 days 1 hour' \endif
 \if :{?hour_retention}       \else \set hour_retention       '180 days'   \endif
 \if :{?minute_refresh_every} \else \set minute_refresh_every '5 minutes'  \endif
 \if :{?hour_refresh_every}   \else \set hour_refresh_every   '30 minutes' \endif
@@ -130,8 +130,8 @@ BEGIN
             ('minute_chunk', '<=', 'minute_retention', interval '0', 'only whole chunks are dropped'),
             ('hour_chunk', '<=', 'hour_retention', interval '0', 'only whole chunks are dropped'),
             ('raw_compress_after', '<=', 'raw_retention', interval '0', 'rows would be dropped before they are compressed'),
-            ('minute_compress_after', '>=', 'minute_refresh_start', interval '0', 'what is still refreshed must not be compressed'),
-            ('hour_compress_after', '>=', 'hour_refresh_start', interval '0', 'what is still refreshed must not be compressed'),
+            ('minute_compress_after', '>=', 'minute_refresh_start', interval '1 minute', 'what is still refreshed must not be compressed'),
+            ('hour_compress_after', '>=', 'hour_refresh_start', interval '1 minute', 'what is still refreshed must not be compressed'),
             ('minute_retention', '>=', 'raw_retention', interval '0', 'the minutes must outlive the raw rows'),
             ('hour_retention', '>=', 'minute_retention', interval '0', 'the hours must outlive the minutes')
         ) AS t (left_name, operator, right_name, slack, reason)
@@ -163,11 +163,16 @@ CREATE OR REPLACE FUNCTION pg_temp.relation(name text) RETURNS regclass LANGUAGE
     SELECT to_regclass(format('%I.%I', current_schema(), name))
 $$;
 
+-- Each aggregate is read through a view of the name that users know. The aggregate behind it stores scaled integers.
+CREATE OR REPLACE FUNCTION pg_temp.aggregate(view text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT view || '_scaled'
+$$;
+
 -- The hypertable that holds an aggregate's rows; NULL when there is no such aggregate.
 CREATE OR REPLACE FUNCTION pg_temp.materialized(view text) RETURNS regclass LANGUAGE sql STABLE AS $$
     SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)::regclass
     FROM timescaledb_information.continuous_aggregates
-    WHERE view_schema = current_schema() AND view_name = view
+    WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view)
 $$;
 
 -- A policy's jobs, by the hypertable that their configuration names: the view of jobs lists an aggregate's under one
@@ -267,8 +272,14 @@ END $$;
 -- ---------------------------------------------------------------- what the aggregates are
 -- Each column of the raw table and what keeps its history. Columns that are not named here are kept by their type:
 -- numbers as last, min, max, sum and count, everything else as last. Averages do not roll up: sum and count do.
-CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, parts text[]) LANGUAGE sql STABLE AS $$
-    SELECT a.attname, coalesce(
+--
+-- Numeric columns compress badly: no delta coding. The aggregates store numbers of a fixed scale as integers, with
+-- `decimals` digits after the point (NULL: stored as they are). NaN is `nan`, which is larger than every number.
+CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, type text, decimals int, stored text, nan text, parts text[]) LANGUAGE sql STABLE AS $$
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod), d.decimals,
+        CASE WHEN a.atttypid = 'numeric'::regtype THEN CASE WHEN d.precision <= 9 THEN 'integer' ELSE 'bigint' END END,
+        CASE WHEN a.atttypid = 'numeric'::regtype THEN CASE WHEN d.precision <= 9 THEN '2000000000' ELSE '2000000000000000000' END END,
+        coalesce(
         (SELECT string_to_array(known.parts, ' ') FROM (VALUES
             ('price', 'open high low close'),
             ('volume', 'last max sum'),
@@ -284,54 +295,125 @@ CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, parts text
         CASE WHEN a.atttypid::regtype IN ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
              THEN ARRAY['last', 'min', 'max', 'sum', 'n'] ELSE ARRAY['last'] END)
     FROM pg_attribute a
+    CROSS JOIN LATERAL (SELECT information_schema._pg_numeric_precision(a.atttypid, a.atttypmod) AS precision,
+                               information_schema._pg_numeric_scale(a.atttypid, a.atttypmod) AS scale) AS n
+    CROSS JOIN LATERAL (SELECT n.precision, CASE WHEN a.atttypid <> 'numeric'::regtype OR n.precision <= 18 AND n.scale <= n.precision
+                                                 THEN n.scale END AS decimals) AS d
     WHERE a.attrelid = pg_temp.relation('scan_results') AND a.attnum > 0 AND NOT a.attisdropped
       AND a.attname NOT IN ('time', 'symbol', 'session')
     ORDER BY a.attnum
 $$;
 
--- The aggregates' SELECT: the minutes over the raw rows, the hours over the minutes.
-CREATE OR REPLACE FUNCTION pg_temp.definition(view text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+-- A numeric expression over raw rows as an integer; the minutes hold integers already.
+CREATE OR REPLACE FUNCTION pg_temp.integers(value text, raw boolean, decimals int, stored text, nan text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN raw AND stored IS NOT NULL AND decimals IS NOT NULL
+        THEN format('CASE %1$s WHEN ''NaN'' THEN %2$s ELSE (%1$s * %3$s)::%4$s END', value, nan, ('1e' || decimals)::numeric, stored)
+        ELSE value END
+$$;
+
+-- One row a part, in order, as expressions: what is aggregated (from the raw rows, or from the minutes), what the
+-- aggregate stores of it, and what its view shows. A least, greatest or sum that equals the last value is stored as
+-- NULL: half of them do, and a NULL takes no room. None of them is NULL where the last value is not; `open` may be.
+-- A sum beyond bigint has a column of its own, which else is NULL.
+CREATE OR REPLACE FUNCTION pg_temp.parts(raw boolean) RETURNS TABLE (shown text, stored text) LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    raw boolean := view = 'scan_results_1min';
-    columns text;
+    k record;
+    part text;
+    name text;
+    last_name text;
+    filled text;     -- the stored part, or the last value that it equals
+    summed text;     -- the same for a sum, as numeric
+    value text;
+    last_value text;
+    samples text := CASE WHEN raw THEN 'count(*)' ELSE 'sum(sample_count)::bigint' END;
+    at text := CASE WHEN raw THEN '"time"' ELSE 'bucket' END;
+    unit text;
+    bound text;
 BEGIN
-    SELECT string_agg(format(CASE part
-               WHEN 'open'  THEN CASE WHEN raw THEN 'first(%1$I, "time") AS open'  ELSE 'first(open, bucket) AS open' END
-               WHEN 'close' THEN CASE WHEN raw THEN 'last(%1$I, "time") AS close'  ELSE 'last(close, bucket) AS close' END
-               WHEN 'high'  THEN CASE WHEN raw THEN 'max(%1$I) AS high'            ELSE 'max(high) AS high' END
-               WHEN 'low'   THEN CASE WHEN raw THEN 'min(%1$I) AS low'             ELSE 'min(low) AS low' END
-               WHEN 'last'  THEN CASE WHEN raw THEN 'last(%1$I, "time") AS %2$I'   ELSE 'last(%2$I, bucket) AS %2$I' END
-               WHEN 'n'     THEN CASE WHEN raw THEN 'count(%1$I) AS %2$I'          ELSE 'sum(%2$I)::bigint AS %2$I' END
-               ELSE              CASE WHEN raw THEN '%3$s(%1$I) AS %2$I'           ELSE '%3$s(%2$I) AS %2$I' END
-           END, source, source || '_' || part, part), ', ' ORDER BY k.ordinality, p.ordinality)
-    INTO columns
-    FROM pg_temp.kept() WITH ORDINALITY AS k (source, parts, ordinality), unnest(k.parts) WITH ORDINALITY AS p (part, ordinality);
-    IF raw THEN
-        RETURN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, %s, count(*) AS sample_count FROM %I.scan_results GROUP BY 1, 2, 3',
-                      columns, current_schema());
-    END IF;
-    RETURN format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, %s, sum(sample_count)::bigint AS sample_count FROM %I.scan_results_1min GROUP BY 1, 2, 3',
-                  columns, current_schema());
+    FOR k IN SELECT * FROM pg_temp.kept() LOOP
+        unit := ('1e-' || k.decimals)::numeric;
+        bound := ('9e' || 18 - k.decimals)::numeric;
+        last_name := quote_ident(CASE WHEN 'close' = ANY (k.parts) THEN 'close' ELSE k.source || '_last' END);
+        last_value := format('last(%s, %s)', CASE WHEN raw THEN quote_ident(k.source) ELSE last_name END, at);
+        last_value := pg_temp.integers(last_value, raw, k.decimals, k.stored, k.nan);
+        FOREACH part IN ARRAY k.parts LOOP
+            name := quote_ident(CASE WHEN part IN ('open', 'high', 'low', 'close') THEN part ELSE k.source || '_' || part END);
+            filled := CASE WHEN part = 'n' THEN format('coalesce(%s, sample_count)', name)
+                           WHEN k.decimals IS NULL OR part = 'open' OR name = last_name THEN name
+                           ELSE format('coalesce(%s, %s)', name, last_name) END;
+            summed := CASE WHEN k.decimals IS NULL THEN name
+                           ELSE format('coalesce(%s, %s * %s)', quote_ident(k.source || '_sum_beyond'), filled, unit) END;
+            value := format(CASE part WHEN 'open' THEN 'first(%s, %s)' WHEN 'close' THEN 'last(%s, %s)' WHEN 'last' THEN 'last(%s, %s)'
+                                      WHEN 'high' THEN 'max(%s)' WHEN 'low' THEN 'min(%s)'
+                                      WHEN 'n' THEN CASE WHEN raw THEN 'count(%s)' ELSE 'sum(%s)::bigint' END ELSE part || '(%s)' END,
+                            CASE WHEN raw THEN quote_ident(k.source) WHEN part = 'sum' THEN summed ELSE filled END, at);
+            IF part = 'n' THEN
+                shown := filled;
+                stored := format('nullif(%s, %s) AS %s', value, samples, name);
+            ELSIF k.decimals IS NULL THEN
+                shown := name;
+                stored := format('%s AS %s', value, name);
+            ELSIF part = 'sum' THEN
+                shown := summed;
+                stored := format('CASE WHEN abs(%1$s::numeric) <= %2$s THEN nullif((%1$s * %3$s)::bigint, %4$s) END AS %5$s, CASE WHEN abs(%1$s::numeric) > %2$s THEN %1$s::numeric END AS %6$s',
+                    value, bound, ('1e' || k.decimals)::numeric, last_value, name, quote_ident(k.source || '_sum_beyond'));
+            ELSE
+                shown := CASE WHEN k.stored IS NULL THEN filled
+                              ELSE format('CASE %1$s WHEN %2$s THEN ''NaN''::numeric ELSE %1$s * %3$s END::%4$s', filled, k.nan, unit, k.type) END;
+                value := pg_temp.integers(value, raw, k.decimals, k.stored, k.nan);
+                stored := CASE WHEN part = 'open' OR name = last_name THEN format('%s AS %s', value, name)
+                               ELSE format('nullif(%s, %s) AS %s', value, last_value, name) END;
+            END IF;
+            shown := format('%s AS %s', shown, name);
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
 END $$;
 
--- Does the aggregate that is there say the same? Both texts are printed by this server, so they can be compared.
+-- The aggregate's SELECT: the minutes over the raw rows, the hours over the minutes.
+CREATE OR REPLACE FUNCTION pg_temp.definition(view text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE view WHEN 'scan_results_1min'
+        THEN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, %s, count(*) AS sample_count FROM %I.scan_results GROUP BY 1, 2, 3',
+                    (SELECT string_agg(stored, ', ') FROM pg_temp.parts(true)), current_schema())
+        ELSE format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, %s, sum(sample_count)::bigint AS sample_count FROM %I.%I GROUP BY 1, 2, 3',
+                    (SELECT string_agg(stored, ', ') FROM pg_temp.parts(false)), current_schema(), pg_temp.aggregate('scan_results_1min')) END
+$$;
+
+-- What users read: the raw columns' types, under the names above.
+CREATE OR REPLACE FUNCTION pg_temp.shown(view text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('SELECT bucket, symbol, session, %s, sample_count FROM %I.%I',
+                  (SELECT string_agg(shown, ', ') FROM pg_temp.parts(true)), current_schema(), pg_temp.aggregate(view))
+$$;
+
+-- Do the aggregate and the view that are there say the same? This server prints all texts, so they can be compared.
 CREATE OR REPLACE FUNCTION pg_temp.has_other_definition(view text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    found text := (SELECT view_definition FROM timescaledb_information.continuous_aggregates
-                   WHERE view_schema = current_schema() AND view_name = view);
+    found text;
     wanted text;
 BEGIN
-    IF found IS NULL THEN
-        RETURN false;
+    -- Up to now an aggregate of numeric columns had the name of the view.
+    IF EXISTS (SELECT FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() AND view_name = view) THEN
+        RETURN true;
     END IF;
-    BEGIN
-        EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || pg_temp.definition(view);
-        wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
-        DROP VIEW pg_temp.snapdelta_wanted;
-    EXCEPTION WHEN undefined_column OR undefined_table THEN
-        RETURN true;  -- the 1-minute aggregate is not there, or lacks a column that the hours are made of
-    END;
-    RETURN regexp_replace(found, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g');
+    FOR found, wanted IN
+        SELECT view_definition, pg_temp.definition(view) FROM timescaledb_information.continuous_aggregates
+        WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view)
+        UNION ALL
+        SELECT pg_get_viewdef(pg_temp.relation(view)), pg_temp.shown(view)
+        WHERE pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NOT NULL
+    LOOP
+        BEGIN
+            EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || wanted;
+            wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
+            DROP VIEW pg_temp.snapdelta_wanted;
+        EXCEPTION WHEN undefined_column OR undefined_table THEN
+            RETURN true;  -- the 1-minute aggregate is not there, or lacks a column that the hours are made of
+        END;
+        IF regexp_replace(found, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g') THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
 END $$;
 
 DO $$
@@ -340,8 +422,8 @@ DECLARE
     found record;
 BEGIN
     FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
-        IF pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NULL THEN
-            RAISE EXCEPTION 'snapdelta: %.% exists and is not a continuous aggregate; rename it or drop it, then run this file again', current_schema(), view;
+        IF pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NULL AND NOT pg_temp.has_other_definition(view) THEN
+            RAISE EXCEPTION 'snapdelta: %.% exists and is no view of a continuous aggregate of this migration; rename it or drop it, then run this file again', current_schema(), view;
         END IF;
         IF pg_temp.setting('other_definition') = 'refuse' AND pg_temp.has_other_definition(view) THEN
             RAISE EXCEPTION 'snapdelta: continuous aggregate % exists with another definition and would keep it; run with -v other_definition=rename to keep it and its data under another name, and build the right one beside it', view
@@ -355,12 +437,12 @@ BEGIN
               UNION ALL
               SELECT materialization_hypertable_schema, materialization_hypertable_name, 'minute_retention'
               FROM timescaledb_information.continuous_aggregates
-              WHERE view_schema = current_schema() AND view_name = 'scan_results_1min') AS below
+              WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate('scan_results_1min')) AS below
         JOIN timescaledb_information.continuous_aggregates c ON (c.hypertable_schema, c.hypertable_name) = (below.schema, below.name)
         JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'
          AND (j.hypertable_schema, j.hypertable_name) IN
              ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-        WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+        WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour', pg_temp.aggregate('scan_results_1min'), pg_temp.aggregate('scan_results_1hour')))
           AND coalesce((j.config ->> 'start_offset')::interval > pg_temp.period(below.setting), true)
     LOOP
         RAISE EXCEPTION 'snapdelta: continuous aggregate %.% is refreshed from % back, behind % (%), and would be emptied; give it a start_offset of at most that first',
@@ -447,7 +529,7 @@ CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wan
 DECLARE
     job record;
     right_one int;
-    target regclass := pg_temp.relation(relation);
+    target regclass := pg_temp.relation(CASE WHEN pg_temp.materialized(relation) IS NULL THEN relation ELSE pg_temp.aggregate(relation) END);
     first timestamptz := pg_temp.first_start(relation, procedure);
 BEGIN
     FOR job IN SELECT * FROM pg_temp.jobs_of(relation, procedure) ORDER BY job_id LOOP
@@ -546,21 +628,35 @@ END $$;
 DO $$
 DECLARE
     wanted record;
-    old_name text;
+    name text;
+    suffix text;
 BEGIN
     FOR wanted IN SELECT * FROM (VALUES ('scan_results_1min', 'minute_chunk'), ('scan_results_1hour', 'hour_chunk')) AS t (view, width)
     LOOP
         IF pg_temp.has_other_definition(wanted.view) THEN
-            old_name := format('%s_before_%s', wanted.view, to_char(clock_timestamp(), 'YYYYMMDD_HH24MISS'));
-            RAISE NOTICE 'snapdelta: % had another definition and is now %; it keeps its rows and is not refreshed any more', wanted.view, old_name;
-            PERFORM delete_job(job_id) FROM pg_temp.jobs_of(wanted.view, 'policy_refresh_continuous_aggregate');
-            EXECUTE format('ALTER MATERIALIZED VIEW %I RENAME TO %I', wanted.view, old_name);
+            suffix := to_char(clock_timestamp(), '"_before_"YYYYMMDD_HH24MISS');
+            FOREACH name IN ARRAY ARRAY[wanted.view, pg_temp.aggregate(wanted.view)] LOOP
+                CONTINUE WHEN pg_temp.relation(name) IS NULL;
+                PERFORM delete_job(j.job_id) FROM timescaledb_information.continuous_aggregates c
+                JOIN _timescaledb_catalog.hypertable h ON (h.schema_name, h.table_name) = (c.materialization_hypertable_schema, c.materialization_hypertable_name)
+                JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate' AND j.config ->> 'mat_hypertable_id' = h.id::text
+                WHERE c.view_schema = current_schema() AND c.view_name = name;
+                EXECUTE format('ALTER %s %I RENAME TO %I', CASE WHEN EXISTS (
+                    SELECT FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() AND view_name = name)
+                    THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, name, name || suffix);
+            END LOOP;
+            RAISE NOTICE 'snapdelta: % had another definition and is now %; it keeps its rows and is not refreshed any more', wanted.view, wanted.view || suffix;
         END IF;
         IF pg_temp.materialized(wanted.view) IS NULL THEN
             PERFORM pg_temp.lock(pg_temp.relation('scan_results'));
             -- Newest rows are read from the level below until they are materialized.
-            EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS %s WITH NO DATA',
-                           current_schema(), wanted.view, pg_temp.definition(wanted.view));
+            EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS %s WITH NO DATA',
+                           current_schema(), pg_temp.aggregate(wanted.view), pg_temp.definition(wanted.view));
+            -- The only index besides that on the buckets: one on the session as well costs 30 bytes a row.
+            EXECUTE format('CREATE INDEX ON %s (symbol, bucket DESC)', pg_temp.materialized(wanted.view));
+        END IF;
+        IF pg_temp.relation(wanted.view) IS NULL THEN
+            EXECUTE format('CREATE VIEW %I.%I AS %s', current_schema(), wanted.view, pg_temp.shown(wanted.view));
         END IF;
         -- Without this an aggregate's chunks are ten times as wide as those of its source.
         PERFORM set_chunk_time_interval(pg_temp.materialized(wanted.view), pg_temp.period(wanted.width));
@@ -646,7 +742,7 @@ END $$;
 CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text, forced boolean) RETURNS SETOF text LANGUAGE sql STABLE AS $$
     SELECT command
     FROM pg_temp.missing(view), LATERAL (VALUES ('CALL pg_temp.hold_refreshes()'), (format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)',
-             pg_temp.relation(view), starts, ends, CASE WHEN forced THEN ', force => true' END))) AS c (command)
+             pg_temp.relation(pg_temp.aggregate(view)), starts, ends, CASE WHEN forced THEN ', force => true' END))) AS c (command)
     WHERE NOT forced OR EXISTS (SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames))
 $$;
 
@@ -680,9 +776,11 @@ DECLARE
 BEGIN
     FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
         CONTINUE WHEN (SELECT compression_enabled FROM timescaledb_information.continuous_aggregates
-                       WHERE view_schema = current_schema() AND view_name = view);
-        EXECUTE format('ALTER MATERIALIZED VIEW %I SET (timescaledb.%s)', view,
-                       CASE WHEN pg_temp.columnstore() THEN 'enable_columnstore' ELSE 'compress' END);
+                       WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view));
+        -- One segment a symbol: a day's minutes fill a batch of 1000 rows, and each batch costs 2 kB by itself.
+        EXECUTE format('ALTER MATERIALIZED VIEW %I SET (timescaledb.%s, timescaledb.%ssegmentby = ''symbol'', timescaledb.%sorderby = ''bucket DESC'')',
+                       VARIADIC ARRAY[pg_temp.aggregate(view)] || CASE WHEN pg_temp.columnstore() THEN ARRAY['enable_columnstore', '', '']
+                                                                       ELSE ARRAY['compress', 'compress_', 'compress_'] END);
     END LOOP;
 END $$;
 

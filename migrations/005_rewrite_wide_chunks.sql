@@ -345,7 +345,7 @@ BEGIN
         CONTINUE WHEN NOT EXISTS (SELECT FROM pg_class WHERE oid = wide.chunk);
         lacking := pg_temp.not_aggregated(wide.starts, wide.kept);
         IF lacking IS NOT NULL THEN
-            RAISE EXCEPTION 'snapdelta: raw rows older than raw_retention, from % to %, are not in the aggregates and would go with their chunk; run CALL refresh_continuous_aggregate(''scan_results_1min'', ''%'', ''%''), then this file again',
+            RAISE EXCEPTION 'snapdelta: raw rows older than raw_retention, from % to %, are not in the aggregates and would go with their chunk; run CALL refresh_continuous_aggregate(''scan_results_1min_scaled'', ''%'', ''%''), then this file again',
                 lower(lacking), upper(lacking), lower(lacking), upper(lacking);
         END IF;
         CALL pg_temp.with_lock('watch', wide.chunk, wide.kept, wide.ends);

@@ -106,9 +106,10 @@ def expected(rows: Iterable[Row], width: timedelta) -> dict[Key, Row]:
 
 def _bucket(key: Key, rows: list[Row]) -> Row:
     prices = [row["price"] for row in rows]
+    known = [price for price in prices if price is not None]
     bucket: Row = {
         "bucket": key[0], "symbol": key[1], "session": key[2],
-        "open": prices[0], "high": max(prices), "low": min(prices), "close": prices[-1],
+        "open": prices[0], "high": max(known, default=None), "low": min(known, default=None), "close": prices[-1],
         "sample_count": len(rows),
     }  # fmt: skip
     for column, parts in KEPT.items():

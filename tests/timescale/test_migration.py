@@ -126,14 +126,14 @@ def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
     with db.connect() as connection:
         connection.execute("SET client_min_messages = error")
         connection.execute("DROP TABLE snapdelta_migrations")
-        connection.execute("DROP MATERIALIZED VIEW scan_results_1hour")  # ...but for the hours
-        for policy in ("retention_policy('scan_results')", "retention_policy('scan_results_1min')", "compression_policy('scan_results')",
-                       "continuous_aggregate_policy('scan_results_1min')", "retention_policy('volume_slots')"):  # fmt: skip
+        connection.execute("DROP MATERIALIZED VIEW scan_results_1hour_scaled CASCADE")  # ...but for the hours
+        for policy in ("retention_policy('scan_results')", "retention_policy('scan_results_1min_scaled')", "compression_policy('scan_results')",
+                       "continuous_aggregate_policy('scan_results_1min_scaled')", "retention_policy('volume_slots')"):  # fmt: skip
             connection.execute(f"SELECT remove_{policy}".encode())
         connection.execute("SELECT add_retention_policy('scan_results', interval '3 days')")
-        connection.execute("SELECT add_retention_policy('scan_results_1min', interval '10 days')")
+        connection.execute("SELECT add_retention_policy('scan_results_1min_scaled', interval '10 days')")
         connection.execute(
-            "SELECT add_continuous_aggregate_policy('scan_results_1min', start_offset => NULL, end_offset => interval '1 hour', schedule_interval => interval '1 hour')"
+            "SELECT add_continuous_aggregate_policy('scan_results_1min_scaled', start_offset => NULL, end_offset => interval '1 hour', schedule_interval => interval '1 hour')"
         )
         connection.execute("SELECT set_chunk_time_interval('scan_results', interval '7 days')")
         # Half of the buckets were never filled...

@@ -250,7 +250,7 @@ def test_view_in_the_way(database: Make, aged: Aged) -> None:
     db = database(aged.name)
     with db.connect() as connection:
         connection.execute("CREATE VIEW scan_results_1min AS SELECT 1 AS one")
-    assert "is not a continuous aggregate" in psql(db)
+    assert "is no view of a continuous aggregate of this migration" in psql(db)
 
 
 def test_nothing_to_revert(database: Make, aged: Aged) -> None:

@@ -99,26 +99,27 @@ PLANTS: dict[str, tuple[list[str], tuple[str, str]]] = {
     ),
     "wide aggregate chunks": (
         ["SELECT set_chunk_time_interval(format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)::regclass, interval '70 days')"
-         " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'scan_results_1min'"],
+         " FROM timescaledb_information.continuous_aggregates WHERE view_name = 'scan_results_1min_scaled'"],
         ("scan_results_1min", "width of new chunks"),
     ),
     "unbounded refresh": (
-        policy("continuous_aggregate", "scan_results_1min", "NULL", "interval '1 minute'", "interval '5 minutes'"),
+        policy("continuous_aggregate", "scan_results_1min_scaled", "NULL", "interval '1 minute'", "interval '5 minutes'"),
         ("scan_results_1min", "refresh window"),
     ),
     "refresh behind retention": (
-        policy("continuous_aggregate", "scan_results_1min", "interval '7 days'", "interval '1 minute'", "interval '5 minutes'"),
+        policy("continuous_aggregate", "scan_results_1min_scaled", "interval '7 days'", "interval '1 minute'", "interval '5 minutes'"),
         ("scan_results_1min", "refresh window"),
     ),
     "hours behind the minutes": (
-        policy("continuous_aggregate", "scan_results_1hour", "interval '40 days'", "interval '1 hour'", "interval '30 minutes'"),
+        policy("continuous_aggregate", "scan_results_1hour_scaled", "interval '40 days'", "interval '1 hour'", "interval '30 minutes'"),
         ("scan_results_1hour", "refresh window"),
     ),
     "short refresh": (
-        policy("continuous_aggregate", "scan_results_1min", "interval '1 hour'", "interval '1 minute'", "interval '5 minutes'"),
+        policy("continuous_aggregate", "scan_results_1min_scaled", "interval '1 hour'", "interval '1 minute'", "interval '5 minutes'"),
         ("scan_results_1min", "refresh"),
     ),
-    "missing aggregate": (["DROP MATERIALIZED VIEW scan_results_1hour"], ("scan_results_1hour", "exists")),
+    "missing aggregate": (["DROP MATERIALIZED VIEW scan_results_1hour_scaled CASCADE"], ("scan_results_1hour", "exists")),
+    "missing view": (["DROP VIEW scan_results_1min"], ("scan_results_1min", "exists")),
     "column left out": (["ALTER TABLE scan_results ADD COLUMN halted boolean"], ("scan_results_1min", "definition")),
     "plain table": (["DROP TABLE volume_slots", "CREATE TABLE volume_slots (date date)"], ("volume_slots", "hypertable")),
     "missing table": (["DROP TABLE market_data_daily"], ("market_data_daily", "exists")),

@@ -55,8 +55,8 @@ RULES = (
     Rule("hour_chunk", "<=", "hour_retention", _NONE, _CHUNK),
     Rule("raw_compress_after", "<=", "raw_retention", _NONE,
          "rows would be dropped before they are compressed"),
-    Rule("minute_compress_after", ">=", "minute_refresh_start", _NONE, _REFRESHED),
-    Rule("hour_compress_after", ">=", "hour_refresh_start", _NONE, _REFRESHED),
+    Rule("minute_compress_after", ">=", "minute_refresh_start", timedelta(minutes=1), _REFRESHED),
+    Rule("hour_compress_after", ">=", "hour_refresh_start", timedelta(minutes=1), _REFRESHED),
     Rule("minute_retention", ">=", "raw_retention", _NONE, "the minutes must outlive the raw rows"),
     Rule("hour_retention", ">=", "minute_retention", _NONE, "the hours must outlive the minutes"),
 )  # fmt: skip
