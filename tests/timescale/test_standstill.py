@@ -10,9 +10,10 @@ from snapdelta.timescale.facts import collect
 from snapdelta.timescale.findings import Finding
 from snapdelta.timescale.verification import judge
 from timescale import jobs
+from timescale.bed import WasmBed
 from timescale.conftest import Database
 from timescale.test_verify import FAULT, WARNING, found, planting, sound
-from timescale.workers import SCHEDULER, has_no_workers, plant_processes
+from timescale.workers import SCHEDULER, plant_processes
 
 __all__ = ["sound"]  # the fixture
 
@@ -29,8 +30,6 @@ def named(
         for statement in statements:
             connection.execute(statement.encode())
         if processes is not None:
-            if not has_no_workers(connection):
-                pytest.skip("the processes of a native server cannot be planted")
             plant_processes(connection, processes)
         return [finding for finding in judge(collect(connection)) if finding.verdict is FAULT]
 
@@ -80,6 +79,8 @@ def test_no_scheduler(sound: Database) -> None:
 
 
 def test_workers_used_up_by_other_databases(sound: Database) -> None:
+    if not isinstance(sound.bed, WasmBed):
+        pytest.skip("the limit of a native server is set when it starts")
     limits = [
         "SET LOCAL timescaledb.max_background_workers = 4",
         "SET LOCAL max_parallel_workers = 1",
@@ -117,8 +118,6 @@ def test_error_of_a_job_is_shown(sound: Database) -> None:
 @pytest.mark.parametrize(("minutes", "verdict"), [(90, FAULT), (1, WARNING)])
 def test_blocked_job_is_named_with_its_blocker(sound: Database, minutes: int, verdict: object) -> None:
     with planting(sound) as connection:
-        if not has_no_workers(connection):
-            pytest.skip("the processes of a native server cannot be planted")
         (name,) = connection.execute(
             "SELECT application_name FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention' AND hypertable_name = 'scan_results'"
         ).fetchone() or ("",)

@@ -1,7 +1,7 @@
-"""What background workers leave in the catalog, planted: the WASM server has none of them.
+"""What background workers leave in the catalog, planted: the WASM server has none, and on a native one they are stopped.
 
-Job statistics are rows like any other. `pg_stat_activity` is a view over the server's memory, which is empty
-there; a superuser may put another view in its place.
+Job statistics are rows like any other. `pg_stat_activity` is a view over the server's memory; a superuser may put
+another view in its place, in one database.
 """
 
 from __future__ import annotations
@@ -27,15 +27,7 @@ def plant_health(connection: psycopg.Connection) -> None:
                next_start = excluded.next_start, last_successful_finish = excluded.last_successful_finish,
                last_run_success = true, total_runs = 1, total_failures = 0"""
     )
-    if has_no_workers(connection):
-        plant_processes(connection, [SCHEDULER])
-
-
-def has_no_workers(connection: psycopg.Connection) -> bool:
-    """Whether this is the WASM server: the loader, which owns the limit, is not there."""
-    return connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.max_background_workers')"
-    ).fetchone() == (False,)
+    plant_processes(connection, [SCHEDULER])
 
 
 def plant_processes(connection: psycopg.Connection, processes: Sequence[dict[str, object]]) -> None:
