@@ -38,6 +38,8 @@
 SET client_min_messages = notice;
 SET lock_timeout = '60s';
 SET statement_timeout = 0;
+-- A query over a hundred chunks takes longer to compile than to run.
+SET jit = off;
 
 SELECT set_config('snapdelta.settings', jsonb_build_object(
     'raw_chunk', :'raw_chunk', 'raw_compress_after', :'raw_compress_after', 'raw_retention', :'raw_retention',
@@ -664,18 +666,27 @@ BEGIN
 END $$;
 
 -- ---------------------------------------------------------------- backfill
--- From when on the rows below an aggregate are complete, as far as this migration has had a hand in dropping them.
+-- From when on the rows below an aggregate are complete. Retention drops whole chunks, so a chunk that is still there
+-- has all of its rows, unless it was made when its range could have been dropped before: by a late row. An hour is to
+-- spare where the clocks change. Up to TimescaleDB 2.11 nobody knows when a chunk was made: retention may have run.
 CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    kept_for text := CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END;
-    since timestamptz;
+    below regclass := CASE view WHEN 'scan_results_1min' THEN pg_temp.relation('scan_results') ELSE pg_temp.materialized('scan_results_1min') END;
+    kept_for interval;
+    retained_until timestamptz;
 BEGIN
     IF pg_temp.relation('snapdelta_migrations') IS NOT NULL THEN
-        SELECT CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL
-                    THEN coalesce(reverted_at, now()) - (settings ->> kept_for)::interval END
-        INTO since FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
+        SELECT (settings ->> CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END)::interval,
+               CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL THEN coalesce(reverted_at, now()) END
+        INTO kept_for, retained_until FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
     END IF;
-    RETURN coalesce(since, '-infinity');
+    IF retained_until IS NULL THEN
+        RETURN '-infinity';
+    END IF;
+    RETURN (SELECT least(retained_until - kept_for, coalesce(max(c.range_end), '-infinity'))
+            FROM timescaledb_information.chunks c
+            WHERE format('%I.%I', c.hypertable_schema, c.hypertable_name)::regclass = below
+              AND coalesce(c.range_end <= (to_jsonb(c) ->> 'chunk_creation_time')::timestamptz - kept_for + interval '1 hour', true));
 END $$;
 
 -- The refreshes that fill what is missing, and touch nothing else. A bucket that holds more samples than the

@@ -15,6 +15,7 @@
 SET client_min_messages = notice;
 SET lock_timeout = '60s';
 SET statement_timeout = 0;
+SET jit = off;
 SET default_transaction_isolation = 'read committed';
 SELECT set_config('snapdelta.rewrite', :'run', false) AS run \gset snapdelta_
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Notify = Callable[[str], None]
 
+# A query over a hundred chunks takes longer to compile than to run.
+_SESSION = ("intervalstyle = postgres", "datestyle = 'ISO, MDY'", "timezone = 'UTC'", "jit = off")
+
 _ADVICE = {
     "25006": ": temporary functions cannot be made here; run it in a session that may write",
     "42501": ": grant this role the right, or run it as the owner",
@@ -46,7 +49,7 @@ def connect(
         with connection:
             if notify is not None:
                 connection.add_notice_handler(lambda diagnostic: notify(diagnostic.message_primary or ""))
-            for setting in ("intervalstyle = postgres", "datestyle = 'ISO, MDY'", "timezone = 'UTC'"):
+            for setting in _SESSION:
                 connection.execute(f"SET {setting}".encode())
             if schema is not None:
                 connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(schema)))
