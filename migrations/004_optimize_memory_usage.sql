@@ -668,7 +668,7 @@ END $$;
 -- ---------------------------------------------------------------- backfill
 -- From when on the rows below an aggregate are complete. Retention drops whole chunks, so a chunk that is still there
 -- has all of its rows, unless it was made when its range could have been dropped before: by a late row. An hour is to
--- spare where the clocks change. Up to TimescaleDB 2.11 nobody knows when a chunk was made: retention may have run.
+-- spare where the clocks change. TimescaleDB 2.11 does not tell when a chunk was made: there retention may have run.
 CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
     below regclass := CASE view WHEN 'scan_results_1min' THEN pg_temp.relation('scan_results') ELSE pg_temp.materialized('scan_results_1min') END;
