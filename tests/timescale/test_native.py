@@ -11,7 +11,7 @@ from snapdelta import timescale
 from timescale import jobs
 from timescale.bed import Bed, NativeBed
 from timescale.conftest import Aged, Make
-from timescale.scanner import assert_history
+from timescale.scanner import HOUR, assert_history, insert, scan
 from timescale.traffic import Traffic
 
 
@@ -56,9 +56,11 @@ def test_up_again_while_refreshes_run(native: NativeBed, database: Make, aged: A
     timescale.up(db.dsn)
     native.start_workers(db.name)
     with Traffic(db.dsn):
-        for _ in range(6):
+        for attempt in range(6):
             with db.connect() as connection:
-                # A refresh with much to do, at this moment.
+                # Rows too late for the policy, which `up` brings in, and a refresh with much to do at this moment.
+                late = jobs.now(connection) - timedelta(hours=60)
+                insert(connection, scan(late, late + HOUR, every=timedelta(minutes=5), seed=attempt))
                 connection.execute(
                     "UPDATE scan_results SET price = price WHERE time > now() - interval '2 days'"
                 )
