@@ -96,14 +96,21 @@ DECLARE
     began timestamptz;
     per_byte double precision;
 BEGIN
+    SELECT max(pg_relation_size(part)), sum(pg_relation_size(part)) INTO largest, whole
+    FROM (SELECT to_regclass(format('%I.scan_results', current_schema())) AS part
+          UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(format('%I.scan_results', current_schema()))) parts;
+    -- 16 MB take no time, though a sample may say so while the machine is busy.
+    IF whole < 16 * 1024 * 1024 THEN
+        largest := 0;
+        whole := 0;
+        RETURN;
+    END IF;
     CREATE TEMP TABLE snapdelta_sample AS SELECT * FROM scan_results LIMIT 20000;
     began := clock_timestamp();
     CREATE INDEX ON snapdelta_sample (symbol, time DESC);
     per_byte := 2 * extract(epoch FROM clock_timestamp() - began) / greatest(pg_relation_size('snapdelta_sample'), 8192 * 10);
     DROP TABLE snapdelta_sample;
-    SELECT max(pg_relation_size(part)) * per_byte, sum(pg_relation_size(part)) * per_byte INTO largest, whole
-    FROM (SELECT to_regclass(format('%I.scan_results', current_schema())) AS part
-          UNION ALL SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(format('%I.scan_results', current_schema()))) parts;
+    SELECT largest * per_byte, whole * per_byte INTO largest, whole;
 END $$;
 
 -- 'whole': in one transaction, where nobody would notice; 'chunks': in one each.

@@ -83,6 +83,15 @@ def test_large_chunk_is_left_alone_and_said(database: Make, aged: Aged) -> None:
         assert len(indexes(connection)) == len(before) + 1
 
 
+def test_small_table_is_not_measured(database: Make, aged: Aged) -> None:
+    """However busy the machine is while a sample is taken, a few rows get their index at once."""
+    with database(aged.name).connect() as connection:
+        for statement in load(SCHEMA).statements:
+            if "FUNCTION pg_temp.index_seconds" in (sent := statement.render({})):
+                connection.execute(sent.encode())
+        assert connection.execute("SELECT * FROM pg_temp.index_seconds()").fetchone() == (0, 0)
+
+
 @pytest.mark.parametrize("relation", ["0", "4294967295"])
 def test_size_of_what_is_gone(database: Make, empty: str, relation: str) -> None:
     with database(empty).connect() as connection:
