@@ -655,7 +655,7 @@ BEGIN
             EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS %s WITH NO DATA',
                            current_schema(), pg_temp.aggregate(wanted.view), pg_temp.definition(wanted.view));
             -- The only index besides that on the buckets: one on the session as well costs 30 bytes a row.
-            EXECUTE format('CREATE INDEX ON %s (symbol, bucket DESC)', pg_temp.materialized(wanted.view));
+            EXECUTE format('CREATE INDEX ON %I.%I (symbol, bucket DESC)', current_schema(), pg_temp.aggregate(wanted.view));
         END IF;
         IF pg_temp.relation(wanted.view) IS NULL THEN
             EXECUTE format('CREATE VIEW %I.%I AS %s', current_schema(), wanted.view, pg_temp.shown(wanted.view));
