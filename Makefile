@@ -130,6 +130,10 @@ bench-check: $(BUILT) ## Fail if an instruction count or a frame size is a twent
 bench-keep: $(BUILT) ## Measure instruction counts and frame sizes, and keep them in benches/guard.json
 	$(BIN)/python -m benches.guard keep
 
+.PHONY: sizes
+sizes: $(BUILT) $(TIMESCALE_BED) ## Measure what a row and a bucket cost in TimescaleDB (SIZES='--symbols 100 --days 13 --jobs')
+	PYTHONPATH=tests $(BIN)/python -m timescale.sizes $(SIZES)
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	rm -rf $(VENV) .venvs target dist fuzz/target fuzz/corpus tests/timescale/node_modules

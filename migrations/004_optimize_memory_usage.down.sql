@@ -17,6 +17,9 @@ BEGIN
     IF to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL THEN
         RAISE EXCEPTION 'snapdelta: 004_optimize_memory_usage was never applied in schema "%", there is nothing to revert', current_schema();
     END IF;
+    IF to_regclass(format('%I.snapdelta_rewrite_rows', current_schema())) IS NOT NULL AND to_regclass(format('%I.snapdelta_rewrite_changes', current_schema())) IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: a run of 005_rewrite_wide_chunks.sql was stopped half-way; run that file with -v run=yes first, which finishes it';
+    END IF;
 END $$;
 
 -- One transaction: all of it or nothing.
@@ -27,6 +30,8 @@ DECLARE
     keeps interval;
     item record;
     job record;
+    age text;
+    added int;
 BEGIN
     IF was IS NULL THEN
         RAISE EXCEPTION 'snapdelta: 004_optimize_memory_usage is not applied, there is nothing to revert';
@@ -37,14 +42,16 @@ BEGIN
                  AND hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily') LOOP
         PERFORM delete_job(job.job_id);
     END LOOP;
-    FOR item IN SELECT * FROM jsonb_to_recordset(was -> 'policies') AS p ("table" text, procedure text, every interval, config jsonb) LOOP
-        IF item.procedure = 'policy_retention' THEN
-            PERFORM add_retention_policy(format('%I.%I', current_schema(), item."table")::regclass,
-                drop_after => (item.config ->> 'drop_after')::interval, schedule_interval => item.every);
-        ELSE
-            PERFORM add_compression_policy(format('%I.%I', current_schema(), item."table")::regclass,
-                compress_after => (item.config ->> 'compress_after')::interval, schedule_interval => item.every);
-        END IF;
+    FOR item IN SELECT * FROM jsonb_to_recordset(was -> 'policies') AS p ("table" text, procedure text, every interval, scheduled boolean, config jsonb) LOOP
+        -- An age counts from the rows' time, or (from 2.14 on) from when the chunk was made.
+        FOREACH age IN ARRAY CASE item.procedure WHEN 'policy_retention' THEN ARRAY['drop_after', 'drop_created_before'] ELSE ARRAY['compress_after', 'compress_created_before'] END LOOP
+            CONTINUE WHEN item.config ->> age IS NULL;
+            EXECUTE format('SELECT add_%s_policy(%L::regclass, %I => %L::interval, schedule_interval => %L::interval)', substr(item.procedure, 8),
+                           format('%I.%I', current_schema(), item."table"), age, item.config ->> age, item.every) INTO added;
+            IF NOT item.scheduled THEN
+                PERFORM alter_job(added, scheduled => false);
+            END IF;
+        END LOOP;
     END LOOP;
 
     FOR item IN SELECT key AS name, value::interval AS width FROM jsonb_each_text(was -> 'chunks') LOOP
@@ -60,11 +67,11 @@ BEGIN
         FROM timescaledb_information.continuous_aggregates c
         JOIN timescaledb_information.jobs j ON (j.hypertable_schema, j.hypertable_name) IN
              ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-        WHERE c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour')
+        WHERE c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min_scaled', 'scan_results_1hour_scaled')
     LOOP
         IF job.proc_name = 'policy_retention' THEN
             PERFORM delete_job(job.job_id);
-        ELSIF job.proc_name = 'policy_refresh_continuous_aggregate' AND job.view_name = 'scan_results_1min' AND job.reaches > keeps THEN
+        ELSIF job.proc_name = 'policy_refresh_continuous_aggregate' AND job.view_name = 'scan_results_1min_scaled' AND job.reaches > keeps THEN
             RAISE NOTICE 'snapdelta: scan_results_1min is not refreshed any more: the older raw retention (%) is shorter than its refresh window (%), which would empty it', keeps, job.reaches;
             PERFORM delete_job(job.job_id);
         END IF;

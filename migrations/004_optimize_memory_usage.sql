@@ -19,12 +19,12 @@
 \if :{?minute_chunk}         \else \set minute_chunk         '1 day'      \endif
 \if :{?minute_refresh_start} \else \set minute_refresh_start '2 days'     \endif
 \if :{?minute_refresh_end}   \else \set minute_refresh_end   '1 minute'   \endif
-\if :{?minute_compress_after} \else \set minute_compress_after '3 days'   \endif
+\if :{?minute_compress_after} \else \set minute_compress_after '2 days 1 hour' \endif
 \if :{?minute_retention}     \else \set minute_retention     '30 days'    \endif
 \if :{?hour_chunk}           \else \set hour_chunk           '7 days'     \endif
 \if :{?hour_refresh_start}   \else \set hour_refresh_start   '7 days'     \endif
 \if :{?hour_refresh_end}     \else \set hour_refresh_end     '1 hour'     \endif
-\if :{?hour_compress_after}  \else \set hour_compress_after  '14 days'    \endif
+\if :{?hour_compress_after}  \else \set hour_compress_after  '7 days 1 hour' \endif
 \if :{?hour_retention}       \else \set hour_retention       '180 days'   \endif
 \if :{?minute_refresh_every} \else \set minute_refresh_every '5 minutes'  \endif
 \if :{?hour_refresh_every}   \else \set hour_refresh_every   '30 minutes' \endif
@@ -37,6 +37,9 @@
 
 SET client_min_messages = notice;
 SET lock_timeout = '60s';
+SET statement_timeout = 0;
+-- A query over a hundred chunks takes longer to compile than to run.
+SET jit = off;
 
 SELECT set_config('snapdelta.settings', jsonb_build_object(
     'raw_chunk', :'raw_chunk', 'raw_compress_after', :'raw_compress_after', 'raw_retention', :'raw_retention',
@@ -112,9 +115,10 @@ BEGIN
     END LOOP;
     FOR rule IN
         SELECT * FROM (VALUES
-            ('minute_refresh_start', '<=', 'raw_retention', interval '0',
+            -- Three days are 71 hours where the clocks are put forward: hence a day to spare.
+            ('raw_retention', '>=', 'minute_refresh_start', interval '1 day',
              'a refresh that reaches behind the raw rows empties the buckets whose rows are gone'),
-            ('hour_refresh_start', '<=', 'minute_retention', interval '0',
+            ('minute_retention', '>=', 'hour_refresh_start', interval '1 day',
              'a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone'),
             ('minute_refresh_start', '>=', 'minute_refresh_end', interval '2 minutes',
              'the refresh window must cover two buckets'),
@@ -128,8 +132,8 @@ BEGIN
             ('minute_chunk', '<=', 'minute_retention', interval '0', 'only whole chunks are dropped'),
             ('hour_chunk', '<=', 'hour_retention', interval '0', 'only whole chunks are dropped'),
             ('raw_compress_after', '<=', 'raw_retention', interval '0', 'rows would be dropped before they are compressed'),
-            ('minute_compress_after', '>=', 'minute_refresh_start', interval '0', 'what is still refreshed must not be compressed'),
-            ('hour_compress_after', '>=', 'hour_refresh_start', interval '0', 'what is still refreshed must not be compressed'),
+            ('minute_compress_after', '>=', 'minute_refresh_start', interval '1 minute', 'what is still refreshed must not be compressed'),
+            ('hour_compress_after', '>=', 'hour_refresh_start', interval '1 minute', 'what is still refreshed must not be compressed'),
             ('minute_retention', '>=', 'raw_retention', interval '0', 'the minutes must outlive the raw rows'),
             ('hour_retention', '>=', 'minute_retention', interval '0', 'the hours must outlive the minutes')
         ) AS t (left_name, operator, right_name, slack, reason)
@@ -161,11 +165,16 @@ CREATE OR REPLACE FUNCTION pg_temp.relation(name text) RETURNS regclass LANGUAGE
     SELECT to_regclass(format('%I.%I', current_schema(), name))
 $$;
 
+-- Each aggregate is read through a view of the name that users know. The aggregate behind it stores scaled integers.
+CREATE OR REPLACE FUNCTION pg_temp.aggregate(view text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT view || '_scaled'
+$$;
+
 -- The hypertable that holds an aggregate's rows; NULL when there is no such aggregate.
 CREATE OR REPLACE FUNCTION pg_temp.materialized(view text) RETURNS regclass LANGUAGE sql STABLE AS $$
     SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)::regclass
     FROM timescaledb_information.continuous_aggregates
-    WHERE view_schema = current_schema() AND view_name = view
+    WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view)
 $$;
 
 -- A policy's jobs, by the hypertable that their configuration names: the view of jobs lists an aggregate's under one
@@ -177,6 +186,39 @@ CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURN
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.table_name
     WHERE j.proc_name = procedure AND c.oid = coalesce(pg_temp.materialized(relation), pg_temp.relation(relation))
 $$;
+
+-- A size that survives a chunk which a job drops meanwhile.
+CREATE OR REPLACE FUNCTION pg_temp.bytes(relation regclass) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            RETURN coalesce(hypertable_size(relation), pg_total_relation_size(relation));
+        EXCEPTION WHEN undefined_table OR undefined_object OR internal_error THEN
+            PERFORM pg_sleep(0.1);
+        END;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- Takes a table's strongest lock before anything else in a transaction, so that nobody waits in a circle: in tries of
+-- half a second, between which the writers that have queued behind it go on.
+CREATE OR REPLACE FUNCTION pg_temp.lock(relation regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+BEGIN
+    PERFORM set_config('lock_timeout', '500ms', true);
+    LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', relation);
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF clock_timestamp() > began + interval '10 minutes' THEN
+                RAISE EXCEPTION 'snapdelta: table % is in use without a pause; end the transactions that hold it, then run this file again', relation;
+            END IF;
+        END;
+        PERFORM pg_sleep(1);
+    END LOOP;
+END $$;
 
 DO $$
 DECLARE
@@ -220,6 +262,10 @@ BEGIN
             RAISE EXCEPTION 'snapdelta: hypertable % is partitioned by "%" and not by "%"', wanted.name, found.column_name, wanted.time_column;
         END LOOP;
     END LOOP;
+    -- Rows on their way are missing below the aggregates: a refresh would empty buckets.
+    IF pg_temp.relation('snapdelta_rewrite_rows') IS NOT NULL AND pg_temp.relation('snapdelta_rewrite_changes') IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: a run of 005_rewrite_wide_chunks.sql was stopped half-way; run that file with -v run=yes first (`snapdelta migrate up --rewrite`), which finishes it';
+    END IF;
     IF NOT has_schema_privilege(current_schema(), 'CREATE') THEN
         RAISE EXCEPTION 'snapdelta: role "%" may not create the aggregates in schema "%"; run GRANT CREATE ON SCHEMA % TO %', current_user, current_schema(), quote_ident(current_schema()), quote_ident(current_user);
     END IF;
@@ -228,8 +274,14 @@ END $$;
 -- ---------------------------------------------------------------- what the aggregates are
 -- Each column of the raw table and what keeps its history. Columns that are not named here are kept by their type:
 -- numbers as last, min, max, sum and count, everything else as last. Averages do not roll up: sum and count do.
-CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, parts text[]) LANGUAGE sql STABLE AS $$
-    SELECT a.attname, coalesce(
+--
+-- Numeric columns compress badly: no delta coding. The aggregates store numbers of a fixed scale as integers, with
+-- `decimals` digits after the point (NULL: stored as they are). NaN is `nan`, which is larger than every number.
+CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, type text, decimals int, stored text, nan text, parts text[]) LANGUAGE sql STABLE AS $$
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod), d.decimals,
+        CASE WHEN a.atttypid = 'numeric'::regtype THEN CASE WHEN d.precision <= 9 THEN 'integer' ELSE 'bigint' END END,
+        CASE WHEN a.atttypid = 'numeric'::regtype THEN CASE WHEN d.precision <= 9 THEN '2000000000' ELSE '2000000000000000000' END END,
+        coalesce(
         (SELECT string_to_array(known.parts, ' ') FROM (VALUES
             ('price', 'open high low close'),
             ('volume', 'last max sum'),
@@ -245,54 +297,125 @@ CREATE OR REPLACE FUNCTION pg_temp.kept() RETURNS TABLE (source name, parts text
         CASE WHEN a.atttypid::regtype IN ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision')
              THEN ARRAY['last', 'min', 'max', 'sum', 'n'] ELSE ARRAY['last'] END)
     FROM pg_attribute a
+    CROSS JOIN LATERAL (SELECT information_schema._pg_numeric_precision(a.atttypid, a.atttypmod) AS precision,
+                               information_schema._pg_numeric_scale(a.atttypid, a.atttypmod) AS scale) AS n
+    CROSS JOIN LATERAL (SELECT n.precision, CASE WHEN a.atttypid <> 'numeric'::regtype OR n.precision <= 18 AND n.scale <= n.precision
+                                                 THEN n.scale END AS decimals) AS d
     WHERE a.attrelid = pg_temp.relation('scan_results') AND a.attnum > 0 AND NOT a.attisdropped
       AND a.attname NOT IN ('time', 'symbol', 'session')
     ORDER BY a.attnum
 $$;
 
--- The aggregates' SELECT: the minutes over the raw rows, the hours over the minutes.
-CREATE OR REPLACE FUNCTION pg_temp.definition(view text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+-- A numeric expression over raw rows as an integer; the minutes hold integers already.
+CREATE OR REPLACE FUNCTION pg_temp.integers(value text, raw boolean, decimals int, stored text, nan text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN raw AND stored IS NOT NULL AND decimals IS NOT NULL
+        THEN format('CASE %1$s WHEN ''NaN'' THEN %2$s ELSE (%1$s * %3$s)::%4$s END', value, nan, ('1e' || decimals)::numeric, stored)
+        ELSE value END
+$$;
+
+-- One row a part, in order, as expressions: what is aggregated (from the raw rows, or from the minutes), what the
+-- aggregate stores of it, and what its view shows. A least, greatest or sum that equals the last value is stored as
+-- NULL: half of them do, and a NULL takes no room. None of them is NULL where the last value is not; `open` may be.
+-- A sum beyond bigint has a column of its own, which else is NULL.
+CREATE OR REPLACE FUNCTION pg_temp.parts(raw boolean) RETURNS TABLE (shown text, stored text) LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    raw boolean := view = 'scan_results_1min';
-    columns text;
+    k record;
+    part text;
+    name text;
+    last_name text;
+    filled text;     -- the stored part, or the last value that it equals
+    summed text;     -- the same for a sum, as numeric
+    value text;
+    last_value text;
+    samples text := CASE WHEN raw THEN 'count(*)' ELSE 'sum(sample_count)::bigint' END;
+    at text := CASE WHEN raw THEN '"time"' ELSE 'bucket' END;
+    unit text;
+    bound text;
 BEGIN
-    SELECT string_agg(format(CASE part
-               WHEN 'open'  THEN CASE WHEN raw THEN 'first(%1$I, "time") AS open'  ELSE 'first(open, bucket) AS open' END
-               WHEN 'close' THEN CASE WHEN raw THEN 'last(%1$I, "time") AS close'  ELSE 'last(close, bucket) AS close' END
-               WHEN 'high'  THEN CASE WHEN raw THEN 'max(%1$I) AS high'            ELSE 'max(high) AS high' END
-               WHEN 'low'   THEN CASE WHEN raw THEN 'min(%1$I) AS low'             ELSE 'min(low) AS low' END
-               WHEN 'last'  THEN CASE WHEN raw THEN 'last(%1$I, "time") AS %2$I'   ELSE 'last(%2$I, bucket) AS %2$I' END
-               WHEN 'n'     THEN CASE WHEN raw THEN 'count(%1$I) AS %2$I'          ELSE 'sum(%2$I)::bigint AS %2$I' END
-               ELSE              CASE WHEN raw THEN '%3$s(%1$I) AS %2$I'           ELSE '%3$s(%2$I) AS %2$I' END
-           END, source, source || '_' || part, part), ', ' ORDER BY k.ordinality, p.ordinality)
-    INTO columns
-    FROM pg_temp.kept() WITH ORDINALITY AS k (source, parts, ordinality), unnest(k.parts) WITH ORDINALITY AS p (part, ordinality);
-    IF raw THEN
-        RETURN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, %s, count(*) AS sample_count FROM %I.scan_results GROUP BY 1, 2, 3',
-                      columns, current_schema());
-    END IF;
-    RETURN format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, %s, sum(sample_count)::bigint AS sample_count FROM %I.scan_results_1min GROUP BY 1, 2, 3',
-                  columns, current_schema());
+    FOR k IN SELECT * FROM pg_temp.kept() LOOP
+        unit := ('1e-' || k.decimals)::numeric;
+        bound := ('9e' || 18 - k.decimals)::numeric;
+        last_name := quote_ident(CASE WHEN 'close' = ANY (k.parts) THEN 'close' ELSE k.source || '_last' END);
+        last_value := format('last(%s, %s)', CASE WHEN raw THEN quote_ident(k.source) ELSE last_name END, at);
+        last_value := pg_temp.integers(last_value, raw, k.decimals, k.stored, k.nan);
+        FOREACH part IN ARRAY k.parts LOOP
+            name := quote_ident(CASE WHEN part IN ('open', 'high', 'low', 'close') THEN part ELSE k.source || '_' || part END);
+            filled := CASE WHEN part = 'n' THEN format('coalesce(%s, sample_count)', name)
+                           WHEN k.decimals IS NULL OR part = 'open' OR name = last_name THEN name
+                           ELSE format('coalesce(%s, %s)', name, last_name) END;
+            summed := CASE WHEN k.decimals IS NULL THEN name
+                           ELSE format('coalesce(%s, %s * %s)', quote_ident(k.source || '_sum_beyond'), filled, unit) END;
+            value := format(CASE part WHEN 'open' THEN 'first(%s, %s)' WHEN 'close' THEN 'last(%s, %s)' WHEN 'last' THEN 'last(%s, %s)'
+                                      WHEN 'high' THEN 'max(%s)' WHEN 'low' THEN 'min(%s)'
+                                      WHEN 'n' THEN CASE WHEN raw THEN 'count(%s)' ELSE 'sum(%s)::bigint' END ELSE part || '(%s)' END,
+                            CASE WHEN raw THEN quote_ident(k.source) WHEN part = 'sum' THEN summed ELSE filled END, at);
+            IF part = 'n' THEN
+                shown := filled;
+                stored := format('nullif(%s, %s) AS %s', value, samples, name);
+            ELSIF k.decimals IS NULL THEN
+                shown := name;
+                stored := format('%s AS %s', value, name);
+            ELSIF part = 'sum' THEN
+                shown := summed;
+                stored := format('CASE WHEN abs(%1$s::numeric) <= %2$s THEN nullif((%1$s * %3$s)::bigint, %4$s) END AS %5$s, CASE WHEN abs(%1$s::numeric) > %2$s THEN %1$s::numeric END AS %6$s',
+                    value, bound, ('1e' || k.decimals)::numeric, last_value, name, quote_ident(k.source || '_sum_beyond'));
+            ELSE
+                shown := CASE WHEN k.stored IS NULL THEN filled
+                              ELSE format('CASE %1$s WHEN %2$s THEN ''NaN''::numeric ELSE %1$s * %3$s END::%4$s', filled, k.nan, unit, k.type) END;
+                value := pg_temp.integers(value, raw, k.decimals, k.stored, k.nan);
+                stored := CASE WHEN part = 'open' OR name = last_name THEN format('%s AS %s', value, name)
+                               ELSE format('nullif(%s, %s) AS %s', value, last_value, name) END;
+            END IF;
+            shown := format('%s AS %s', shown, name);
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
 END $$;
 
--- Does the aggregate that is there say the same? Both texts are printed by this server, so they can be compared.
+-- The aggregate's SELECT: the minutes over the raw rows, the hours over the minutes.
+CREATE OR REPLACE FUNCTION pg_temp.definition(view text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE view WHEN 'scan_results_1min'
+        THEN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, %s, count(*) AS sample_count FROM %I.scan_results GROUP BY 1, 2, 3',
+                    (SELECT string_agg(stored, ', ') FROM pg_temp.parts(true)), current_schema())
+        ELSE format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, %s, sum(sample_count)::bigint AS sample_count FROM %I.%I GROUP BY 1, 2, 3',
+                    (SELECT string_agg(stored, ', ') FROM pg_temp.parts(false)), current_schema(), pg_temp.aggregate('scan_results_1min')) END
+$$;
+
+-- What users read: the raw columns' types, under the names above.
+CREATE OR REPLACE FUNCTION pg_temp.shown(view text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('SELECT bucket, symbol, session, %s, sample_count FROM %I.%I',
+                  (SELECT string_agg(shown, ', ') FROM pg_temp.parts(true)), current_schema(), pg_temp.aggregate(view))
+$$;
+
+-- Do the aggregate and the view that are there say the same? This server prints all texts, so they can be compared.
 CREATE OR REPLACE FUNCTION pg_temp.has_other_definition(view text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    found text := (SELECT view_definition FROM timescaledb_information.continuous_aggregates
-                   WHERE view_schema = current_schema() AND view_name = view);
+    found text;
     wanted text;
 BEGIN
-    IF found IS NULL THEN
-        RETURN false;
+    -- Up to now an aggregate of numeric columns had the name of the view.
+    IF EXISTS (SELECT FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() AND view_name = view) THEN
+        RETURN true;
     END IF;
-    BEGIN
-        EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || pg_temp.definition(view);
-        wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
-        DROP VIEW pg_temp.snapdelta_wanted;
-    EXCEPTION WHEN undefined_column OR undefined_table THEN
-        RETURN true;  -- the 1-minute aggregate is not there, or lacks a column that the hours are made of
-    END;
-    RETURN regexp_replace(found, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g');
+    FOR found, wanted IN
+        SELECT view_definition, pg_temp.definition(view) FROM timescaledb_information.continuous_aggregates
+        WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view)
+        UNION ALL
+        SELECT pg_get_viewdef(pg_temp.relation(view)), pg_temp.shown(view)
+        WHERE pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NOT NULL
+    LOOP
+        BEGIN
+            EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || wanted;
+            wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
+            DROP VIEW pg_temp.snapdelta_wanted;
+        EXCEPTION WHEN undefined_column OR undefined_table THEN
+            RETURN true;  -- the 1-minute aggregate is not there, or lacks a column that the hours are made of
+        END;
+        IF regexp_replace(found, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g') THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
 END $$;
 
 DO $$
@@ -301,8 +424,8 @@ DECLARE
     found record;
 BEGIN
     FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
-        IF pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NULL THEN
-            RAISE EXCEPTION 'snapdelta: %.% exists and is not a continuous aggregate; rename it or drop it, then run this file again', current_schema(), view;
+        IF pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NULL AND NOT pg_temp.has_other_definition(view) THEN
+            RAISE EXCEPTION 'snapdelta: %.% exists and is no view of a continuous aggregate of this migration; rename it or drop it, then run this file again', current_schema(), view;
         END IF;
         IF pg_temp.setting('other_definition') = 'refuse' AND pg_temp.has_other_definition(view) THEN
             RAISE EXCEPTION 'snapdelta: continuous aggregate % exists with another definition and would keep it; run with -v other_definition=rename to keep it and its data under another name, and build the right one beside it', view
@@ -316,12 +439,12 @@ BEGIN
               UNION ALL
               SELECT materialization_hypertable_schema, materialization_hypertable_name, 'minute_retention'
               FROM timescaledb_information.continuous_aggregates
-              WHERE view_schema = current_schema() AND view_name = 'scan_results_1min') AS below
+              WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate('scan_results_1min')) AS below
         JOIN timescaledb_information.continuous_aggregates c ON (c.hypertable_schema, c.hypertable_name) = (below.schema, below.name)
         JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'
          AND (j.hypertable_schema, j.hypertable_name) IN
              ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-        WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+        WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour', pg_temp.aggregate('scan_results_1min'), pg_temp.aggregate('scan_results_1hour')))
           AND coalesce((j.config ->> 'start_offset')::interval > pg_temp.period(below.setting), true)
     LOOP
         RAISE EXCEPTION 'snapdelta: continuous aggregate %.% is refreshed from % back, behind % (%), and would be emptied; give it a start_offset of at most that first',
@@ -374,11 +497,11 @@ BEGIN
                        WHERE d.hypertable_schema = current_schema() AND d.dimension_number = 1
                          AND d.hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily')),
             'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', j.hypertable_name, 'procedure', j.proc_name,
-                                                                      'every', j.schedule_interval, 'config', j.config)), '[]')
+                                                                      'every', j.schedule_interval, 'scheduled', j.scheduled, 'config', j.config)), '[]')
                          FROM timescaledb_information.jobs j
                          WHERE j.hypertable_schema = current_schema() AND j.proc_name IN ('policy_retention', 'policy_compression')
                            AND j.hypertable_name IN ('scan_results', 'volume_slots', 'market_data_daily')),
-            'bytes', (SELECT jsonb_object_agg(t.name, coalesce(hypertable_size(pg_temp.relation(t.name)), pg_total_relation_size(pg_temp.relation(t.name))))
+            'bytes', (SELECT jsonb_object_agg(t.name, pg_temp.bytes(pg_temp.relation(t.name)))
                       FROM (VALUES ('scan_results'), ('volume_slots'), ('market_data_daily')) AS t (name))))
     WHERE name = '004_optimize_memory_usage';
 END $$;
@@ -394,11 +517,22 @@ CREATE OR REPLACE FUNCTION pg_temp.buckets_per_batch(relation text) RETURNS int 
     FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames) LIMIT 1
 $$;
 
+-- Jobs that start at once meet: retention and compression lock each other out, and a failed compression waits an hour.
+-- So each starts at a minute of its own, the refreshes first and the raw retention last.
+CREATE OR REPLACE FUNCTION pg_temp.first_start(relation text, procedure text) RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT date_trunc('minute', clock_timestamp()) + interval '1 minute' * (1 + array_position(ARRAY[
+        'scan_results_1min policy_refresh_continuous_aggregate', 'scan_results_1hour policy_refresh_continuous_aggregate',
+        'scan_results policy_compression', 'scan_results_1min policy_compression', 'scan_results_1hour policy_compression',
+        'volume_slots policy_retention', 'market_data_daily policy_retention', 'scan_results_1hour policy_retention',
+        'scan_results_1min policy_retention', 'scan_results policy_retention'], relation || ' ' || procedure))
+$$;
+
 CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wanted jsonb, every interval) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     job record;
     right_one int;
-    target regclass := pg_temp.relation(relation);
+    target regclass := pg_temp.relation(CASE WHEN pg_temp.materialized(relation) IS NULL THEN relation ELSE pg_temp.aggregate(relation) END);
+    first timestamptz := pg_temp.first_start(relation, procedure);
 BEGIN
     FOR job IN SELECT * FROM pg_temp.jobs_of(relation, procedure) ORDER BY job_id LOOP
         IF right_one IS NULL AND job.scheduled AND job.schedule_interval = every AND NOT EXISTS (
@@ -416,15 +550,15 @@ BEGIN
     END IF;
     CASE procedure
         WHEN 'policy_retention' THEN
-            PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every);
+            PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every, initial_start => first);
         WHEN 'policy_refresh_continuous_aggregate' THEN
-            EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval%s)',
-                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
+            EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval, initial_start => %L::timestamptz%s)',
+                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, first, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
         WHEN 'policy_compression' THEN
             IF pg_temp.columnstore() THEN
-                EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval)', target, wanted ->> 'compress_after', every);
+                EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval, initial_start => %L::timestamptz)', target, wanted ->> 'compress_after', every, first);
             ELSE
-                PERFORM add_compression_policy(target, compress_after => (wanted ->> 'compress_after')::interval, schedule_interval => every);
+                PERFORM add_compression_policy(target, compress_after => (wanted ->> 'compress_after')::interval, schedule_interval => every, initial_start => first);
             END IF;
     END CASE;
 END $$;
@@ -467,7 +601,8 @@ BEGIN
     LOOP
         IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables
                        WHERE hypertable_schema = current_schema() AND hypertable_name = wanted.name) THEN
-            RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks', wanted.name;
+            RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks, and who uses it waits', wanted.name;
+            PERFORM pg_temp.lock(pg_temp.relation(wanted.name));
             PERFORM create_hypertable(pg_temp.relation(wanted.name), wanted.time_column::name,
                 chunk_time_interval => pg_temp.period(wanted.width), migrate_data => true, create_default_indexes => false);
         ELSE
@@ -482,6 +617,7 @@ DO $$
 BEGIN
     IF NOT (SELECT compression_enabled FROM timescaledb_information.hypertables
             WHERE hypertable_schema = current_schema() AND hypertable_name = 'scan_results') THEN
+        PERFORM pg_temp.lock(pg_temp.relation('scan_results'));
         IF pg_temp.columnstore() THEN
             ALTER TABLE scan_results SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'symbol, session', timescaledb.orderby = 'time DESC');
         ELSE
@@ -494,20 +630,35 @@ END $$;
 DO $$
 DECLARE
     wanted record;
-    old_name text;
+    name text;
+    suffix text;
 BEGIN
     FOR wanted IN SELECT * FROM (VALUES ('scan_results_1min', 'minute_chunk'), ('scan_results_1hour', 'hour_chunk')) AS t (view, width)
     LOOP
         IF pg_temp.has_other_definition(wanted.view) THEN
-            old_name := format('%s_before_%s', wanted.view, to_char(clock_timestamp(), 'YYYYMMDD_HH24MISS'));
-            RAISE NOTICE 'snapdelta: % had another definition and is now %; it keeps its rows and is not refreshed any more', wanted.view, old_name;
-            PERFORM delete_job(job_id) FROM pg_temp.jobs_of(wanted.view, 'policy_refresh_continuous_aggregate');
-            EXECUTE format('ALTER MATERIALIZED VIEW %I RENAME TO %I', wanted.view, old_name);
+            suffix := to_char(clock_timestamp(), '"_before_"YYYYMMDD_HH24MISS');
+            FOREACH name IN ARRAY ARRAY[wanted.view, pg_temp.aggregate(wanted.view)] LOOP
+                CONTINUE WHEN pg_temp.relation(name) IS NULL;
+                PERFORM delete_job(j.job_id) FROM timescaledb_information.continuous_aggregates c
+                JOIN _timescaledb_catalog.hypertable h ON (h.schema_name, h.table_name) = (c.materialization_hypertable_schema, c.materialization_hypertable_name)
+                JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate' AND j.config ->> 'mat_hypertable_id' = h.id::text
+                WHERE c.view_schema = current_schema() AND c.view_name = name;
+                EXECUTE format('ALTER %s %I RENAME TO %I', CASE WHEN EXISTS (
+                    SELECT FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() AND view_name = name)
+                    THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, name, name || suffix);
+            END LOOP;
+            RAISE NOTICE 'snapdelta: % had another definition and is now %; it keeps its rows and is not refreshed any more', wanted.view, wanted.view || suffix;
         END IF;
         IF pg_temp.materialized(wanted.view) IS NULL THEN
+            PERFORM pg_temp.lock(pg_temp.relation('scan_results'));
             -- Newest rows are read from the level below until they are materialized.
-            EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS %s WITH NO DATA',
-                           current_schema(), wanted.view, pg_temp.definition(wanted.view));
+            EXECUTE format('CREATE MATERIALIZED VIEW %I.%I WITH (timescaledb.continuous, timescaledb.materialized_only = false, timescaledb.create_group_indexes = false) AS %s WITH NO DATA',
+                           current_schema(), pg_temp.aggregate(wanted.view), pg_temp.definition(wanted.view));
+            -- The only index besides that on the buckets: one on the session as well costs 30 bytes a row.
+            EXECUTE format('CREATE INDEX ON %I.%I (symbol, bucket DESC)', current_schema(), pg_temp.aggregate(wanted.view));
+        END IF;
+        IF pg_temp.relation(wanted.view) IS NULL THEN
+            EXECUTE format('CREATE VIEW %I.%I AS %s', current_schema(), wanted.view, pg_temp.shown(wanted.view));
         END IF;
         -- Without this an aggregate's chunks are ten times as wide as those of its source.
         PERFORM set_chunk_time_interval(pg_temp.materialized(wanted.view), pg_temp.period(wanted.width));
@@ -515,18 +666,27 @@ BEGIN
 END $$;
 
 -- ---------------------------------------------------------------- backfill
--- From when on the rows below an aggregate are complete, as far as this migration has had a hand in dropping them.
+-- From when on the rows below an aggregate are complete. Retention drops whole chunks, so a chunk that is still there
+-- has all of its rows, unless it was made when its range could have been dropped before: by a late row. An hour is to
+-- spare where the clocks change. TimescaleDB 2.11 does not tell when a chunk was made: there retention may have run.
 CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    kept_for text := CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END;
-    since timestamptz;
+    below regclass := CASE view WHEN 'scan_results_1min' THEN pg_temp.relation('scan_results') ELSE pg_temp.materialized('scan_results_1min') END;
+    kept_for interval;
+    retained_until timestamptz;
 BEGIN
     IF pg_temp.relation('snapdelta_migrations') IS NOT NULL THEN
-        SELECT CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL
-                    THEN coalesce(reverted_at, now()) - (settings ->> kept_for)::interval END
-        INTO since FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
+        SELECT (settings ->> CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END)::interval,
+               CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL THEN coalesce(reverted_at, now()) END
+        INTO kept_for, retained_until FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
     END IF;
-    RETURN coalesce(since, '-infinity');
+    IF retained_until IS NULL THEN
+        RETURN '-infinity';
+    END IF;
+    RETURN (SELECT least(retained_until - kept_for, coalesce(max(c.range_end), '-infinity'))
+            FROM timescaledb_information.chunks c
+            WHERE format('%I.%I', c.hypertable_schema, c.hypertable_name)::regclass = below
+              AND coalesce(c.range_end <= (to_jsonb(c) ->> 'chunk_creation_time')::timestamptz - kept_for + interval '1 hour', true));
 END $$;
 
 -- The refreshes that fill what is missing, and touch nothing else. A bucket that holds more samples than the
@@ -557,12 +717,43 @@ BEGIN
     $query$, source, pg_temp.materialized(view), width, pg_temp.complete_since(view));
 END $$;
 
+-- TimescaleDB may refuse a refresh beside another one of the same aggregate. So the policies' own start is put off before
+-- each of ours, and one that runs is waited for; a run of this file that is stopped leaves them a quarter of an hour.
+CREATE OR REPLACE FUNCTION pg_temp.refresh_jobs() RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
+    SELECT * FROM pg_temp.jobs_of('scan_results_1min', 'policy_refresh_continuous_aggregate')
+    UNION ALL SELECT * FROM pg_temp.jobs_of('scan_results_1hour', 'policy_refresh_continuous_aggregate')
+$$;
+
+CREATE OR REPLACE PROCEDURE pg_temp.hold_refreshes() LANGUAGE plpgsql AS $$
+DECLARE
+    began timestamptz := clock_timestamp();
+    at_work text;
+BEGIN
+    IF current_setting('timescaledb.max_background_workers', true) IS NULL THEN
+        RETURN;  -- nobody starts them here
+    END IF;
+    IF to_regclass('pg_temp.snapdelta_put_off') IS NULL THEN
+        CREATE TEMP TABLE snapdelta_put_off AS SELECT job_id, next_start FROM pg_temp.refresh_jobs();
+    END IF;
+    LOOP
+        PERFORM alter_job(job_id, next_start => clock_timestamp() + interval '15 minutes') FROM pg_temp.refresh_jobs();
+        COMMIT;
+        SELECT string_agg(a.application_name, ', ') INTO at_work FROM pg_stat_activity a, pg_temp.refresh_jobs() j
+        WHERE a.datname = current_database() AND right(a.application_name, length(j.job_id::text) + 2) = format('[%s]', j.job_id);
+        EXIT WHEN at_work IS NULL;
+        IF clock_timestamp() > began + interval '10 minutes' THEN
+            RAISE EXCEPTION 'snapdelta: % has not ended in 10 minutes; see what it waits for, then run this file again', at_work;
+        END IF;
+        PERFORM pg_sleep(0.5);
+    END LOOP;
+END $$;
+
 -- The refreshes as statements. A forced one (where that can be said) also fills buckets that are held for up to date,
 -- such as rows deleted by hand; it does not count as a refresh, so it comes second and only for what is still missing.
 CREATE OR REPLACE FUNCTION pg_temp.refreshes(view text, forced boolean) RETURNS SETOF text LANGUAGE sql STABLE AS $$
-    SELECT format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)', pg_temp.relation(view), starts, ends,
-                  CASE WHEN forced THEN ', force => true' END)
-    FROM pg_temp.missing(view)
+    SELECT command
+    FROM pg_temp.missing(view), LATERAL (VALUES ('CALL pg_temp.hold_refreshes()'), (format('CALL refresh_continuous_aggregate(%L, %L::timestamptz, %L::timestamptz%s)',
+             pg_temp.relation(pg_temp.aggregate(view)), starts, ends, CASE WHEN forced THEN ', force => true' END))) AS c (command)
     WHERE NOT forced OR EXISTS (SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames))
 $$;
 
@@ -570,6 +761,14 @@ SELECT * FROM pg_temp.refreshes('scan_results_1min', false) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1min', true) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1hour', false) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1hour', true) \gexec
+
+DO $$
+BEGIN
+    IF to_regclass('pg_temp.snapdelta_put_off') IS NOT NULL THEN
+        PERFORM alter_job(job_id, next_start => greatest(next_start, clock_timestamp()), if_exists => true) FROM pg_temp.snapdelta_put_off;
+        DROP TABLE pg_temp.snapdelta_put_off;
+    END IF;
+END $$;
 
 -- ---------------------------------------------------------------- the aggregates' policies
 DO $$
@@ -588,9 +787,11 @@ DECLARE
 BEGIN
     FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
         CONTINUE WHEN (SELECT compression_enabled FROM timescaledb_information.continuous_aggregates
-                       WHERE view_schema = current_schema() AND view_name = view);
-        EXECUTE format('ALTER MATERIALIZED VIEW %I SET (timescaledb.%s)', view,
-                       CASE WHEN pg_temp.columnstore() THEN 'enable_columnstore' ELSE 'compress' END);
+                       WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view));
+        -- One segment a symbol: a day's minutes fill a batch of 1000 rows, and each batch costs 2 kB by itself.
+        EXECUTE format('ALTER MATERIALIZED VIEW %I SET (timescaledb.%s, timescaledb.%ssegmentby = ''symbol'', timescaledb.%sorderby = ''bucket DESC'')',
+                       VARIADIC ARRAY[pg_temp.aggregate(view)] || CASE WHEN pg_temp.columnstore() THEN ARRAY['enable_columnstore', '', '']
+                                                                       ELSE ARRAY['compress', 'compress_', 'compress_'] END);
     END LOOP;
 END $$;
 
@@ -634,12 +835,14 @@ DO $$
 DECLARE
     missing int;
 BEGIN
-    -- Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work.
+    -- Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work. The count
+    -- reads all raw rows, and ends its transaction before a lock on the jobs is taken.
     SELECT count(*) INTO missing FROM pg_temp.missing('scan_results_1min')
     WHERE starts < now() - pg_temp.period('minute_refresh_start');
     IF missing > 0 THEN
         RAISE EXCEPTION 'snapdelta: % stretches of raw rows are not in scan_results_1min yet, so the raw retention was not set; run this file again', missing;
     END IF;
+    COMMIT;
     PERFORM pg_temp.set_policy('scan_results', 'policy_retention',
         jsonb_build_object('drop_after', pg_temp.period('raw_retention')), pg_temp.period('retention_every'));
 END $$;
@@ -698,7 +901,7 @@ END $$;
 SELECT pg_advisory_unlock(hashtext('snapdelta migration')) AS unlocked \gset snapdelta_
 
 -- What is kept where, and how large it is now; compression and retention begin their work in the background.
-SELECT r.name AS relation, pg_size_pretty((m.before -> 'bytes' ->> r.name)::bigint) AS before, pg_size_pretty(hypertable_size(r.hypertable)) AS now
+SELECT r.name AS relation, pg_size_pretty((m.before -> 'bytes' ->> r.name)::bigint) AS before, pg_size_pretty(pg_temp.bytes(r.hypertable)) AS now
 FROM snapdelta_migrations m,
      (VALUES ('scan_results', pg_temp.relation('scan_results')), ('volume_slots', pg_temp.relation('volume_slots')),
              ('market_data_daily', pg_temp.relation('market_data_daily')),

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -154,15 +155,45 @@ class NativeBed:
 
     def create(self, name: str, template: str | None = None) -> str:
         with psycopg.connect(self._dsn, autocommit=True) as admin:
-            made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-            if template is not None:
-                # Its background workers would be clients of the template.
+            # One that a stopped run has left.
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            if template is None:
+                admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            else:
+                self._copy(admin, name, template)
+        dsn = urlunsplit(urlsplit(self._dsn)._replace(path=f"/{name}"))
+        if template is not None:
+            _workers(dsn, "stop")  # the tests run the jobs themselves, one at a time
+        return dsn
+
+    def _copy(self, admin: psycopg.Connection, name: str, template: str) -> None:
+        """Closed to connections, a template gets no new background workers while the old ones end."""
+        accept = "ALTER DATABASE {} ALLOW_CONNECTIONS {}"
+        admin.execute(sql.SQL(accept).format(sql.Identifier(template), sql.SQL("false")))
+        until = time.monotonic() + 60
+        try:
+            while True:
                 admin.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (template,)
                 )
-                made += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
-            admin.execute(made)
-        return urlunsplit(urlsplit(self._dsn)._replace(path=f"/{name}"))
+                try:
+                    admin.execute(
+                        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                            sql.Identifier(name), sql.Identifier(template)
+                        )
+                    )
+                    break
+                except psycopg.errors.ObjectInUse:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.1)
+        finally:
+            admin.execute(sql.SQL(accept).format(sql.Identifier(template), sql.SQL("true")))
+        admin.execute(sql.SQL(accept).format(sql.Identifier(name), sql.SQL("true")))
+
+    def start_workers(self, name: str) -> None:
+        """From now on the server itself runs the jobs of a database."""
+        _workers(urlunsplit(urlsplit(self._dsn)._replace(path=f"/{name}")), "start")
 
     def drop(self, name: str) -> None:
         with psycopg.connect(self._dsn, autocommit=True) as admin:
@@ -176,6 +207,17 @@ class NativeBed:
 
     def close(self) -> None:
         pass
+
+
+def _workers(dsn: str, do: str) -> None:
+    """`do`: stop or start; the function's schema depends on the version."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT pronamespace::regnamespace::text FROM pg_proc WHERE proname = %s ORDER BY 1 LIMIT 1",
+            (f"{do}_background_workers",),
+        ).fetchone()
+        assert row is not None
+        connection.execute(f"SELECT {row[0]}.{do}_background_workers()".encode())
 
 
 def open_bed() -> Bed:

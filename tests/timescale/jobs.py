@@ -33,8 +33,8 @@ def policies(connection: psycopg.Connection, relation: str, procedure: str) -> l
                LEFT JOIN timescaledb_information.continuous_aggregates c
                  ON (j.hypertable_schema, j.hypertable_name) IN
                     ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-               WHERE proc_name = %s AND coalesce(c.view_name, j.hypertable_name) = %s""",
-            (procedure, relation),
+               WHERE proc_name = %s AND coalesce(c.view_name, j.hypertable_name) IN (%s, %s)""",
+            (procedure, relation, f"{relation}_scaled"),
         ).fetchall()
     ]
 
@@ -51,10 +51,11 @@ def chunks(connection: psycopg.Connection, hypertable: str) -> list[tuple[dateti
 
 
 def materialized(connection: psycopg.Connection, view: str) -> str:
-    """The name of the hypertable that holds an aggregate's rows."""
+    """The name of the hypertable that holds an aggregate's rows, the migration's or another of that name."""
     row = connection.execute(
-        "SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name = %s",
-        (view,),
+        "SELECT materialization_hypertable_name FROM timescaledb_information.continuous_aggregates WHERE view_name IN (%s, %s)"
+        " ORDER BY view_name DESC",
+        (view, f"{view}_scaled"),
     ).fetchone()
     assert row is not None
     return str(row[0])

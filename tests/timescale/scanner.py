@@ -53,13 +53,15 @@ def scan(
             for _ in range(random_.randint(1, 3)):
                 time = at + offset
                 if time < end:
-                    rows.append(_row(random_, time, symbol))
+                    rows.append(random_row(random_, time, symbol))
                 offset += timedelta(seconds=random_.choice((5, 17, 40)))
         at += every
     return rows
 
 
-def _row(random_: random.Random, time: datetime, symbol: str) -> Row:
+def random_row(random_: random.Random, time: datetime, symbol: str) -> Row:
+    """What the scanner says of a symbol at a time."""
+
     def number(low: float, high: float, missing: float = 0.0) -> Decimal | None:
         return None if random_.random() < missing else Decimal(f"{random_.uniform(low, high):.4f}")
 
@@ -104,9 +106,10 @@ def expected(rows: Iterable[Row], width: timedelta) -> dict[Key, Row]:
 
 def _bucket(key: Key, rows: list[Row]) -> Row:
     prices = [row["price"] for row in rows]
+    known = [price for price in prices if price is not None]
     bucket: Row = {
         "bucket": key[0], "symbol": key[1], "session": key[2],
-        "open": prices[0], "high": max(prices), "low": min(prices), "close": prices[-1],
+        "open": prices[0], "high": max(known, default=None), "low": min(known, default=None), "close": prices[-1],
         "sample_count": len(rows),
     }  # fmt: skip
     for column, parts in KEPT.items():

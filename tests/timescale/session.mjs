@@ -6,7 +6,9 @@ const GSS_REQUEST = 80877104
 const CANCEL_REQUEST = 80877102
 const COPY_FROM_STDIN = /^\s*copy\b[\s\S]*\bfrom\s+stdin\b/i
 // What clients expect to be told at the start.
-const REPORTED = ['server_version', 'server_encoding', 'client_encoding', 'DateStyle', 'TimeZone', 'integer_datetimes', 'standard_conforming_strings']
+const REPORTED = ['server_version', 'server_encoding', 'client_encoding', 'DateStyle', 'IntervalStyle', 'TimeZone', 'integer_datetimes', 'standard_conforming_strings']
+// The engine does not tell when a client sets one of these.
+const SET_STYLE = /^\s*set\s+(datestyle|intervalstyle|timezone)\b/i
 
 export class Session {
   #socket
@@ -107,6 +109,8 @@ export class Session {
     }
     const answer = await this.#database.send(Buffer.concat([head, body]))
     this.#status = wire.lastStatus(answer) ?? this.#status
+    const style = type === 'Q' && this.#status !== 'E' && SET_STYLE.exec(statement)
+    if (style) this.#socket.write(wire.parameterStatus(REPORTED.find((name) => name.toLowerCase() === style[1].toLowerCase()), await this.#show(style[1])))
     if (answer.length > 0 && !this.#socket.write(answer)) await new Promise((resolve) => this.#socket.once('drain', resolve).once('close', resolve))
     return true
   }

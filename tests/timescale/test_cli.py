@@ -65,7 +65,7 @@ def test_dry_run_needs_no_database() -> None:
     assert printed.returncode == 0, printed.stderr
     assert "CREATE TABLE IF NOT EXISTS scan_results" in printed.stdout
     assert "'5 days'" in printed.stdout
-    assert "rewrite_chunk" in printed.stdout
+    assert "replace_chunk" in printed.stdout
     assert "RESET" in run("down", "--dry-run").stdout
 
 
@@ -76,7 +76,7 @@ def test_plan() -> None:
     bad = run("plan", "--json", "--set", "raw_retention=1 day")
     assert bad.returncode == 1
     faults = [finding for finding in json.loads(bad.stdout)["findings"] if finding["verdict"] == "fault"]
-    assert [finding["check"] for finding in faults] == ["minute_refresh_start <= raw_retention"]
+    assert [finding["check"] for finding in faults] == ["raw_retention >= minute_refresh_start + 1 day"]
     wide = json.loads(run("plan", "--json", "--set", "raw_chunk=2 days").stdout)["findings"]
     assert {
         (finding["subject"], finding["verdict"])

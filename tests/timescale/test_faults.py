@@ -177,9 +177,9 @@ def test_refresh_behind_retention_empties_buckets(
             seed=5,
         )
         insert(connection, late)
-        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min')")
+        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min_scaled')")
         connection.execute(
-            f"SELECT add_continuous_aggregate_policy('scan_results_1min', start_offset => {start_offset}, end_offset => interval '1 minute',"
+            f"SELECT add_continuous_aggregate_policy('scan_results_1min_scaled', start_offset => {start_offset}, end_offset => interval '1 minute',"
             " schedule_interval => interval '5 minutes')".encode()
         )
         faults = [
@@ -214,7 +214,7 @@ def test_refreshing_everything_by_hand_empties_buckets(database: Make, healthy: 
             seed=6,
         )
         insert(connection, late)
-        connection.execute("CALL refresh_continuous_aggregate('scan_results_1min', NULL, NULL)")
+        connection.execute("CALL refresh_continuous_aggregate('scan_results_1min_scaled', NULL, NULL)")
         found, kept = stored(connection, "scan_results_1min"), expected(healthy.rows, timedelta(minutes=1))
         assert any(found.get(key) != bucket for key, bucket in kept.items())
 
@@ -248,9 +248,9 @@ def test_too_short_a_window_leaves_holes_after_an_outage(
             ),
         )
         assert outage(connection) == 0
-        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min')")
+        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min_scaled')")
         connection.execute(
-            "SELECT add_continuous_aggregate_policy('scan_results_1min', start_offset => interval '1 hour', end_offset => interval '1 minute',"
+            "SELECT add_continuous_aggregate_policy('scan_results_1min_scaled', start_offset => interval '1 hour', end_offset => interval '1 minute',"
             " schedule_interval => interval '5 minutes')"
         )
         assert outage(connection) > 0
@@ -417,7 +417,7 @@ def test_way_back_that_drops_the_aggregates_loses_history(database: Make, health
     naive = database(healthy.name)
     with naive.connect() as connection:
         connection.execute("SET client_min_messages = error")
-        connection.execute("DROP MATERIALIZED VIEW scan_results_1min CASCADE")
+        connection.execute("DROP MATERIALIZED VIEW scan_results_1min_scaled CASCADE")
     timescale.up(naive.dsn)
     with naive.connect() as connection, pytest.raises(AssertionError, match="buckets are gone"):
         assert_history(connection, healthy.rows)

@@ -15,7 +15,7 @@ SOURCE = {path.name: path.read_bytes() for path in (ROOT / "migrations").glob("*
 
 def test_this_installation_finds_the_source() -> None:
     assert {path.name: path.read_bytes() for path in timescale.migrations_directory().glob("*.sql")} == SOURCE
-    assert len(SOURCE) == 4
+    assert len(SOURCE) == 5
 
 
 def test_wheel_carries_the_source(wheel: Path) -> None:

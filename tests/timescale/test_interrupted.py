@@ -86,9 +86,9 @@ def test_jobs_that_run_meanwhile_lose_nothing(database: Make, aged: Aged) -> Non
         connection.execute(
             f"DELETE FROM _timescaledb_internal.{table} WHERE bucket < now() - interval '9 days'".encode()
         )
-        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min')")
+        connection.execute("SELECT remove_continuous_aggregate_policy('scan_results_1min_scaled')")
         connection.execute(
-            "SELECT add_continuous_aggregate_policy('scan_results_1min', NULL, interval '1 hour', interval '1 hour')"
+            "SELECT add_continuous_aggregate_policy('scan_results_1min_scaled', NULL, interval '1 hour', interval '1 hour')"
         )
         for at, statement in enumerate(load(OPTIMIZE).statements):
             sent = statement.render(values)

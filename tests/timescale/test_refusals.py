@@ -46,6 +46,8 @@ def unchanged(bed: Bed, aged: Aged) -> Iterator[Database]:
 
 
 BROKEN = {
+    "as many hours as days": {"minute_refresh_start": "72 hours", "minute_compress_after": "4 days"},
+    "hours of a day to spare": {"hour_refresh_start": "697 hours", "hour_compress_after": "40 days"},
     "minute_refresh_start": {"minute_refresh_start": "4 days", "minute_compress_after": "5 days"},
     "hour_refresh_start": {"hour_refresh_start": "31 days", "hour_compress_after": "40 days"},
     "no window": {"minute_refresh_start": "90 seconds"},
@@ -98,6 +100,22 @@ def test_rules_are_the_same_in_sql_and_in_python() -> None:
         for left, operator, right, slack, reason in rows
     ]
     assert in_sql == [tuple(rule) for rule in RULES]
+
+
+def test_window_is_a_day_shorter_than_what_fills_it() -> None:
+    """Three days are 71 hours where the clocks are put forward."""
+    for hours, broken in (
+        (48, []),
+        (49, ["raw_retention"]),
+        (71, ["raw_retention"]),
+        (72, ["raw_retention"]),
+    ):
+        given = {
+            "minute_refresh_start": f"{hours} hours",
+            "raw_retention": "3 days",
+            "minute_compress_after": "4 days",
+        }
+        assert [rule.left for rule in Settings(given).broken_rules()] == broken
 
 
 def test_defaults_break_no_rule() -> None:
@@ -160,17 +178,24 @@ def test_missing_table(database: Make, empty: str) -> None:
 
 
 @pytest.fixture
-def role(database: Make, aged: Aged) -> Database:
+def role(database: Make, aged: Aged) -> Iterator[Database]:
     db = database(aged.name)
     with db.connect() as connection:
-        connection.execute("CREATE ROLE reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
-    return Database(db.bed, db.name, re.sub(r"//[^@]*@", "//reader@", db.dsn))
+        # Roles belong to the whole server: one that a stopped run has left would be in the way.
+        connection.execute(
+            "DROP ROLE IF EXISTS snapdelta_test_reader; CREATE ROLE snapdelta_test_reader LOGIN;"
+            " GRANT SELECT ON ALL TABLES IN SCHEMA public TO snapdelta_test_reader"
+        )
+    yield Database(db.bed, db.name, re.sub(r"//[^@]*@", "//snapdelta_test_reader@", db.dsn))
+    if not isinstance(db.bed, WasmBed):  # there each database has roles of its own
+        with db.connect() as connection:
+            connection.execute("DROP OWNED BY snapdelta_test_reader; DROP ROLE snapdelta_test_reader")
 
 
 def test_missing_rights(role: Database, bed: Bed) -> None:
     if not isinstance(bed, WasmBed):
         pytest.skip("roles of a native server have passwords")
-    assert 'role "reader" does not own table scan_results' in psql(role)
+    assert 'role "snapdelta_test_reader" does not own table scan_results' in psql(role)
     with pytest.raises(MigrationError, match=r"may not create tables in schema"):
         timescale.up(role.dsn)
 
@@ -225,7 +250,7 @@ def test_view_in_the_way(database: Make, aged: Aged) -> None:
     db = database(aged.name)
     with db.connect() as connection:
         connection.execute("CREATE VIEW scan_results_1min AS SELECT 1 AS one")
-    assert "is not a continuous aggregate" in psql(db)
+    assert "is no view of a continuous aggregate of this migration" in psql(db)
 
 
 def test_nothing_to_revert(database: Make, aged: Aged) -> None:

@@ -43,11 +43,14 @@ def up(
     `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention":
     "5 days"}`. Raises MigrationSettingError before anything is opened when they would lose history,
     MigrationLockedError while another migration runs, and MigrationError with the server's sentence for
-    everything that it refuses. What was applied up to then stays; running it again goes on from there.
+    everything that it refuses. What was applied up to then stays; running it again goes on from there. A
+    rewrite that was stopped half-way is finished first.
     """
     texts = checked(settings)
     with connect(dsn, schema, notify) as connection:
         execute(connection, load(SCHEMA), {})
+        if _rewrite_stopped(connection):
+            execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes"}))
         execute(connection, load(OPTIMIZE), texts)
 
 
@@ -63,10 +66,22 @@ def down(dsn: str, *, schema: str | None = None, notify: Notify | None = None) -
 def rewrite(dsn: str, *, run: bool, schema: str | None = None, notify: Notify | None = None) -> None:
     """Estimates (and with `run` does) the move of the newest raw rows from wide chunks into narrow ones.
 
-    The estimate comes through `notify`. Raises MigrationError when the migration is not applied.
+    The estimate comes through `notify`. Raises MigrationError when the migration is not applied, and when
+    the table is in use without a pause. A run that was stopped is finished by the next one.
     """
     with connect(dsn, schema, notify) as connection:
         execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes" if run else "no"}))
+        if run:  # an index that was put off until the chunks are narrow
+            execute(connection, load(SCHEMA), {})
+
+
+def _rewrite_stopped(connection: psycopg.Connection) -> bool:
+    """Whether rows are on their way between the tables of a rewrite."""
+    row = connection.execute(
+        "SELECT to_regclass(format('%I.snapdelta_rewrite_rows', current_schema())) IS NOT NULL"
+        " AND to_regclass(format('%I.snapdelta_rewrite_changes', current_schema())) IS NULL"
+    ).fetchone()
+    return row == (True,)
 
 
 def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:

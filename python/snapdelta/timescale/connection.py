@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 Notify = Callable[[str], None]
 
+# A query over a hundred chunks takes longer to compile than to run.
+_SESSION = ("intervalstyle = postgres", "datestyle = 'ISO, MDY'", "timezone = 'UTC'", "jit = off")
+
+_ADVICE = {
+    "25006": ": temporary functions cannot be made here; run it in a session that may write",
+    "42501": ": grant this role the right, or run it as the owner",
+    "55P03": ": a session holds this lock, or a job waits for it",
+    "57014": ": give it more time, as in SNAPDELTA_DSN=...?options=-cstatement_timeout=0",
+}
+
 
 @contextmanager
 def connect(
@@ -20,8 +30,9 @@ def connect(
 ) -> Iterator[psycopg.Connection]:
     """A connection in autocommit mode, closed at the end; `schema` is where the tables are.
 
-    Autocommit because refreshing an aggregate cannot run in a transaction. The server's notices go to
-    `notify`. Raises MigrationError when the driver is missing or the server does not answer.
+    Autocommit because refreshing an aggregate cannot run in a transaction. The session has its own styles and
+    time zone, whatever the server, the database and the role are set to. The server's notices go to `notify`.
+    Raises MigrationError when the driver or the schema is missing, and for every error of the server inside.
     """
     try:
         import psycopg
@@ -29,12 +40,27 @@ def connect(
     except ImportError as error:
         raise MigrationError("psycopg is needed: pip install 'snapdelta-rs[timescale]'") from error
     try:
-        connection = psycopg.connect(dsn, autocommit=True, application_name="snapdelta migrate")
+        connection = psycopg.connect(
+            dsn, autocommit=True, application_name="snapdelta migrate", client_encoding="utf8"
+        )
     except psycopg.Error as error:
-        raise MigrationError(f"the database cannot be reached: {str(error).strip()}") from error
-    with connection:
-        if notify is not None:
-            connection.add_notice_handler(lambda diagnostic: notify(diagnostic.message_primary or ""))
-        if schema is not None:
-            connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(schema)))
-        yield connection
+        raise MigrationError(f"the database cannot be reached: {sentence(error)}") from error
+    try:
+        with connection:
+            if notify is not None:
+                connection.add_notice_handler(lambda diagnostic: notify(diagnostic.message_primary or ""))
+            for setting in _SESSION:
+                connection.execute(f"SET {setting}".encode())
+            if schema is not None:
+                connection.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(schema)))
+                if connection.execute("SELECT current_schema()").fetchone() != (schema,):
+                    raise MigrationError(f"schema {schema!r} does not exist, or this role may not use it")
+            yield connection
+    except psycopg.Error as error:
+        raise MigrationError(f"the database refuses: {sentence(error)}") from error
+
+
+def sentence(error: psycopg.Error) -> str:
+    """What the server says, in one line, with what to do where it is known."""
+    said = error.diag.message_primary or " ".join(str(error).split())
+    return said + _ADVICE.get(error.sqlstate or "", "")

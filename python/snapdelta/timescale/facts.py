@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from snapdelta.timescale.connection import sentence
 from snapdelta.timescale.files import OPTIMIZE, load
 from snapdelta.timescale.planning import PREFIXES
-from snapdelta.timescale.settings import Settings
+from snapdelta.timescale.settings import CHOICES, Settings
 
 if TYPE_CHECKING:
     import psycopg
 
 AGGREGATES = ("scan_results_1min", "scan_results_1hour")
+# view -> what it is made of, the prefix of its settings, the width of its buckets
+LEVELS = {
+    "scan_results_1min": ("scan_results", "minute", timedelta(minutes=1)),
+    "scan_results_1hour": ("scan_results_1min", "hour", timedelta(hours=1)),
+}
 TIME_COLUMNS = {
     "scan_results": "time",
     "volume_slots": "date",
@@ -24,14 +31,19 @@ TIME_COLUMNS = {
 }
 
 # By the hypertable that a job's configuration names: the view lists an aggregate's jobs under one name up to
-# TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none.
+# TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none. The server casts the
+# periods: a configuration holds them in the IntervalStyle of the session that made the job.
 _JOBS = """
-    SELECT j.job_id, coalesce(c.view_name, h.table_name),
+    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '_scaled$', ''),
            coalesce(c.view_schema, h.schema_name) = current_schema(),
-           j.proc_name, j.schedule_interval, j.scheduled, j.config, s.last_run_status,
+           j.proc_name, j.schedule_interval, j.scheduled,
+           (SELECT array_agg((j.config ->> key)::interval ORDER BY number)
+            FROM unnest(%s::text[]) WITH ORDINALITY AS k (key, number)),
+           s.last_run_status,
            CASE WHEN isfinite(s.last_successful_finish) THEN s.last_successful_finish END,
            coalesce(s.total_runs, 0), coalesce(s.total_failures, 0),
-           CASE WHEN isfinite(s.next_start) THEN s.next_start END
+           CASE WHEN s.job_status = 'Running' THEN s.last_run_started_at END,
+           coalesce(s.job_status <> 'Running' AND NOT isfinite(s.next_start), false)
     FROM timescaledb_information.jobs j
     JOIN _timescaledb_catalog.hypertable h
       ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
@@ -40,6 +52,32 @@ _JOBS = """
       ON c.materialization_hypertable_schema = h.schema_name
      AND c.materialization_hypertable_name = h.table_name
     ORDER BY j.job_id"""
+_PERIODS = ("drop_after", "compress_after", "start_offset", "end_offset")
+
+_ERRORS = """
+    SELECT DISTINCT ON (job_id) job_id, err_message FROM timescaledb_information.job_errors
+    WHERE err_message IS NOT NULL ORDER BY job_id, finish_time DESC NULLS LAST"""
+
+_BLOCKED = """
+    SELECT j.job_id, b.pid, concat_ws(', ', b.usename, nullif(b.application_name, ''), b.state),
+           clock_timestamp() - b.xact_start
+    FROM timescaledb_information.jobs j
+    JOIN pg_stat_activity a ON a.datname = current_database() AND a.application_name = j.application_name
+    CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS blocking (pid)
+    JOIN pg_stat_activity b ON b.pid = blocking.pid
+    ORDER BY j.job_id, b.xact_start"""
+
+# A role without pg_read_all_stats sees no backend_type of others; TimescaleDB's processes bear it as their
+# application name as well. The launcher belongs to no database and takes one of the workers.
+_WORKERS = """
+    SELECT pg_is_in_recovery(), coalesce(current_setting('timescaledb.restoring', true)::boolean, false),
+           count(*) FILTER (WHERE here AND kind LIKE '% Scheduler%') > 0,
+           count(*) FILTER (WHERE NOT here),
+           (SELECT format('%I.%I()', pronamespace::regnamespace, proname) FROM pg_proc
+            WHERE proname = 'start_background_workers' ORDER BY 1 LIMIT 1)
+    FROM (SELECT coalesce(datname = current_database(), false) AS here,
+                 coalesce(backend_type, application_name) AS kind FROM pg_stat_activity) AS process
+    WHERE kind LIKE 'TimescaleDB Background Worker %' OR kind ~ ' \\[\\d+\\]$'"""
 
 _CHUNKS = """
     SELECT range_start, range_end, is_compressed FROM timescaledb_information.chunks c
@@ -66,12 +104,13 @@ _FOREIGN = """
       ON j.proc_name = 'policy_refresh_continuous_aggregate'
      AND j.config ->> 'mat_hypertable_id' = h.id::text
     WHERE NOT (c.view_schema = current_schema()
-               AND c.view_name IN ('scan_results_1min', 'scan_results_1hour'))
+               AND regexp_replace(c.view_name, '_scaled$', '') IN ('scan_results_1min', 'scan_results_1hour'))
       AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
            OR (c.hypertable_schema, c.hypertable_name) IN (
                SELECT materialization_hypertable_schema, materialization_hypertable_name
                FROM timescaledb_information.continuous_aggregates
-               WHERE view_schema = current_schema() AND view_name = 'scan_results_1min'))"""
+               WHERE view_schema = current_schema()
+                 AND view_name IN ('scan_results_1min', 'scan_results_1min_scaled')))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +123,35 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds a lock a job waits for; `since` None: this role may not see it."""
+
+    process: int
+    session: str
+    since: timedelta | None
+
+
+@dataclass(slots=True)
 class Job:
-    """One policy's job; `last_status` and `last_success` are None where no background worker ever ran it."""
+    """One policy's job; `last_status` and `last_success` are None where no background worker ever ran it.
+
+    `running_since` is None between runs; `stuck`: its next start is infinite, so it never comes.
+    """
 
     number: int
     relation: str
     procedure: str
     every: timedelta
     scheduled: bool
-    config: Mapping[str, Any]
+    periods: Mapping[str, timedelta | None]
     last_status: str | None
     last_success: datetime | None
     runs: int
     failures: int
-    next_start: datetime | None
+    running_since: datetime | None
+    stuck: bool
+    error: str | None = None
+    blocker: Blocker | None = None
 
 
 @dataclass(slots=True)
@@ -107,67 +161,123 @@ class Relation:
     name: str
     width: timedelta | None = None
     chunks: Sequence[Chunk] = ()
+    rows_read: bool = False
     oldest: datetime | None = None
     newest: datetime | None = None
-    bytes_now: int = 0
+    bytes_now: int | None = None
     bytes_before: int | None = None  # of the compressed chunks, before and after compression
     bytes_after: int | None = None
     options: Sequence[str] = ()
 
 
 @dataclass(slots=True)
+class Workers:
+    """The background processes of the whole instance; `limits` are settings by name."""
+
+    standby: bool
+    restoring: bool
+    scheduler: bool
+    elsewhere: int  # processes of other databases, and the launcher
+    start: str | None
+    limits: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Facts:
-    """Everything that the judgement needs, as of `now` on the server."""
+    """Everything that the judgement needs, as of `now` on the server.
+
+    `unread` gives the reason, by subject and check, for what could not be read; `applied` and `jobs` are then
+    None.
+    """
 
     now: datetime
     version: str | None
-    community: bool
-    applied: bool
     settings: Settings
+    community: bool | None = None
+    applied: bool | None = None
+    applied_at: datetime | None = None
     relations: dict[str, Relation] = field(default_factory=dict)
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[Job] | None = None
     all_jobs: int = 0
     missing: dict[str, list[tuple[datetime, datetime]]] = field(default_factory=dict)
     other_definition: dict[str, bool] = field(default_factory=dict)
     foreign: list[tuple[str, str, timedelta | None]] = field(default_factory=list)
-    workers: dict[str, int] = field(default_factory=dict)
+    workers: Workers | None = None
+    first_kept: datetime | None = None  # the oldest minute whose raw rows retention has not reached
+    due: dict[str, datetime | None] = field(default_factory=dict)  # the newest row that must be in it by now
+    unread: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def settled(self, view: str) -> datetime:
+        """Rows before this moment are in the aggregate, if its refresh runs."""
+        _, prefix, bucket = LEVELS[view]
+        periods = self.settings
+        behind = periods[f"{prefix}_refresh_end"] + bucket + 2 * periods[f"{prefix}_refresh_every"]
+        return self.now - behind
 
 
 def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Facts:
-    """Reads everything; the periods are `given`, or else those that were applied, or else the defaults."""
+    """Reads everything; the periods are `given`, or else those that were applied, or else the defaults.
+
+    What this role or session may not read is listed in `unread`; only a lost connection is an error.
+    """
     now, version = _row(
         connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
     )
-    applied, settings = _applied(connection)
-    facts = Facts(now, version, False, applied, Settings(given if given is not None else settings))
+    facts = Facts(now, version, Settings(given))
+    with _reading(connection, facts, "migration", "applied"):
+        applied = _applied(connection, facts)
+        if given is None:
+            facts.settings = Settings(applied)
     if version is None:
         return facts
-    facts.community = _row(connection, "SELECT current_setting('timescaledb.license', true)") == (
-        "timescale",
-    )
-    _prepare(connection, facts.settings)
+    with _reading(connection, facts, "server", "background workers"):
+        _workers(connection, facts)
+    with _reading(connection, facts, "server", "edition"):
+        facts.community = _community(connection)
     for name in PREFIXES:
-        relation = _relation(connection, name)
-        if relation is not None:
-            facts.relations[name] = relation
-    jobs = connection.execute(_JOBS).fetchall()
-    facts.all_jobs = len(jobs)
-    facts.jobs = [Job(number, name, *rest) for number, name, here, *rest in jobs if here]
-    facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
-    for view in AGGREGATES:
-        if view in facts.relations:
-            facts.other_definition[view] = _row(connection, f"SELECT pg_temp.has_other_definition('{view}')")[
-                0
-            ]
-            if set(AGGREGATES) <= facts.relations.keys() and not facts.other_definition[view]:
-                facts.missing[view] = list(
-                    connection.execute(f"SELECT * FROM pg_temp.missing('{view}')".encode())
+        _relation(connection, facts, name)
+    with _reading(connection, facts, "jobs", "policies"):
+        _jobs(connection, facts)
+    with _reading(connection, facts, "jobs", "error texts"):
+        texts: dict[int, str] = dict(connection.execute(_ERRORS).fetchall())
+        for job in facts.jobs or ():
+            job.error = texts.get(job.number)
+    with _reading(connection, facts, "jobs", "blockers"):
+        _blockers(connection, facts)
+    with _reading(connection, facts, "other aggregates", "refresh window"):
+        facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
+    if facts.community is False or (facts.workers is not None and facts.workers.restoring):
+        facts.unread["rows", "oldest, newest and missing"] = "the server hides compressed rows in this state"
+        return facts
+    for name, relation in facts.relations.items():
+        _rows(connection, facts, name, relation)
+    for view, (below, _, _) in LEVELS.items():
+        if {view, below} <= facts.relations.keys():
+            with _reading(connection, facts, view, "lag"):
+                (facts.due[view],) = _row(
+                    connection,
+                    f"SELECT max({TIME_COLUMNS[below]}) FROM {_stored(connection, below)}"
+                    f" WHERE {TIME_COLUMNS[below]} < %s",
+                    (facts.settled(view),),
                 )
-    for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
-        (value,) = _row(connection, f"SELECT current_setting('{name}', true)")
-        if value is not None:
-            facts.workers[name] = int(value)
+    with _reading(connection, facts, "scan_results", "rows dropped by hand"):
+        _first_kept(connection, facts)
+    _aggregates(connection, facts)
     return facts
+
+
+@contextmanager
+def _reading(connection: psycopg.Connection, facts: Facts, subject: str, check: str) -> Iterator[None]:
+    """Notes the server's refusal of what is read inside, and goes on; without a connection it cannot."""
+    import psycopg
+
+    try:
+        with connection.transaction():
+            yield
+    except psycopg.Error as error:
+        if connection.closed:
+            raise
+        facts.unread[subject, check] = sentence(error)
 
 
 def _row(
@@ -178,49 +288,160 @@ def _row(
     return row
 
 
-def _applied(connection: psycopg.Connection) -> tuple[bool, dict[str, str] | None]:
+def _community(connection: psycopg.Connection) -> bool:
+    """The setting tells what was asked for; where a function tells what is there, that counts."""
+    asked, known, restoring = _row(
+        connection,
+        "SELECT current_setting('timescaledb.license', true) = 'timescale',"
+        " to_regprocedure('_timescaledb_functions.tsl_loaded()') IS NOT NULL,"
+        " current_setting('timescaledb.restoring', true) = 'on'",
+    )
+    if asked and known and not restoring:
+        (asked,) = _row(connection, "SELECT _timescaledb_functions.tsl_loaded()")
+    return bool(asked)
+
+
+def _applied(connection: psycopg.Connection, facts: Facts) -> dict[str, str] | None:
+    """The recorded periods in one spelling, whatever style they were given in; None when there are none."""
+    facts.applied = False
     if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
-        return False, None
-    row = connection.execute(
-        "SELECT applied_at IS NOT NULL, settings FROM snapdelta_migrations WHERE name = %s", (OPTIMIZE,)
-    ).fetchone()
-    return (bool(row[0]), row[1]) if row is not None else (False, None)
-
-
-def _prepare(connection: psycopg.Connection, settings: Settings) -> None:
-    """The migration's own temporary functions: what it compares and looks for is what is looked for here."""
-    for statement in load(OPTIMIZE).statements:
-        text = statement.render(settings.texts)
-        if text.startswith(("CREATE OR REPLACE FUNCTION pg_temp.", "SELECT set_config('snapdelta.settings'")):
-            connection.execute(text.encode())
-
-
-def _relation(connection: psycopg.Connection, name: str) -> Relation | None:
-    """None when it does not exist."""
-    source = "pg_temp.materialized(%s)" if name in AGGREGATES else "pg_temp.relation(%s)"
-    (stored,) = _row(connection, f"SELECT {source}::oid::regclass::text", (name,))
-    if stored is None:
         return None
-    relation = Relation(name)
-    width = connection.execute(_WIDTH, (stored,)).fetchone()
-    if width is not None:
-        relation.width = width[0]
-        relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (stored,))]
-        relation.bytes_now, relation.bytes_before, relation.bytes_after = _row(
+    facts.applied = None
+    row = connection.execute(
+        "SELECT applied_at, (SELECT jsonb_object_agg(key, CASE WHEN key = ANY (%s) THEN value"
+        " ELSE value::interval::text END) FROM jsonb_each_text(settings) WHERE key = ANY (%s))"
+        " FROM snapdelta_migrations WHERE name = %s",
+        (list(CHOICES), list(load(OPTIMIZE).defaults), OPTIMIZE),
+    ).fetchone()
+    settings: dict[str, str] | None
+    facts.applied_at, settings = row if row is not None else (None, None)
+    facts.applied = facts.applied_at is not None
+    return settings
+
+
+def _stored(connection: psycopg.Connection, name: str) -> str | None:
+    """The table that holds the rows, for an aggregate its hypertable; None when it does not exist."""
+    query = "SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text))::text"
+    if name in AGGREGATES:
+        # It is there when the view of that name is there as well, which may show another's rows.
+        query = """
+            SELECT (SELECT format('%%I.%%I', c.materialization_hypertable_schema,
+                                  c.materialization_hypertable_name)
+                    FROM timescaledb_information.continuous_aggregates c
+                    WHERE c.view_schema = current_schema() AND c.view_name IN (v.name, v.name || '_scaled')
+                      AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
+                    ORDER BY c.view_name DESC LIMIT 1)
+            FROM (SELECT %s::text AS name) AS v"""
+    (stored,) = _row(connection, query, (name,))
+    return None if stored is None else str(stored)
+
+
+def _relation(connection: psycopg.Connection, facts: Facts, name: str) -> None:
+    relation, stored = Relation(name), None
+    with _reading(connection, facts, name, "catalog"):
+        stored = _stored(connection, name)
+        if stored is None:
+            return
+        (relation.options,) = _row(
+            connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (stored,)
+        )
+        width = connection.execute(_WIDTH, (stored,)).fetchone()
+        if width is not None:
+            relation.width = width[0]
+            relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (stored,))]
+        facts.relations[name] = relation
+    if name not in facts.relations:
+        return
+    with _reading(connection, facts, name, "size"):
+        (relation.bytes_now,) = _row(
             connection,
-            "SELECT hypertable_size(%s::regclass), sum(before_compression_total_bytes)::bigint,"
-            " sum(after_compression_total_bytes)::bigint"
-            " FROM hypertable_compression_stats(%s::regclass)",
+            "SELECT coalesce(hypertable_size(%s::regclass), pg_total_relation_size(%s::regclass))",
             (stored, stored),
         )
-    else:
-        (relation.bytes_now,) = _row(connection, "SELECT pg_total_relation_size(%s::regclass)", (stored,))
-    (options,) = _row(
-        connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (stored,)
-    )
-    relation.options = options
+    if relation.width is not None:
+        with _reading(connection, facts, name, "compression"):
+            relation.bytes_before, relation.bytes_after = _row(
+                connection,
+                "SELECT sum(before_compression_total_bytes)::bigint,"
+                " sum(after_compression_total_bytes)::bigint"
+                " FROM hypertable_compression_stats(%s::regclass)",
+                (stored,),
+            )
+
+
+def _rows(connection: psycopg.Connection, facts: Facts, name: str, relation: Relation) -> None:
     column = TIME_COLUMNS[name]
-    relation.oldest, relation.newest = _row(
-        connection, f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {stored}"
+    with _reading(connection, facts, name, "oldest and newest row"):
+        relation.oldest, relation.newest = _row(
+            connection,
+            f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {_stored(connection, name)}",
+        )
+        relation.rows_read = True
+
+
+def _jobs(connection: psycopg.Connection, facts: Facts) -> None:
+    jobs = connection.execute(_JOBS, (list(_PERIODS),)).fetchall()
+    facts.all_jobs = len(jobs)
+    facts.jobs = [
+        Job(number, name, procedure, every, scheduled, dict(zip(_PERIODS, periods, strict=True)), *rest)
+        for number, name, here, procedure, every, scheduled, periods, *rest in jobs
+        if here
+    ]
+
+
+def _blockers(connection: psycopg.Connection, facts: Facts) -> None:
+    """The oldest transaction that each job waits for."""
+    for number, *blocker in connection.execute(_BLOCKED):
+        for job in facts.jobs or ():
+            if job.number == number and job.blocker is None:
+                job.blocker = Blocker(*blocker)
+
+
+def _workers(connection: psycopg.Connection, facts: Facts) -> None:
+    facts.workers = Workers(*_row(connection, _WORKERS))
+    for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
+        (value,) = _row(connection, f"SELECT current_setting('{name}', true)")
+        if value:  # empty: set once in this session and reset, where the loader does not own it
+            facts.workers.limits[name] = int(value)
+
+
+def _first_kept(connection: psycopg.Connection, facts: Facts) -> None:
+    """The raw rows of this minute and of later ones are there, unless somebody has dropped them by hand."""
+    stored = _stored(connection, AGGREGATES[0])
+    if stored is None or facts.applied_at is None:
+        return
+    kept = [facts.settings["raw_retention"]] + [
+        period
+        for job in facts.jobs or ()
+        if job.relation == "scan_results" and (period := job.periods["drop_after"]) is not None
+    ]
+    # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
+    since = max(
+        facts.now - min(kept) + timedelta(hours=2), facts.applied_at - facts.settings["minute_refresh_start"]
     )
-    return relation
+    (facts.first_kept,) = _row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
+
+
+def _aggregates(connection: psycopg.Connection, facts: Facts) -> None:
+    """Definitions and holes, as the migration's own temporary functions see them."""
+    prepared = False
+    with _reading(connection, facts, "aggregates", "definition and holes"):
+        for statement in load(OPTIMIZE).statements:
+            text = statement.render(facts.settings.texts)
+            if text.startswith(
+                ("CREATE OR REPLACE FUNCTION pg_temp.", "SELECT set_config('snapdelta.settings'")
+            ):
+                connection.execute(text.encode())
+        prepared = True
+    for view in AGGREGATES if prepared else ():
+        if "scan_results" not in facts.relations:
+            continue
+        with _reading(connection, facts, view, "definition"):
+            (facts.other_definition[view],) = _row(
+                connection, f"SELECT pg_temp.has_other_definition('{view}')"
+            )
+        if set(AGGREGATES) <= facts.relations.keys() and facts.other_definition.get(view) is False:
+            with _reading(connection, facts, view, "holes"):
+                facts.missing[view] = connection.execute(
+                    f"SELECT * FROM pg_temp.missing('{view}')".encode()
+                ).fetchall()

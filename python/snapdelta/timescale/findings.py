@@ -29,3 +29,17 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """For JSON: plain strings."""
         return {key: str(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def fault(cls, subject: str, check: str, declared: str, actual: str, advice: str) -> Finding:
+        """What is wrong, and what to do about it."""
+        return cls(subject, check, declared, actual, Verdict.FAULT, advice)
+
+    @classmethod
+    def judged(cls, subject: str, check: str, declared: str, actual: str, good: bool, advice: str) -> Finding:
+        """A fault unless it is `good`; then the advice is not needed."""
+        return (
+            cls(subject, check, declared, actual, Verdict.OK)
+            if good
+            else cls.fault(subject, check, declared, actual, advice)
+        )

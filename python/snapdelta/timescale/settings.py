@@ -22,6 +22,8 @@ _PERIOD = re.compile(
     r"\s*(?:(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)|(?P<clock>\d+:\d\d(?::\d\d(?:\.\d+)?)?))\s*"
 )
 _NONE = timedelta()
+# Three days are 71 hours where the clocks are put forward, so a window keeps a day's distance.
+SPARE = timedelta(days=1)
 
 
 class Rule(NamedTuple):
@@ -38,9 +40,9 @@ _CHUNK = "only whole chunks are dropped"
 _WINDOW = "the refresh window must cover two buckets"
 _REFRESHED = "what is still refreshed must not be compressed"
 RULES = (
-    Rule("minute_refresh_start", "<=", "raw_retention", _NONE,
+    Rule("raw_retention", ">=", "minute_refresh_start", SPARE,
          "a refresh that reaches behind the raw rows empties the buckets whose rows are gone"),
-    Rule("hour_refresh_start", "<=", "minute_retention", _NONE,
+    Rule("minute_retention", ">=", "hour_refresh_start", SPARE,
          "a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone"),
     Rule("minute_refresh_start", ">=", "minute_refresh_end", timedelta(minutes=2), _WINDOW),
     Rule("hour_refresh_start", ">=", "hour_refresh_end", timedelta(hours=2), _WINDOW),
@@ -53,8 +55,8 @@ RULES = (
     Rule("hour_chunk", "<=", "hour_retention", _NONE, _CHUNK),
     Rule("raw_compress_after", "<=", "raw_retention", _NONE,
          "rows would be dropped before they are compressed"),
-    Rule("minute_compress_after", ">=", "minute_refresh_start", _NONE, _REFRESHED),
-    Rule("hour_compress_after", ">=", "hour_refresh_start", _NONE, _REFRESHED),
+    Rule("minute_compress_after", ">=", "minute_refresh_start", timedelta(minutes=1), _REFRESHED),
+    Rule("hour_compress_after", ">=", "hour_refresh_start", timedelta(minutes=1), _REFRESHED),
     Rule("minute_retention", ">=", "raw_retention", _NONE, "the minutes must outlive the raw rows"),
     Rule("hour_retention", ">=", "minute_retention", _NONE, "the hours must outlive the minutes"),
 )  # fmt: skip

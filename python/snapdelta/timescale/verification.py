@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from snapdelta.timescale.connection import connect
-from snapdelta.timescale.facts import AGGREGATES, Facts, Job, Relation, collect
+from snapdelta.timescale.facts import AGGREGATES, LEVELS, Facts, Job, Relation, collect
 from snapdelta.timescale.findings import Finding, Verdict
 from snapdelta.timescale.planning import PREFIXES
-from snapdelta.timescale.settings import spell
+from snapdelta.timescale.settings import SPARE, spell
+from snapdelta.timescale.standstill import background_workers, last_run
 
 AGAIN = "run `snapdelta migrate up`"
 _RETENTION, _COMPRESSION = "policy_retention", "policy_compression"
@@ -44,10 +45,11 @@ def verify(
     """Every check of a database, a finding each; changes nothing.
 
     The declared periods are `settings`, or else those the migration was applied with, or else the defaults.
-    Raises MigrationError when the database cannot be reached or read, MigrationSettingError for a setting
-    that is none.
+    What this role or session may not read is a finding as well. Raises MigrationError when the database
+    cannot be reached, MigrationSettingError for a setting that is none.
     """
     with connect(dsn, schema) as connection:
+        connection.execute("SET lock_timeout = '10s'")  # a table locked for long is a finding, not a wait
         facts = collect(connection, settings)
     return judge(facts)
 
@@ -55,28 +57,41 @@ def verify(
 def judge(facts: Facts) -> list[Finding]:
     """The findings that the facts come to."""
     if facts.version is None:
-        return [
-            _fault("server", "timescaledb", "installed", "not installed", "run CREATE EXTENSION timescaledb")
-        ]
+        advice = "run CREATE EXTENSION timescaledb"
+        missing = Finding.fault("server", "timescaledb", "installed", "not installed", advice)
+        return [missing, *_unread(facts)]
     findings = [
         Finding("server", "timescaledb", "2.11 or later", facts.version, Verdict.OK),
-        _check(
-            "server",
-            "edition",
-            "community",
-            "community" if facts.community else "apache",
-            facts.community,
-            "install the community edition: the Apache edition has no compression and no aggregates",
-        ),
-        _check("migration", "applied", "yes", "yes" if facts.applied else "no", facts.applied, AGAIN),
     ]
+    if facts.community is not None:
+        findings.append(
+            Finding.judged(
+                "server",
+                "edition",
+                "community",
+                "community" if facts.community else "apache",
+                facts.community,
+                "install the community edition: the Apache edition has no compression and no aggregates",
+            )
+        )
+    if facts.applied is not None:
+        findings.append(
+            Finding.judged(
+                "migration", "applied", "yes", "yes" if facts.applied else "no", facts.applied, AGAIN
+            )
+        )
     for name in PREFIXES:
         relation = facts.relations.get(name)
         if relation is None:
-            findings.append(_fault(name, "exists", "yes", "no", AGAIN))
+            if facts.other_definition.get(name):
+                findings += _definition(facts, name)
+            elif (name, "catalog") not in facts.unread:
+                findings.append(Finding.fault(name, "exists", "yes", "no", AGAIN))
         elif relation.width is None:
             findings.append(
-                _fault(name, "hypertable", "yes", "a plain table, which no policy can be put on", AGAIN)
+                Finding.fault(
+                    name, "hypertable", "yes", "a plain table, which no policy can be put on", AGAIN
+                )
             )
         else:
             findings += _chunk_widths(facts, relation)
@@ -84,29 +99,22 @@ def judge(facts: Facts) -> list[Finding]:
             findings += _uncompressed(facts, relation)
             findings += _sizes(relation)
     for relation_name, procedure, keys, every in POLICIES:
-        if relation_name in facts.relations:
+        if relation_name in facts.relations and facts.jobs is not None:
             findings += _policy(facts, relation_name, procedure, keys, every)
     for view in AGGREGATES:
         if view in facts.relations:
             findings += _aggregate(facts, view)
+    findings += _dropped_by_hand(facts)
     findings += _windows(facts)
-    findings += _workers(facts)
+    if facts.workers is not None:
+        findings += background_workers(facts, facts.workers)
     findings += _vacuum(facts)
+    findings += _unread(facts)
     return findings
 
 
-def _fault(subject: str, check: str, declared: str, actual: str, advice: str) -> Finding:
-    return Finding(subject, check, declared, actual, Verdict.FAULT, advice)
-
-
-def _check(subject: str, check: str, declared: str, actual: str, good: bool, advice: str) -> Finding:
-    return Finding(
-        subject, check, declared, actual, Verdict.OK if good else Verdict.FAULT, "" if good else advice
-    )
-
-
 def _jobs(facts: Facts, relation: str, procedure: str) -> list[Job]:
-    return [job for job in facts.jobs if job.relation == relation and job.procedure == procedure]
+    return [job for job in facts.jobs or () if job.relation == relation and job.procedure == procedure]
 
 
 def _policy(
@@ -116,18 +124,17 @@ def _policy(
     declared = ", ".join(f"{key} {spell(facts.settings[setting])}" for key, setting in keys.items())
     jobs = _jobs(facts, relation, procedure)
     if len(jobs) != 1:
-        yield _fault(relation, check, declared, "no policy" if not jobs else f"{len(jobs)} policies", AGAIN)
+        yield Finding.fault(
+            relation, check, declared, "no policy" if not jobs else f"{len(jobs)} policies", AGAIN
+        )
         return
     job = jobs[0]
-    periods = {key: _period(job.config.get(key)) for key in keys}
-    actual = ", ".join(
-        f"{key} {spell(period) if period is not None else 'unbounded'}" for key, period in periods.items()
-    )
-    same = all(period == facts.settings[keys[key]] for key, period in periods.items())
-    yield _check(relation, check, declared, actual, same, AGAIN)
+    actual = ", ".join(f"{key} {_spell(job.periods[key])}" for key in keys)
+    same = all(job.periods[key] == facts.settings[setting] for key, setting in keys.items())
+    yield Finding.judged(relation, check, declared, actual, same, AGAIN)
     wanted = facts.settings[every]
     lazy = job.every > wanted or not job.scheduled
-    yield _check(
+    yield Finding.judged(
         relation,
         f"{check} schedule",
         f"every {spell(wanted)}",
@@ -135,46 +142,14 @@ def _policy(
         not lazy,
         f"SELECT alter_job({job.number}, schedule_interval => '{spell(wanted)}', scheduled => true)",
     )
-    yield _last_run(facts, job, relation, check)
-
-
-def _last_run(facts: Facts, job: Job, relation: str, check: str) -> Finding:
-    subject, what = relation, f"{check} last run"
-    if job.last_status == "Failed":
-        return _fault(
-            subject,
-            what,
-            "success",
-            f"failed ({job.failures} of {job.runs} runs)",
-            f"see timescaledb_information.job_errors for job {job.number}",
-        )
-    overdue = facts.now - job.next_start if job.next_start is not None else timedelta()
-    if overdue > 3 * job.every + timedelta(minutes=5):
-        return _fault(
-            subject,
-            what,
-            f"every {spell(job.every)}",
-            f"{spell(overdue)} overdue",
-            "no background worker runs it: see the worker budget,"
-            " and SELECT _timescaledb_functions.start_background_workers()",
-        )
-    if job.last_success is None:
-        return Finding(
-            subject,
-            what,
-            "success",
-            "never run",
-            Verdict.WARNING,
-            "background workers start it; look again later",
-        )
-    return Finding(subject, what, "success", f"{spell(facts.now - job.last_success)} ago", Verdict.OK)
+    yield last_run(facts, job, relation, check)
 
 
 def _chunk_widths(facts: Facts, relation: Relation) -> Iterator[Finding]:
     prefix = PREFIXES[relation.name]
     wanted, retention = facts.settings[f"{prefix}_chunk"], facts.settings[f"{prefix}_retention"]
     assert relation.width is not None
-    yield _check(
+    yield Finding.judged(
         relation.name,
         "width of new chunks",
         spell(wanted),
@@ -209,10 +184,12 @@ def _oldest_row(facts: Facts, relation: Relation) -> Iterator[Finding]:
     prefix = PREFIXES[relation.name]
     retention, grace = facts.settings[f"{prefix}_retention"], 2 * facts.settings["retention_every"]
     if relation.oldest is None:
+        if not relation.rows_read:
+            return
         yield Finding(relation.name, "oldest row", f"{spell(retention)} and a chunk", "no rows", Verdict.INFO)
         return
     overdue = [chunk for chunk in relation.chunks if chunk.end < facts.now - retention - grace]
-    yield _check(
+    yield Finding.judged(
         relation.name,
         "oldest row",
         f"{spell(retention)} and a chunk",
@@ -232,7 +209,7 @@ def _uncompressed(facts: Facts, relation: Relation) -> Iterator[Finding]:
     ]
     oldest = spell(facts.now - due[0].end) if due else ""
     done = sum(chunk.compressed for chunk in relation.chunks)
-    yield _check(
+    yield Finding.judged(
         relation.name,
         "compressed chunks",
         f"all that ended {spell(after)} ago",
@@ -244,7 +221,8 @@ def _uncompressed(facts: Facts, relation: Relation) -> Iterator[Finding]:
 
 
 def _sizes(relation: Relation) -> Iterator[Finding]:
-    yield Finding(relation.name, "size", "", _bytes(relation.bytes_now), Verdict.INFO)
+    if relation.bytes_now is not None:
+        yield Finding(relation.name, "size", "", _bytes(relation.bytes_now), Verdict.INFO)
     if relation.bytes_before and relation.bytes_after:
         ratio = relation.bytes_before / relation.bytes_after
         yield Finding(
@@ -257,42 +235,42 @@ def _sizes(relation: Relation) -> Iterator[Finding]:
         )
 
 
-def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
-    other = facts.other_definition[view]
-    yield _check(
-        view,
-        "definition",
-        "as the migration's",
-        "another" if other else "as the migration's",
-        not other,
-        "a column of scan_results has no place in it, or it was made by hand:"
-        " run `snapdelta migrate up --set other_definition=rename`",
-    )
-    prefix, below = ("minute", "scan_results") if view == AGGREGATES[0] else ("hour", AGGREGATES[0])
-    bucket = timedelta(minutes=1) if prefix == "minute" else timedelta(hours=1)
-    settled = (
-        facts.now
-        - facts.settings[f"{prefix}_refresh_end"]
-        - bucket
-        - 2 * facts.settings[f"{prefix}_refresh_every"]
-    )
-    source, own = facts.relations.get(below), facts.relations[view]
-    if source is not None and source.newest is not None:
-        held = own.newest + bucket if own.newest is not None else None
-        wanted = min(settled, source.newest)
-        lag = "nothing is materialized" if held is None else spell(max(facts.now - held, timedelta()))
-        yield _check(
+def _definition(facts: Facts, view: str) -> Iterator[Finding]:
+    other = facts.other_definition.get(view)
+    if other is not None:
+        yield Finding.judged(
             view,
-            "lag",
-            f"at most {spell(facts.now - settled)} behind its rows",
-            lag,
-            held is not None and held >= wanted - bucket,
-            "the refresh does not keep up or does not run: see its last run",
+            "definition",
+            "as the migration's",
+            "another" if other else "as the migration's",
+            not other,
+            "an earlier version or somebody made it, or a column of scan_results has no place in it:"
+            " run `snapdelta migrate up --set other_definition=rename`",
         )
+
+
+def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
+    yield from _definition(facts, view)
+    below, _, bucket = LEVELS[view]
+    settled = facts.settled(view)
+    source, own = facts.relations.get(below), facts.relations[view]
+    if source is not None and own.rows_read and view in facts.due:
+        due, held = facts.due[view], None if own.newest is None else own.newest + bucket
+        declared = f"at most {spell(facts.now - settled)} behind its rows"
+        lag = "nothing is materialized" if held is None else spell(max(facts.now - held, timedelta()))
+        if due is not None or source.newest is not None or held is None or held >= settled:
+            advice = "the refresh does not keep up or does not run: see its last run"
+            if held is not None and source.oldest is not None and source.oldest > held:
+                advice += f"; {below} has no rows from {_time(held)} to {_time(source.oldest)}"
+            good = due is None or (held is not None and held > due)
+            yield Finding.judged(view, "lag", declared, lag, good, advice)
+        else:
+            advice = f"{below} has no rows: the scanner stands still, or they were dropped by hand"
+            yield Finding(view, "lag", declared, lag, Verdict.WARNING, advice)
     # Rows of the last moments are the next refresh's work, holes before that nobody's.
     holes = [(start, min(end, settled)) for start, end in facts.missing.get(view, []) if start < settled]
     if view in facts.missing:
-        yield _check(
+        yield Finding.judged(
             view,
             "holes",
             "none",
@@ -302,6 +280,23 @@ def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
             not holes,
             f"{AGAIN} while the rows are there: it fills them",
         )
+
+
+def _dropped_by_hand(facts: Facts) -> Iterator[Finding]:
+    """Rows that retention has not reached and that are gone all the same."""
+    raw = facts.relations.get("scan_results")
+    if raw is None or not raw.rows_read or facts.first_kept is None:
+        return
+    good = raw.oldest is not None and raw.oldest < facts.first_kept + timedelta(minutes=1)
+    yield Finding.judged(
+        raw.name,
+        "rows dropped by hand",
+        f"rows from {_time(facts.first_kept)} on",
+        "no rows" if raw.oldest is None else f"rows from {_time(raw.oldest)} on",
+        good,
+        "a refresh empties the minutes of rows that are gone, and rows that were in no minute yet are lost: "
+        "stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
+    )
 
 
 def _windows(facts: Facts) -> Iterator[Finding]:
@@ -314,68 +309,33 @@ def _windows(facts: Facts) -> Iterator[Finding]:
         kept = [
             period
             for job in _jobs(facts, below, _RETENTION)
-            if (period := _period(job.config.get("drop_after"))) is not None
+            if (period := job.periods["drop_after"]) is not None
         ]
         if starts and kept:
             furthest = None if None in starts else max(start for start in starts if start is not None)
-            eaten = furthest is None or furthest > min(kept)
-            yield _check(
+            eaten = furthest is None or furthest + SPARE > min(kept)
+            yield Finding.judged(
                 view,
                 "refresh window",
-                f"within the {spell(min(kept))} that {below} keeps",
-                "unbounded" if furthest is None else spell(furthest),
+                f"{spell(SPARE)} less than the {spell(min(kept))} that {below} keeps",
+                _spell(furthest),
                 not eaten,
                 f"it empties the buckets whose rows are gone: {AGAIN} at once",
             )
     for name, setting, start in facts.foreign:
         bad = start is None or start > facts.settings[setting]
-        yield _check(
+        yield Finding.judged(
             name,
             "refresh window",
             f"within {setting} ({spell(facts.settings[setting])})",
-            "unbounded" if start is None else spell(start),
+            _spell(start),
             not bad,
             "it empties its own buckets once rows are dropped: give it a shorter start_offset",
         )
 
 
 def _start(facts: Facts, view: str) -> list[timedelta | None]:
-    return [_period(job.config.get("start_offset")) for job in _jobs(facts, view, _REFRESH)]
-
-
-def _workers(facts: Facts) -> Iterator[Finding]:
-    background = facts.workers.get("timescaledb.max_background_workers")
-    if background is None:
-        yield Finding(
-            "server",
-            "background workers",
-            "",
-            "not known",
-            Verdict.WARNING,
-            "this server has no timescaledb.max_background_workers: policies may never run by themselves",
-        )
-        return
-    processes, parallel = facts.workers["max_worker_processes"], facts.workers["max_parallel_workers"]
-    needed = background + parallel + 3
-    yield _check(
-        "server",
-        "background workers",
-        f"at least 2, for {facts.all_jobs} jobs",
-        str(background),
-        background >= 2,
-        f"set timescaledb.max_background_workers = {max(facts.all_jobs + 1, 8)}",
-    )
-    enough = processes >= needed
-    yield Finding(
-        "server",
-        "max_worker_processes",
-        f"at least {needed}",
-        str(processes),
-        Verdict.OK if enough else Verdict.WARNING,
-        ""
-        if enough
-        else f"jobs may find no free worker: set max_worker_processes = {needed} and restart the server",
-    )
+    return [job.periods["start_offset"] for job in _jobs(facts, view, _REFRESH)]
 
 
 def _vacuum(facts: Facts) -> Iterator[Finding]:
@@ -392,27 +352,17 @@ def _vacuum(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _period(value: object) -> timedelta | None:
-    """A job's period: its config holds what the server printed, years and months never having been let in
-    by us."""
-    if value is None:
-        return None
-    return interval(str(value))
+def _unread(facts: Facts) -> Iterator[Finding]:
+    """What was not checked: no fault of the database, but for the jobs, whose standstill would go unseen."""
+    for (subject, check), reason in facts.unread.items():
+        verdict = Verdict.FAULT if (subject, check) == ("jobs", "policies") else Verdict.WARNING
+        if (subject, check) == ("migration", "applied"):
+            reason += "; the defaults are taken for the declared periods, give others with --set"
+        yield Finding(subject, check, "", "not checked", verdict, reason)
 
 
-def interval(text: str) -> timedelta:
-    """An interval as PostgreSQL prints it, a month as 30 days and a year as 365."""
-    total, words = timedelta(), text.split()
-    while words:
-        word = words.pop(0)
-        if ":" in word:
-            sign = -1 if word.startswith("-") else 1
-            hours, minutes, seconds = (float(part) for part in word.lstrip("+-").split(":"))
-            total += sign * timedelta(hours=hours, minutes=minutes, seconds=seconds)
-        else:
-            unit = words.pop(0).removesuffix("s")
-            total += int(word) * timedelta(days={"day": 1, "mon": 30, "month": 30, "year": 365}[unit])
-    return total
+def _spell(period: timedelta | None) -> str:
+    return "unbounded" if period is None else spell(period)
 
 
 def _time(moment: datetime) -> str:

@@ -1,0 +1,125 @@
+"""Do the jobs run? A standstill leaves no error: ages, schedules and the server's processes tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from snapdelta.timescale.facts import Facts, Job, Workers
+from snapdelta.timescale.findings import Finding, Verdict
+from snapdelta.timescale.settings import spell
+
+# A transaction of this age is no ordinary write.
+_LONG = timedelta(minutes=5)
+_NONE = timedelta()
+
+
+def last_run(facts: Facts, job: Job, relation: str, check: str) -> Finding:
+    """The age of a job's last success against its schedule, and the reason where it is too old."""
+    actual, verdict, advice = _state(facts, job)
+    return Finding(
+        relation, f"{check} last run", f"success, every {spell(job.every)}", actual, verdict, advice
+    )
+
+
+def _state(facts: Facts, job: Job) -> tuple[str, Verdict, str]:
+    """What to say of the job's runs, how bad it is, and what to do."""
+    patience = 3 * job.every + _LONG
+    since = job.last_success or facts.applied_at
+    age = None if since is None else max(facts.now - since, _NONE)
+    overdue = age is not None and age > patience
+    said = "never run" if job.last_success is None or age is None else f"{spell(age)} ago"
+    if job.blocker is not None:
+        held = job.blocker.since
+        said += f"; waits for process {job.blocker.process} ({job.blocker.session}"
+        said += f", in a transaction for {spell(held)})" if held is not None else ")"
+        long = overdue or (held is not None and held > _LONG)
+        advice = f"end that transaction, or SELECT pg_terminate_backend({job.blocker.process})"
+        return said, Verdict.FAULT if long else Verdict.WARNING, advice
+    if job.last_status == "Failed":
+        error = job.error or "its error is not shown to this role"
+        advice = f"see timescaledb_information.job_errors for job {job.number}"
+        return f"failed ({job.failures} of {job.runs} runs): {error}", Verdict.FAULT, advice
+    if job.stuck and (overdue or age is None):
+        said += "; its next start is infinite, so it never runs again by itself"
+        return said, Verdict.FAULT, f"SELECT alter_job({job.number}, next_start => now())"
+    if job.running_since is not None:
+        running = max(facts.now - job.running_since, _NONE)
+        said += f"; running for {spell(running)}"
+        if not overdue:
+            return said, Verdict.OK, ""
+        advice = f"it takes longer than its schedule: look at job {job.number} in pg_stat_activity"
+        return said, Verdict.FAULT if running > patience else Verdict.WARNING, advice
+    if overdue:
+        advice = f"no background worker runs job {job.number}: see the lines of the server"
+        return said, Verdict.FAULT, advice
+    if job.last_success is None:
+        return said, Verdict.WARNING, "background workers start it; look again later"
+    return said, Verdict.OK, ""
+
+
+def background_workers(facts: Facts, workers: Workers) -> Iterator[Finding]:
+    """The processes that run the jobs: is there a scheduler, and is a worker left for it?"""
+    yield Finding.judged(
+        "server",
+        "restoring",
+        "off",
+        "on" if workers.restoring else "off",
+        not workers.restoring,
+        "a restore was not ended, so no job runs: SELECT timescaledb_post_restore()",
+    )
+    if workers.standby:
+        yield Finding("server", "scheduler", "", "a standby: the jobs run on the primary", Verdict.INFO)
+    else:
+        yield Finding.judged(
+            "server",
+            "scheduler",
+            "a process for this database",
+            "runs" if workers.scheduler else "no process",
+            workers.scheduler,
+            f"no job runs by itself: a superuser runs SELECT {workers.start}; if no process comes, see the"
+            " server's log and its shared_preload_libraries",
+        )
+    limit = workers.limits.get("timescaledb.max_background_workers")
+    if limit is None:
+        yield Finding(
+            "server",
+            "background workers",
+            "",
+            "not known",
+            Verdict.WARNING,
+            "this server has no timescaledb.max_background_workers: policies may never run by themselves",
+        )
+        return
+    yield Finding.judged(
+        "server",
+        "background workers",
+        f"at least 2, for {facts.all_jobs} jobs",
+        str(limit),
+        limit >= 2,
+        f"set timescaledb.max_background_workers = {max(facts.all_jobs + 1, 8)}",
+    )
+    # One for this database's scheduler and one for a job: the limit is the instance's, not the database's.
+    left = limit - workers.elsewhere
+    yield Finding.judged(
+        "server",
+        "workers of other databases",
+        f"at most {limit - 2} of {limit}",
+        str(workers.elsewhere),
+        left >= 2,
+        "they take the instance's workers, so a job here finds none: raise"
+        " timescaledb.max_background_workers and max_worker_processes, and restart the server",
+    )
+    processes = workers.limits["max_worker_processes"]
+    needed = limit + workers.limits["max_parallel_workers"] + 3
+    enough = processes >= needed
+    yield Finding(
+        "server",
+        "max_worker_processes",
+        f"at least {needed}",
+        str(processes),
+        Verdict.OK if enough else Verdict.WARNING,
+        ""
+        if enough
+        else f"jobs may find no free worker: set max_worker_processes = {needed} and restart the server",
+    )
