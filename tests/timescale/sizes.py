@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 import psycopg
 
 from snapdelta import timescale
-from snapdelta.timescale.apply import execute
 from snapdelta.timescale.files import SCHEMA, load
+from snapdelta.timescale.migrate import execute
 from snapdelta.timescale.planning import PREFIXES
 from timescale import jobs
 from timescale.bed import Bed, open_bed
@@ -116,10 +116,10 @@ class Cost:
 def cost(connection: psycopg.Connection, relation: str) -> Cost:
     """Measures a relation, then compresses all its chunks and measures it again."""
     table = stored_in(connection, relation)
-    rows, loose = _row(connection, f"SELECT (SELECT count(*) FROM {table}), hypertable_size('{table}')")
+    rows, open_bytes = _row(connection, f"SELECT (SELECT count(*) FROM {table}), hypertable_size('{table}')")
     connection.execute(f"SELECT compress_chunk(c) FROM show_chunks('{table}') c".encode())
     (tight,) = _row(connection, f"SELECT hypertable_size('{table}')")
-    return Cost(rows, loose / rows, tight / rows)
+    return Cost(rows, open_bytes / rows, tight / rows)
 
 
 def stored_in(connection: psycopg.Connection, relation: str) -> str:
@@ -195,8 +195,8 @@ def projected(
 
 def _after(found: Cost, opened: timedelta, kept: timedelta) -> float:
     """Bytes of a relation whose every day is as the measured ones together, its newest days open."""
-    loose = min(kept, opened)
-    return found.rows * (loose / DAY * found.open + (kept - loose) / DAY * found.compressed)
+    open_bytes = min(kept, opened)
+    return found.rows * (open_bytes / DAY * found.open + (kept - open_bytes) / DAY * found.compressed)
 
 
 def main() -> None:

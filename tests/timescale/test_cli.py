@@ -75,11 +75,11 @@ def test_plan() -> None:
     assert "no faults" in good.stdout
     bad = run("plan", "--json", "--set", "raw_retention=1 day")
     assert bad.returncode == 1
-    faults = [finding for finding in json.loads(bad.stdout)["findings"] if finding["verdict"] == "fault"]
+    faults = [finding for finding in json.loads(bad.stdout)["findings"] if finding["severity"] == "fault"]
     assert [finding["check"] for finding in faults] == ["raw_retention >= minute_refresh_start + 1 day"]
     wide = json.loads(run("plan", "--json", "--set", "raw_chunk=2 days").stdout)["findings"]
     assert {
-        (finding["subject"], finding["verdict"])
+        (finding["subject"], finding["severity"])
         for finding in wide
         if finding["check"] == "oldest row, at most"
     } >= {("scan_results", "warning")}

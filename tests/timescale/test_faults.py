@@ -10,10 +10,10 @@ import pytest
 
 from snapdelta import timescale
 from snapdelta.errors import MigrationError, MigrationSettingError
-from snapdelta.timescale.apply import execute
-from snapdelta.timescale.facts import collect
+from snapdelta.timescale.catalog import collect
+from snapdelta.timescale.checks import judge
 from snapdelta.timescale.files import SCHEMA, load
-from snapdelta.timescale.verification import judge
+from snapdelta.timescale.migrate import execute
 from timescale import jobs
 from timescale.bed import postgres_program
 from timescale.conftest import Aged, Database, Make
@@ -138,11 +138,11 @@ def test_few_rows_a_chunk_grow_when_compressed(database: Make, empty: str) -> No
         for finding in timescale.verify(db.dsn)
         if (finding.subject, finding.check) == ("scan_results", "compression")
     )
-    assert ratio.verdict is timescale.Verdict.WARNING
+    assert ratio.severity is timescale.Severity.WARNING
     few = [
         finding
         for finding in timescale.plan(rows_per_day=96, symbols=4)
-        if finding.verdict is timescale.Verdict.WARNING
+        if finding.severity is timescale.Severity.WARNING
     ]
     assert [finding.check for finding in few] == ["rows of a symbol in a chunk"]
 
@@ -185,7 +185,7 @@ def test_refresh_behind_retention_empties_buckets(
         faults = [
             finding
             for finding in judge(collect(connection))
-            if finding.check == "refresh window" and finding.verdict is timescale.Verdict.FAULT
+            if finding.check == "refresh window" and finding.severity is timescale.Severity.FAULT
         ]
         assert [finding.subject for finding in faults] == ["scan_results_1min"]
         jobs.run_jobs(connection, only=jobs.REFRESH)
@@ -257,7 +257,7 @@ def test_too_short_a_window_leaves_holes_after_an_outage(
         holes = [
             finding
             for finding in judge(collect(connection))
-            if finding.check == "holes" and finding.verdict is timescale.Verdict.FAULT
+            if finding.check == "holes" and finding.severity is timescale.Severity.FAULT
         ]
         assert holes
     timescale.up(db.dsn)
@@ -265,7 +265,7 @@ def test_too_short_a_window_leaves_holes_after_an_outage(
         assert not [
             finding
             for finding in judge(collect(connection))
-            if finding.check == "holes" and finding.verdict is timescale.Verdict.FAULT
+            if finding.check == "holes" and finding.severity is timescale.Severity.FAULT
         ]
 
 
@@ -336,7 +336,7 @@ def test_default_schedules_are_lazy(old: Database) -> None:
     lazy = {
         (finding.subject, finding.check)
         for finding in timescale.verify(old.dsn)
-        if finding.verdict is timescale.Verdict.FAULT
+        if finding.severity is timescale.Severity.FAULT
     }
     assert ("scan_results", "retention schedule") in lazy
     assert ("scan_results", "compression schedule") in lazy
@@ -381,7 +381,7 @@ def test_older_definition_is_kept_by_if_not_exists(old: Database, aged: Aged) ->
     with pytest.raises(MigrationError, match=r"another definition.*rename"):
         timescale.up(old.dsn)
     assert any(
-        finding.check == "definition" and finding.verdict is timescale.Verdict.FAULT
+        finding.check == "definition" and finding.severity is timescale.Severity.FAULT
         for finding in timescale.verify(old.dsn)
     )
     timescale.up(old.dsn, {"other_definition": "rename"})
@@ -400,7 +400,7 @@ def test_new_raw_column_is_not_lost_in_silence(database: Make, healthy: Aged) ->
     assert [
         finding.subject
         for finding in timescale.verify(db.dsn)
-        if finding.check == "definition" and finding.verdict is timescale.Verdict.FAULT
+        if finding.check == "definition" and finding.severity is timescale.Severity.FAULT
     ]
     with pytest.raises(MigrationError, match="another definition"):
         timescale.up(db.dsn)

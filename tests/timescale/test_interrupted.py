@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from snapdelta import timescale
-from snapdelta.timescale.apply import checked
 from snapdelta.timescale.files import OPTIMIZE, load
+from snapdelta.timescale.migrate import checked
 from snapdelta.timescale.script import Statement
 from timescale import jobs
 from timescale.conftest import Aged, Make

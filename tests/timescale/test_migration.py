@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from snapdelta import timescale
-from snapdelta.timescale.apply import execute
 from snapdelta.timescale.files import SCHEMA, load
+from snapdelta.timescale.migrate import execute
 from timescale import jobs
 from timescale.conftest import Aged, Database, Make
 from timescale.scanner import Row, assert_history, insert, scan
@@ -153,7 +153,7 @@ def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
     assert not [
         finding
         for finding in timescale.verify(db.dsn)
-        if finding.verdict is timescale.Verdict.FAULT and "chunks" not in finding.check
+        if finding.severity is timescale.Severity.FAULT and "chunks" not in finding.check
     ]
 
 

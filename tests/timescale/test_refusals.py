@@ -120,7 +120,7 @@ def test_window_is_a_day_shorter_than_what_fills_it() -> None:
 
 def test_defaults_break_no_rule() -> None:
     assert Settings().broken_rules() == []
-    assert not [finding for finding in timescale.plan() if finding.verdict is timescale.Verdict.FAULT]
+    assert not [finding for finding in timescale.plan() if finding.severity is timescale.Severity.FAULT]
 
 
 def test_unknown_setting() -> None:
@@ -148,7 +148,7 @@ def test_missing_extension(bed: Bed, database: Make, empty: str) -> None:
     with pytest.raises(MigrationError, match="extension is not installed"):
         timescale.up(db.dsn)
     assert [
-        finding.check for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT
+        finding.check for finding in timescale.verify(db.dsn) if finding.severity is timescale.Severity.FAULT
     ] == ["timescaledb"]
 
 
@@ -227,7 +227,7 @@ def test_somebody_elses_aggregate_is_not_starved(database: Make, aged: Aged) -> 
         )
     assert "aggregate public.five is refreshed from the beginning back" in psql(db)
     assert any(
-        finding.subject == "public.five" and finding.verdict is timescale.Verdict.FAULT
+        finding.subject == "public.five" and finding.severity is timescale.Severity.FAULT
         for finding in timescale.verify(db.dsn)
     )
     with db.connect() as connection:

@@ -10,7 +10,7 @@ import pytest
 
 from snapdelta import timescale
 from snapdelta.errors import MigrationError
-from snapdelta.timescale.facts import collect
+from snapdelta.timescale.catalog import collect
 from snapdelta.timescale.findings import Finding
 from timescale import jobs
 from timescale.bed import Bed, WasmBed
@@ -78,7 +78,7 @@ def unchecked(findings: list[Finding]) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("role", ["none", OWNER, MONITOR])
 def test_settings_of_the_session_change_nothing(owned: Database, setting: str, role: str) -> None:
     findings = verified(owned, f"role={role}", setting)
-    assert [finding for finding in findings if finding.verdict is FAULT] == []
+    assert [finding for finding in findings if finding.severity is FAULT] == []
     assert unchecked(findings) == (READ_ONLY if "read_only" in setting else set())
     kept = {finding.subject: finding.actual for finding in findings if finding.check == "retention"}
     assert (kept["scan_results"], kept["volume_slots"]) == ("drop_after 3 days", "drop_after 14 days")
@@ -87,7 +87,7 @@ def test_settings_of_the_session_change_nothing(owned: Database, setting: str, r
 @pytest.mark.parametrize("setting", SESSIONS)
 def test_role_that_may_not_read_the_record(owned: Database, setting: str) -> None:
     findings = verified(owned, f"role={STRANGER}", setting)
-    assert [finding for finding in findings if finding.verdict is FAULT] == []
+    assert [finding for finding in findings if finding.severity is FAULT] == []
     assert ("migration", "applied") in unchecked(findings)
     (record,) = [finding for finding in findings if finding.check == "applied"]
     assert "permission denied for table snapdelta_migrations" in record.advice
@@ -111,9 +111,9 @@ def test_periods_in_another_style(sound: Database) -> None:
             """UPDATE snapdelta_migrations SET settings = settings || '{"raw_retention": "P3D", "minute_chunk": "24:00:00", "of_another_version": "x"}'"""
         )
         connection.execute("SET LOCAL intervalstyle = postgres")
-        facts = collect(connection)
-        assert found(facts) == set()
-        assert facts.settings["raw_retention"] == timedelta(days=3)
+        catalog = collect(connection)
+        assert found(catalog) == set()
+        assert catalog.settings["raw_retention"] == timedelta(days=3)
 
 
 def test_apache_edition_with_compressed_chunks(bed: Bed, healthy: Aged) -> None:
@@ -127,7 +127,7 @@ def test_apache_edition_with_compressed_chunks(bed: Bed, healthy: Aged) -> None:
     finally:
         bed.drop(db.name)
     assert ("server", "edition") in {
-        (finding.subject, finding.check) for finding in findings if finding.verdict is FAULT
+        (finding.subject, finding.check) for finding in findings if finding.severity is FAULT
     }
     assert ("rows", "oldest, newest and missing") in unchecked(findings)
 
@@ -155,7 +155,7 @@ def test_statement_timeout_and_a_locked_table(postgres: str) -> None:
         finally:
             first.execute("DROP TABLE snapdelta_migrations")
     (record,) = [finding for finding in findings if finding.check == "applied"]
-    assert record.verdict is WARNING
+    assert record.severity is WARNING
     assert "canceling statement due to statement timeout" in record.advice
 
 

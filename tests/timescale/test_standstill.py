@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from snapdelta.timescale.facts import collect
+from snapdelta.timescale.catalog import collect
+from snapdelta.timescale.checks import judge
 from snapdelta.timescale.findings import Finding
-from snapdelta.timescale.verification import judge
 from timescale import jobs
 from timescale.bed import WasmBed
 from timescale.conftest import Database
@@ -31,7 +31,7 @@ def named(
             connection.execute(statement.encode())
         if processes is not None:
             plant_processes(connection, processes)
-        return [finding for finding in judge(collect(connection)) if finding.verdict is FAULT]
+        return [finding for finding in judge(collect(connection)) if finding.severity is FAULT]
 
 
 def test_job_that_stands_still(sound: Database) -> None:
@@ -111,12 +111,12 @@ def test_error_of_a_job_is_shown(sound: Database) -> None:
                    VALUES (%s, 1, now(), now() - make_interval(mins => %s), false, jsonb_build_object('error_data', jsonb_build_object('message', %s::text)))""",
                 (job, age, message),
             )
-        (fault,) = [finding for finding in judge(collect(connection)) if finding.verdict is FAULT]
+        (fault,) = [finding for finding in judge(collect(connection)) if finding.severity is FAULT]
     assert fault.actual == 'failed (5 of 7 runs): cannot drop portal "" while it is being set up'
 
 
-@pytest.mark.parametrize(("minutes", "verdict"), [(90, FAULT), (1, WARNING)])
-def test_blocked_job_is_named_with_its_blocker(sound: Database, minutes: int, verdict: object) -> None:
+@pytest.mark.parametrize(("minutes", "severity"), [(90, FAULT), (1, WARNING)])
+def test_blocked_job_is_named_with_its_blocker(sound: Database, minutes: int, severity: object) -> None:
     with planting(sound) as connection:
         (name,) = connection.execute(
             "SELECT application_name FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention' AND hypertable_name = 'scan_results'"
@@ -138,7 +138,7 @@ def test_blocked_job_is_named_with_its_blocker(sound: Database, minutes: int, ve
             for f in judge(collect(connection))
             if f.check == "retention last run" and f.subject == "scan_results"
         ]
-    assert finding.verdict is verdict
+    assert finding.severity is severity
     assert "waits for process 42 (ann, report, idle in transaction, in a transaction for" in finding.actual
     assert finding.advice.endswith("SELECT pg_terminate_backend(42)")
 

@@ -45,7 +45,7 @@ def live_through(database: Make, empty: str, days: int) -> None:
             plant_health(connection)
         passed += 20
         faults = [
-            finding for finding in timescale.verify(db.dsn) if finding.verdict is timescale.Verdict.FAULT
+            finding for finding in timescale.verify(db.dsn) if finding.severity is timescale.Severity.FAULT
         ]
         assert faults == []
 

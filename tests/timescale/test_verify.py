@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from snapdelta import timescale
-from snapdelta.timescale.facts import Facts, collect
-from snapdelta.timescale.verification import judge
+from snapdelta.timescale.catalog import Catalog, collect
+from snapdelta.timescale.checks import judge
 from timescale import jobs
 from timescale.bed import Bed
 from timescale.conftest import Aged, Database
 from timescale.workers import plant_health
 
-FAULT, WARNING = timescale.Verdict.FAULT, timescale.Verdict.WARNING
+FAULT, WARNING = timescale.Severity.FAULT, timescale.Severity.WARNING
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def sound(bed: Bed, healthy: Aged) -> Iterator[Database]:
     bed.drop(name)
 
 
-def found(facts: Facts, verdict: timescale.Verdict = FAULT) -> set[tuple[str, str]]:
-    return {(finding.subject, finding.check) for finding in judge(facts) if finding.verdict is verdict}
+def found(catalog: Catalog, severity: timescale.Severity = FAULT) -> set[tuple[str, str]]:
+    return {(finding.subject, finding.check) for finding in judge(catalog) if finding.severity is severity}
 
 
 @contextmanager
@@ -60,12 +60,12 @@ def policy(kind: str, relation: str, *arguments: str) -> list[str]:
 
 def test_healthy_database_has_no_fault(sound: Database) -> None:
     with planting(sound) as connection:
-        facts = collect(connection)
-        assert found(facts) == set()
-        assert facts.unread == {}
+        catalog = collect(connection)
+        assert found(catalog) == set()
+        assert catalog.unread == {}
         # There are few rows a chunk, and the daily bars are in chunks of old; the WASM server knows no workers.
         allowed = {("market_data_daily", "width of kept chunks"), ("server", "background workers")}
-        remarks = found(facts, WARNING) - allowed
+        remarks = found(catalog, WARNING) - allowed
         assert {check for _, check in remarks} <= {"compression"}
 
 
@@ -170,10 +170,10 @@ def test_exit_status_and_json(bed: Bed, sound: Database) -> None:
         connection.execute("SELECT set_chunk_time_interval('scan_results', interval '1 hour')")
     report = json.loads(bad.stdout)
     assert (bad.returncode, report["faults"]) == (1, 1)
-    (fault,) = [finding for finding in report["findings"] if finding["verdict"] == "fault"]
+    (fault,) = [finding for finding in report["findings"] if finding["severity"] == "fault"]
     assert fault == {
         "subject": "scan_results", "check": "width of new chunks", "declared": "1 h", "actual": "7 days",
-        "verdict": "fault", "advice": "run `snapdelta migrate up`",
+        "severity": "fault", "advice": "run `snapdelta migrate up`",
     }  # fmt: skip
 
 

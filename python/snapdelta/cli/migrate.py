@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from snapdelta.cli.console import console, fail, reported_errors
-from snapdelta.timescale import apply, files, findings, planning, verification
+from snapdelta.timescale import checks, files, findings, migrate, planning
 
-migrate = typer.Typer(no_args_is_help=True, help="The TimescaleDB migration: apply, revert, check.")
+app = typer.Typer(no_args_is_help=True, help="The TimescaleDB migration: apply, revert, check.")
 
 _STYLES = {"ok": "green", "info": "dim", "warning": "yellow", "fault": "bold red"}
 
@@ -41,7 +41,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL and chang
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
-@migrate.command()
+@app.command()
 def up(
     dsn: Dsn = "", schema: Schema = None, setting: Set = None, dry_run: DryRun = False,
     rewrite: Rewrite = False,
@@ -50,33 +50,33 @@ def up(
     with reported_errors():
         settings = _settings(setting)
         if dry_run:
-            apply.checked(settings)
-            sys.stdout.write(apply.render(files.SCHEMA) + apply.render(files.OPTIMIZE, settings))
+            migrate.checked(settings)
+            sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, settings))
             if rewrite:
-                sys.stdout.write(apply.render(files.REWRITE, {"run": "yes"}))
+                sys.stdout.write(migrate.render(files.REWRITE, {"run": "yes"}))
             return
-        apply.up(_need(dsn), settings, schema=schema, notify=_notice)
+        migrate.up(_need(dsn), settings, schema=schema, notify=_notice)
         # Without --rewrite the estimate alone: the reader learns what it would take.
-        apply.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
+        migrate.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
     console().print("applied: compression and retention begin their work in the background")
 
 
-@migrate.command()
+@app.command()
 def down(dsn: Dsn = "", schema: Schema = None, dry_run: DryRun = False) -> None:
     """Restore the older policies; the aggregates and their rows stay."""
     with reported_errors():
         if dry_run:
-            sys.stdout.write(apply.render(f"{files.OPTIMIZE}.down"))
+            sys.stdout.write(migrate.render(f"{files.OPTIMIZE}.down"))
             return
-        apply.down(_need(dsn), schema=schema, notify=_notice)
+        migrate.down(_need(dsn), schema=schema, notify=_notice)
     console().print("reverted")
 
 
-@migrate.command()
+@app.command()
 def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
     """What has been applied, and when."""
     with reported_errors():
-        states = apply.status(_need(dsn), schema=schema)
+        states = migrate.status(_need(dsn), schema=schema)
     if as_json:
         print(json.dumps([asdict(state) for state in states], default=str, indent=2))
         return
@@ -90,16 +90,16 @@ def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
     console().print(table)
 
 
-@migrate.command()
+@app.command()
 def verify(dsn: Dsn = "", schema: Schema = None, setting: Set = None, as_json: Json = False) -> None:
     """Compare what is declared with what is; exit status 1 on a fault."""
     with reported_errors():
         settings = _settings(setting)
-        found = verification.verify(_need(dsn), settings or None, schema=schema)
+        found = checks.verify(_need(dsn), settings or None, schema=schema)
     _show(found, as_json)
 
 
-@migrate.command()
+@app.command()
 def plan(
     setting: Set = None,
     rows_per_day: Annotated[float | None, typer.Option(help="Raw rows a day.")] = None,
@@ -112,7 +112,7 @@ def plan(
     _show(found, as_json)
 
 
-@migrate.command()
+@app.command()
 def path() -> None:
     """Where the SQL files are, for `psql -f`."""
     with reported_errors():
@@ -120,18 +120,18 @@ def path() -> None:
 
 
 def _show(found: list[findings.Finding], as_json: bool) -> None:
-    faults = sum(finding.verdict is findings.Verdict.FAULT for finding in found)
+    faults = sum(finding.severity is findings.Severity.FAULT for finding in found)
     if as_json:
         print(json.dumps({"faults": faults, "findings": [finding.as_dict() for finding in found]}, indent=2))
     else:
-        table = Table("verdict", "what", "check", "declared", "is")
+        table = Table("severity", "what", "check", "declared", "is")
         for finding in found:
-            style = _STYLES[finding.verdict]
+            style = _STYLES[finding.severity]
             actual = escape(finding.actual) + (
                 f"\n[{style}]{escape(finding.advice)}[/]" if finding.advice else ""
             )
             table.add_row(
-                f"[{style}]{finding.verdict}[/]", finding.subject, finding.check, finding.declared, actual
+                f"[{style}]{finding.severity}[/]", finding.subject, finding.check, finding.declared, actual
             )
         console().print(table)
         console().print(f"{faults} faults" if faults else "no faults")

@@ -6,18 +6,18 @@ none.
 
 from __future__ import annotations
 
-from snapdelta.timescale.apply import MigrationState, down, render, rewrite, status, up
+from snapdelta.timescale.checks import verify
 from snapdelta.timescale.files import migrations_directory
-from snapdelta.timescale.findings import Finding, Verdict
+from snapdelta.timescale.findings import Finding, Severity
+from snapdelta.timescale.migrate import MigrationState, down, render, rewrite, status, up
 from snapdelta.timescale.planning import plan
 from snapdelta.timescale.settings import Settings
-from snapdelta.timescale.verification import verify
 
 __all__ = [
     "Finding",
     "MigrationState",
     "Settings",
-    "Verdict",
+    "Severity",
     "down",
     "migrations_directory",
     "plan",

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class Severity(StrEnum):
     """How bad it is; only a fault makes `snapdelta migrate verify` exit with status 1."""
 
     OK = "ok"
@@ -23,7 +23,7 @@ class Finding:
     check: str
     declared: str
     actual: str
-    verdict: Verdict
+    severity: Severity
     advice: str = ""
 
     def as_dict(self) -> dict[str, str]:
@@ -33,13 +33,13 @@ class Finding:
     @classmethod
     def fault(cls, subject: str, check: str, declared: str, actual: str, advice: str) -> Finding:
         """What is wrong, and what to do about it."""
-        return cls(subject, check, declared, actual, Verdict.FAULT, advice)
+        return cls(subject, check, declared, actual, Severity.FAULT, advice)
 
     @classmethod
     def judged(cls, subject: str, check: str, declared: str, actual: str, good: bool, advice: str) -> Finding:
         """A fault unless it is `good`; then the advice is not needed."""
         return (
-            cls(subject, check, declared, actual, Verdict.OK)
+            cls(subject, check, declared, actual, Severity.OK)
             if good
             else cls.fault(subject, check, declared, actual, advice)
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
-from snapdelta.timescale.findings import Finding, Verdict
+from snapdelta.timescale.findings import Finding, Severity
 from snapdelta.timescale.settings import RULES, Settings, spell
 
 # relation -> the prefix of its settings
@@ -56,7 +56,7 @@ def _rules(settings: Settings) -> Iterator[Finding]:
             f"{rule.left} {rule.operator} {rule.right}{slack}",
             f"{rule.operator} {spell(settings[rule.right] + rule.slack)}",
             spell(settings[rule.left]),
-            Verdict.FAULT if rule in broken else Verdict.OK,
+            Severity.FAULT if rule in broken else Severity.OK,
             rule.reason if rule in broken else "",
         )
 
@@ -71,7 +71,7 @@ def _ages(settings: Settings) -> Iterator[Finding]:
             "oldest row, at most",
             spell(retention),
             spell(oldest),
-            Verdict.WARNING if wide else Verdict.INFO,
+            Severity.WARNING if wide else Severity.INFO,
             f"take a {prefix}_chunk well under {prefix}_retention: only whole chunks are dropped"
             if wide
             else "",
@@ -83,7 +83,7 @@ def _ages(settings: Settings) -> Iterator[Finding]:
             "chunks",
             f"{spell(chunk)} wide",
             f"at most {count}",
-            Verdict.WARNING if many else Verdict.INFO,
+            Severity.WARNING if many else Severity.INFO,
             f"planning a query touches every chunk: take a wider {prefix}_chunk" if many else "",
         )
 
@@ -95,7 +95,7 @@ def _windows(settings: Settings) -> Iterator[Finding]:
         "job outage without a hole",
         "",
         f"up to {spell(tolerated)}",
-        Verdict.INFO,
+        Severity.INFO,
         "after a longer one run `snapdelta migrate up` again, while the raw rows are there",
     )
     yield Finding(
@@ -103,10 +103,10 @@ def _windows(settings: Settings) -> Iterator[Finding]:
         "late rows that still count",
         "",
         f"up to {spell(settings['minute_refresh_start'])} late",
-        Verdict.INFO,
+        Severity.INFO,
     )
     behind = settings["minute_refresh_end"] + settings["minute_refresh_every"] + timedelta(minutes=1)
-    yield Finding("scan_results_1min", "materialized up to", "", f"{spell(behind)} ago", Verdict.INFO)
+    yield Finding("scan_results_1min", "materialized up to", "", f"{spell(behind)} ago", Severity.INFO)
 
 
 def _compression(settings: Settings, rows_per_day: float | None, symbols: int | None) -> Iterator[Finding]:
@@ -114,14 +114,14 @@ def _compression(settings: Settings, rows_per_day: float | None, symbols: int | 
         if f"{prefix}_compress_after" not in settings.periods:
             continue
         after, chunk = settings[f"{prefix}_compress_after"], settings[f"{prefix}_chunk"]
-        loose, kept = after + chunk + settings["compress_every"], settings[f"{prefix}_retention"] + chunk
-        little = loose > kept / 2
+        wide, kept = after + chunk + settings["compress_every"], settings[f"{prefix}_retention"] + chunk
+        little = wide > kept / 2
         yield Finding(
             relation,
             "not compressed yet",
             f"older than {spell(after)}",
-            f"the newest {spell(loose)} of {spell(kept)}",
-            Verdict.WARNING if little else Verdict.INFO,
+            f"the newest {spell(wide)} of {spell(kept)}",
+            Severity.WARNING if little else Severity.INFO,
             f"less than half is ever compressed: take a smaller {prefix}_chunk or {prefix}_compress_after"
             if little
             else "",
@@ -134,7 +134,7 @@ def _compression(settings: Settings, rows_per_day: float | None, symbols: int | 
             "rows of a symbol in a chunk",
             f"at least {ROWS_PER_SEGMENT}",
             f"{segment:.0f}",
-            Verdict.WARNING if few else Verdict.OK,
+            Severity.WARNING if few else Severity.OK,
             "so few rows compress badly or even grow: take a wider raw_chunk" if few else "",
         )
 
@@ -145,7 +145,7 @@ def _workers() -> Finding:
         "background jobs",
         "",
         f"{JOBS}",
-        Verdict.INFO,
+        Severity.INFO,
         f"timescaledb.max_background_workers of at least {JOBS + 1} lets all of them run at once; "
         "max_worker_processes must be that plus max_parallel_workers plus 3",
     )

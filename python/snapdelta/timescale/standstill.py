@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from snapdelta.timescale.facts import Facts, Job, Workers
-from snapdelta.timescale.findings import Finding, Verdict
+from snapdelta.timescale.catalog import Catalog, Job, Workers
+from snapdelta.timescale.findings import Finding, Severity
 from snapdelta.timescale.settings import spell
 
 # A transaction of this age is no ordinary write.
@@ -14,19 +14,19 @@ _LONG = timedelta(minutes=5)
 _NONE = timedelta()
 
 
-def last_run(facts: Facts, job: Job, relation: str, check: str) -> Finding:
+def last_run(catalog: Catalog, job: Job, relation: str, check: str) -> Finding:
     """The age of a job's last success against its schedule, and the reason where it is too old."""
-    actual, verdict, advice = _state(facts, job)
+    actual, severity, advice = _state(catalog, job)
     return Finding(
-        relation, f"{check} last run", f"success, every {spell(job.every)}", actual, verdict, advice
+        relation, f"{check} last run", f"success, every {spell(job.every)}", actual, severity, advice
     )
 
 
-def _state(facts: Facts, job: Job) -> tuple[str, Verdict, str]:
+def _state(catalog: Catalog, job: Job) -> tuple[str, Severity, str]:
     """What to say of the job's runs, how bad it is, and what to do."""
     patience = 3 * job.every + _LONG
-    since = job.last_success or facts.applied_at
-    age = None if since is None else max(facts.now - since, _NONE)
+    since = job.last_success or catalog.applied_at
+    age = None if since is None else max(catalog.now - since, _NONE)
     overdue = age is not None and age > patience
     said = "never run" if job.last_success is None or age is None else f"{spell(age)} ago"
     if job.blocker is not None:
@@ -35,30 +35,30 @@ def _state(facts: Facts, job: Job) -> tuple[str, Verdict, str]:
         said += f", in a transaction for {spell(held)})" if held is not None else ")"
         long = overdue or (held is not None and held > _LONG)
         advice = f"end that transaction, or SELECT pg_terminate_backend({job.blocker.process})"
-        return said, Verdict.FAULT if long else Verdict.WARNING, advice
+        return said, Severity.FAULT if long else Severity.WARNING, advice
     if job.last_status == "Failed":
         error = job.error or "its error is not shown to this role"
         advice = f"see timescaledb_information.job_errors for job {job.number}"
-        return f"failed ({job.failures} of {job.runs} runs): {error}", Verdict.FAULT, advice
+        return f"failed ({job.failures} of {job.runs} runs): {error}", Severity.FAULT, advice
     if job.stuck and (overdue or age is None):
         said += "; its next start is infinite, so it never runs again by itself"
-        return said, Verdict.FAULT, f"SELECT alter_job({job.number}, next_start => now())"
+        return said, Severity.FAULT, f"SELECT alter_job({job.number}, next_start => now())"
     if job.running_since is not None:
-        running = max(facts.now - job.running_since, _NONE)
+        running = max(catalog.now - job.running_since, _NONE)
         said += f"; running for {spell(running)}"
         if not overdue:
-            return said, Verdict.OK, ""
+            return said, Severity.OK, ""
         advice = f"it takes longer than its schedule: look at job {job.number} in pg_stat_activity"
-        return said, Verdict.FAULT if running > patience else Verdict.WARNING, advice
+        return said, Severity.FAULT if running > patience else Severity.WARNING, advice
     if overdue:
         advice = f"no background worker runs job {job.number}: see the lines of the server"
-        return said, Verdict.FAULT, advice
+        return said, Severity.FAULT, advice
     if job.last_success is None:
-        return said, Verdict.WARNING, "background workers start it; look again later"
-    return said, Verdict.OK, ""
+        return said, Severity.WARNING, "background workers start it; look again later"
+    return said, Severity.OK, ""
 
 
-def background_workers(facts: Facts, workers: Workers) -> Iterator[Finding]:
+def background_workers(catalog: Catalog, workers: Workers) -> Iterator[Finding]:
     """The processes that run the jobs: is there a scheduler, and is a worker left for it?"""
     yield Finding.judged(
         "server",
@@ -69,7 +69,7 @@ def background_workers(facts: Facts, workers: Workers) -> Iterator[Finding]:
         "a restore was not ended, so no job runs: SELECT timescaledb_post_restore()",
     )
     if workers.standby:
-        yield Finding("server", "scheduler", "", "a standby: the jobs run on the primary", Verdict.INFO)
+        yield Finding("server", "scheduler", "", "a standby: the jobs run on the primary", Severity.INFO)
     else:
         yield Finding.judged(
             "server",
@@ -87,17 +87,17 @@ def background_workers(facts: Facts, workers: Workers) -> Iterator[Finding]:
             "background workers",
             "",
             "not known",
-            Verdict.WARNING,
+            Severity.WARNING,
             "this server has no timescaledb.max_background_workers: policies may never run by themselves",
         )
         return
     yield Finding.judged(
         "server",
         "background workers",
-        f"at least 2, for {facts.all_jobs} jobs",
+        f"at least 2, for {catalog.all_jobs} jobs",
         str(limit),
         limit >= 2,
-        f"set timescaledb.max_background_workers = {max(facts.all_jobs + 1, 8)}",
+        f"set timescaledb.max_background_workers = {max(catalog.all_jobs + 1, 8)}",
     )
     # One for this database's scheduler and one for a job: the limit is the instance's, not the database's.
     left = limit - workers.elsewhere
@@ -118,7 +118,7 @@ def background_workers(facts: Facts, workers: Workers) -> Iterator[Finding]:
         "max_worker_processes",
         f"at least {needed}",
         str(processes),
-        Verdict.OK if enough else Verdict.WARNING,
+        Severity.OK if enough else Severity.WARNING,
         ""
         if enough
         else f"jobs may find no free worker: set max_worker_processes = {needed} and restart the server",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from snapdelta.timescale.catalog import AGGREGATES, LEVELS, Catalog, Job, Relation, collect
 from snapdelta.timescale.connection import connect
-from snapdelta.timescale.facts import AGGREGATES, LEVELS, Facts, Job, Relation, collect
-from snapdelta.timescale.findings import Finding, Verdict
+from snapdelta.timescale.findings import Finding, Severity
 from snapdelta.timescale.planning import PREFIXES
 from snapdelta.timescale.settings import SPARE, spell
 from snapdelta.timescale.standstill import background_workers, last_run
@@ -50,42 +50,42 @@ def verify(
     """
     with connect(dsn, schema) as connection:
         connection.execute("SET lock_timeout = '10s'")  # a table locked for long is a finding, not a wait
-        facts = collect(connection, settings)
-    return judge(facts)
+        catalog = collect(connection, settings)
+    return judge(catalog)
 
 
-def judge(facts: Facts) -> list[Finding]:
+def judge(catalog: Catalog) -> list[Finding]:
     """The findings that the facts come to."""
-    if facts.version is None:
+    if catalog.version is None:
         advice = "run CREATE EXTENSION timescaledb"
         missing = Finding.fault("server", "timescaledb", "installed", "not installed", advice)
-        return [missing, *_unread(facts)]
+        return [missing, *_unread(catalog)]
     findings = [
-        Finding("server", "timescaledb", "2.11 or later", facts.version, Verdict.OK),
+        Finding("server", "timescaledb", "2.11 or later", catalog.version, Severity.OK),
     ]
-    if facts.community is not None:
+    if catalog.community is not None:
         findings.append(
             Finding.judged(
                 "server",
                 "edition",
                 "community",
-                "community" if facts.community else "apache",
-                facts.community,
+                "community" if catalog.community else "apache",
+                catalog.community,
                 "install the community edition: the Apache edition has no compression and no aggregates",
             )
         )
-    if facts.applied is not None:
+    if catalog.applied is not None:
         findings.append(
             Finding.judged(
-                "migration", "applied", "yes", "yes" if facts.applied else "no", facts.applied, AGAIN
+                "migration", "applied", "yes", "yes" if catalog.applied else "no", catalog.applied, AGAIN
             )
         )
     for name in PREFIXES:
-        relation = facts.relations.get(name)
+        relation = catalog.relations.get(name)
         if relation is None:
-            if facts.other_definition.get(name):
-                findings += _definition(facts, name)
-            elif (name, "catalog") not in facts.unread:
+            if catalog.other_definition.get(name):
+                findings += _definition(catalog, name)
+            elif (name, "catalog") not in catalog.unread:
                 findings.append(Finding.fault(name, "exists", "yes", "no", AGAIN))
         elif relation.width is None:
             findings.append(
@@ -94,35 +94,35 @@ def judge(facts: Facts) -> list[Finding]:
                 )
             )
         else:
-            findings += _chunk_widths(facts, relation)
-            findings += _oldest_row(facts, relation)
-            findings += _uncompressed(facts, relation)
+            findings += _chunk_widths(catalog, relation)
+            findings += _oldest_row(catalog, relation)
+            findings += _uncompressed(catalog, relation)
             findings += _sizes(relation)
     for relation_name, procedure, keys, every in POLICIES:
-        if relation_name in facts.relations and facts.jobs is not None:
-            findings += _policy(facts, relation_name, procedure, keys, every)
+        if relation_name in catalog.relations and catalog.jobs is not None:
+            findings += _policy(catalog, relation_name, procedure, keys, every)
     for view in AGGREGATES:
-        if view in facts.relations:
-            findings += _aggregate(facts, view)
-    findings += _dropped_by_hand(facts)
-    findings += _windows(facts)
-    if facts.workers is not None:
-        findings += background_workers(facts, facts.workers)
-    findings += _vacuum(facts)
-    findings += _unread(facts)
+        if view in catalog.relations:
+            findings += _aggregate(catalog, view)
+    findings += _dropped_by_hand(catalog)
+    findings += _windows(catalog)
+    if catalog.workers is not None:
+        findings += background_workers(catalog, catalog.workers)
+    findings += _vacuum(catalog)
+    findings += _unread(catalog)
     return findings
 
 
-def _jobs(facts: Facts, relation: str, procedure: str) -> list[Job]:
-    return [job for job in facts.jobs or () if job.relation == relation and job.procedure == procedure]
+def _jobs(catalog: Catalog, relation: str, procedure: str) -> list[Job]:
+    return [job for job in catalog.jobs or () if job.relation == relation and job.procedure == procedure]
 
 
 def _policy(
-    facts: Facts, relation: str, procedure: str, keys: dict[str, str], every: str
+    catalog: Catalog, relation: str, procedure: str, keys: dict[str, str], every: str
 ) -> Iterator[Finding]:
     check = _WORDS[procedure]
-    declared = ", ".join(f"{key} {spell(facts.settings[setting])}" for key, setting in keys.items())
-    jobs = _jobs(facts, relation, procedure)
+    declared = ", ".join(f"{key} {spell(catalog.settings[setting])}" for key, setting in keys.items())
+    jobs = _jobs(catalog, relation, procedure)
     if len(jobs) != 1:
         yield Finding.fault(
             relation, check, declared, "no policy" if not jobs else f"{len(jobs)} policies", AGAIN
@@ -130,9 +130,9 @@ def _policy(
         return
     job = jobs[0]
     actual = ", ".join(f"{key} {_spell(job.periods[key])}" for key in keys)
-    same = all(job.periods[key] == facts.settings[setting] for key, setting in keys.items())
+    same = all(job.periods[key] == catalog.settings[setting] for key, setting in keys.items())
     yield Finding.judged(relation, check, declared, actual, same, AGAIN)
-    wanted = facts.settings[every]
+    wanted = catalog.settings[every]
     lazy = job.every > wanted or not job.scheduled
     yield Finding.judged(
         relation,
@@ -142,12 +142,12 @@ def _policy(
         not lazy,
         f"SELECT alter_job({job.number}, schedule_interval => '{spell(wanted)}', scheduled => true)",
     )
-    yield last_run(facts, job, relation, check)
+    yield last_run(catalog, job, relation, check)
 
 
-def _chunk_widths(facts: Facts, relation: Relation) -> Iterator[Finding]:
+def _chunk_widths(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
     prefix = PREFIXES[relation.name]
-    wanted, retention = facts.settings[f"{prefix}_chunk"], facts.settings[f"{prefix}_retention"]
+    wanted, retention = catalog.settings[f"{prefix}_chunk"], catalog.settings[f"{prefix}_retention"]
     assert relation.width is not None
     yield Finding.judged(
         relation.name,
@@ -160,54 +160,56 @@ def _chunk_widths(facts: Facts, relation: Relation) -> Iterator[Finding]:
     wide = [
         chunk
         for chunk in relation.chunks
-        if chunk.end - chunk.start > wanted and chunk.end > facts.now - retention
+        if chunk.end - chunk.start > wanted and chunk.end > catalog.now - retention
     ]
     if wide:
         widest = max(wide, key=lambda chunk: chunk.end - chunk.start)
         gone = max(chunk.end for chunk in wide) + retention
-        advice = f"they go by themselves in {spell(gone - facts.now)}"
+        advice = f"they go by themselves in {spell(gone - catalog.now)}"
         if relation.name == "scan_results":
             advice += "; `snapdelta migrate up --rewrite` makes them narrow at once"
         # A chunk as wide as the retention makes a policy of 3 days keep 10: worth more than a remark.
-        verdict = Verdict.FAULT if widest.end - widest.start > max(retention, wanted) else Verdict.WARNING
+        severity = Severity.FAULT if widest.end - widest.start > max(retention, wanted) else Severity.WARNING
         yield Finding(
             relation.name,
             "width of kept chunks",
             spell(wanted),
             f"{len(wide)} of up to {spell(widest.end - widest.start)}",
-            verdict,
+            severity,
             advice,
         )
 
 
-def _oldest_row(facts: Facts, relation: Relation) -> Iterator[Finding]:
+def _oldest_row(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
     prefix = PREFIXES[relation.name]
-    retention, grace = facts.settings[f"{prefix}_retention"], 2 * facts.settings["retention_every"]
+    retention, grace = catalog.settings[f"{prefix}_retention"], 2 * catalog.settings["retention_every"]
     if relation.oldest is None:
         if not relation.rows_read:
             return
-        yield Finding(relation.name, "oldest row", f"{spell(retention)} and a chunk", "no rows", Verdict.INFO)
+        yield Finding(
+            relation.name, "oldest row", f"{spell(retention)} and a chunk", "no rows", Severity.INFO
+        )
         return
-    overdue = [chunk for chunk in relation.chunks if chunk.end < facts.now - retention - grace]
+    overdue = [chunk for chunk in relation.chunks if chunk.end < catalog.now - retention - grace]
     yield Finding.judged(
         relation.name,
         "oldest row",
         f"{spell(retention)} and a chunk",
-        spell(facts.now - relation.oldest),
+        spell(catalog.now - relation.oldest),
         not overdue,
         f"{len(overdue)} chunks should have been dropped: see the retention policy and its last run",
     )
 
 
-def _uncompressed(facts: Facts, relation: Relation) -> Iterator[Finding]:
+def _uncompressed(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
     prefix = PREFIXES[relation.name]
-    if f"{prefix}_compress_after" not in facts.settings.periods:
+    if f"{prefix}_compress_after" not in catalog.settings.periods:
         return
-    after, grace = facts.settings[f"{prefix}_compress_after"], 2 * facts.settings["compress_every"]
+    after, grace = catalog.settings[f"{prefix}_compress_after"], 2 * catalog.settings["compress_every"]
     due = [
-        chunk for chunk in relation.chunks if chunk.end < facts.now - after - grace and not chunk.compressed
+        chunk for chunk in relation.chunks if chunk.end < catalog.now - after - grace and not chunk.compressed
     ]
-    oldest = spell(facts.now - due[0].end) if due else ""
+    oldest = spell(catalog.now - due[0].end) if due else ""
     done = sum(chunk.compressed for chunk in relation.chunks)
     yield Finding.judged(
         relation.name,
@@ -222,7 +224,7 @@ def _uncompressed(facts: Facts, relation: Relation) -> Iterator[Finding]:
 
 def _sizes(relation: Relation) -> Iterator[Finding]:
     if relation.bytes_now is not None:
-        yield Finding(relation.name, "size", "", _bytes(relation.bytes_now), Verdict.INFO)
+        yield Finding(relation.name, "size", "", _bytes(relation.bytes_now), Severity.INFO)
     if relation.bytes_before and relation.bytes_after:
         ratio = relation.bytes_before / relation.bytes_after
         yield Finding(
@@ -230,13 +232,13 @@ def _sizes(relation: Relation) -> Iterator[Finding]:
             "compression",
             "smaller",
             f"{_bytes(relation.bytes_before)} -> {_bytes(relation.bytes_after)} ({ratio:.1f}x)",
-            Verdict.OK if ratio > 1 else Verdict.WARNING,
+            Severity.OK if ratio > 1 else Severity.WARNING,
             "" if ratio > 1 else "compression makes it larger: too few rows a chunk, take wider chunks",
         )
 
 
-def _definition(facts: Facts, view: str) -> Iterator[Finding]:
-    other = facts.other_definition.get(view)
+def _definition(catalog: Catalog, view: str) -> Iterator[Finding]:
+    other = catalog.other_definition.get(view)
     if other is not None:
         yield Finding.judged(
             view,
@@ -249,15 +251,15 @@ def _definition(facts: Facts, view: str) -> Iterator[Finding]:
         )
 
 
-def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
-    yield from _definition(facts, view)
+def _aggregate(catalog: Catalog, view: str) -> Iterator[Finding]:
+    yield from _definition(catalog, view)
     below, _, bucket = LEVELS[view]
-    settled = facts.settled(view)
-    source, own = facts.relations.get(below), facts.relations[view]
-    if source is not None and own.rows_read and view in facts.due:
-        due, held = facts.due[view], None if own.newest is None else own.newest + bucket
-        declared = f"at most {spell(facts.now - settled)} behind its rows"
-        lag = "nothing is materialized" if held is None else spell(max(facts.now - held, timedelta()))
+    settled = catalog.settled(view)
+    source, own = catalog.relations.get(below), catalog.relations[view]
+    if source is not None and own.rows_read and view in catalog.due:
+        due, held = catalog.due[view], None if own.newest is None else own.newest + bucket
+        declared = f"at most {spell(catalog.now - settled)} behind its rows"
+        lag = "nothing is materialized" if held is None else spell(max(catalog.now - held, timedelta()))
         if due is not None or source.newest is not None or held is None or held >= settled:
             advice = "the refresh does not keep up or does not run: see its last run"
             if held is not None and source.oldest is not None and source.oldest > held:
@@ -266,10 +268,10 @@ def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
             yield Finding.judged(view, "lag", declared, lag, good, advice)
         else:
             advice = f"{below} has no rows: the scanner stands still, or they were dropped by hand"
-            yield Finding(view, "lag", declared, lag, Verdict.WARNING, advice)
+            yield Finding(view, "lag", declared, lag, Severity.WARNING, advice)
     # Rows of the last moments are the next refresh's work, holes before that nobody's.
-    holes = [(start, min(end, settled)) for start, end in facts.missing.get(view, []) if start < settled]
-    if view in facts.missing:
+    holes = [(start, min(end, settled)) for start, end in catalog.missing.get(view, []) if start < settled]
+    if view in catalog.missing:
         yield Finding.judged(
             view,
             "holes",
@@ -282,16 +284,16 @@ def _aggregate(facts: Facts, view: str) -> Iterator[Finding]:
         )
 
 
-def _dropped_by_hand(facts: Facts) -> Iterator[Finding]:
+def _dropped_by_hand(catalog: Catalog) -> Iterator[Finding]:
     """Rows that retention has not reached and that are gone all the same."""
-    raw = facts.relations.get("scan_results")
-    if raw is None or not raw.rows_read or facts.first_kept is None:
+    raw = catalog.relations.get("scan_results")
+    if raw is None or not raw.rows_read or catalog.first_kept is None:
         return
-    good = raw.oldest is not None and raw.oldest < facts.first_kept + timedelta(minutes=1)
+    good = raw.oldest is not None and raw.oldest < catalog.first_kept + timedelta(minutes=1)
     yield Finding.judged(
         raw.name,
         "rows dropped by hand",
-        f"rows from {_time(facts.first_kept)} on",
+        f"rows from {_time(catalog.first_kept)} on",
         "no rows" if raw.oldest is None else f"rows from {_time(raw.oldest)} on",
         good,
         "a refresh empties the minutes of rows that are gone, and rows that were in no minute yet are lost: "
@@ -299,16 +301,16 @@ def _dropped_by_hand(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def _windows(facts: Facts) -> Iterator[Finding]:
+def _windows(catalog: Catalog) -> Iterator[Finding]:
     """What the policies do together, whatever was declared: this is how history gets lost."""
     reach = [
-        (view, below, _start(facts, view))
+        (view, below, _start(catalog, view))
         for view, below in ((AGGREGATES[0], "scan_results"), AGGREGATES[::-1])
     ]
     for view, below, starts in reach:
         kept = [
             period
-            for job in _jobs(facts, below, _RETENTION)
+            for job in _jobs(catalog, below, _RETENTION)
             if (period := job.periods["drop_after"]) is not None
         ]
         if starts and kept:
@@ -322,24 +324,24 @@ def _windows(facts: Facts) -> Iterator[Finding]:
                 not eaten,
                 f"it empties the buckets whose rows are gone: {AGAIN} at once",
             )
-    for name, setting, start in facts.foreign:
-        bad = start is None or start > facts.settings[setting]
+    for name, setting, start in catalog.foreign:
+        bad = start is None or start > catalog.settings[setting]
         yield Finding.judged(
             name,
             "refresh window",
-            f"within {setting} ({spell(facts.settings[setting])})",
+            f"within {setting} ({spell(catalog.settings[setting])})",
             _spell(start),
             not bad,
             "it empties its own buckets once rows are dropped: give it a shorter start_offset",
         )
 
 
-def _start(facts: Facts, view: str) -> list[timedelta | None]:
-    return [job.periods["start_offset"] for job in _jobs(facts, view, _REFRESH)]
+def _start(catalog: Catalog, view: str) -> list[timedelta | None]:
+    return [job.periods["start_offset"] for job in _jobs(catalog, view, _REFRESH)]
 
 
-def _vacuum(facts: Facts) -> Iterator[Finding]:
-    raw = facts.relations.get("scan_results")
+def _vacuum(catalog: Catalog) -> Iterator[Finding]:
+    raw = catalog.relations.get("scan_results")
     if raw is not None:
         own = any(option.startswith("autovacuum_") for option in raw.options)
         yield Finding(
@@ -347,18 +349,18 @@ def _vacuum(facts: Facts) -> Iterator[Finding]:
             "autovacuum options",
             "set",
             "set" if own else "the server's",
-            Verdict.OK if own else Verdict.WARNING,
+            Severity.OK if own else Severity.WARNING,
             "" if own else AGAIN,
         )
 
 
-def _unread(facts: Facts) -> Iterator[Finding]:
+def _unread(catalog: Catalog) -> Iterator[Finding]:
     """What was not checked: no fault of the database, but for the jobs, whose standstill would go unseen."""
-    for (subject, check), reason in facts.unread.items():
-        verdict = Verdict.FAULT if (subject, check) == ("jobs", "policies") else Verdict.WARNING
+    for (subject, check), reason in catalog.unread.items():
+        severity = Severity.FAULT if (subject, check) == ("jobs", "policies") else Severity.WARNING
         if (subject, check) == ("migration", "applied"):
             reason += "; the defaults are taken for the declared periods, give others with --set"
-        yield Finding(subject, check, "", "not checked", verdict, reason)
+        yield Finding(subject, check, "", "not checked", severity, reason)
 
 
 def _spell(period: timedelta | None) -> str:

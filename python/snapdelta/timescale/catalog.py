@@ -183,7 +183,7 @@ class Workers:
 
 
 @dataclass(slots=True)
-class Facts:
+class Catalog:
     """Everything that the judgement needs, as of `now` on the server.
 
     `unread` gives the reason, by subject and check, for what could not be read; `applied` and `jobs` are then
@@ -215,7 +215,7 @@ class Facts:
         return self.now - behind
 
 
-def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Facts:
+def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Catalog:
     """Reads everything; the periods are `given`, or else those that were applied, or else the defaults.
 
     What this role or session may not read is listed in `unread`; only a lost connection is an error.
@@ -223,51 +223,53 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
     now, version = _row(
         connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
     )
-    facts = Facts(now, version, Settings(given))
-    with _reading(connection, facts, "migration", "applied"):
-        applied = _applied(connection, facts)
+    catalog = Catalog(now, version, Settings(given))
+    with _reading(connection, catalog, "migration", "applied"):
+        applied = _applied(connection, catalog)
         if given is None:
-            facts.settings = Settings(applied)
+            catalog.settings = Settings(applied)
     if version is None:
-        return facts
-    with _reading(connection, facts, "server", "background workers"):
-        _workers(connection, facts)
-    with _reading(connection, facts, "server", "edition"):
-        facts.community = _community(connection)
+        return catalog
+    with _reading(connection, catalog, "server", "background workers"):
+        _workers(connection, catalog)
+    with _reading(connection, catalog, "server", "edition"):
+        catalog.community = _community(connection)
     for name in PREFIXES:
-        _relation(connection, facts, name)
-    with _reading(connection, facts, "jobs", "policies"):
-        _jobs(connection, facts)
-    with _reading(connection, facts, "jobs", "error texts"):
+        _relation(connection, catalog, name)
+    with _reading(connection, catalog, "jobs", "policies"):
+        _jobs(connection, catalog)
+    with _reading(connection, catalog, "jobs", "error texts"):
         texts: dict[int, str] = dict(connection.execute(_ERRORS).fetchall())
-        for job in facts.jobs or ():
+        for job in catalog.jobs or ():
             job.error = texts.get(job.number)
-    with _reading(connection, facts, "jobs", "blockers"):
-        _blockers(connection, facts)
-    with _reading(connection, facts, "other aggregates", "refresh window"):
-        facts.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
-    if facts.community is False or (facts.workers is not None and facts.workers.restoring):
-        facts.unread["rows", "oldest, newest and missing"] = "the server hides compressed rows in this state"
-        return facts
-    for name, relation in facts.relations.items():
-        _rows(connection, facts, name, relation)
+    with _reading(connection, catalog, "jobs", "blockers"):
+        _blockers(connection, catalog)
+    with _reading(connection, catalog, "other aggregates", "refresh window"):
+        catalog.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
+    if catalog.community is False or (catalog.workers is not None and catalog.workers.restoring):
+        catalog.unread["rows", "oldest, newest and missing"] = (
+            "the server hides compressed rows in this state"
+        )
+        return catalog
+    for name, relation in catalog.relations.items():
+        _rows(connection, catalog, name, relation)
     for view, (below, _, _) in LEVELS.items():
-        if {view, below} <= facts.relations.keys():
-            with _reading(connection, facts, view, "lag"):
-                (facts.due[view],) = _row(
+        if {view, below} <= catalog.relations.keys():
+            with _reading(connection, catalog, view, "lag"):
+                (catalog.due[view],) = _row(
                     connection,
                     f"SELECT max({TIME_COLUMNS[below]}) FROM {_stored(connection, below)}"
                     f" WHERE {TIME_COLUMNS[below]} < %s",
-                    (facts.settled(view),),
+                    (catalog.settled(view),),
                 )
-    with _reading(connection, facts, "scan_results", "rows dropped by hand"):
-        _first_kept(connection, facts)
-    _aggregates(connection, facts)
-    return facts
+    with _reading(connection, catalog, "scan_results", "rows dropped by hand"):
+        _first_kept(connection, catalog)
+    _aggregates(connection, catalog)
+    return catalog
 
 
 @contextmanager
-def _reading(connection: psycopg.Connection, facts: Facts, subject: str, check: str) -> Iterator[None]:
+def _reading(connection: psycopg.Connection, catalog: Catalog, subject: str, check: str) -> Iterator[None]:
     """Notes the server's refusal of what is read inside, and goes on; without a connection it cannot."""
     import psycopg
 
@@ -277,7 +279,7 @@ def _reading(connection: psycopg.Connection, facts: Facts, subject: str, check: 
     except psycopg.Error as error:
         if connection.closed:
             raise
-        facts.unread[subject, check] = sentence(error)
+        catalog.unread[subject, check] = sentence(error)
 
 
 def _row(
@@ -301,12 +303,12 @@ def _community(connection: psycopg.Connection) -> bool:
     return bool(asked)
 
 
-def _applied(connection: psycopg.Connection, facts: Facts) -> dict[str, str] | None:
+def _applied(connection: psycopg.Connection, catalog: Catalog) -> dict[str, str] | None:
     """The recorded periods in one spelling, whatever style they were given in; None when there are none."""
-    facts.applied = False
+    catalog.applied = False
     if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
         return None
-    facts.applied = None
+    catalog.applied = None
     row = connection.execute(
         "SELECT applied_at, (SELECT jsonb_object_agg(key, CASE WHEN key = ANY (%s) THEN value"
         " ELSE value::interval::text END) FROM jsonb_each_text(settings) WHERE key = ANY (%s))"
@@ -314,8 +316,8 @@ def _applied(connection: psycopg.Connection, facts: Facts) -> dict[str, str] | N
         (list(CHOICES), list(load(OPTIMIZE).defaults), OPTIMIZE),
     ).fetchone()
     settings: dict[str, str] | None
-    facts.applied_at, settings = row if row is not None else (None, None)
-    facts.applied = facts.applied_at is not None
+    catalog.applied_at, settings = row if row is not None else (None, None)
+    catalog.applied = catalog.applied_at is not None
     return settings
 
 
@@ -336,9 +338,9 @@ def _stored(connection: psycopg.Connection, name: str) -> str | None:
     return None if stored is None else str(stored)
 
 
-def _relation(connection: psycopg.Connection, facts: Facts, name: str) -> None:
+def _relation(connection: psycopg.Connection, catalog: Catalog, name: str) -> None:
     relation, stored = Relation(name), None
-    with _reading(connection, facts, name, "catalog"):
+    with _reading(connection, catalog, name, "catalog"):
         stored = _stored(connection, name)
         if stored is None:
             return
@@ -349,17 +351,17 @@ def _relation(connection: psycopg.Connection, facts: Facts, name: str) -> None:
         if width is not None:
             relation.width = width[0]
             relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (stored,))]
-        facts.relations[name] = relation
-    if name not in facts.relations:
+        catalog.relations[name] = relation
+    if name not in catalog.relations:
         return
-    with _reading(connection, facts, name, "size"):
+    with _reading(connection, catalog, name, "size"):
         (relation.bytes_now,) = _row(
             connection,
             "SELECT coalesce(hypertable_size(%s::regclass), pg_total_relation_size(%s::regclass))",
             (stored, stored),
         )
     if relation.width is not None:
-        with _reading(connection, facts, name, "compression"):
+        with _reading(connection, catalog, name, "compression"):
             relation.bytes_before, relation.bytes_after = _row(
                 connection,
                 "SELECT sum(before_compression_total_bytes)::bigint,"
@@ -369,9 +371,9 @@ def _relation(connection: psycopg.Connection, facts: Facts, name: str) -> None:
             )
 
 
-def _rows(connection: psycopg.Connection, facts: Facts, name: str, relation: Relation) -> None:
+def _rows(connection: psycopg.Connection, catalog: Catalog, name: str, relation: Relation) -> None:
     column = TIME_COLUMNS[name]
-    with _reading(connection, facts, name, "oldest and newest row"):
+    with _reading(connection, catalog, name, "oldest and newest row"):
         relation.oldest, relation.newest = _row(
             connection,
             f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {_stored(connection, name)}",
@@ -379,69 +381,70 @@ def _rows(connection: psycopg.Connection, facts: Facts, name: str, relation: Rel
         relation.rows_read = True
 
 
-def _jobs(connection: psycopg.Connection, facts: Facts) -> None:
+def _jobs(connection: psycopg.Connection, catalog: Catalog) -> None:
     jobs = connection.execute(_JOBS, (list(_PERIODS),)).fetchall()
-    facts.all_jobs = len(jobs)
-    facts.jobs = [
+    catalog.all_jobs = len(jobs)
+    catalog.jobs = [
         Job(number, name, procedure, every, scheduled, dict(zip(_PERIODS, periods, strict=True)), *rest)
         for number, name, here, procedure, every, scheduled, periods, *rest in jobs
         if here
     ]
 
 
-def _blockers(connection: psycopg.Connection, facts: Facts) -> None:
+def _blockers(connection: psycopg.Connection, catalog: Catalog) -> None:
     """The oldest transaction that each job waits for."""
     for number, *blocker in connection.execute(_BLOCKED):
-        for job in facts.jobs or ():
+        for job in catalog.jobs or ():
             if job.number == number and job.blocker is None:
                 job.blocker = Blocker(*blocker)
 
 
-def _workers(connection: psycopg.Connection, facts: Facts) -> None:
-    facts.workers = Workers(*_row(connection, _WORKERS))
+def _workers(connection: psycopg.Connection, catalog: Catalog) -> None:
+    catalog.workers = Workers(*_row(connection, _WORKERS))
     for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
         (value,) = _row(connection, f"SELECT current_setting('{name}', true)")
         if value:  # empty: set once in this session and reset, where the loader does not own it
-            facts.workers.limits[name] = int(value)
+            catalog.workers.limits[name] = int(value)
 
 
-def _first_kept(connection: psycopg.Connection, facts: Facts) -> None:
+def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
     """The raw rows of this minute and of later ones are there, unless somebody has dropped them by hand."""
     stored = _stored(connection, AGGREGATES[0])
-    if stored is None or facts.applied_at is None:
+    if stored is None or catalog.applied_at is None:
         return
-    kept = [facts.settings["raw_retention"]] + [
+    kept = [catalog.settings["raw_retention"]] + [
         period
-        for job in facts.jobs or ()
+        for job in catalog.jobs or ()
         if job.relation == "scan_results" and (period := job.periods["drop_after"]) is not None
     ]
     # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
     since = max(
-        facts.now - min(kept) + timedelta(hours=2), facts.applied_at - facts.settings["minute_refresh_start"]
+        catalog.now - min(kept) + timedelta(hours=2),
+        catalog.applied_at - catalog.settings["minute_refresh_start"],
     )
-    (facts.first_kept,) = _row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
+    (catalog.first_kept,) = _row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
 
 
-def _aggregates(connection: psycopg.Connection, facts: Facts) -> None:
+def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
     """Definitions and holes, as the migration's own temporary functions see them."""
     prepared = False
-    with _reading(connection, facts, "aggregates", "definition and holes"):
+    with _reading(connection, catalog, "aggregates", "definition and holes"):
         for statement in load(OPTIMIZE).statements:
-            text = statement.render(facts.settings.texts)
+            text = statement.render(catalog.settings.texts)
             if text.startswith(
                 ("CREATE OR REPLACE FUNCTION pg_temp.", "SELECT set_config('snapdelta.settings'")
             ):
                 connection.execute(text.encode())
         prepared = True
     for view in AGGREGATES if prepared else ():
-        if "scan_results" not in facts.relations:
+        if "scan_results" not in catalog.relations:
             continue
-        with _reading(connection, facts, view, "definition"):
-            (facts.other_definition[view],) = _row(
+        with _reading(connection, catalog, view, "definition"):
+            (catalog.other_definition[view],) = _row(
                 connection, f"SELECT pg_temp.has_other_definition('{view}')"
             )
-        if set(AGGREGATES) <= facts.relations.keys() and facts.other_definition.get(view) is False:
-            with _reading(connection, facts, view, "holes"):
-                facts.missing[view] = connection.execute(
+        if set(AGGREGATES) <= catalog.relations.keys() and catalog.other_definition.get(view) is False:
+            with _reading(connection, catalog, view, "holes"):
+                catalog.missing[view] = connection.execute(
                     f"SELECT * FROM pg_temp.missing('{view}')".encode()
                 ).fetchall()
