@@ -10,6 +10,8 @@ use crate::frame::{decode, inspect};
 use crate::state::table::{Table, digest};
 
 /// Applies a frame to the state of the full frame `base`, and its body once more under a digest that fits.
+///
+/// # Panics
 /// Panics where the decoder breaks a promise.
 pub fn apply(base: &[u8], frame: &[u8], max_bytes: u64) {
     let mut decoder = Decoder::new(max_bytes);

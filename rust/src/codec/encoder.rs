@@ -91,15 +91,14 @@ impl State {
         frame_writer: &mut FrameWriter,
     ) -> Result<(Vec<u8>, FrameKind)> {
         let preview = changes.preview(&self.table);
-        let mut encode_body = self
+        let mut encoded = self
             .encode_body(&changes, preview.digest, kind, sequence, frame_writer)
             .map(|frame| (frame, kind));
-        if kind == FrameKind::Delta && matches!(&encode_body, Err(error) if error.kind == ErrorKind::Encoding)
-        {
+        if kind == FrameKind::Delta && matches!(&encoded, Err(error) if error.kind == ErrorKind::Encoding) {
             let full = self.encode_body(&changes, preview.digest, FrameKind::Full, sequence, frame_writer);
-            encode_body = full.map(|frame| (frame, FrameKind::Full));
+            encoded = full.map(|frame| (frame, FrameKind::Full));
         }
-        match encode_body {
+        match encoded {
             Ok(frame) => {
                 self.advance(changes, &preview, sequence);
                 Ok(frame)
@@ -217,27 +216,27 @@ impl State {
 /// The state that a change set leads to, as rows added to nothing. Its blobs are owned by what it is made from.
 fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
     let mut rows: Vec<Added> = Vec::new();
-    let mut encode_full = ChangeSet::default();
+    let mut target = ChangeSet::default();
     let base = table.rows.len();
     // the records of the base rows, updates laid over them
     let mut starts = vec![0; base];
     for (at, row) in table.rows.iter().enumerate() {
-        starts[at] = encode_full.cells.len();
-        encode_full.cells.tags.extend_from_slice(&row.tags);
-        encode_full.cells.words.extend_from_slice(&row.words);
+        starts[at] = target.cells.len();
+        target.cells.tags.extend_from_slice(&row.tags);
+        target.cells.words.extend_from_slice(&row.words);
     }
     for (path, column) in (0..).zip(&changes.updates) {
         for (row, cell) in column.rows.iter().zip(column.new.iter()) {
             let at = *row as usize;
             let shape = &table.schema.shapes[table.rows[at].shape as usize];
             if let Some(position) = shape.position(path) {
-                encode_full.cells.set(starts[at] + position, cell);
+                target.cells.set(starts[at] + position, cell);
             }
         }
     }
-    let extra = encode_full.cells.len();
-    encode_full.cells.tags.extend_from_slice(&changes.cells.tags);
-    encode_full.cells.words.extend_from_slice(&changes.cells.words);
+    let extra = target.cells.len();
+    target.cells.tags.extend_from_slice(&changes.cells.tags);
+    target.cells.words.extend_from_slice(&changes.cells.words);
     let shifted = |record: Record| Record { start: record.start + extra, ..record };
     for row in changes.retained(base) {
         let at = row as usize;
@@ -253,14 +252,14 @@ fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
             .iter()
             .map(|added| Added { symbol: added.symbol.clone(), record: shifted(added.record) }),
     );
-    encode_full.added = match &changes.order {
+    target.added = match &changes.order {
         None => rows,
         Some(order) => {
             let mut rows: Vec<Option<Added>> = rows.into_iter().map(Some).collect();
             order.iter().filter_map(|at| rows[*at as usize].take()).collect()
         }
     };
-    encode_full
+    target
 }
 
 fn verify_failed(header: &Header, error: &Error) -> Error {

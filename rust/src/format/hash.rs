@@ -1,4 +1,4 @@
-//! Hashes, checksum and digests: FORMAT.md section 1.3.
+//! The hash functions behind checksum and digest: FORMAT.md section 1.3.
 
 use crate::format::tag::Tag;
 

@@ -1,4 +1,4 @@
-//! The native state: rows of cells, and the change sets that lead from one state to the next.
+//! The state table: rows of cells, found by symbol, and the digest over them.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -1,5 +1,4 @@
-//! Reading Python objects in place during a walk. `unsafe` stands here, in
-//! `raw_dict` and in `raw_int`, and nowhere else.
+//! Reads Python objects in place during a walk. Only the files of this folder use `unsafe`.
 //!
 //! What makes it sound: a `Walk` is held with the GIL, by code that runs no Python code, drops no reference and starts
 //! no garbage collection while it lives (collection is switched off, nothing here is collectable). So no dict, list or
