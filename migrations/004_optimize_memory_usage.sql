@@ -393,7 +393,7 @@ DECLARE
     found text;
     wanted text;
 BEGIN
-    -- Up to now an aggregate of numeric columns had the name of the view.
+    -- An older aggregate, of numeric columns, may have the name of the view.
     IF EXISTS (SELECT FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() AND view_name = view) THEN
         RETURN true;
     END IF;

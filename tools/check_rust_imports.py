@@ -50,7 +50,6 @@ def graph(root: Path) -> dict[Path, set[Path]]:
             target = next((files[path[:n]] for n in range(len(path), 0, -1) if path[:n] in files), None)
             if target is not None and target is not file:
                 edges[file].add(target)
-    # A table of contents lists its files; that is not an import.
     return edges
 
 

@@ -1,5 +1,5 @@
 """Streams that bound themselves; public under `snapdelta.redis_stream_manager`.
 
-Imports point one way: manager -> scheduler -> {trimmer, report} -> store -> policy -> glob. The modules
-field_codec, settings and stats import none of these.
+Imports point one way: manager -> {scheduler, report, settings}, scheduler -> trimmer -> {store, policy},
+report -> {store, policy}, settings -> policy -> glob. field_codec and stats import none of these.
 """

@@ -15,7 +15,7 @@ class Counters:
     write_errors: int = 0  # calls of xadd and xadd_many that raised what Redis or the connection said
     trims: int = 0  # passes that ended without an error, by the task or by trim()
     trim_errors: int = 0  # passes that ended with an error
-    entries_trimmed: int = 0  # removed by those passes, by the server's count
+    entries_trimmed: int = 0  # removed by those passes and by writes at the ceiling, by the server's count
     unread_dropped: int = 0  # of them and of writes at the ceiling: entries that a group had not acknowledged
     exact_fallbacks: int = 0  # passes in which approximate trimming could not reach the bound
     discoveries: int = 0  # complete scans of the key space

@@ -55,7 +55,7 @@ def verify(
 
 
 def judge(catalog: Catalog) -> list[Finding]:
-    """The findings that the facts come to."""
+    """The findings that the catalog comes to."""
     if catalog.version is None:
         advice = "run CREATE EXTENSION timescaledb"
         missing = Finding.fault("server", "timescaledb", "installed", "not installed", advice)

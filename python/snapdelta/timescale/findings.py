@@ -1,4 +1,4 @@
-"""What a check found: a verdict a line."""
+"""What a check found: a finding a line."""
 
 from __future__ import annotations
 

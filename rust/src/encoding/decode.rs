@@ -20,7 +20,7 @@ pub(crate) struct ColumnContext<'a> {
     pub(crate) base: Option<&'a Cells>,
     pub(crate) rows: &'a [u32],
     pub(crate) view: RowView<'a>,
-    /// The path of each node of the frame.
+    /// The path of each path id of the frame.
     pub(crate) paths: &'a [PathId],
     /// The column's own path.
     pub(crate) path: PathId,
@@ -124,7 +124,7 @@ fn read_level<'a>(
 ) -> Result<()> {
     match r.u8()? {
         COPY if copies < MAX_COPIES => {
-            let frame_path = r.up_to(column.paths.len() - 1, "node")?;
+            let frame_path = r.up_to(column.paths.len() - 1, "path id")?;
             if column.paths[frame_path] == column.path {
                 return Err(r.corrupt("a column copies itself"));
             }
@@ -181,7 +181,7 @@ fn read_tag<'a>(
     decoded: &mut DecodedCells<'a>,
     budget: &mut Budget,
 ) -> Result<()> {
-    let encode_full = places.len() == column.rows.len();
+    let all_rows = places.len() == column.rows.len();
     match payload_form(tag) {
         PayloadForm::Empty => {
             for at in places {
@@ -209,14 +209,14 @@ fn read_tag<'a>(
         }
         PayloadForm::Fixed64 => {
             let rows: Vec<u32>;
-            let rows = if encode_full {
+            let rows = if all_rows {
                 column.rows
             } else {
                 rows = places.iter().map(|at| column.rows[*at as usize]).collect();
                 &rows
             };
             let base: Option<Cow<'_, [u64]>> = column.base.map(|base| {
-                if encode_full && base.tags.iter().all(|base| *base == tag) {
+                if all_rows && base.tags.iter().all(|base| *base == tag) {
                     return Cow::Borrowed(&*base.words);
                 }
                 let cells = places.iter().map(|at| base.get(*at as usize));
@@ -234,7 +234,7 @@ fn read_tag<'a>(
             if !are_words(tag, &words) {
                 return Err(r.corrupt("a value is not in its canonical form"));
             }
-            if encode_full {
+            if all_rows {
                 decoded.cells.tags.fill(tag);
                 decoded.cells.words = words;
             } else {

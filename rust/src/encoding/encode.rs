@@ -22,7 +22,7 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) candidates: &'a [PathId],
     /// How most of it can be worked out from others.
     pub(crate) formula: Option<Predictor>,
-    /// The node of a path in this frame.
+    /// The path id of a path in this frame.
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
 

@@ -151,7 +151,7 @@ impl Predictor {
 
     pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Predictor> {
         let path = |r: &mut Reader<'_>| {
-            let frame_path = r.up_to(context.paths.len() - 1, "node")?;
+            let frame_path = r.up_to(context.paths.len() - 1, "path id")?;
             match context.paths[frame_path] {
                 path if path == context.path => Err(r.corrupt("a column is predicted from itself")),
                 path => Ok(path),
@@ -168,7 +168,7 @@ impl Predictor {
                 let code = r.u8()?;
                 let operation = Operation::of(code).ok_or_else(|| r.reserved("operation", code))?;
                 let a = path(r)?;
-                let b = if operation.needs_base() { r.up_to(0, "node").map(|_| ROOT)? } else { path(r)? };
+                let b = if operation.needs_base() { r.up_to(0, "path id").map(|_| ROOT)? } else { path(r)? };
                 Predictor::Formula(Formula { operation, a, b })
             }
             predictor::MAX => Predictor::Max(path(r)?, path(r)?),
@@ -183,7 +183,7 @@ pub(crate) struct Context<'a> {
     pub(crate) base: Option<&'a [u64]>,
     pub(crate) rows: &'a [u32],
     pub(crate) view: RowView<'a>,
-    /// The path of each node of the frame.
+    /// The path of each path id of the frame.
     pub(crate) paths: &'a [PathId],
     /// The column's own path.
     pub(crate) path: PathId,

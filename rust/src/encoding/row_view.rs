@@ -28,7 +28,7 @@ pub(crate) enum Side<'a> {
 pub(crate) struct RowView<'a> {
     pub(crate) table: &'a Table,
     pub(crate) side: Side<'a>,
-    /// By path: the column is already listed, or loose.
+    /// By path: the column is already listed, or sparse.
     pub(crate) done: &'a [bool],
 }
 

@@ -1,4 +1,4 @@
-//! The choice between the codings of a word stream, by what they would cost on a sample.
+//! The choice between the encodings of a word stream, by what they would cost on a sample.
 
 use crate::encoding::decimal;
 use crate::encoding::predictor::{DecimalExponent, Predictor};
@@ -225,7 +225,7 @@ impl Estimate {
             let changes = now
                 .iter()
                 .zip(base_cells.iter())
-                .map(|(now, base_cells)| number(now).wrapping_sub(number(base_cells)));
+                .map(|(now, before)| number(now).wrapping_sub(number(before)));
             let predictions: Vec<u64> =
                 base.iter().zip(changes).map(|(base, change)| base.wrapping_add(change)).collect();
             (Predictor::ColumnChange(path), residual_bits(&self.integers, &predictions))

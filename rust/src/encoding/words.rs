@@ -1,4 +1,4 @@
-//! Word streams: FORMAT.md section 8.2. Writing follows a plan; reading obeys the bytes.
+//! Word streams: FORMAT.md section 8.2. Writing follows the chosen encoding; reading obeys the bytes.
 
 use crate::encoding::decimal;
 use crate::encoding::predictor::{Context, DecimalExponent, Predictor};
@@ -89,7 +89,7 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// Scale and planes; None stands for an exception, whose residual is 0.
+/// Stride and byte planes; None stands for an exception, whose residual is 0.
 fn write_residuals(
     w: &mut Writer,
     predictor: Predictor,
@@ -185,7 +185,7 @@ fn read_residuals(
     }
     let stride = r.uvarint()?;
     if stride == 0 {
-        return Err(r.corrupt("a scale is 0"));
+        return Err(r.corrupt("a stride is 0"));
     }
     let mut words = r.byte_planes(context.rows.len())?;
     if predictor == Predictor::Previous {

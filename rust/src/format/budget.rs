@@ -13,7 +13,7 @@ pub(crate) const DICT: u64 = 256;
 /// A key; so many times its length comes on top, as for a symbol.
 pub(crate) const KEY: u64 = 320;
 pub(crate) const NAME_COPIES: u64 = 3;
-/// A node of PATHS.
+/// A path id of PATHS.
 pub(crate) const NODE: u64 = 320;
 /// A shape, a path in it, a dict in it.
 pub(crate) const SHAPE: u64 = 512;
@@ -22,7 +22,7 @@ pub(crate) const SHAPE_DICT: u64 = 32;
 /// A row set, a member of it.
 pub(crate) const SET: u64 = 64;
 pub(crate) const MEMBER: u64 = 16;
-/// A column of COLUMNS, a cell of LOOSE.
+/// A column of COLUMNS, a cell of SPARSE.
 pub(crate) const COLUMN: u64 = 512;
 /// An entry of a dictionary: of words, of blobs.
 pub(crate) const ENTRY: u64 = 16;
@@ -75,8 +75,8 @@ impl Budget {
     }
 
     /// Keys or symbols, beside what each is charged with.
-    pub(crate) fn charge_names(&mut self, schema: &[&[u8]]) -> Result<()> {
-        let bytes: usize = schema.iter().map(|name| name.len()).sum();
+    pub(crate) fn charge_names(&mut self, names: &[&[u8]]) -> Result<()> {
+        let bytes: usize = names.iter().map(|name| name.len()).sum();
         self.charge(bytes as u64, NAME_COPIES, "bytes of names")
     }
 

@@ -40,8 +40,8 @@ pub(crate) fn parse<'a>(text: &str, buffer: &'a mut Writer) -> Option<(Tag, Payl
             Some((number, exponent)) => (number, exponent.parse::<i64>().ok()?),
             None => (rest, 0),
         };
-        let (encode_full, fraction) = number.split_once('.').unwrap_or((number, ""));
-        digits.extend_from_slice(encode_full.as_bytes());
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        digits.extend_from_slice(whole.as_bytes());
         digits.extend_from_slice(fraction.as_bytes());
         let zeros = digits.iter().take_while(|d| **d == b'0').count();
         digits.drain(..zeros.min(digits.len().saturating_sub(1)));

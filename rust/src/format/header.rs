@@ -43,7 +43,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The whole frame around a coded body.
+    /// The whole frame around a compressed body.
     pub(crate) fn write(&self, payload: &[u8]) -> Vec<u8> {
         let mut w = Writer::default();
         w.bytes.reserve_exact(HEADER_LENGTH + payload.len());
@@ -70,7 +70,7 @@ impl Header {
         w.bytes
     }
 
-    /// Checks a frame and takes it apart into header and coded body.
+    /// Checks a frame and takes it apart into header and compressed body.
     pub(crate) fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));

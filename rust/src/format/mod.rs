@@ -48,7 +48,7 @@ pub(crate) mod cells {
     pub(crate) const MIXED: u8 = 255;
 }
 
-/// Codings of a word stream, FORMAT.md section 8.2.
+/// Encodings of a word stream, FORMAT.md section 8.2.
 pub(crate) mod fixed64 {
     pub(crate) const CONSTANT: u8 = 0;
     pub(crate) const DICTIONARY: u8 = 1;
@@ -70,7 +70,7 @@ pub(crate) mod predictor {
     pub(crate) const MAX: u8 = 7;
 }
 
-/// Codings of a blob stream, FORMAT.md section 8.3.
+/// Encodings of a blob stream, FORMAT.md section 8.3.
 pub(crate) mod bytes {
     pub(crate) const DIRECT: u8 = 0;
     pub(crate) const DICTIONARY: u8 = 1;

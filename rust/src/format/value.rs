@@ -1,4 +1,4 @@
-//! Cells: tags, canonical payloads and the plain form. FORMAT.md section 1.1.
+//! Cells: tags, canonical payloads and the inline encoding. FORMAT.md section 1.1.
 
 use crate::error::{Error, Result};
 use crate::format::MAX_DEPTH;
@@ -132,7 +132,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
     Ok((tag, payload, weight))
 }
 
-/// Reads a cell in plain form; `depth` is the nesting around it. The last number is the weight of its items.
+/// Reads a cell in inline encoding; `depth` is the nesting around it. The last number is the weight of its items.
 pub(crate) fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let (tag, payload, weight) = read_any(r, depth)?;
     if tag >= tag::CELL_TAGS {

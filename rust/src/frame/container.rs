@@ -1,4 +1,4 @@
-//! Frames: a body coded by zstd behind its header. FORMAT.md section 2.
+//! Frames: a body compressed by zstd behind its header. FORMAT.md section 2.
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;

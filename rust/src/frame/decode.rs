@@ -45,7 +45,7 @@ struct BodyReader<'t> {
     table: &'t mut Table,
     budget: &'t mut Budget,
     changes: ChangeSet,
-    /// The path of each node.
+    /// The path of each path id.
     paths: Vec<PathId>,
     /// By path: which records bring cells, and the cells.
     inserts: Vec<Inserts>,
@@ -219,8 +219,8 @@ impl BodyReader<'_> {
             let record = Record { shape: *shape_id, start };
             let shape = &self.table.schema.shapes[*shape_id as usize];
             for (position, path) in shape.paths.iter().enumerate() {
-                let is_kept = row.and_then(|row| self.table.cell(row as usize, *path));
-                match is_kept {
+                let kept = row.and_then(|row| self.table.cell(row as usize, *path));
+                match kept {
                     None => self.inserts[*path as usize].rows.push(number),
                     Some(cell) => self.changes.cells.set(start + position, cell),
                 }
@@ -295,8 +295,8 @@ impl BodyReader<'_> {
             }
             places.push((row as u32, 0));
         }
-        for cell_index in &mut places {
-            cell_index.1 = r.up_to(self.paths.len() - 1, "node")?;
+        for place in &mut places {
+            place.1 = r.up_to(self.paths.len() - 1, "path id")?;
         }
         if !places.is_sorted_by(|a, b| a < b) {
             return Err(r.corrupt("sparse cells are out of order"));

@@ -78,7 +78,7 @@ struct BodyWriter<'a> {
     changes: &'a ChangeSet,
     base_rows: usize,
     inserts: Vec<Inserts>,
-    /// Nodes are numbered as they turn out to be needed.
+    /// Path ids are numbered as they turn out to be needed.
     frame_paths: RefCell<FramePaths<'a>>,
 }
 
@@ -361,7 +361,7 @@ struct ColumnWriter {
 
 impl ColumnWriter {
     fn new(body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> ColumnWriter {
-        // what is loose is there from the start
+        // what is sparse is there from the start
         let mut updates_done = vec![true; body.table.schema.paths.len()];
         let mut inserts_done = updates_done.clone();
         for column in plan {

@@ -1,4 +1,4 @@
-//! Change set <-> frame: FORMAT.md sections 2 to 7 and 9. A full frame's body is a delta from nothing.
+//! Change set <-> frame: FORMAT.md sections 2 to 9. A full frame's body is a delta from nothing.
 
 mod column_headers;
 pub(crate) mod container;

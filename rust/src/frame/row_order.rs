@@ -149,7 +149,7 @@ fn find_sort(table: &Table, changes: &ChangeSet, base_rows: usize, target: &[u32
     best.map(|(path, descending, _)| (path, descending))
 }
 
-/// Writes ORDER; `frame_path` gives the node of a path.
+/// Writes ORDER; `frame_path` gives the path id of a path.
 pub(crate) fn write(
     w: &mut Writer,
     table: &Table,
@@ -200,7 +200,7 @@ pub(crate) fn read(
     let predicted: Vec<u32> = match r.u8()? {
         MOVES => (0..n as u32).collect(),
         SORTED => {
-            let frame_path = r.up_to(paths.len() - 1, "node")?;
+            let frame_path = r.up_to(paths.len() - 1, "path id")?;
             let flags = r.u8()?;
             if flags & !DESCENDING != 0 {
                 return Err(r.reserved("flags of an order", flags));

@@ -57,7 +57,7 @@ pub(crate) struct ChangeSet {
     pub(crate) cells: Cells,
     /// By path. Those of reshaped rows are the cells that stand in both shapes and differ.
     pub(crate) updates: Vec<ColumnPatch>,
-    /// For each row of the target its place in the reference (survivors, then added); None if they are the same.
+    /// For each row of the target its place in the reference (retained rows, then added); None if they are the same.
     pub(crate) order: Option<Vec<u32>>,
     /// Blobs that the new cells hold.
     retained_blobs: Vec<u64>,
@@ -113,7 +113,7 @@ pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_
 }
 
 impl ChangeSet {
-    /// An empty change set that may bring names and blobs to the table. Of two at a time the later is abandoned first.
+    /// An empty change set that may bring names and blobs to the table. Of two at a time the later is rolled back first.
     pub(crate) fn over(table: &Table) -> ChangeSet {
         ChangeSet { before: Some(table.mark()), ..ChangeSet::default() }
     }
@@ -177,10 +177,10 @@ impl ChangeSet {
             if column.rows.is_sorted() {
                 continue;
             }
-            let mut group_by_row: Vec<usize> = (0..column.rows.len()).collect();
-            group_by_row.sort_by_key(|i| column.rows[*i]);
+            let mut order: Vec<usize> = (0..column.rows.len()).collect();
+            order.sort_by_key(|i| column.rows[*i]);
             let mut sorted = ColumnPatch::default();
-            for i in group_by_row {
+            for i in order {
                 sorted.rows.push(column.rows[i]);
                 sorted.old.push(column.old.get(i));
                 sorted.new.push(column.new.get(i));
@@ -218,7 +218,7 @@ impl ChangeSet {
         self.order = moved.then_some(order);
     }
 
-    /// Rows of the reference: survivors by base position.
+    /// Rows of the reference: retained rows by base position.
     pub(crate) fn retained(&self, base_rows: usize) -> Vec<u32> {
         let mut removed = self.removed.iter().copied().peekable();
         (0..base_rows as u32).filter(|row| removed.next_if_eq(row).is_none()).collect()
@@ -318,15 +318,15 @@ impl ChangeSet {
         let rows_move = !self.removed.is_empty() || !added.is_empty() || self.order.is_some();
         if !self.removed.is_empty() {
             let mut removed = self.removed.iter().copied().peekable();
-            let mut is_retained = Vec::with_capacity(table.rows.len());
+            let mut retained = Vec::with_capacity(table.rows.len());
             for (at, row) in std::mem::take(&mut table.rows).into_iter().enumerate() {
                 if removed.next_if_eq(&(at as u32)).is_some() {
                     drop_row(table, &row);
                 } else {
-                    is_retained.push(row);
+                    retained.push(row);
                 }
             }
-            table.rows = is_retained;
+            table.rows = retained;
         }
         table.rows.reserve_exact(added.len());
         for Added { symbol, record } in added {

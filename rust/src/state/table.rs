@@ -90,7 +90,7 @@ struct Index {
     hasher: RandomState,
 }
 
-/// How many names and blobs there were.
+/// The sizes of the schema and of the blob pool at one moment.
 pub(crate) struct Mark {
     schema: schema::SchemaMark,
     blobs: usize,

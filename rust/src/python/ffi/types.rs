@@ -131,7 +131,7 @@ pub(crate) struct Classes {
 }
 
 /// Classes made on the fly must not pile up.
-const MOST_CLASSES: usize = 1024;
+const MAX_CLASSES: usize = 1024;
 
 impl Classes {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -156,7 +156,7 @@ impl Classes {
             return Ok((*kind, reader.as_ref().map(|reader| reader.clone_ref(py))));
         }
         let (kind, reader) = classify(class, types)?;
-        if self.known.len() >= MOST_CLASSES {
+        if self.known.len() >= MAX_CLASSES {
             self.known.clear();
         }
         let objects = reader.as_ref().map(|reader| reader.clone_ref(py));

@@ -10,7 +10,7 @@ use crate::python::from_python::cache::ConversionCache;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
-/// Where the cell of a hole belongs.
+/// Where the cell of a deferred cell belongs.
 pub(crate) enum CellPlace {
     /// A base row, and the position in its shape.
     Row(u32, usize),
@@ -31,7 +31,7 @@ pub(crate) enum RowOwner {
     Added(u32),
 }
 
-/// A hole of a record whose other cells are in place.
+/// A deferred cell of a record whose other cells are in place.
 pub(crate) struct DeferredCell {
     pub(crate) row: usize,
     pub(crate) place: CellPlace,
@@ -49,11 +49,11 @@ pub(crate) struct DeferredRecord {
 pub(crate) enum DeferredValue {
     /// `leaf`: it is known to stand for one leaf.
     Object { object: Py<PyAny>, leaf: bool },
-    /// A list or tuple whose bytes still have holes.
+    /// A list or tuple whose bytes still have deferred items.
     Sequence { tag: Tag, bytes: Vec<u8>, items: Vec<DeferredItem> },
 }
 
-/// A hole inside a list or tuple.
+/// A deferred cell inside a list or tuple.
 pub(crate) struct DeferredItem {
     pub(crate) at: usize,
     /// How deep the value around it is nested.

@@ -86,7 +86,7 @@ impl<'py> Resolver<'_, 'py> {
         }
     }
 
-    /// Items with holes -> cells, dicts that turned up taken apart.
+    /// Items with deferred items -> cells, dicts that turned up taken apart.
     fn expand(
         &self,
         capture: &mut Capture<'_>,
@@ -338,18 +338,18 @@ impl<'py> Resolver<'_, 'py> {
         plain: &Bound<'py, PyAny>,
         cache: &ConversionCache,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (serializer, schema): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
+        let (serializer, names): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
         if !model.get_type().getattr("__pydantic_serializer__")?.is(&serializer) {
             return Ok(None);
         }
         let fields = model.getattr("__dict__")?;
         let exact = {
             let walk = Walk::new(self.py, self.types);
-            match (walk.root(&fields).view(self.types), walk.root(&schema).view(self.types)) {
-                (ObjectView::Dict(dict), ObjectView::Tuple(schema)) => {
-                    let schema = schema.items();
-                    let mut exact = dict.len() == schema.len();
-                    for (Pair { key, value }, name) in dict.items().zip(schema) {
+            match (walk.root(&fields).view(self.types), walk.root(&names).view(self.types)) {
+                (ObjectView::Dict(dict), ObjectView::Tuple(names)) => {
+                    let names = names.items();
+                    let mut exact = dict.len() == names.len();
+                    for (Pair { key, value }, name) in dict.items().zip(names) {
                         exact =
                             exact && same_str(key, name, self.types)? && is_scalar(value, self.types, cache);
                     }

@@ -1,4 +1,4 @@
-//! Lists, tuples and scalars as bytes: the plain form of FORMAT.md section 1.1, straight from the objects.
+//! Lists, tuples and scalars as bytes: the inline encoding of FORMAT.md section 1.1, straight from the objects.
 
 use crate::format::MAX_DEPTH;
 use crate::format::datetime;
@@ -22,7 +22,7 @@ pub(crate) fn write(
     Ok(writing.items)
 }
 
-/// Writes a value in plain form, dicts included.
+/// Writes a value in inline encoding, dicts included.
 pub(crate) fn write_value(
     walk: &Walk<'_>,
     value: Obj<'_>,

@@ -383,7 +383,7 @@ impl<'a> Capture<'a> {
         !self.deferred_cells.is_empty() || !self.deferred_records.is_empty()
     }
 
-    /// Puts a resolved cell where its hole was.
+    /// Puts a resolved cell where its deferred cell was.
     pub(crate) fn fill(&mut self, place: &CellPlace, path: PathId, new: Cell) {
         match *place {
             CellPlace::New(at) => self.changes.cells.set(at, new),

@@ -1,4 +1,4 @@
-//! The dict that a delta is applied to: what was read of it is what is proven, and what is copied.
+//! The dict that a delta is applied to: what was read of it is what is verified, and what is copied.
 //!
 //! As long as the GIL is held and no Python code runs, nobody changes the caller's dict. Before either may happen, what
 //! the patch will need is copied: the dict itself, and the dicts of the records that the delta changes.
