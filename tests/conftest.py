@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Imported before any test freezes the clock: a module imported meanwhile would keep the fake classes.
+import snapdelta.redis_stream_manager
+import snapdelta.snapshot_manager  # noqa: F401
 from support.documents import ROOT
 from support.servers import KINDS, AsyncClient, Cluster, Deployment, Server
 

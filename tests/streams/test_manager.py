@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import ConnectionPool, Redis
 
 import snapdelta
-import snapdelta.redis_stream_manager as module
+import snapdelta.streams.manager as module
 import snapdelta.streams.registry as registry
 from snapdelta import decode_fields
 from snapdelta.errors import (

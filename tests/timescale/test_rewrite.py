@@ -41,8 +41,10 @@ STOPS = {
 
 
 def wide(connection: psycopg.Connection) -> tuple[datetime, datetime]:
-    """The range of the newest wide chunk."""
-    return max((start, end) for start, end, _ in jobs.chunks(connection, "scan_results") if end - start > DAY)
+    """The range of the oldest wide chunk with rows that are kept: where a week has just begun there are two."""
+    kept = jobs.now(connection) - timedelta(days=3)
+    ranges = [(start, end) for start, end, _ in jobs.chunks(connection, "scan_results")]
+    return min((start, end) for start, end in ranges if end - start > DAY and end > kept)
 
 
 def all_rows(connection: psycopg.Connection) -> list[str]:
