@@ -26,10 +26,6 @@ def msgpack_zstd3(snapshot: Snapshot) -> bytes:
     return _zstd3.compress(_pack(snapshot))
 
 
-def msgpack_zlib6(snapshot: Snapshot) -> bytes:
-    return zlib.compress(_pack(snapshot), 6)
-
-
 def whole_records(prev: Snapshot, curr: Snapshot) -> bytes:
     """Every changed record as a whole, msgpack + zlib-6: what a hand-written snapshot manager does."""
     changed = {symbol: record for symbol, record in curr.items() if prev.get(symbol) != record}

@@ -43,11 +43,7 @@ fn apply_body(base: &[u8], mut header: Header, body: &[u8], max_bytes: u64) -> R
     assert_eq!(digest_of(&state.table), before, "a rolled back body left a trace");
     let applied = state.apply_body(&header, body, &mut Budget::new(max_bytes));
     assert!(applied.is_ok(), "a body was read once and not again");
-    assert_eq!(
-        digest_of(&state.table),
-        header.target_digest,
-        "the state has not the digest that was foretold"
-    );
+    assert_eq!(digest_of(&state.table), header.target_digest, "the state differs from the previewed digest");
     state.verify = true;
     let written = state.full(&mut FrameWriter::new(1)?);
     assert!(written.is_ok(), "a state that was read cannot be written: {:?}", written.err());

@@ -47,16 +47,6 @@ on_one_server = pytest.mark.parametrize(
     [pytest.param(kind, marks=[pytest.mark.long] if number else []) for number, kind in enumerate(KINDS)],
     indirect=True,
 )
-# The same, where a cluster differs: one server and one cluster.
-on_one_deployment = pytest.mark.parametrize(
-    "deployment",
-    [
-        pytest.param(f"{cluster}{kind}", marks=[pytest.mark.long] if number else [])
-        for cluster in ("", "cluster-")
-        for number, kind in enumerate(KINDS)
-    ],
-    indirect=True,
-)
 
 
 def patience(seconds: float) -> float:
