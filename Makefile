@@ -122,6 +122,10 @@ bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth 
 	  $(BENCH) benches/bench_speed.py --results .benchmarks/again.json; \
 	  $(BIN)/python -m benches.results compare benches/saved.json .benchmarks/new.json .benchmarks/again.json; }
 
+.PHONY: bench-sizes
+bench-sizes: $(BUILT) ## Print the sizes of all corpora beside zstd-19 and their targets (CORPORA='top_20 enriched')
+	@RECORDINGS='$(RECORDINGS)' $(BIN)/python -m benches.sizes $(CORPORA)
+
 .PHONY: bench-check
 bench-check: $(BUILT) ## Fail if an instruction count or a frame size is a twentieth worse than benches/guard.json
 	$(BIN)/python -m benches.guard check

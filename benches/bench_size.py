@@ -15,6 +15,7 @@ import pytest
 import snapdelta
 from benches import corpora, peers
 from benches.results import Result
+from benches.sizes import deltas, prefix_sizes
 from snapdelta.testing.feed import Feed
 
 if TYPE_CHECKING:
@@ -35,31 +36,17 @@ class PeerSizes:
 
 @cache
 def peer_sizes(corpus: str) -> PeerSizes:
-    sizes = PeerSizes()
+    sizes = PeerSizes(zstd19_prefix=prefix_sizes(corpus))
     frames = corpora.frames(corpus)
     prev = next(frames)
-    prev_packed = peers.msgpack(prev)
     for curr in frames:
-        packed = peers.msgpack(curr)
         changed = peers.field_diff(prev, curr)
         assert orjson.dumps(peers.apply_field_diff(prev, changed)) == orjson.dumps(curr)
         sizes.json.append(len(orjson.dumps(curr)))
         sizes.whole_records.append(len(peers.whole_records(prev, curr)))
         sizes.field_diff.append(len(changed))
-        sizes.zstd19_prefix.append(len(peers.zstd_prefix(prev_packed, packed, 19)))
-        prev, prev_packed = curr, packed
+        prev = curr
     return sizes
-
-
-def deltas(corpus: str) -> list[bytes]:
-    """Every frame through Encoder and Decoder, checked; the bytes of all but the first."""
-    encoder, decoder = snapdelta.Encoder(level=3), snapdelta.Decoder()
-    sent = []
-    for snapshot in corpora.frames(corpus):
-        sent.append(encoder.encode(snapshot))
-        decoder.apply(sent[-1])
-        assert orjson.dumps(decoder.snapshot()) == orjson.dumps(snapshot)
-    return sent[1:]
 
 
 @pytest.mark.parametrize("corpus", corpora.names())

@@ -25,21 +25,17 @@ The higher figures are those of frames in which a minute begins. Making a frame 
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Iterator
 from math import exp
 from random import Random
 from typing import Any, Literal, TypeAlias
 
 from snapdelta.errors import FeedSettingError
-from snapdelta.testing import _records as records
-from snapdelta.testing._instrument import FULL_MARKET, Instrument, poisson
-from snapdelta.testing.recordings import Frame, read_recording
-
-__all__ = ["Feed", "Frame", "Kind", "Snapshot", "read_recording"]
+from snapdelta.testing.feed import _records as records
+from snapdelta.testing.feed._base import Snapshot, copied
+from snapdelta.testing.feed._instrument import FULL_MARKET, Instrument, poisson
 
 Kind: TypeAlias = Literal["nested", "enriched", "ranked"]
-Snapshot: TypeAlias = dict[str, dict[str, Any]]
 
 _RECORDS = {"nested": records.nested, "enriched": records.enriched, "ranked": records.ranked}
 _PACES = {"nested": 0.42, "enriched": 1.0, "ranked": 1.0}
@@ -209,9 +205,7 @@ class Feed(Iterator[Snapshot]):
                 name: {k: v.copy() if type(v) is dict else v for k, v in record.items()}
                 for name, record in self._records.items()
             }
-        # The quickest way in the standard library to make every value anew; interned keys stay shared.
-        copied: Snapshot = marshal.loads(marshal.dumps(self._records))
-        return copied
+        return copied(self._records)
 
 
 def _score(item: tuple[str, dict[str, Any]]) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import log1p
 from typing import Any
 
-from snapdelta.testing._instrument import Instrument
+from snapdelta.testing.feed._instrument import Instrument
 
 Record = dict[str, Any]
 
