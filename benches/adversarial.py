@@ -24,10 +24,10 @@ _TEMPLATES = ("${:,.2f}", "{:.2f}%", "{:.3f}", "USD {:.1f}", "{:+.2f}")
 _EDGES = (2**63 - 1, -(2**63), 0, 0.0, -0.0, 5e-324, 1.7976931348623157e308, None)
 
 
-def frames() -> Iterator[Snapshot]:
+def frames(rows: int = ROWS) -> Iterator[Snapshot]:
     """The frames; the same in every run."""
     rng = Random(31)
-    snapshot: Snapshot = {f"R{row:04d}": {} for row in range(ROWS)}
+    snapshot: Snapshot = {f"R{row:04d}": {} for row in range(rows)}
     for frame in range(FRAMES):
         records = {
             symbol: _moved(rng, record, frame, row) for row, (symbol, record) in enumerate(snapshot.items())
@@ -39,7 +39,7 @@ def frames() -> Iterator[Snapshot]:
 def _nearly_sorted(rng: Random, records: dict[str, Record]) -> list[str]:
     """By one column, but for a tenth of the rows."""
     order = sorted(records, key=lambda symbol: records[symbol]["nearly"])
-    for symbol in rng.sample(order, ROWS // 10):
+    for symbol in rng.sample(order, len(order) // 10):
         order.remove(symbol)
         order.insert(rng.randrange(ROWS), symbol)
     return order

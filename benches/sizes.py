@@ -39,18 +39,18 @@ def deltas(corpus: str) -> list[bytes]:
     return sent[1:]
 
 
-def prefix_sizes(corpus: str, directory: Path = CACHE) -> list[int]:
+def prefix_sizes(corpus: str) -> list[int]:
     """Bytes of zstd-19 for each frame but the first; a hash of the frames names the file on disk."""
     key = blake2b(repr((zstandard.ZSTD_VERSION, _LEVEL)).encode(), digest_size=16)
     for snapshot in corpora.frames(corpus):
         key.update(blake2b(peers.msgpack(snapshot)).digest())
-    path = directory / f"{key.hexdigest()}.json"
+    path = CACHE / f"{key.hexdigest()}.json"
     if path.exists():
         kept: list[int] = json.loads(path.read_text())
         return kept
     packed = map(peers.msgpack, corpora.frames(corpus))
     sizes = [len(peers.zstd_prefix(prev, curr, _LEVEL)) for prev, curr in pairwise(packed)]
-    directory.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(sizes))
     return sizes
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from benches import guard, peers, results
+from benches import adversarial, corpora, guard, peers, results, size_cases, sizes
 from benches.guard_workload import CALLS, FRAMES, works
 from benches.heap import HEAPS, fragmented, rebuilt
 from benches.pairs import Timing
+from snapdelta import Decoder, Encoder
 from snapdelta.testing.compare import first_difference
 from snapdelta.testing.feed import Feed
+from support.roundtrip import Stream
 
 RESULT = results.Result("speed", "encode", 5.0, 10.0, "ms", 0.5, 0.6, "orjson")
 
@@ -120,6 +122,119 @@ def test_a_ratio_that_was_worse_once_is_noise(tmp_path: Path) -> None:
 def test_a_wrong_call_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert results.main(["print"]) == 2
     assert "compare SAVED NEW…" in capsys.readouterr().err
+
+
+CASES = ["decimal_floats", "decimal_strings", "book_of_keys", "lists_of_levels", "added_rows", "adversarial"]
+
+
+@pytest.mark.parametrize("corpus", CASES)
+def test_a_case_is_the_same_in_every_run_and_carried_exactly(corpus: str) -> None:
+    encoder, decoder = Encoder(level=3), Decoder()
+    count = 0
+    for first, second in zip(corpora.frames(corpus), corpora.frames(corpus), strict=True):
+        assert first_difference(first, second) is None
+        decoder.apply(encoder.encode(first))
+        assert first_difference(second, decoder.snapshot()) is None
+        count += 1
+    assert count > 1
+
+
+def test_one_value_changes_in_each_frame_of_its_corpus() -> None:
+    frames = list(size_cases.one_value())
+    assert len(frames) > 3
+    for before, after in pairwise(frames):
+        assert list(before) == list(after)
+        (symbol,) = (symbol for symbol in after if after[symbol] is not before[symbol])
+        assert first_difference(before[symbol], after[symbol]) is not None
+        old, new = leaf_values(before[symbol]), leaf_values(after[symbol])
+        assert sum(a != b for a, b in zip(old, new, strict=True)) == 1
+
+
+def leaf_values(value: Any) -> list[Any]:
+    return [leaf for v in value.values() for leaf in leaf_values(v)] if type(value) is dict else [value]
+
+
+def test_a_ranking_is_the_head_of_the_ranked_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = list(islice(Feed("ranked", 300), 3))
+    monkeypatch.setattr(size_cases, "_ranked", lambda: ranked)
+    for whole, head in zip(ranked, size_cases.ranking(20), strict=True):
+        assert list(whole.items())[:20] == list(head.items())
+
+
+def test_adversarial_columns_are_near_a_formula_and_not_on_it() -> None:
+    for frame in islice(adversarial.frames(), 3):
+        records = frame.values()
+        right = sum(record["nearly"] == round(record["a"] + record["b"], 2) for record in records)
+        assert 0.6 < right / len(frame) < 0.8
+        right = sum(record["on_samples"] == round(record["a"] - record["b"], 2) for record in records)
+        assert 0.2 < right / len(frame) < 0.25
+        assert all(record["x"] == round(record["y"] + record["z"], 2) for record in records)
+
+
+def test_the_second_decoder_reads_the_adversarial_feed() -> None:
+    stream = Stream()
+    for frame in adversarial.frames(200):
+        stream.step(frame)
+
+
+def test_targets_are_of_corpora() -> None:
+    recorded = {"goog", "krakenfut", "opensky", "polymarket"}
+    assert corpora.TARGETS.keys() <= {*corpora.FEEDS, *corpora.SIZE_CORPORA, *recorded}
+    others = {t.corpus for t in corpora.TARGETS.values() if isinstance(t, corpora.RatioToCorpus)}
+    assert others <= corpora.SIZE_CORPORA.keys()
+
+
+@pytest.fixture
+def small_corpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Gives the corpus `small`; returns the folder of the peer's sizes."""
+    monkeypatch.setitem(corpora.SIZE_CORPORA, "small", lambda: islice(Feed("nested", 60), 4))
+    monkeypatch.setattr(sizes, "CACHE", tmp_path / "zstd19")
+    return tmp_path / "zstd19"
+
+
+def test_sizes_of_the_peer_are_kept_by_the_frames(
+    small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = [peers.msgpack(frame) for frame in corpora.frames("small")]
+    measured = [len(peers.zstd_prefix(prev, curr, 19)) for prev, curr in pairwise(packed)]
+    assert sizes.prefix_sizes("small") == measured
+    (kept,) = small_corpus.iterdir()
+    kept.write_text("[1, 2, 3]")
+    assert sizes.prefix_sizes("small") == [1, 2, 3]
+    monkeypatch.setitem(corpora.SIZE_CORPORA, "small", lambda: islice(Feed("nested", 60, seed=1), 4))
+    assert sizes.prefix_sizes("small") != [1, 2, 3]
+    assert len(list(small_corpus.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "own", "says"),
+    [
+        (corpora.Ratio(0.5), [30, 20], ("<= 0.5", "met")),
+        (corpora.Ratio(0.49), [30, 20], ("<= 0.49", "missed")),
+        (corpora.RatioToCorpus(1.1, "other"), [30, 25], ("<= 1.1 x other", "met: 1.100")),
+        (corpora.RatioToCorpus(1.1, "other"), [30, 26], ("<= 1.1 x other", "missed: 1.120")),
+        (corpora.LargestDelta(30), [30, 20], ("<= 30 B a delta", "met: 30 B")),
+        (corpora.LargestDelta(29), [30, 20], ("<= 29 B a delta", "missed: 30 B")),
+    ],
+)
+def test_a_target_is_met_or_missed(target: corpora.Target, own: list[int], says: tuple[str, str]) -> None:
+    assert sizes.outcome_of(target, own, sum(own) / 100, {"other": 50}.__getitem__) == says
+
+
+def test_the_size_table_shows_a_corpus_a_line(
+    small_corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(corpora.TARGETS, "small", corpora.Ratio(100.0))
+    assert sizes.main(["small"]) == 0
+    own, peer = (sum(map(len, sizes.deltas("small"))), sum(sizes.prefix_sizes("small")))
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == ["corpus", "deltas", "bytes", "zstd-19", "ratio", "target"]
+    assert line.split() == ["small", "3", f"{own:,}", f"{peer:,}", f"{own / peer:.4f}", "<=", "100", "met"]
+
+
+def test_the_size_table_names_a_corpus_that_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sizes.main(["enriched", "top_21"]) == 2
+    assert capsys.readouterr().err.startswith("sizes: no corpus top_21; there are nested, enriched, ")
 
 
 KEPT = {"encode / orjson.dumps": 1.0, "nested: 13 deltas, bytes": 70_000.0}

@@ -6,7 +6,7 @@ import marshal
 from abc import abstractmethod
 from collections.abc import Iterator
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from snapdelta.errors import FeedSettingError
 
@@ -33,7 +33,7 @@ class SeededFeed(Iterator[Snapshot]):
         self._records: Snapshot = {}
         self._started = False
 
-    def __iter__(self) -> SeededFeed:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Snapshot:
