@@ -41,7 +41,7 @@ def _nearly_sorted(rng: Random, records: dict[str, Record]) -> list[str]:
     order = sorted(records, key=lambda symbol: records[symbol]["nearly"])
     for symbol in rng.sample(order, len(order) // 10):
         order.remove(symbol)
-        order.insert(rng.randrange(ROWS), symbol)
+        order.insert(rng.randrange(len(records)), symbol)
     return order
 
 

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from demo.errors import DemoError
-from snapdelta.testing._instrument import FULL_MARKET
 from snapdelta.testing.feed import Feed, read_recording
+from snapdelta.testing.feed._instrument import FULL_MARKET
 
 Snapshot = dict[str, Any]
 

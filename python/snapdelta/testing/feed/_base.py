@@ -22,12 +22,12 @@ class SeededFeed(Iterator[Snapshot]):
     Equal values are new objects in every frame, as in a service that parses its input.
     """
 
-    def __init__(self, symbols: int, seed: int, interval: float) -> None:
+    def __init__(self, symbols: int, seed: int, interval: float, start_ms: int = START_MS) -> None:
         if symbols < 0:
             raise FeedSettingError(f"symbols: {symbols} is less than 0")
         if not interval > 0:
             raise FeedSettingError(f"interval: {interval} s is not more than 0")
-        self.time_ms = START_MS
+        self.time_ms = start_ms
         self._interval_ms = max(1, round(interval * 1000))
         self._rng = Random(seed)
         self._records: Snapshot = {}
@@ -40,22 +40,21 @@ class SeededFeed(Iterator[Snapshot]):
         return self.next_frame()
 
     def next_frame(self) -> Snapshot:
-        """The next snapshot; `time_ms` is its time, in ms since 1970."""
+        """The next snapshot. `time_ms` is its time, in ms since 1970."""
         if self._started:
             self.time_ms += self._interval_ms
             self._advance()
         self._started = True
-        return copied(self._records)
+        return self._copy()
 
     @abstractmethod
     def _advance(self) -> None:
         """Move `_records` on by one interval, to `time_ms`."""
 
-
-def copied(records: Snapshot) -> Snapshot:
-    """The same records with every value made anew, the quickest way; interned keys stay shared."""
-    made: Snapshot = marshal.loads(marshal.dumps(records))
-    return made
+    def _copy(self) -> Snapshot:
+        # The quickest way in the standard library to make every value anew; interned keys stay shared.
+        copied: Snapshot = marshal.loads(marshal.dumps(self._records))
+        return copied
 
 
 def decimal_text(units: int, decimals: int, grouping: str = "") -> str:

@@ -25,14 +25,12 @@ The higher figures are those of frames in which a minute begins. Making a frame 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import exp
-from random import Random
 from typing import Any, Literal, TypeAlias
 
 from snapdelta.errors import FeedSettingError
 from snapdelta.testing.feed import _records as records
-from snapdelta.testing.feed._base import Snapshot, copied
+from snapdelta.testing.feed._base import START_MS, SeededFeed, Snapshot
 from snapdelta.testing.feed._instrument import FULL_MARKET, Instrument, poisson
 
 Kind: TypeAlias = Literal["nested", "enriched", "ranked"]
@@ -40,8 +38,7 @@ Kind: TypeAlias = Literal["nested", "enriched", "ranked"]
 _RECORDS = {"nested": records.nested, "enriched": records.enriched, "ranked": records.ranked}
 _PACES = {"nested": 0.42, "enriched": 1.0, "ranked": 1.0}
 
-# 2026-03-04, ten in the morning in New York (UTC-5, without daylight saving), in ms.
-_START_MS = 1_772_636_400_000
+# New York without daylight saving; START_MS is ten in the morning there.
 _NEW_YORK_MS = -5 * 3_600_000
 _DAY_MS = 86_400_000
 _PRE_MARKET_MS, _OPEN_MS, _CLOSE_MS, _END_MS = (int(h * 3_600_000) for h in (4.0, 9.5, 16.0, 20.0))
@@ -52,7 +49,7 @@ _COMING_A_MINUTE = 3.0
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-class Feed(Iterator[Snapshot]):
+class Feed(SeededFeed):
     """An endless iterator of snapshots; the same arguments give the same snapshots.
 
     Args:
@@ -60,7 +57,7 @@ class Feed(Iterator[Snapshot]):
         symbols: how many symbols there are at the start; later the number wanders by a few.
         seed: of everything that is random.
         interval: seconds of market time between two frames (nothing sleeps).
-        start_ms: market time of the first frame, ms since 1970.
+        start_ms: market time of the first frame, ms since 1970; `time_ms` tells the last one's.
         pace: how busy the regular session is. 1 is a busy morning, the default of `enriched` and `ranked`:
             35 % of the symbols change in 5 s. The default of `nested` is a quieter market. Before and after
             the session there is a tenth of it, at night nothing.
@@ -79,56 +76,31 @@ class Feed(Iterator[Snapshot]):
         seed: int = 0,
         interval: float = 5.0,
         *,
-        start_ms: int = _START_MS,
+        start_ms: int = START_MS,
         pace: float | None = None,
         share_unchanged: bool = False,
     ) -> None:
         if kind not in _RECORDS:
             raise FeedSettingError(f"kind: {kind!r} is not one of {', '.join(_RECORDS)}")
-        if symbols < 0:
-            raise FeedSettingError(f"symbols: {symbols} is less than 0")
-        if not interval > 0:
-            raise FeedSettingError(f"interval: {interval} s is not more than 0")
+        super().__init__(symbols, seed, interval, start_ms)
         self.kind = kind
         self.share_unchanged = share_unchanged
-        self.time_ms = start_ms
-        self._interval_ms = max(1, round(interval * 1000))
         self._pace = _PACES[kind] if pace is None else pace
         if not self._pace >= 0:
             raise FeedSettingError(f"pace: {pace} is less than 0")
-        self._rng = Random(seed)
         self._make_record = _RECORDS[kind]
         self._names: set[str] = set()
         self._live: dict[str, Instrument] = {}
         self._chances: dict[str, tuple[float, float, float, float]] = {}
-        self._records: Snapshot = {}
         self._gone: list[Instrument] = []
         self._session = _session(start_ms)
-        self._started = False
         ranks = list(range(symbols))
         self._rng.shuffle(ranks)
         for rank in ranks:
             self._list(self._new_instrument(rank * FULL_MARKET / symbols))
 
-    def __iter__(self) -> Feed:
-        return self
-
-    def __next__(self) -> Snapshot:
-        return self.next_frame()
-
-    def next_frame(self) -> Snapshot:
-        """The next snapshot. The first is the market at `start_ms`; `time_ms` tells the last one's time."""
-        if self._started:
-            self._advance()
-        self._started = True
-        frame = self._copy()
-        if self.kind == "ranked":
-            frame = dict(sorted(frame.items(), key=_score, reverse=True))
-        return frame
-
     def _advance(self) -> None:
-        before_ms = self.time_ms
-        self.time_ms += self._interval_ms
+        before_ms = self.time_ms - self._interval_ms
         if _trading_day(before_ms) != _trading_day(self.time_ms):
             for instrument in (*self._live.values(), *self._gone):
                 instrument.start_day()
@@ -200,12 +172,16 @@ class Feed(Iterator[Snapshot]):
         return trades, exp(-trades), quotes, exp(-quotes)
 
     def _copy(self) -> Snapshot:
-        if self.share_unchanged:
-            return {
-                name: {k: v.copy() if type(v) is dict else v for k, v in record.items()}
-                for name, record in self._records.items()
-            }
-        return copied(self._records)
+        frame = self._shared_copy() if self.share_unchanged else super()._copy()
+        if self.kind == "ranked":
+            frame = dict(sorted(frame.items(), key=_score, reverse=True))
+        return frame
+
+    def _shared_copy(self) -> Snapshot:
+        return {
+            name: {k: v.copy() if type(v) is dict else v for k, v in record.items()}
+            for name, record in self._records.items()
+        }
 
 
 def _score(item: tuple[str, dict[str, Any]]) -> float:
