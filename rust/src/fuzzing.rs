@@ -23,7 +23,7 @@ pub fn apply(base: &[u8], frame: &[u8], max_bytes: u64) {
         assert_eq!(digest_of(&decoder.state.table), before, "after an error the state is what it was");
     }
     if let Ok((header, body)) = container::read(frame, &mut Budget::new(max_bytes)) {
-        let _ = inspect::inspect(&body, &mut Budget::new(max_bytes));
+        let _ = inspect::inspect(&body, None, &mut Budget::new(max_bytes));
         let _ = apply_body(base, header, &body, max_bytes);
     }
 }

@@ -146,10 +146,17 @@ class RowCells:
     now: dict[Path, Cell] = field(default_factory=dict)
 
 
+class Edit(NamedTuple):
+    """What makes one shape of another."""
+
+    removed: list[int]
+    inserted: dict[int, Path]  # by position in the new shape
+
+
 Predict = Callable[[RowCells, int], int]
 
 SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order"}
-EMPTY = {2: b"\0\0", 3: b"\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
+EMPTY = {2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 
 
 class Body:
@@ -211,25 +218,45 @@ class Body:
 
     # --- 4. PATHS
 
+    def base_schema(self) -> None:
+        """Numbers the keys, paths and shapes of the base."""
+        self.base_shapes = list(dict.fromkeys(tuple(row.cells) for row in self.base))
+        beginnings = (path[:n] for shape in self.base_shapes for path in shape for n in range(len(path) + 1))
+        self.nodes: list[Path] = list(dict.fromkeys([(), *beginnings]))
+        self.keys = list(dict.fromkeys(path[-1] for path in self.nodes[1:]))
+
     def paths(self, reader: Reader) -> None:
-        keys = self.names(reader)
-        self.budget.charge(320 * len(keys))
-        if len(set(keys)) != len(keys):
+        self.base_schema()
+        key, self.last_node = len(self.keys) - 1, len(self.nodes) - 1
+        self.keys += self.new_keys(reader)
+        if len(set(self.keys)) != len(self.keys):
             raise Corrupt("a key twice")
         count = reader.uv()
         self.budget.charge(320 * count)
-        self.nodes: list[Path] = [()]
-        parent, key = 0, -1
+        parent = 0
         for _ in within(count, reader.left()):
             parent += reader.sv()
             key += 1 + reader.sv()
-            if not (0 <= parent < len(self.nodes) and 0 <= key < len(keys)):
+            if not (0 <= parent < len(self.nodes) and 0 <= key < len(self.keys)):
                 raise Corrupt("a node without its parent or key")
-            self.nodes.append((*self.nodes[parent], keys[key]))
+            self.nodes.append((*self.nodes[parent], self.keys[key]))
             if len(self.nodes[-1]) > MAX_DEPTH:
                 raise Corrupt(f"a path deeper than {MAX_DEPTH}")
         if len(set(self.nodes)) != len(self.nodes):
             raise Corrupt("a node twice")
+
+    def new_keys(self, reader: Reader) -> list[str]:
+        count = reader.uv()
+        self.budget.charge(320 * count)
+        shared = [reader.uv() for _ in within(count, reader.left())]
+        key, keys = b"", []
+        for beginning, rest in zip(shared, reader.strings(count), strict=True):
+            if beginning > len(key):
+                raise Corrupt("a key shares more than there is")
+            self.budget.charge(3 * (beginning + len(rest)))
+            key = key[:beginning] + rest
+            keys.append(text(key))
+        return keys
 
     def path(self, node: int) -> Path:
         if not 0 <= node < len(self.nodes):
@@ -239,23 +266,20 @@ class Body:
     # --- 5. SHAPES
 
     def shapes(self, reader: Reader) -> None:
+        shapes = list(self.base_shapes)
         count = reader.uv()
         self.budget.charge(512 * count)
-        shapes = [self.shape(reader) for _ in within(count, reader.left())]
-
-        def numbered() -> list[Path]:
-            number = reader.uv()
-            if number >= len(shapes):
-                raise Corrupt(f"shape {number} of {len(shapes)}")
-            return shapes[number]
-
-        positions = reader.gaps(reader.uv(), len(self.base))
-        self.reshaped = {position: numbered() for position in positions}
-        if self.removed.intersection(positions):
-            raise Corrupt("a removed row is reshaped")
-        self.added_shapes: list[list[Path]] = []
+        for _ in within(count, reader.left()):
+            shapes.append(self.new_shape(reader, shapes))
+        if len(set(shapes)) != len(shapes):
+            raise Corrupt("a shape twice")
+        count = reader.uv()
+        self.budget.charge(512 * count)
+        edits = [self.edit(reader) for _ in within(count, reader.left())]
+        self.reshape(reader, edits)
+        self.added_shapes: list[tuple[Path, ...]] = []
         while len(self.added_shapes) < len(self.added):
-            shape, run = numbered(), reader.uv()
+            shape, run = entry(shapes, reader.uv()), reader.uv()
             if not 1 <= run <= len(self.added) - len(self.added_shapes):
                 raise Corrupt(f"a run of {run} rows")
             self.added_shapes += [shape] * run
@@ -264,22 +288,69 @@ class Body:
             self.budget.charge(128 * len(kept) + 256 * dicts_in(kept))
         self.place_rows()
 
-    def shape(self, reader: Reader) -> list[Path]:
+    def new_shape(self, reader: Reader, before: list[tuple[Path, ...]]) -> tuple[Path, ...]:
+        distance = reader.uv()
+        if distance > len(before):
+            raise Corrupt(f"an edit of the shape {distance} before")
+        if distance:
+            return self.edited(before[-distance], self.edit(reader))
         count = reader.uv()
         self.budget.charge(64 * count)
-        paths: list[Path] = []
-        node = -1
+        return self.checked_shape(self.shape_paths(reader, count))
+
+    def shape_paths(self, reader: Reader, count: int) -> list[Path]:
+        paths = []
         for _ in within(count, reader.left()):
-            node += 1 + reader.sv()
-            paths.append(self.path(node))
+            self.last_node += 1 + reader.sv()
+            paths.append(self.path(self.last_node))
+        return paths
+
+    def checked_shape(self, paths: list[Path]) -> tuple[Path, ...]:
         check_shape(paths)
         self.budget.charge(32 * dicts_in(paths))
-        return paths
+        return tuple(paths)
+
+    def edit(self, reader: Reader) -> Edit:
+        removed = reader.gaps(reader.uv(), 2**32 - 1)
+        self.budget.charge(16 * len(removed))
+        inserted = reader.gaps(reader.uv(), 2**32 - 1)
+        self.budget.charge(64 * len(inserted))
+        return Edit(removed, dict(zip(inserted, self.shape_paths(reader, len(inserted)), strict=True)))
+
+    def edited(self, old: Sequence[Path], edit: Edit) -> tuple[Path, ...]:
+        self.budget.charge(512 + 64 * (len(old) + len(edit.inserted)))
+        away = set(edit.removed)
+        kept = iter([path for n, path in enumerate(old) if n not in away])
+        length = len(old) - len(away) + len(edit.inserted)
+        if max(away, default=-1) >= len(old) or max(edit.inserted, default=-1) >= length:
+            raise Corrupt("an edit past the end of a shape")
+        return self.checked_shape([edit.inserted[n] if n in edit.inserted else next(kept) for n in range(length)])
+
+    def reshape(self, reader: Reader, edits: list[Edit]) -> None:
+        positions = reader.gaps(reader.uv(), len(self.base))
+        if self.removed.intersection(positions):
+            raise Corrupt("a removed row is reshaped")
+        self.reshaped: dict[int, tuple[Path, ...]] = {}
+        made: dict[tuple[tuple[Path, ...], int], tuple[Path, ...]] = {}
+        named = 0
+        for position in positions:
+            code = reader.uv()
+            if code > named:
+                raise Corrupt("an edit that was not named before")
+            number = code - 1 if code else named
+            named = max(named, number + 1)
+            old = tuple(self.base[position].cells)
+            edit = entry(edits, number)
+            if (old, number) not in made:
+                made[old, number] = self.edited(old, edit)
+            if made[old, number] == old:
+                raise Corrupt("an edit that changes nothing")
+            self.reshaped[position] = made[old, number]
 
     def place_rows(self) -> None:
         """The places of updated cells (base rows) and of inserted ones, with the paths inserted there."""
         self.updates = {n: RowCells(self.base[n].cells, dict(self.base[n].cells)) for n in self.retained}
-        self.inserts: list[tuple[RowCells, list[Path]]] = [
+        self.inserts: list[tuple[RowCells, Sequence[Path]]] = [
             (RowCells(), [path for path in shape if path not in self.base[n].cells])
             for n, shape in self.reshaped.items()
         ]

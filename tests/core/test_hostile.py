@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from functools import cache
@@ -245,9 +246,9 @@ def test_both_decoders_agree_on_damaged_bodies_at_length() -> None:
 
 BASE: Snapshot = {"A": {"x": 1, "y": 1.5}, "B": {"x": 2, "y": 2.5}, "C": {"x": 3, "y": 3.5}, "D": [1]}
 NO_ROWS = uv(4, 0, 0)
-XY = uv(2) + strings("x", "y") + uv(2) + sv(0, 0, 0, 0)  # nodes 1 ("x",) and 2 ("y",)
+XY = b""  # nodes 1 ("x",) and 2 ("y",) are the base's; its shapes are 0 of both and 1 of node 0
 NEW_ROW = uv(4, 0, 1) + strings("N")
-ONE_LEAF = uv(1, 1) + sv(0) + uv(0) + uv(0, 1)  # a shape of node 0, for one added row
+ONE_LEAF = uv(0, 0, 0) + uv(1, 1)  # shape 1, for one added row
 
 
 def sparse(row: int, node: int, value: Any) -> bytes:
@@ -312,22 +313,68 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
 }
 
 
-def nodes(*steps: int, keys: tuple[str, ...] = ("x", "y")) -> bytes:
-    return uv(len(keys)) + strings(*keys) + uv(len(steps) // 2) + sv(*steps)
+def nodes(*steps: int, keys: tuple[str, ...] = ()) -> bytes:
+    """New keys, from number 2, and new nodes, from 3."""
+    return f.new_keys(*keys) + uv(len(steps) // 2) + sv(*steps)
+
+
+def after(*paths: int, last: int = 2) -> bytes:
+    """Nodes as SHAPES has them; the base's last is 2."""
+    return sv(*(b - a - 1 for a, b in pairwise([last, *paths])))
 
 
 def shapes(*paths: int) -> dict[int, bytes]:
     """A shape of these nodes, for one added row whose cells are all None; nodes 1 x, 2 y, 3 x.x, 4 y.y."""
-    steps = [paths[0], *(b - a - 1 for a, b in pairwise(paths))]
     return {
         ROWS: NEW_ROW,
-        PATHS: nodes(0, 0, 0, 0, 1, -2, 1, 0),
-        SHAPES: uv(1, len(paths)) + sv(*steps) + uv(0) + uv(0, 1),
+        PATHS: nodes(1, -2, 1, 0),
+        SHAPES: uv(1, 0, len(paths)) + after(*paths) + uv(0, 0) + uv(2, 1),
         SPARSE: uv(0) + b"\0" * len(paths),
     }
 
 
-GOOD["a shape"] = shapes(3, 2)
+def edit(removed: Iterable[int] = (), inserted: Iterable[int] = (), *paths: int, last: int = 2) -> bytes:
+    return gaps(removed) + gaps(inserted) + after(*paths, last=last)
+
+
+def reshaped(
+    *edits: bytes, rows: tuple[int, ...] = (0,), codes: tuple[int, ...] = (0,), cells: int = 0
+) -> dict[int, bytes]:
+    """A body in which rows of BASE get other shapes; so many cells of theirs are new, and None."""
+    return {
+        ROWS: NO_ROWS,
+        SHAPES: uv(0, len(edits)) + b"".join(edits) + gaps(rows) + uv(*codes),
+        SPARSE: uv(0) + b"\0" * cells,
+    }
+
+
+def edited(distance: int, contents: bytes, cells: int) -> dict[int, bytes]:
+    """A body that adds a row whose shape is an edit of another."""
+    return {
+        ROWS: NEW_ROW,
+        SHAPES: uv(1, distance) + contents + uv(0, 0) + uv(2, 1),
+        SPARSE: uv(0) + b"\0" * cells,
+    }
+
+
+NEW_Z = nodes(0, 0, keys=("z",))  # node 3
+GOOD |= {
+    "a shape": shapes(3, 2),
+    "a row without y": reshaped(edit([1])),
+    "rows that share an edit": reshaped(edit([0]), rows=(0, 2), codes=(0, 1)),
+    "rows with an edit each": reshaped(edit([0]), edit([1]), rows=(0, 1, 2), codes=(0, 0, 2)),
+    "an edit that no row names": reshaped(edit([0]), edit([1])),
+    "a row with its keys turned round": reshaped(edit([0], [1], 1)),
+    "a row with another key before": {**reshaped(edit([], [0], 3), cells=1), PATHS: NEW_Z},
+    "a row with another key in the place of one": {**reshaped(edit([0], [1], 3), cells=1), PATHS: NEW_Z},
+    "a leaf that becomes a dict": reshaped(edit([0], [0], 2), rows=(3,), cells=1),
+    "a dict that becomes a leaf": reshaped(edit([0, 1], [0], 0), cells=1),
+    "a shape like another": edited(2, edit([0]), cells=1),
+    "keys that begin alike": {
+        ROWS: NO_ROWS,
+        PATHS: uv(3) + uv(0, 3, 1) + strings("long", "er", "x") + uv(1) + sv(0, 1),
+    },
+}
 LISTS_64 = b"\x0b\x01" * 63 + b"\x0b\x00"
 CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "no sections": b"",
@@ -352,32 +399,58 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a symbol that is not UTF-8": {**added(b"\0"), ROWS: uv(4, 0, 1, 1) + b"\xff"},
     "symbols without end": {ROWS: uv(4, 0, 2**50)},
     "an added row without a shape": {ROWS: NEW_ROW},
-    "a key twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, keys=("x", "x"))},
-    "a node twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, 0, -1)},
-    "a node that is its own parent": {ROWS: NO_ROWS, PATHS: nodes(1, 0)},
-    "two nodes that are each other's parent": {ROWS: NO_ROWS, PATHS: nodes(2, 0, -1, 0)},
+    "a key twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, keys=("z", "z"))},
+    "a key of the base": {ROWS: NO_ROWS, PATHS: nodes(0, 0, keys=("x",))},
+    "a key that shares more than there is": {ROWS: NO_ROWS, PATHS: uv(1, 1) + strings("z") + uv(0)},
+    "a key that is not UTF-8": {ROWS: NO_ROWS, PATHS: uv(1, 0, 1) + b"\xff" + uv(0)},
+    "a key cut inside a character": {
+        ROWS: NO_ROWS,
+        PATHS: uv(2) + uv(0, 1) + uv(2, 1) + "äx".encode() + uv(0),
+    },
+    "keys without end": {ROWS: NO_ROWS, PATHS: uv(2**60)},
+    "a node twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, 0, -1, keys=("z",))},
+    "a node of the base": {ROWS: NO_ROWS, PATHS: nodes(0, -2)},
+    "a node that is its own parent": {ROWS: NO_ROWS, PATHS: nodes(3, -2)},
+    "two nodes that are each other's parent": {ROWS: NO_ROWS, PATHS: nodes(4, -2, -1, 0)},
     "a node of a key that is not there": {ROWS: NO_ROWS, PATHS: nodes(0, 5)},
-    "a node with a negative parent": {ROWS: NO_ROWS, PATHS: nodes(-1, 0)},
+    "a node with a negative parent": {ROWS: NO_ROWS, PATHS: nodes(-1, -2)},
     "nodes without end": {ROWS: NO_ROWS, PATHS: uv(0, 2**60)},
-    "a path of 65 keys": {ROWS: NO_ROWS, PATHS: uv(1) + strings("k") + uv(65) + sv(0, 0) + sv(1, -1) * 64},
-    "a shape of no paths": {**added(b"\0"), SHAPES: uv(1, 0, 0, 0, 1)},
-    "a shape of a path that is not there": {**added(b"\0"), SHAPES: uv(1, 1) + sv(1) + uv(0, 0, 1)},
-    "a shape that is not there": {**added(b"\0"), SHAPES: ONE_LEAF[:-2] + uv(1, 1)},
+    "a path of 65 keys": {ROWS: NO_ROWS, PATHS: nodes(0, 0, 3, -1, *(1, -1) * 63, keys=("k",))},
+    "a shape of no paths": {**added(b"\0"), SHAPES: uv(1, 0, 0, 0, 0, 2, 1)},
+    "a shape of a path that is not there": {
+        **added(b"\0"),
+        SHAPES: uv(1, 0, 1) + after(3) + uv(0, 0, 2, 1),
+    },
+    "a shape that is not there": {**added(b"\0"), SHAPES: ONE_LEAF[:-2] + uv(2, 1)},
+    "a shape of the base": {**shapes(1, 2), PATHS: b""},
+    "a new shape twice": {
+        **shapes(2),
+        SHAPES: uv(2) + (uv(0, 1) + after(2)) + (uv(0, 1) + after(2, last=2)) + uv(0, 0) + uv(2, 1),
+    },
+    "an edit of a shape that is not there": edited(3, edit([0]), cells=1),
+    "an edit of itself": {**edited(1, edit([0], [0], 2), cells=1), SHAPES: uv(1, 2**31) + edit([0]) + uv(0, 0, 2, 1)},
+    "an edit that removes a path that is not there": reshaped(edit([2])),
+    "an edit that inserts past the end": reshaped(edit([0, 1], [1], 2), cells=1),
+    "an edit that removes everything": reshaped(edit([0, 1])),
+    "an edit that changes nothing": reshaped(edit([0], [0], 1)),
+    "an empty edit": reshaped(edit()),
+    "an edit to a path that is there": reshaped(edit([], [0], 2), cells=1),
+    "an edit of a path that is not there": reshaped(edit([], [0], 3), cells=1),
+    "an edit that is not there": reshaped(rows=(0,)),
+    "an edit that was not named before": reshaped(edit([0]), edit([1]), codes=(1,)),
+    "removed paths without end": {ROWS: NO_ROWS, SHAPES: uv(0, 1, 2**50)},
+    "edits without end": {ROWS: NO_ROWS, SHAPES: uv(0, 2**50)},
     "a shape with a path twice": shapes(1, 1),
     "a shape with a path and what is below it": shapes(1, 3),
     "a shape with a path and what is above it": shapes(3, 1),
-    "a shape with its paths apart": {
-        **shapes(3, 2, 4),
-        PATHS: nodes(0, 0, 0, 0, 1, -2, 0, 0),
-    },
+    "a shape with its paths apart": {**shapes(3, 2, 4), PATHS: nodes(1, -2, 0, 0)},
     "a leaf beside a dict": shapes(0, 1),
-    "a run of no rows": {**added(b"\0"), SHAPES: ONE_LEAF[:-1] + uv(0) + uv(0, 1)},
+    "a run of no rows": {**added(b"\0"), SHAPES: ONE_LEAF[:-1] + uv(0) + uv(1, 1)},
     "a run past the rows": {**added(b"\0\0"), SHAPES: ONE_LEAF[:-1] + uv(2)},
     "a run of 2^60 rows": {**added(b"\0"), SHAPES: ONE_LEAF[:-1] + uv(2**60)},
     "a removed row that is reshaped": {
         ROWS: uv(4) + gaps([1]) + uv(0),
-        SHAPES: uv(1, 1) + sv(0) + gaps([1]) + uv(0),
-        SPARSE: uv(0) + b"\0",
+        SHAPES: uv(0, 1) + edit([0]) + gaps([1]) + uv(0),
     },
     "a set inside itself": {ROWS: NO_ROWS, SETS: uv(1, 1) + b"\0" + gaps([0])},
     "a set inside a later one": {ROWS: NO_ROWS, SETS: uv(2, 2) + b"\0" + gaps([]) + uv(0) + b"\0" + gaps([])},
@@ -423,7 +496,7 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a dictionary of 65537": updates(b"\x04\x01" + uv(65537) + b"\0" + byte_planes(0, 0)),
     "a copy of a cell that is not there": {
         **updates(b"\xfe" + uv(3) + gaps([])),
-        PATHS: nodes(0, 0, 0, 0, 0, 0, keys=("x", "y", "z")),
+        PATHS: NEW_Z,
     },
     "a copy of itself": updates(b"\xfe" + uv(1) + gaps([])),
     "a copy of no node": updates(b"\xfe" + uv(9) + gaps([])),
@@ -443,7 +516,7 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "moved out of range": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(8)},
     "moved below zero": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(1)},
     "two rows moved to one place": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0, 1]) + byte_planes(4, 2)},
-    "a sort by no node": {ROWS: NO_ROWS, ORDER: b"\1" + uv(1) + b"\0" + gaps([]) + byte_planes()},
+    "a sort by no node": {ROWS: NO_ROWS, ORDER: b"\1" + uv(3) + b"\0" + gaps([]) + byte_planes()},
     "section 0": {0: b"", ROWS: NO_ROWS},
     # values that are not canonical, or none
     "tag 23": added(b"\x17"),
@@ -547,7 +620,6 @@ def test_predictions_from_numbers_that_are_none(name: str) -> None:
     n = len(cases)
     body = {
         ROWS: uv(n, 0, 0),
-        PATHS: uv(3) + strings("x", "y", "z") + uv(3) + sv(0, 0, 0, 0, 0, 0),
         SETS: uv(1, 0) + b"\0" + gaps(range(n)),
         SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
         COLUMNS: column(b"\x05" + PREDICTORS[name] + uv(1) + b"\0", node=3),
@@ -559,8 +631,7 @@ def test_predictions_from_numbers_that_are_none(name: str) -> None:
 def test_a_copy_may_not_nest_too_deep() -> None:
     """63 lists are good at a path of one key, and one too many under two."""
     base = {"A": {"x": f_nested(63), "d": {"y": 1}}}
-    paths = uv(3) + strings("x", "d", "y") + uv(3) + sv(0, 0, 0, 0, 2, 0)
-    body = {ROWS: uv(1, 0, 0), PATHS: paths, SETS: uv(1, 0) + b"\0" + gaps([0])}
+    body = {ROWS: uv(1, 0, 0), SETS: uv(1, 0) + b"\0" + gaps([0])}
     body[COLUMNS] = column(b"\xfe" + uv(1) + gaps([]), node=3)
     data = f.body_of(body)
     assert read_body(base, data) is reference.Corrupt

@@ -92,8 +92,11 @@ def counts_that_lie() -> dict[str, bytes]:
         "keys": {ROWS: uv(0, 0, 0), PATHS: many},
         "nodes": {ROWS: uv(0, 0, 0), PATHS: uv(0) + many},
         "shapes": {ROWS: uv(0, 0, 0), SHAPES: many},
-        "paths in a shape": {ROWS: uv(0, 0, 0), SHAPES: uv(1) + many},
-        "a run of rows": {ROWS: uv(0, 0, 1) + strings("N"), SHAPES: uv(1, 1) + sv(0) + uv(0, 0) + many},
+        "paths in a shape": {ROWS: uv(0, 0, 0), SHAPES: uv(1, 0) + many},
+        "edits": {ROWS: uv(0, 0, 0), SHAPES: uv(0) + many},
+        "paths of an edit": {ROWS: uv(0, 0, 0), SHAPES: uv(0, 1) + many},
+        "beginnings of keys": {ROWS: uv(0, 0, 0), PATHS: uv(2, 0) + many},
+        "a run of rows": {ROWS: uv(0, 0, 1) + strings("N"), SHAPES: uv(1, 0, 1) + sv(-1) + uv(0, 0, 0) + many},
         "sets": {ROWS: uv(0, 0, 0), SETS: many},
         "members": {ROWS: uv(0, 0, 0), SETS: uv(1, 0) + b"\0" + many},
         "columns": {ROWS: uv(0, 0, 0), COLUMNS: many},
@@ -158,12 +161,12 @@ def test_bombs(name: str, way: str) -> None:
 
 def rows_of_one_shape(rows: int, paths: bytes, nodes: list[int], contents: bytes) -> bytes:
     """A full frame of so many rows that share a shape; the digest is not right, all else is."""
-    steps = [nodes[0], *(b - a - 1 for a, b in pairwise(nodes))]
+    steps = [b - a - 1 for a, b in pairwise([0, *nodes])]
     body = f.body_of(
         {
             ROWS: uv(0, 0, rows) + strings(*map(str, range(rows))),
             PATHS: paths,
-            SHAPES: uv(1, len(nodes)) + sv(*steps) + uv(0) + uv(0, rows),
+            SHAPES: uv(1, 0, len(nodes)) + sv(*steps) + uv(0, 0) + uv(0, rows),
             COLUMNS: contents,
         }
     )
@@ -172,14 +175,14 @@ def rows_of_one_shape(rows: int, paths: bytes, nodes: list[int], contents: bytes
 
 def constant_columns(rows: int, columns: int) -> bytes:
     """rows x columns cells that take no bytes."""
-    paths = uv(columns) + strings(*map(str, range(columns))) + uv(columns) + sv(0, 0) * columns
+    paths = f.new_keys(*map(str, range(columns))) + uv(columns) + sv(0, 0) * columns
     contents = uv(columns) + constant_column(1, 5, 0) + constant_column(0, 5, 0) * (columns - 1)
     return rows_of_one_shape(rows, paths, list(range(1, columns + 1)), contents)
 
 
 def deep_records(rows: int) -> bytes:
     """One cell a row, 64 dicts around it."""
-    paths = uv(1) + strings("k") + uv(64) + sv(0, 0) + sv(1, -1) * 63
+    paths = f.new_keys("k") + uv(64) + sv(0, 0) + sv(1, -1) * 63
     return rows_of_one_shape(rows, paths, [64], uv(1) + constant_column(64, 0, 0))
 
 
@@ -198,7 +201,7 @@ def one_blob(rows: int, value: Any) -> bytes:
 
 def copied_blob(rows: int, columns: int) -> bytes:
     """A list in one column, and columns that copy it."""
-    paths = uv(columns) + strings(*map(str, range(columns))) + uv(columns) + sv(0, 0) * columns
+    paths = f.new_keys(*map(str, range(columns))) + uv(columns) + sv(0, 0) * columns
     first = dictionary_of([{}] * 100)
     copy = b"\xfe" + uv(1, 0)
     contents = uv(columns) + sv(1) + b"\2" + sized(first) + (sv(0) + b"\2" + sized(copy)) * (columns - 1)
@@ -242,57 +245,65 @@ NAME = 6  # bytes of a key here: 3 of them are charged, the fourth is the body's
 
 
 def numbered(count: int) -> bytes:
-    return strings(*(f"{n:06}" for n in range(count)))
+    return f.new_keys(*(f"{n:06}" for n in range(count)))
 
 
 def keys(count: int) -> bytes:
     """Each with a node of its own."""
-    paths = uv(count) + numbered(count) + uv(count) + sv(0, 0) * count
+    paths = numbered(count) + uv(count) + sv(0, 0) * count
     return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths})
 
 
 def long_keys(count: int) -> bytes:
-    names = strings(*(f"{n:06}" + "x" * 994 for n in range(count)))
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: uv(count) + names + uv(count) + sv(0, 0) * count})
+    names = f.new_keys(*(f"{n:06}" + "x" * 994 for n in range(count)))
+    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: names + uv(count) + sv(0, 0) * count})
+
+
+def shared_keys(count: int) -> bytes:
+    """Each is the one before and a byte."""
+    names = uv(count, *range(count)) + strings(*"x" * count)
+    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: names + uv(0)})
 
 
 def nodes(count: int) -> bytes:
     """A thousand keys below each of many nodes."""
     few = 1000
     steps = b"".join(sv(1 if n else 0, -few if n else 0) + sv(0, 0) * (few - 1) for n in range(count // few))
-    paths = uv(few) + numbered(few) + uv(count // few * few) + steps
+    paths = numbered(few) + uv(count // few * few) + steps
     return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths})
 
 
 def shapes_of(count: int, shapes: bytes, number: int, paths: bytes = b"") -> bytes:
     """Shapes over so many keys."""
-    paths = paths or uv(count) + numbered(count) + uv(count) + sv(0, 0) * count
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths, SHAPES: uv(number) + shapes + uv(0)})
+    paths = paths or numbered(count) + uv(count) + sv(0, 0) * count
+    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths, SHAPES: uv(number) + shapes + uv(0, 0)})
 
 
 def small_shapes(count: int) -> bytes:
     """Two paths each, as far apart as a table of positions bears."""
     far, k = 15, count // 15
-    pairs = b"".join(uv(2) + sv(i) + sv(d - 1) for i in range(1, k + 1) for d in range(1, far + 1))
-    return shapes_of(k + far, pairs, k * far)
+    pairs = [(i, i + d) for i in range(1, k + 1) for d in range(1, far + 1)]
+    last = 0
+    contents = []
+    for a, b in pairs:
+        contents.append(uv(0, 2) + sv(a - last - 1, b - a - 1))
+        last = b
+    return shapes_of(k + far, b"".join(contents), len(pairs))
 
 
 def long_shapes(count: int) -> bytes:
-    """The same 500 paths, each time from another one on."""
+    """500 paths each, the next shape from the next path on."""
     k = 500
-    turns = [
-        sv(i, *[0] * (k - i), *([-k] if i > 1 else []), *[0] * max(0, i - 2))
-        for i in (n % k + 1 for n in range(count))
-    ]
-    return shapes_of(k, b"".join(uv(k) + turn for turn in turns), count)
+    first, others = sv(*[0] * k), sv(1 - k, *[0] * (k - 1))
+    return shapes_of(k + count, uv(0, k) + first + (uv(0, k) + others) * (count - 1), count)
 
 
 def deep_shapes(count: int) -> bytes:
     """One path each, with 63 dicts above it."""
     chain = sv(0, 0) + sv(1, -1) * 62
     leaves = sv(1, 0) + sv(0, 0) * (count - 1)
-    paths = uv(count + 1) + numbered(count + 1) + uv(63 + count) + chain + leaves
-    return shapes_of(0, b"".join(uv(1) + sv(63 + n) for n in range(1, count + 1)), count, paths)
+    paths = numbered(count + 1) + uv(63 + count) + chain + leaves
+    return shapes_of(0, uv(0, 1) + sv(63) + (uv(0, 1) + sv(0)) * (count - 1), count, paths)
 
 
 def empty_sets(count: int) -> bytes:
@@ -303,7 +314,7 @@ def empty_sets(count: int) -> bytes:
 
 def long_symbols(count: int) -> bytes:
     symbols = strings(*(f"{n:06}" + "x" * 994 for n in range(count)))
-    shapes = uv(1, 1) + sv(0) + uv(0) + uv(0, count)
+    shapes = uv(1, 0, 1) + sv(-1) + uv(0, 0) + uv(0, count)
     contents = uv(1) + constant_column(0, 0, 0)
     return compressed_frame({ROWS: uv(0, 0, count) + symbols, SHAPES: shapes, COLUMNS: contents})
 
@@ -311,7 +322,7 @@ def long_symbols(count: int) -> bytes:
 def moved_rows(count: int) -> bytes:
     """All of them, by a column that is there: the other way round."""
     symbols = strings(*(f"{n:06}" for n in range(count)))
-    shapes = uv(1, 1) + sv(0) + uv(0) + uv(0, count)
+    shapes = uv(1, 0, 1) + sv(-1) + uv(0, 0) + uv(0, count)
     distances = [(count - 1 - n) - n for n in range(count)]
     words = [(d << 1 ^ d >> 63) & 2**64 - 1 for d in distances]
     width = 4
@@ -329,7 +340,7 @@ def blob_dictionaries(count: int) -> bytes:
     k = 65_536
     entries = strings(*(f"entry {n:06}" for n in range(k)))
     stream = bytes([8, 1]) + uv(k) + entries + b"\0"
-    paths = uv(count) + numbered(count) + uv(count) + sv(0, 0) * count
+    paths = numbered(count) + uv(count) + sv(0, 0) * count
     columns = sv(1) + b"\2" + sized(stream) + (sv(0) + b"\2" + sized(stream)) * (count - 1)
     return rows_of_one_shape(1, paths, list(range(1, count + 1)), uv(count) + columns)
 
@@ -337,7 +348,7 @@ def blob_dictionaries(count: int) -> bytes:
 def word_dictionaries(count: int) -> bytes:
     """Columns of one cell, each with a dictionary of 65,536 zeros that takes no bytes."""
     stream = bytes([4, 1]) + uv(65_536) + b"\0\0"
-    paths = uv(count) + numbered(count) + uv(count) + sv(0, 0) * count
+    paths = numbered(count) + uv(count) + sv(0, 0) * count
     columns = sv(1) + b"\2" + sized(stream) + (sv(0) + b"\2" + sized(stream)) * (count - 1)
     return rows_of_one_shape(1, paths, list(range(1, count + 1)), uv(count) + columns)
 
@@ -349,17 +360,17 @@ def compressed_frame(sections: dict[int, bytes]) -> bytes:
 
 # A frame of so many, and what one of them is charged, the bytes of its body included.
 STRUCTURES: dict[str, tuple[Callable[[int], bytes], int]] = {
-    "keys": (keys, 320 + 320 + 4 * NAME + 3),
-    "long keys": (long_keys, 320 + 320 + 4 * 1000 + 4),
+    "keys": (keys, 320 + 320 + 4 * NAME + 4),
+    "long keys": (long_keys, 320 + 320 + 4 * 1000 + 5),
     "nodes": (nodes, 320 + 2),
-    "small shapes": (small_shapes, 512 + 2 * 64 + 32 + 5 + (640 + 4 * NAME + 3) // 15 + 1),
-    "long shapes": (long_shapes, 512 + 500 * 64 + 32 + 505),
-    "deep shapes": (deep_shapes, 512 + 64 + 64 * 32 + 5 + 640 + 4 * NAME + 3),
+    "small shapes": (small_shapes, 512 + 2 * 64 + 32 + 5 + (640 + 4 * NAME + 4) // 15 + 1),
+    "long shapes": (long_shapes, 512 + 500 * 64 + 32 + 505 + 640 + 4 * NAME + 4),
+    "deep shapes": (deep_shapes, 512 + 64 + 64 * 32 + 3 + 640 + 4 * NAME + 4),
     "empty sets": (empty_sets, 64 + 3),
     "symbols": (lambda n: constant_columns(n, 1), 384 + 256 + 128 + 4 * NAME + 1),
     "long symbols": (long_symbols, 384 + 128 + 4 * 1000 + 2),
     "moved rows": (moved_rows, 384 + 128 + 4 * NAME + 1 + 1 + 4),
-    "columns": (lambda n: constant_columns(1, n), 640 + 512 + 128 + 64 + 4 * NAME + 16),
+    "columns": (lambda n: constant_columns(1, n), 640 + 512 + 128 + 64 + 4 * NAME + 17),
     "cells": (lambda n: constant_columns(n // 500, 500), 128 + 2),
     "dicts": (lambda n: deep_records(n // 64), 256 + 10),
     "dictionaries of blobs": (blob_dictionaries, 65_536 * (64 + 13) + 2000),

@@ -45,7 +45,7 @@ def delta(body, **header):
 
 def paths_of(n):
     keys = names(n)
-    return uv(NAMES) + strings(*keys) + uv(NAMES) + sv(0, 0) * NAMES
+    return f.new_keys(*keys) + uv(NAMES) + sv(0, 0) * NAMES
 
 def unused_names(n):
     return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n)})
@@ -53,18 +53,18 @@ def unused_names(n):
 def a_new_row(n):
     texts = [f"a text that is new {name}".encode() for name in names(n)]
     columns = b"".join(
-        sv(0 if i else 1) + b"\\2" + f.sized(bytes([8, 0]) + f.sized(t)) for i, t in enumerate(texts)
+        sv(0 if i else 4) + b"\\2" + f.sized(bytes([8, 0]) + f.sized(t)) for i, t in enumerate(texts)
     )
-    shape = uv(1, NAMES) + sv(1, *[0] * (NAMES - 1)) + uv(0) + uv(0, 1)
+    shape = uv(1, 0, NAMES) + sv(*[0] * NAMES) + uv(0, 0) + uv(1, 1)
     rows = uv(1, 0, 1) + strings(f"S{n}")
     return f.body_of({ROWS: rows, PATHS: paths_of(n), SHAPES: shape, COLUMNS: uv(NAMES) + columns})
 
 def too_much(n):
-    shapes = uv(8000) + uv(1, 2) * 8000 + uv(0)
+    shapes = uv(8000) + uv(0, 1, 0) * 8000 + uv(0, 0)
     return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: shapes})
 
 def a_broken_shape(n):
-    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: uv(2) + uv(1, 2) + uv(2, 2, 1) + uv(0)})
+    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: uv(2) + uv(0, 1) + sv(0) + uv(0, 2) + sv(0, -1) + uv(0, 0)})
 
 def a_newer_coding(n):
     return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), COLUMNS: uv(1) + sv(0) + b"\\7" + uv(0)})

@@ -28,6 +28,11 @@ def strings(*texts: str) -> bytes:
     return uv(*map(len, data)) + b"".join(data)
 
 
+def new_keys(*texts: str) -> bytes:
+    """The keys of PATHS, with their count: none shares its beginning with the one before."""
+    return uv(len(texts)) + bytes(len(texts)) + strings(*texts)
+
+
 def gaps(numbers: Iterable[int]) -> bytes:
     """With the count before."""
     ascending = list(numbers)
@@ -40,7 +45,7 @@ def byte_planes(*words: int) -> bytes:
 
 
 def body_of(sections: dict[int, bytes]) -> bytes:
-    return b"".join(bytes([number]) + sized(contents) for number, contents in sections.items())
+    return b"".join(bytes([number]) + sized(contents) for number, contents in sorted(sections.items()))
 
 
 def seal(

@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use crate::encoding::decode::{self as cells, ColumnContext};
 use crate::encoding::row_view::{Inserts, MISSING, RowView, Side, gather_all};
 use crate::error::{Error, Result};
-use crate::format::MAX_DEPTH;
-use crate::format::budget::{Budget, CELL, COLUMN, DICT, ROW, SHAPE, SHAPE_DICT, SHAPE_PATH, weight_of};
+use crate::format::budget::{Budget, CELL, COLUMN, DICT, ROW, weight_of};
 use crate::format::reader::Reader;
 use crate::format::section;
 use crate::format::value::{Payload, is_blob, is_text, read_inline};
 use crate::frame::column_headers::{self, ColumnHeader};
+use crate::frame::paths::{FrameSchema, NewPaths};
 use crate::frame::sections::split;
-use crate::frame::{paths, row_order, row_sets};
+use crate::frame::shapes::ShapeList;
+use crate::frame::{row_order, row_sets};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::table::{Cell, Cells, Table};
@@ -70,8 +71,7 @@ impl BodyReader<'_> {
         let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
         let rows = part(section::ROWS);
         self.rows(rows)?;
-        self.read_paths(part(section::PATHS))?;
-        self.shapes(part(section::SHAPES))?;
+        self.schema(part(section::PATHS), part(section::SHAPES))?;
         let row_sets = self.row_sets(part(section::ROW_SETS))?;
         let headers =
             column_headers::read(part(section::COLUMNS), self.paths.len(), row_sets.len(), self.budget)?;
@@ -136,75 +136,24 @@ impl BodyReader<'_> {
         Ok(())
     }
 
-    fn read_paths(&mut self, r: Reader<'_>) -> Result<()> {
-        let end = r.clone();
-        let list = paths::read(r, self.budget)?;
-        for (parent, key) in list.paths.into_iter().skip(1) {
-            let parent = self.paths[parent];
-            if self.table.schema.paths[parent as usize].depth >= MAX_DEPTH {
-                return Err(end.corrupt("nested too deep"));
-            }
-            let key = self.table.schema.key(list.keys[key]);
-            self.paths.push(self.table.schema.path(parent, key));
+    /// Reads the paths and shapes that the base has not, and makes room for the records that have them.
+    fn schema(&mut self, paths: Reader<'_>, shapes: Reader<'_>) -> Result<()> {
+        let mut numbers = FrameSchema::of_base(&self.table.schema, &self.table.rows);
+        let end = paths.clone();
+        NewPaths::read(paths, numbers.base_keys, numbers.base_paths, self.budget)?.number(
+            &mut numbers,
+            &mut self.table.schema,
+            &end,
+        )?;
+        let end = shapes.clone();
+        let (base_rows, added) = (self.table.rows.len(), self.changes.added.len());
+        let list = ShapeList::read(shapes, base_rows, added, Some(&numbers), self.budget)?;
+        if list.reshaped.iter().any(|(row, _)| self.changes.removed.binary_search(row).is_ok()) {
+            return Err(end.corrupt("a removed row has a new shape"));
         }
-        Ok(())
-    }
-
-    fn shapes(&mut self, mut r: Reader<'_>) -> Result<()> {
-        let mut records: Vec<(Option<u32>, ShapeId)> = Vec::new();
-        if !r.is_empty() {
-            let n = r.count("shapes")?;
-            let shapes = self.shape_list(&mut r, n)?;
-            let rows = r.counted_gaps(self.table.rows.len())?;
-            for row in rows {
-                let shape = r.up_to(n.saturating_sub(1), "shape")?;
-                if self.changes.removed.binary_search(&row).is_ok() || n == 0 {
-                    return Err(r.corrupt("a removed row has a new shape"));
-                }
-                records.push((Some(row), shapes[shape]));
-            }
-            let mut left = self.changes.added.len();
-            while left > 0 {
-                let shape = r.up_to(n.saturating_sub(1), "shape")?;
-                let run = r.up_to(left, "run")?;
-                if run == 0 || n == 0 {
-                    return Err(r.corrupt("a run of shapes is empty"));
-                }
-                records.extend(std::iter::repeat_n((None, shapes[shape]), run));
-                left -= run;
-            }
-        }
-        r.finish()?;
-        let added = records.iter().filter(|(row, _)| row.is_none()).count();
-        if added != self.changes.added.len() {
-            return Err(r.corrupt("added rows have no shape"));
-        }
+        let records = list.records(self.table, &mut numbers, self.budget).map_err(|e| e.at(end.offset()))?;
+        self.paths = numbers.paths.members;
         self.make_records(&records)
-    }
-
-    fn shape_list(&mut self, r: &mut Reader<'_>, n: usize) -> Result<Vec<ShapeId>> {
-        self.budget.charge(n as u64, SHAPE, "shapes")?;
-        let mut shapes = Vec::with_capacity(n);
-        for _ in 0..n {
-            let leaves = r.count("paths in a shape")?;
-            self.budget.charge(leaves as u64, SHAPE_PATH, "paths in shapes")?;
-            let mut paths = Vec::with_capacity(leaves);
-            let mut frame_path = -1i64;
-            for _ in 0..leaves {
-                frame_path = frame_path.wrapping_add(r.svarint()?).wrapping_add(1);
-                match usize::try_from(frame_path).ok().and_then(|frame_path| self.paths.get(frame_path)) {
-                    Some(path) => paths.push(*path),
-                    None => return Err(r.corrupt("a shape names a path that is not there")),
-                }
-            }
-            let shape = self.table.schema.shape(&paths);
-            let shape = shape.ok_or_else(|| r.corrupt("no record can have this shape"))?;
-            // a shape has no more dicts than there are nodes, which were charged
-            let dicts = self.table.schema.shapes[shape as usize].dicts();
-            self.budget.charge(dicts as u64, SHAPE_DICT, "dicts in shapes")?;
-            shapes.push(shape);
-        }
-        Ok(shapes)
     }
 
     /// Makes room for the cells of reshaped and added records, and lists which columns have inserts.

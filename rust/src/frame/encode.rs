@@ -1,6 +1,5 @@
 //! Change set -> body.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::encoding::encode::{self as cells, ColumnInput};
@@ -11,9 +10,10 @@ use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;
 use crate::format::value::{Tag, tag, write_inline};
 use crate::format::writer::Writer;
-use crate::frame::paths::FramePaths;
+use crate::frame::paths::FrameSchema;
 use crate::frame::row_order;
 use crate::frame::row_sets::RowSetWriter;
+use crate::frame::shapes;
 use crate::state::change_set::{ChangeSet, ColumnPatch, Record};
 use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cells, Table};
@@ -78,8 +78,7 @@ struct BodyWriter<'a> {
     changes: &'a ChangeSet,
     base_rows: usize,
     inserts: Vec<Inserts>,
-    /// Path ids are numbered as they turn out to be needed.
-    frame_paths: RefCell<FramePaths<'a>>,
+    numbers: FrameSchema,
 }
 
 /// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
@@ -89,23 +88,18 @@ pub(crate) fn write(
     base_rows: usize,
     formulas: &mut FormulaCache,
 ) -> Vec<u8> {
-    let body = BodyWriter {
-        table,
-        changes,
-        base_rows,
-        inserts: collect_inserts(table, changes),
-        frame_paths: RefCell::new(FramePaths::new(&table.schema)),
-    };
+    let mut numbers = FrameSchema::of_base(&table.schema, &table.rows[..base_rows]);
+    let shapes = shapes::write(table, changes, &mut numbers);
+    let mut paths = Writer::default();
+    numbers.write_new_paths(&mut paths, &table.schema);
+    let body = BodyWriter { table, changes, base_rows, inserts: collect_inserts(table, changes), numbers };
     let rows = body.rows();
-    let shapes = body.shapes();
     let plan = body.plan_columns();
     let sparse = body.sparse(&plan);
     let (sets, columns) = body.columns(&plan, formulas);
     let mut order = Writer::default();
     let mut frame_path = |path| body.frame_path(path);
     row_order::write(&mut order, table, changes, base_rows, &mut frame_path);
-    let mut paths = Writer::default();
-    body.frame_paths.borrow().write(&mut paths);
 
     let mut w = Writer::default();
     for (id, contents) in [
@@ -123,8 +117,9 @@ pub(crate) fn write(
 }
 
 impl BodyWriter<'_> {
+    /// The path id of a path that is the base's, or that a new shape has.
     fn frame_path(&self, path: PathId) -> u64 {
-        self.frame_paths.borrow_mut().of(path)
+        self.numbers.paths.number(path).map_or(0, u64::from)
     }
 
     fn rows(&self) -> Writer {
@@ -133,44 +128,6 @@ impl BodyWriter<'_> {
         w.counted_gaps(&self.changes.removed);
         w.size(self.changes.added.len());
         w.strings(self.changes.added.iter().map(|added| &*added.symbol));
-        w
-    }
-
-    fn shapes(&self) -> Writer {
-        let mut w = Writer::default();
-        let changes = self.changes;
-        if changes.reshaped.is_empty() && changes.added.is_empty() {
-            return w;
-        }
-        let mut numbers = vec![u64::MAX; self.table.schema.shapes.len()];
-        let mut shapes: Vec<ShapeId> = Vec::new();
-        for (_, record) in new_records(self.table, changes) {
-            let number = &mut numbers[record.shape as usize];
-            if *number == u64::MAX {
-                *number = shapes.len() as u64;
-                shapes.push(record.shape);
-            }
-        }
-        w.size(shapes.len());
-        for shape in shapes {
-            let paths = &self.table.schema.shapes[shape as usize].paths;
-            w.size(paths.len());
-            let mut last = -1;
-            for path in paths {
-                let frame_path = self.frame_path(*path) as i64;
-                w.svarint(frame_path - last - 1);
-                last = frame_path;
-            }
-        }
-        w.size(changes.reshaped.len());
-        w.gaps(changes.reshaped.iter().map(|(row, _)| *row));
-        for (_, record) in &changes.reshaped {
-            w.uvarint(numbers[record.shape as usize]);
-        }
-        for run in changes.added.chunk_by(|a, b| a.record.shape == b.record.shape) {
-            w.uvarint(numbers[run[0].record.shape as usize]);
-            w.size(run.len());
-        }
         w
     }
 

@@ -1,4 +1,4 @@
-//! What a body holds, without its base.
+//! What a body holds. The names of its columns are told where its base is known.
 
 use crate::error::Result;
 use crate::format::budget::{Budget, KEY, MEMBER};
@@ -6,9 +6,11 @@ use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
 use crate::format::{cells, fixed64, order, predictor, section};
 use crate::frame::column_headers::{self, ColumnHeader};
-use crate::frame::paths::{self, PathList};
+use crate::frame::paths::{FrameSchema, NewPaths};
 use crate::frame::row_sets;
 use crate::frame::sections::split;
+use crate::frame::shapes::ShapeList;
+use crate::state::table::Table;
 
 #[derive(Debug, Default)]
 pub(crate) struct BodySummary {
@@ -20,8 +22,6 @@ pub(crate) struct BodySummary {
     pub(crate) updated: usize,
     /// By base row, as far as it goes: which these are.
     pub(crate) changed_rows: Vec<bool>,
-    /// The order is predicted from a column, which takes every row's cell.
-    pub(crate) sorted: bool,
     pub(crate) moved: usize,
     pub(crate) columns: Vec<ColumnInfo>,
     pub(crate) sparse_updates: usize,
@@ -31,7 +31,9 @@ pub(crate) struct BodySummary {
 
 #[derive(Debug)]
 pub(crate) struct ColumnInfo {
-    pub(crate) keys: Vec<Vec<u8>>,
+    pub(crate) path_id: usize,
+    /// The keys that lead to it, where the base is known.
+    pub(crate) keys: Option<Vec<Vec<u8>>>,
     pub(crate) updates: usize,
     pub(crate) has_inserts: bool,
     pub(crate) encoding: String,
@@ -41,7 +43,8 @@ pub(crate) struct ColumnInfo {
 
 const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
 
-pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
+/// `base` is the state that the frame was made from, where it is known.
+pub(crate) fn inspect(body: &[u8], base: Option<&Table>, budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
     let mut contents = BodySummary::default();
     for (id, part) in parts.iter().enumerate() {
@@ -58,7 +61,12 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let n = r.count("rows")?;
     budget.charge(n as u64, KEY, "symbols")?;
     contents.added = owned_texts(&r.strings(n)?, &r)?;
-    let names = PathNames(paths::read(part(section::PATHS), budget)?);
+    let nothing = Table::default();
+    let base = if contents.base_rows == 0 { Some(&nothing) } else { base };
+    let names = match base {
+        Some(base) => Some(PathNames::read(part(section::PATHS), base, budget)?),
+        None => None,
+    };
     let mut changed: Vec<bool> = Vec::new();
     let mut mark_changed = |row: u32| {
         let at = row as usize;
@@ -67,17 +75,10 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
         }
         changed[at] = true;
     };
-    let mut r = part(section::SHAPES);
-    if !r.is_empty() {
-        for _ in 0..r.count("shapes")? {
-            for _ in 0..r.count("paths")? {
-                r.svarint()?;
-            }
-        }
-        let rows = r.counted_gaps(contents.base_rows)?;
-        contents.reshaped = rows.len();
-        rows.into_iter().for_each(&mut mark_changed);
-    }
+    let r = part(section::SHAPES);
+    let shapes = ShapeList::read(r, contents.base_rows, contents.added.len(), None, budget)?;
+    contents.reshaped = shapes.reshaped.len();
+    shapes.reshaped.iter().for_each(|(row, _)| mark_changed(*row));
     let mut r = part(section::ROW_SETS);
     let row_sets =
         if r.is_empty() { Vec::new() } else { row_sets::read(&mut r, contents.base_rows, &[], budget)? };
@@ -90,12 +91,13 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
             mark_changed(row.min(contents.base_rows as u64) as u32);
         }
     }
-    let headers = column_headers::read(part(section::COLUMNS), names.0.paths.len(), row_sets.len(), budget)?;
+    let path_ids = names.as_ref().map_or(usize::MAX, |names| names.paths.len());
+    let headers = column_headers::read(part(section::COLUMNS), path_ids, row_sets.len(), budget)?;
     for header in headers {
         if let Some(set) = header.updates {
             row_sets[set].iter().copied().for_each(&mut mark_changed);
         }
-        contents.columns.push(column_info(header, &names, &row_sets, budget)?);
+        contents.columns.push(column_info(header, names.as_ref(), &row_sets, budget)?);
     }
     contents.updated = changed.iter().filter(|changed| **changed).count();
     contents.changed_rows = changed;
@@ -105,8 +107,7 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
         if mode > order::SORTED {
             return Err(r.reserved("mode of an order", mode));
         }
-        contents.sorted = mode == order::SORTED;
-        if contents.sorted {
+        if mode == order::SORTED {
             r.uvarint()?;
             r.u8()?;
         }
@@ -122,20 +123,39 @@ fn owned_texts(texts: &[&[u8]], r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
     Ok(texts.iter().map(|text| text.to_vec()).collect())
 }
 
-/// The names of a frame's paths.
-struct PathNames<'a>(PathList<'a>);
+/// The names of a frame's paths: its keys, and by path id the id of the parent and the number of the key.
+struct PathNames {
+    keys: Vec<Box<[u8]>>,
+    paths: Vec<(usize, usize)>,
+}
 
-impl PathNames<'_> {
+impl PathNames {
+    fn read(r: Reader<'_>, base: &Table, budget: &mut Budget) -> Result<PathNames> {
+        let schema = &base.schema;
+        let numbers = FrameSchema::of_base(schema, &base.rows);
+        let new = NewPaths::read(r, numbers.base_keys, numbers.base_paths, budget)?;
+        let number = |number: Option<u32>| number.map_or(0, |number| number as usize);
+        let parent_and_key = |path: &u32| {
+            let path = &schema.paths[*path as usize];
+            (number(numbers.paths.number(path.parent)), number(numbers.keys.number(path.key)))
+        };
+        let keys = numbers.keys.members.iter().map(|key| schema.keys[*key as usize].clone());
+        Ok(PathNames {
+            keys: keys.chain(new.keys).collect(),
+            paths: numbers.paths.members.iter().map(parent_and_key).chain(new.paths).collect(),
+        })
+    }
+
     /// The keys that lead to a path.
     fn keys_of(&self, path_id: usize, budget: &mut Budget, r: &Reader<'_>) -> Result<Vec<Vec<u8>>> {
-        if path_id >= self.0.paths.len() {
+        if path_id >= self.paths.len() {
             return Err(r.corrupt("a column names a missing path"));
         }
         let mut at = path_id;
         let mut keys = Vec::new();
         while at != 0 {
-            let (parent, key) = self.0.paths[at];
-            let key = self.0.keys[key];
+            let (parent, key) = self.paths[at];
+            let key = &self.keys[key];
             budget.charge(1, KEY + 2 * key.len() as u64, "keys of columns")?;
             keys.push(key.to_vec());
             at = parent;
@@ -143,24 +163,30 @@ impl PathNames<'_> {
         keys.reverse();
         Ok(keys)
     }
+}
 
-    fn name_of(&self, r: &mut Reader<'_>, budget: &mut Budget) -> Result<String> {
-        let path_id = r.uvarint()?;
-        let keys = self.keys_of(usize::try_from(path_id).unwrap_or(usize::MAX), budget, r)?;
-        Ok(keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join("."))
-    }
+fn name_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
+    let path_id = r.up_to(u32::MAX as usize, "path id")?;
+    let Some(names) = names else { return Ok(format!("path id {path_id}")) };
+    let keys = names.keys_of(path_id, budget, r)?;
+    Ok(keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join("."))
 }
 
 fn column_info(
     header: ColumnHeader<'_>,
-    names: &PathNames<'_>,
+    names: Option<&PathNames>,
     row_sets: &[Vec<u32>],
     budget: &mut Budget,
 ) -> Result<ColumnInfo> {
     let ColumnHeader { path_id, updates, has_inserts, mut contents } = header;
     let bytes = contents.left();
+    let keys = match names {
+        Some(names) => Some(names.keys_of(path_id, budget, &contents)?),
+        None => None,
+    };
     Ok(ColumnInfo {
-        keys: names.keys_of(path_id, budget, &contents)?,
+        path_id,
+        keys,
         updates: updates.map_or(0, |set| row_sets[set].len()),
         has_inserts,
         encoding: encoding_of(&mut contents, names, budget)?,
@@ -169,10 +195,10 @@ fn column_info(
 }
 
 /// The encoding of the first stream, in words.
-fn encoding_of(r: &mut Reader<'_>, paths: &PathNames<'_>, budget: &mut Budget) -> Result<String> {
+fn encoding_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
     let first = r.u8()?;
     if first == cells::COPY {
-        return Ok(format!("copy of {}", paths.name_of(r, budget)?));
+        return Ok(format!("copy of {}", name_of(r, names, budget)?));
     }
     if first == cells::MIXED {
         return Ok("mixed".into());
@@ -193,19 +219,19 @@ fn encoding_of(r: &mut Reader<'_>, paths: &PathNames<'_>, budget: &mut Budget) -
     Ok(match r.u8()? {
         fixed64::CONSTANT => "constant".into(),
         fixed64::DICTIONARY => "dictionary".into(),
-        fixed64::RESIDUALS => format!("residuals from {}", predictor_of(r, paths, budget)?),
+        fixed64::RESIDUALS => format!("residuals from {}", predictor_of(r, names, budget)?),
         fixed64::DECIMALS => {
             let exponent = r.u8()?;
             let exceptions = r.counted_gaps(u32::MAX as usize)?;
             r.byte_planes(exceptions.len())?;
-            format!("decimals with {exponent} places from {}", predictor_of(r, paths, budget)?)
+            format!("decimals with {exponent} places from {}", predictor_of(r, names, budget)?)
         }
         code => return Err(r.reserved("encoding of a fixed64 stream", code)),
     })
 }
 
-fn predictor_of(r: &mut Reader<'_>, paths: &PathNames<'_>, budget: &mut Budget) -> Result<String> {
-    let mut other = |r: &mut Reader<'_>| paths.name_of(r, budget);
+fn predictor_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
+    let mut other = |r: &mut Reader<'_>| name_of(r, names, budget);
     Ok(match r.u8()? {
         predictor::ZERO => "zero".into(),
         predictor::BASE => "the base value".into(),

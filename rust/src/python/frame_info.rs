@@ -8,7 +8,7 @@ use crate::frame::inspect::BodySummary;
 use crate::python::convert_error::key_text;
 use crate::python::to_python::build::text;
 
-/// What is in a frame, told without its base.
+/// What is in a frame.
 #[pyclass(frozen, get_all, module = "snapdelta")]
 pub(crate) struct FrameInfo {
     /// "full" or "delta"
@@ -42,9 +42,11 @@ pub(crate) struct FrameInfo {
 /// How one column is coded in a frame.
 #[pyclass(frozen, get_all, module = "snapdelta")]
 pub(crate) struct ColumnInfo {
-    /// keys that lead to it
-    path: Py<PyAny>,
-    /// the same as text
+    /// its number in the frame
+    path_id: usize,
+    /// keys that lead to it; None in a delta that is inspected without its base
+    path: Option<Py<PyAny>>,
+    /// the same as text, or the number
     name: String,
     /// changed cells
     cells: usize,
@@ -86,13 +88,20 @@ impl FrameInfo {
         }
         let mut columns = Vec::new();
         for column in summary.columns {
-            let path: Vec<_> = column.keys.iter().map(|key| text(py, key)).collect::<PyResult<_>>()?;
-            let names: Vec<String> = column.keys.iter().map(|key| key_text(key)).collect();
+            let (path, name) = match &column.keys {
+                None => (None, format!("path id {}", column.path_id)),
+                Some(keys) => {
+                    let path: Vec<_> = keys.iter().map(|key| text(py, key)).collect::<PyResult<_>>()?;
+                    let names: Vec<String> = keys.iter().map(|key| key_text(key)).collect();
+                    (Some(PyTuple::new(py, path)?.into_any().unbind()), names.join("."))
+                }
+            };
             columns.push(Py::new(
                 py,
                 ColumnInfo {
-                    path: PyTuple::new(py, path)?.into_any().unbind(),
-                    name: names.join("."),
+                    path_id: column.path_id,
+                    path,
+                    name,
                     cells: column.updates,
                     inserts: column.has_inserts,
                     encoding: column.encoding,

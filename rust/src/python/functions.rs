@@ -83,7 +83,7 @@ fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
 /// changed. A full frame is taken as it is.
 ///
 /// With `verify` (the default) the digest of `prev` is checked before, and that of the result; without, only the
-/// number of rows and the symbols that the delta names, and records that it does not touch are handed on as they are. `default` is the one that `prev` was encoded with.
+/// number of rows and the symbols that the delta names. `default` is the one that `prev` was encoded with.
 /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError, UnsupportedTypeError.
 #[pyfunction]
 #[pyo3(signature = (prev, frame, /, *, verify = true, default = None, limits = None))]
@@ -117,7 +117,7 @@ fn apply_delta<'py>(
     let py = previous.py();
     let mut state = State::new(0);
     let table = &mut state.table;
-    let (mut base, read) = Base::read(previous, contents, verify, table, default, budget)?;
+    let (mut base, read) = Base::read(previous, contents, table, default, budget)?;
     let preview = read.preview(table);
     if verify {
         check_base(header, preview.digest)?;
@@ -131,22 +131,54 @@ fn apply_delta<'py>(
 }
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
+///
+/// A delta names only the columns that its base has not: `base`, the snapshot that it was made from, gives it the names
+/// of the others (BaseMismatchError if it is another one); `default` is the one that it was encoded with.
 #[pyfunction]
-#[pyo3(signature = (frame, /, *, limits = None))]
-pub(crate) fn inspect(
-    py: Python<'_>,
+#[pyo3(signature = (frame, /, *, base = None, default = None, limits = None))]
+pub(crate) fn inspect<'py>(
+    py: Python<'py>,
     frame: FrameBytes<'_>,
-    limits: Option<&Bound<'_, PyAny>>,
+    base: Option<&Bound<'py, PyAny>>,
+    default: Option<&Bound<'py, PyAny>>,
+    limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<FrameInfo> {
     let limit = max_bytes(limits)?;
+    let mut state = State::new(0);
+    let base = match base {
+        None => None,
+        Some(base) => {
+            read_base(py, base, &mut state, &mut ConversionCache::default(), default)
+                .map_err(|e| errors::to_python(py, e))?;
+            Some(&state)
+        }
+    };
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
         let (header, contents) = container::read(&frame, &mut budget)?;
-        let summary = inspection::inspect(&contents, &mut budget)?;
+        if let Some(base) = base {
+            check_base(&header, base.digest)?;
+        }
+        let summary = inspection::inspect(&contents, base.map(|base| &base.table), &mut budget)?;
         Ok((header, summary, contents.len()))
     });
     let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
     FrameInfo::new(py, frame.len(), &header, summary, length)
+}
+
+/// Brings an empty state to a snapshot.
+fn read_base(
+    py: Python<'_>,
+    snapshot: &Bound<'_, PyAny>,
+    state: &mut State,
+    cache: &mut ConversionCache,
+    default: Option<&Bound<'_, PyAny>>,
+) -> ConvertResult<()> {
+    let changes = capture(py, snapshot, &mut state.table, cache, default)?;
+    let preview = changes.preview(&state.table);
+    state.digest = preview.digest;
+    changes.commit(&mut state.table, &preview);
+    Ok(())
 }
 
 /// A snapshot's whole frame, or a delta: the stateless ways in.
@@ -163,10 +195,7 @@ fn stateless(
     let kind = match previous {
         None => FrameKind::Full,
         Some(previous) => {
-            let changes = capture(py, previous, &mut state.table, &mut cache, default)?;
-            let preview = changes.preview(&state.table);
-            state.digest = preview.digest;
-            changes.commit(&mut state.table, &preview);
+            read_base(py, previous, &mut state, &mut cache, default)?;
             FrameKind::Delta
         }
     };

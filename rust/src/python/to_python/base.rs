@@ -30,24 +30,22 @@ pub(crate) struct Base<'py> {
 }
 
 impl<'py> Base<'py> {
-    /// Reads the dict for a delta with this body. Unverified, only the records that the delta touches.
+    /// Reads the dict for a delta with this body: all of it, as the delta's numbers are those of all its keys and shapes.
     pub(crate) fn read(
         previous: &Bound<'py, PyAny>,
         contents: &[u8],
-        verify: bool,
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
         budget: &Budget,
     ) -> ConvertResult<(Base<'py>, ChangeSet)> {
         let py = previous.py();
         let snapshot = as_snapshot(previous)?;
-        let summary = || inspect::inspect(contents, &mut budget.clone());
-        let only = if verify { None } else { Some(summary()?).filter(|c| !c.sorted).map(|c| c.changed_rows) };
         let mut copy = None;
-        let read = Read { snapshot: &snapshot, only: only.as_deref() };
+        let read = Read { snapshot: &snapshot, only: None };
         let walked = |open: bool| {
             if open || contents.len() > LONG {
-                copy = Some(private_copy(&snapshot, &summary()?.changed_rows)?);
+                let summary = inspect::inspect(contents, None, &mut budget.clone())?;
+                copy = Some(private_copy(&snapshot, &summary.changed_rows)?);
             }
             Ok(())
         };
