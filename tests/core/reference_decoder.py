@@ -7,6 +7,7 @@ only `zstandard`, for bodies that are zstd frames (RFC 8878).
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -461,6 +462,8 @@ class Body:
         tag = reader.u8()
         if tag == 254:
             return self.copied(reader, path, places, copies + 1)
+        if tag == 253:
+            return self.numbers(reader, path, places, copies + 1)
         tags = list(reader.take(len(places))) if tag == 255 else [tag] * len(places)
         payloads: dict[int, Iterator[int | bytes]] = {}
         for each in sorted(set(tags)):
@@ -514,27 +517,12 @@ class Body:
             self.budget.charge(16 * count)
             entries = reader.byte_planes(count)
             return [entry(entries, index) for index in reader.byte_planes(n)]
-        if encoding == 2:
-            return self.residuals(reader, tag, path, places, None)
-        if encoding > 3:
+        if encoding > 2:
             raise Unsupported(f"word coding {encoding}")
-        if tag != 5:
-            raise Corrupt("decimals that are no floats")
-        exponent = reader.u8()
-        if exponent > 22:
-            raise Corrupt(f"an exponent of {exponent}")
-        positions = reader.gaps(reader.uv(), n)
-        exceptions = dict(zip(positions, reader.byte_planes(len(positions)), strict=True))
-        numbers = self.residuals(reader, tag, path, places, exponent)
-        return [
-            exceptions[i] if i in exceptions else decimal_word(m, exponent) for i, m in enumerate(numbers)
-        ]
+        return self.residuals(reader, tag, path, places)
 
-    def residuals(
-        self, reader: Reader, tag: int, path: Path, places: list[RowCells], exponent: int | None
-    ) -> list[int]:
-        """The words, or with an exponent the numbers m of decimals."""
-        predict = self.predictor(reader, tag, path, exponent)
+    def residuals(self, reader: Reader, tag: int, path: Path, places: list[RowCells]) -> list[int]:
+        predict = self.predictor(reader, tag, path)
         scale = reader.uv()
         if scale < 1:
             raise Corrupt("a scale of 0")
@@ -544,7 +532,7 @@ class Body:
             words.append((prediction + scale * unzigzag(z)) & MASK)
         return words
 
-    def predictor(self, reader: Reader, tag: int, path: Path, exponent: int | None) -> Predict:
+    def predictor(self, reader: Reader, tag: int, path: Path) -> Predict:
         """From the place of a cell and the word before it in the stream to the prediction of its word."""
 
         def word(cells: dict[Path, Cell], at: Path) -> int | None:
@@ -552,7 +540,7 @@ class Body:
             if cell is None or cell[0] != tag:
                 return None
             assert isinstance(cell[1], int)
-            return cell[1] if exponent is None else decimal_number(cell[1], exponent)
+            return cell[1]
 
         code = reader.u8()
         if code == 0:
@@ -564,12 +552,8 @@ class Body:
         if code == 3:
             argument = reader.u64()
             return lambda place, before: argument
-        if code > 7:
+        if code > 6:
             raise Unsupported(f"predictor {code}")
-        if code > 5 and exponent is not None:
-            raise Corrupt("a formula or the larger of two among decimals")
-        if code == 6:
-            return self.formula(reader, tag, path)
         a = self.other(reader.uv(), path)
         if code == 4:
             return lambda place, before: word(place.now, a) or 0
@@ -588,29 +572,92 @@ class Body:
 
         return larger
 
-    def formula(self, reader: Reader, tag: int, path: Path) -> Predict:
+    # --- 8.4 Numbers
+
+    def numbers(self, reader: Reader, path: Path, places: list[RowCells], nested: int) -> list[Cell]:
+        if nested > 8:
+            raise Corrupt("numbers in copies more than 8 deep")
+        scale = Scale(reader.u8(), reader.uv())
+        scale.check()
+        count = reader.u8()
+        if not 1 <= count <= 15:
+            raise Corrupt(f"{count} forms")
+        forms = [form_of(reader, scale) for _ in range(count)]
+        absent = next((n for n, form in enumerate(forms) if form.kind == 0), 0)
+        mode = reader.u8()
+        if mode > 2:
+            raise Unsupported(f"mode of forms {mode}")
+        positions = reader.gaps(reader.uv(), len(places))
+        corrections = dict(zip(positions, reader.byte_planes(len(positions)), strict=True))
+        kind = reader.u8()
+        if kind > 3:
+            raise Unsupported(f"predictor of numbers {kind}")
+        reference = reader.u64() if kind == 2 else 0
+        formula = self.formula(reader, path) if kind == 3 else None
+        results = [formula(place) if formula else None for place in places]
+        chosen: list[int] = []
+        for n, (place, result) in enumerate(zip(places, results, strict=True)):
+            form = 0
+            if mode == 1:
+                form = scale.form_of_cell(forms, place.old.get(path))
+            elif mode == 2 and formula and result is None:
+                form = absent
+            chosen.append(corrections.get(n, form))
+        if any(form > count for form in chosen):
+            raise Corrupt("a form that is not there")
+        numeric = [n for n, form in enumerate(chosen) if form < count and forms[form].kind]
+        stride = reader.uv()
+        if stride < 1:
+            raise Corrupt("a stride of 0")
+        cells: list[Cell | None] = [(0, 0)] * len(places)
+        before = 0
+        for n, z in zip(numeric, reader.byte_planes(len(numeric)), strict=True):
+            prediction = before if kind == 1 else reference
+            if formula:
+                prediction = first_of(
+                    scale.integer(results[n]), scale.integer(value(places[n].old.get(path)))
+                )
+            before = (prediction + stride * unzigzag(z)) & MASK
+            cells[n] = scale.cell(forms[chosen[n]], before)
+        others = [n for n, form in enumerate(chosen) if form == count]
+        if others:
+            for n, cell in zip(
+                others, self.cells(reader, path, [places[n] for n in others], nested), strict=True
+            ):
+                cells[n] = cell
+        whole = [cell for cell in cells if cell is not None]
+        if len(whole) != len(cells):
+            raise Corrupt("a number that is too large, or not of its form")
+        return whole
+
+    def formula(self, reader: Reader, path: Path) -> Callable[[RowCells], float | None]:
         operation = reader.u8()
-        if operation > 10:
+        if operation >= len(OPERATIONS):
             raise Unsupported(f"operation {operation}")
-        if tag != 5:
-            raise Corrupt("a formula of no floats")
-        a, node = self.other(reader.uv(), path), reader.uv()
-        ratio = operation in (8, 9)  # of the old word and of column a
-        if ratio and (node or not self.in_updates):
-            raise Corrupt("a ratio to the old value among inserts, or of two columns")
-        b = a if ratio else self.other(node, path)
+        names, operate = OPERATIONS[operation]
+        if not self.in_updates and set("oxy") & set(names):
+            raise Corrupt("an operation on old values among inserts")
+        a = self.other(reader.uv(), path) if set("ax") & set(names) else ()
+        b = self.other(reader.uv(), path) if set("by") & set(names) else ()
+        k = word_float(reader.u64()) if "k" in names else 0.0
 
-        def predict(place: RowCells, before: int) -> int:
-            x, y = number(place.now.get(a)), number(place.old.get(a) if ratio else place.now.get(b))
-            if x is None or y is None:
-                return 0
-            old = place.old.get(path)
-            o = number(old) if old is not None and old[0] == 5 else 0.0
-            assert o is not None
-            value = operate(operation, x, y, o)
-            return 0 if value != value else float_word(value)
+        def result(place: RowCells) -> float | None:
+            found = {
+                "o": value(place.old.get(path)),
+                "a": value(place.now.get(a)),
+                "x": value(place.old.get(a)),
+                "b": value(place.now.get(b)),
+                "y": value(place.old.get(b)),
+                "k": k,
+            }
+            operands = [found[name] for name in names]
+            numbers = [operand for operand in operands if operand is not None]
+            if len(numbers) < len(operands):
+                return None
+            made = operate(*numbers)
+            return None if made != made else made
 
-        return predict
+        return result
 
     # --- 9. ORDER
 
@@ -710,53 +757,11 @@ def word_float(word: int) -> float:
     return float(struct.unpack("<d", struct.pack("<Q", word))[0])
 
 
-def decimal_word(m: int, exponent: int) -> int:
-    number = signed(m)
-    if abs(number) > 2**51:
-        raise Corrupt(f"{number} is too large for a decimal")
-    return float_word(float(number) / 10.0**exponent)
-
-
-def decimal_number(word: int, exponent: int) -> int:
-    """m of a word, 0 if it is not exactly such a decimal."""
-    scaled = word_float(word) * 10.0**exponent
-    if not abs(scaled) <= 2**51:
-        return 0
-    m = round(scaled)  # half to even
-    return m if decimal_word(m & MASK, exponent) == word else 0
-
-
-def number(cell: Cell | None) -> float | None:
-    """An operand: the double of a cell of tag 5, the nearest to one of tag 4."""
-    if cell is None or cell[0] not in (4, 5):
-        return None
-    assert isinstance(cell[1], int)
-    return word_float(cell[1]) if cell[0] == 5 else float(signed(cell[1]))
-
-
 def divide(a: float, b: float) -> float:
     """a / b as IEEE 754 has it, where Python raises."""
     if b:
         return a / b
     return nan if a == 0 or a != a else copysign(inf, a) * copysign(1.0, b)
-
-
-def operate(operation: int, a: float, b: float, o: float) -> float:
-    """Of operations 8 and 9, b is a' and o the old value."""
-    steps: tuple[Callable[[], float], ...] = (
-        lambda: a - b,
-        lambda: a + b,
-        lambda: a * b,
-        lambda: divide(a, b),
-        lambda: (a + b) / 2,
-        lambda: divide(a, b) * 100,
-        lambda: divide(a - b, b) * 100,
-        lambda: abs(a) * b,
-        lambda: divide(o * a, b),
-        lambda: divide(o * b, a),
-        lambda: (divide(a, b) - 1) * 100,
-    )
-    return steps[operation]()
 
 
 # --- 8.3 Blob streams
@@ -774,6 +779,219 @@ def blobs(reader: Reader, n: int, budget: Budget) -> list[bytes]:
     budget.charge(64 * count)
     entries = reader.strings(count)
     return [entry(entries, index) for index in reader.byte_planes(n)]
+
+
+# --- 8.4 Numbers
+
+LIMIT = 2**51
+NUMBER_IN_TEXT = re.compile(
+    rb"([-+]?)([^-+.,0-9]{0,4})([-+]?)([1-9][0-9]{0,2}(?:,[0-9]{3})+|0|[1-9][0-9]*)"
+    rb"(?:\.([0-9]+))?([^-+.,0-9]{0,4})",
+    re.DOTALL,
+)
+
+
+def value(cell: Cell | None) -> float | None:
+    """The double that a cell stands for."""
+    if cell is None:
+        return None
+    tag, payload = cell
+    if tag in (7, 8):
+        written = value_of(cell)
+        assert isinstance(written, str)
+        return value_in_text(written.encode("utf-8", "surrogatepass"))
+    if isinstance(payload, bytes):
+        return None
+    if tag in (4, 6):
+        return float(signed(payload) if tag == 4 else payload)
+    if tag == 5:
+        number = word_float(payload)
+        return None if number != number else number
+    if tag != 19:
+        return None
+    coefficient = float(payload & (2**55 - 1))
+    if payload >> 55 & 1 and coefficient:
+        coefficient = -coefficient
+    exponent = (payload >> 56 ^ 128) - 128
+    if not -22 <= exponent <= 22:
+        return None
+    return coefficient / 10.0**-exponent if exponent < 0 else coefficient * 10.0**exponent
+
+
+def value_in_text(written: bytes) -> float | None:
+    found = NUMBER_IN_TEXT.fullmatch(written) if len(written) <= 40 else None
+    if not found:
+        return None
+    first, prefix, second, whole, fraction, _ = found.groups(b"")
+    if second and (first or not prefix):
+        return None
+    digits = whole.replace(b",", b"") + fraction
+    m = int(digits)
+    if len(digits) > 18 or m > 2**53:
+        return None
+    return float(-m if b"-" in (first, second) else m) / 10.0 ** len(fraction)
+
+
+def first_of(*integers: int | None) -> int:
+    return next((integer for integer in integers if integer is not None), 0)
+
+
+class Form(NamedTuple):
+    kind: int
+    flags: int = 0
+    decimals: int = 0
+    prefix: bytes = b""
+    suffix: bytes = b""
+
+
+def form_of(reader: Reader, scale: Scale) -> Form:
+    kind = reader.u8()
+    if scale.raw and kind not in (0, 2):
+        raise Corrupt("doubles as something else")
+    if kind > 5:
+        raise Unsupported(f"form {kind}")
+    if kind < 4:
+        return Form(kind)
+    flags = reader.u8() if kind == 5 else 0
+    if flags > 15:
+        raise Unsupported(f"flags of text {flags}")
+    decimals = reader.u8()
+    if not (
+        decimals <= scale.exponent or decimals == 255 or (decimals == 254 and kind == 5 and scale.exponent)
+    ):
+        raise Corrupt(f"{decimals} decimals")
+    if kind == 4:
+        return Form(kind, 0, decimals)
+    prefix, suffix = reader.take(reader.uv()), reader.take(reader.uv())
+    for affix in (prefix, suffix):
+        text(affix)
+        if len(affix) > 4 or set(affix) & set(b"0123456789+-.,"):
+            raise Corrupt("no number stands between these")
+    return Form(kind, flags, decimals, prefix, suffix)
+
+
+class Scale(NamedTuple):
+    exponent: int
+    unit: int
+
+    @property
+    def raw(self) -> bool:
+        return self.exponent == 255
+
+    def check(self) -> None:
+        if self.exponent > 18 and not self.raw:
+            raise Unsupported(f"exponent {self.exponent}")
+        if not 1 <= self.unit <= (1 if self.raw else LIMIT):
+            raise Corrupt(f"a unit of {self.unit}")
+
+    def integer(self, number: float | None) -> int | None:
+        """R(v), as a word."""
+        if number is None:
+            return None
+        if self.raw:
+            return float_word(number)
+        scaled = number * 10.0**self.exponent
+        if self.unit > 1:
+            scaled /= float(self.unit)
+        return round(scaled) & MASK if abs(scaled) <= LIMIT else None
+
+    def cell(self, form: Form, word: int) -> Cell | None:
+        """The cell of an integer; None if it cannot have the form."""
+        if self.raw:
+            return (5, word)
+        number = signed(word) * self.unit
+        if abs(number) > LIMIT:
+            return None
+        power = 10**self.exponent
+        if form.kind in (1, 3) and number % power == 0:
+            return (4, number // power & MASK)
+        if form.kind in (2, 3):
+            return (5, float_word(float(number) / 10.0**self.exponent))
+        if form.kind < 4:
+            return None
+        digits, d = abs(number), self.exponent
+        least = {255: 0, 254: 1}.get(form.decimals, form.decimals)
+        while d > least and digits % 10 == 0:
+            digits, d = digits // 10, d - 1
+        if form.decimals < 254 and d > form.decimals:
+            return None
+        if form.kind == 4:
+            return (19, (-d & 255) << 56 | (number < 0) << 55 | digits)
+        sign = b"-" if number < 0 else b"+" if form.flags & (2 if number else 8) else b""
+        whole = f"{digits // 10**d:,}" if form.flags & 4 else str(digits // 10**d)
+        fraction = f".{digits % 10**d:0{d}}" if d else ""
+        parts = (form.prefix, sign) if form.flags & 1 else (sign, form.prefix)
+        return text_cell(b"".join(parts) + (whole + fraction).encode() + form.suffix)
+
+    def form_of_cell(self, forms: list[Form], cell: Cell | None) -> int:
+        """The first form that gives the cell, else 0."""
+        if cell is None:
+            return 0
+        word = self.integer(value(cell))
+        for n, form in enumerate(forms):
+            made = (0, 0) if form.kind == 0 else None if word is None else self.cell(form, word)
+            if made == cell:
+                return n
+        return 0
+
+
+def text_cell(written: bytes) -> Cell:
+    if written.isdigit() and len(written) <= 19 and (written == b"0" or written[:1] != b"0"):
+        return (6, int(written))
+    if len(written) <= 7:
+        return (7, int.from_bytes(written, "little") | len(written) << 56)
+    return (8, written)
+
+
+def rounded_close(close: float, k: float) -> float:
+    scaled = close * k
+    return divide(float(round(scaled)), k) if abs(scaled) <= LIMIT else nan
+
+
+def close_of(old: float, percent: float) -> float:
+    return divide(old, 1 + percent / 100)
+
+
+# The operands of each operation, and what it makes of them; x and y are A and B of the text.
+OPERATIONS: tuple[tuple[str, Callable[..., float]], ...] = (
+    ("o", lambda o: o),
+    ("a", lambda a: a),
+    ("x", lambda x: x),
+    ("oax", lambda o, a, x: o + (a - x)),
+    ("oax", lambda o, a, x: o - (a - x)),
+    ("oax", lambda o, a, x: divide(o * a, x)),
+    ("oax", lambda o, a, x: divide(o * x, a)),
+    ("ak", lambda a, k: k * a),
+    ("oaxk", lambda o, a, x, k: o + k * (a - x)),
+    ("ok", lambda o, k: o + k),
+    ("oa", lambda o, a: o if o > a else a),
+    ("oa", lambda o, a: o if o < a else a),
+    ("oax", lambda o, a, x: (divide(a, close_of(x, o)) - 1) * 100),
+    ("oaxk", lambda o, a, x, k: (divide(a, rounded_close(close_of(x, o), k)) - 1) * 100),
+    ("ab", lambda a, b: a - b),
+    ("ab", lambda a, b: a + b),
+    ("ab", lambda a, b: a * b),
+    ("ab", lambda a, b: divide(a, b)),
+    ("ab", lambda a, b: (a + b) / 2),
+    ("ab", lambda a, b: divide(a, b) * 100),
+    ("ab", lambda a, b: divide(a - b, b) * 100),
+    ("ab", lambda a, b: abs(a) * b),
+    ("ab", lambda a, b: (divide(a, b) - 1) * 100),
+    ("ab", lambda a, b: divide(a, b - a) * 100),
+    ("abk", lambda a, b, k: divide(k * a, b)),
+    ("abk", lambda a, b, k: k * a * b),
+    ("ab", lambda a, b: a if a > b else b),
+    ("ab", lambda a, b: a if a < b else b),
+    ("oaxb", lambda o, a, x, b: o + (a - x) * b),
+    ("oaxbk", lambda o, a, x, b, k: o + k * (a - x) * b),
+    ("oaxb", lambda o, a, x, b: divide(o * x + b * (a - x), a)),
+    ("oaxby", lambda o, a, x, b, y: o + (a - x) + (b - y)),
+    ("oaxby", lambda o, a, x, b, y: o + (a - x) - (b - y)),
+    ("oa", lambda o, a: a - o),
+    ("oa", lambda o, a: a + o),
+    ("ax", lambda a, x: a - x),
+    ("ax", lambda a, x: divide(a - x, x) * 100),
+)
 
 
 def order_key(cell: Cell | None) -> int:

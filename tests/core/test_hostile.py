@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from functools import cache
 from itertools import islice, pairwise, product
 from math import inf, nan
@@ -276,7 +277,30 @@ def added(plain: bytes) -> dict[int, bytes]:
 
 
 WORDS = b"\x04\x02\x00" + uv(1)  # tag 4, residuals from zero, scale 1; the planes follow
-DECIMALS = b"\x05\x03\x02" + gaps([]) + byte_planes()  # two places, no exceptions; the residuals follow
+
+
+def numbers(
+    exponent: int,
+    *forms: bytes,
+    unit: int = 1,
+    mode: int = 0,
+    corrections: dict[int, int] | None = None,
+    predictor: bytes = b"\0",
+) -> bytes:
+    """The head of a stream of numbers; stride, byte planes and other cells follow."""
+    wrong = corrections or {}
+    head = b"\xfd" + bytes([exponent]) + uv(unit) + bytes([len(forms)]) + b"".join(forms) + bytes([mode])
+    return head + gaps(sorted(wrong)) + byte_planes(*(wrong[n] for n in sorted(wrong))) + predictor
+
+
+ABSENT, INT, FLOAT, EITHER = b"\0", b"\1", b"\2", b"\3"
+
+
+def in_text(flags: int, decimals: int, prefix: bytes = b"", suffix: bytes = b"") -> bytes:
+    return b"\5" + bytes([flags, decimals]) + sized(prefix) + sized(suffix)
+
+
+CENTS = numbers(2, FLOAT)
 GOOD: dict[str, dict[int, bytes] | bytes] = {
     "nothing": {ROWS: NO_ROWS},
     "rows": {ROWS: uv(4) + gaps([1, 3]) + uv(0)},
@@ -299,7 +323,20 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     ),
     "a copy": updates(b"\xfe" + uv(2) + gaps([]), node=1),
     "a copy with exceptions": updates(b"\xfe" + uv(2) + gaps([1]) + b"\x00", node=1),
-    "decimals": updates(DECIMALS + b"\x00" + uv(1) + byte_planes(300, 4), node=2),
+    "floats with two decimals": updates(CENTS + uv(1) + byte_planes(300, 4), node=2),
+    "ints and floats": updates(numbers(1, EITHER, unit=5) + uv(1) + byte_planes(3, 4), node=2),
+    "decimals that are as short as can be": updates(numbers(3, b"\4\xff") + uv(10) + byte_planes(3, 4)),
+    "texts": updates(numbers(2, in_text(15, 2, b"\xe2\x82\xac", b" m")) + uv(1) + byte_planes(0, 246912)),
+    "texts of digits": updates(numbers(2, in_text(0, 255)) + uv(1) + byte_planes(200, 4)),
+    "forms that are corrected": updates(
+        numbers(0, INT, ABSENT, corrections={0: 1}, predictor=b"\1") + uv(1) + byte_planes(4)
+    ),
+    "a cell that is no number": updates(numbers(0, INT, corrections={1: 1}) + uv(1) + byte_planes(4) + b"\2"),
+    "the form of the base": updates(numbers(1, FLOAT, INT, mode=1) + uv(1) + byte_planes(20, 4)),
+    "no result is no number": updates(
+        numbers(0, INT, ABSENT, mode=2, predictor=b"\3\1" + uv(3)) + uv(1) + byte_planes()
+    )
+    | {PATHS: uv(3) + strings("x", "y", "z") + uv(3) + sv(0, 0, 0, 0, 0, 0)},
     "a bitmap inside a set": {
         **updates(WORDS + byte_planes(4)),
         SETS: uv(2, 0) + b"\0" + gaps([0, 2]) + uv(1) + b"\x01\x02",
@@ -308,8 +345,10 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "a set without": {**updates(b"\x00"), SETS: uv(1, 0) + b"\x02" + gaps([1, 3])},
     "moves": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(6)},
     "a sort": {ROWS: NO_ROWS, PATHS: XY, ORDER: b"\x01" + uv(1) + b"\x01" + gaps([]) + byte_planes()},
-    "a formula": updates(b"\x05\x02\x06\x02" + uv(1, 1, 1) + byte_planes(0, 0), node=2),
-    "the larger of two": updates(b"\x04\x02\x07" + uv(2, 2, 1) + byte_planes(2, 2)),
+    "a formula": updates(
+        numbers(255, FLOAT, predictor=b"\3\x10" + uv(1, 1)) + uv(1) + byte_planes(0, 0), node=2
+    ),
+    "the larger of two": updates(b"\x04\x02\x06" + uv(2, 2, 1) + byte_planes(2, 2)),
 }
 
 
@@ -502,17 +541,42 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a copy of no node": updates(b"\xfe" + uv(9) + gaps([])),
     "copies nine deep": updates((b"\xfe" + uv(2) + gaps([0])) * 9 + b"\0", rows=(0,)),
     "a prediction from itself": updates(b"\x04\x02\x04" + uv(1, 1) + byte_planes(0, 0)),
-    "decimals of ints": updates(b"\x04" + DECIMALS[1:] + b"\x00" + uv(1) + byte_planes(300, 4)),
-    "decimals of 23 places": updates(
-        b"\x05\x03\x17" + DECIMALS[3:] + b"\x00" + uv(1) + byte_planes(300, 4), node=2
+    "numbers nine deep": updates(
+        numbers(0, INT, corrections={0: 1}).join([b""] + [uv(1) + byte_planes()] * 9) + b"\0", rows=(0,)
     ),
-    "a decimal too large": updates(DECIMALS + b"\x00" + uv(1) + byte_planes(300, 2**53), node=2),
-    "a formula of ints": updates(b"\x04\x02\x06\x00" + uv(2, 2, 1) + byte_planes(0, 0)),
-    "a formula with itself": updates(b"\x05\x02\x06\x00" + uv(1, 2, 1) + byte_planes(0, 0), node=2),
-    "a formula of decimals": updates(
-        b"\x05\x03\x02" + gaps([]) + b"\x06\x00" + uv(1, 1, 1) + byte_planes(0, 0), node=2
+    "a number too large": updates(CENTS + uv(1) + byte_planes(300, 2**53), node=2),
+    "a number that wraps": updates(numbers(2, FLOAT, unit=2**50) + uv(1) + byte_planes(300, 2**16)),
+    "an int with decimals": updates(numbers(2, INT) + uv(1) + byte_planes(300, 4)),
+    "a Decimal with more decimals": updates(numbers(2, b"\4\1") + uv(1) + byte_planes(300, 2)),
+    "a text with more decimals": updates(numbers(2, in_text(0, 1)) + uv(1) + byte_planes(300, 2)),
+    "a form with decimals of its own": updates(numbers(2, b"\4\3") + uv(1) + byte_planes(300, 2)),
+    "a Decimal with a point": updates(numbers(2, b"\4\xfe") + uv(1) + byte_planes(300, 2)),
+    "a point without decimals": updates(numbers(0, in_text(0, 254)) + uv(1) + byte_planes(300, 2)),
+    "a prefix of 5 bytes": updates(numbers(0, in_text(0, 0, b"USDTs")) + uv(1) + byte_planes(300, 2)),
+    "a prefix of digits": updates(numbers(0, in_text(0, 0, b"1")) + uv(1) + byte_planes(300, 2)),
+    "a suffix that is not UTF-8": updates(
+        numbers(0, in_text(0, 0, b"", b"\xff")) + uv(1) + byte_planes(2, 2)
     ),
-    "a ratio with a second column": updates(b"\x05\x02\x06\x08" + uv(1, 1, 1) + byte_planes(0, 0), node=2),
+    "numbers of no form": updates(numbers(0) + uv(1) + byte_planes(300, 2)),
+    "numbers of 16 forms": updates(numbers(0, *[INT] * 16) + uv(1) + byte_planes(300, 2)),
+    "a unit of 0": updates(numbers(0, INT, unit=0) + uv(1) + byte_planes(300, 2)),
+    "a unit too large": updates(numbers(0, INT, unit=2**51 + 1) + uv(1) + byte_planes(0, 0)),
+    "a unit of doubles": updates(numbers(255, FLOAT, unit=2) + uv(1) + byte_planes(0, 0)),
+    "doubles in text": updates(numbers(255, in_text(0, 255)) + uv(1) + byte_planes(0, 0)),
+    "a form that is not there": updates(numbers(0, INT, corrections={0: 2}) + uv(1) + byte_planes(2)),
+    "a stride of numbers of 0": updates(CENTS + uv(0) + byte_planes(300, 4)),
+    "a formula with itself": updates(
+        numbers(0, INT, predictor=b"\3\x10" + uv(1, 2)) + uv(1) + byte_planes(0, 0)
+    ),
+    "a formula of no column": updates(
+        numbers(0, INT, predictor=b"\3\x10" + uv(2, 9)) + uv(1) + byte_planes(0, 0)
+    ),
+    "old values among inserts": {
+        ROWS: NEW_ROW,
+        PATHS: XY,
+        SHAPES: uv(1, 1) + sv(1) + uv(0) + uv(0, 1),
+        COLUMNS: column(numbers(0, INT, predictor=b"\3\0") + uv(1) + byte_planes(2), flags=2),
+    },
     "moved out of range": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(8)},
     "moved below zero": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(1)},
     "two rows moved to one place": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0, 1]) + byte_planes(4, 2)},
@@ -563,9 +627,15 @@ UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
     "a sort with other flags": {ROWS: NO_ROWS, ORDER: b"\1" + uv(0) + b"\2" + gaps([]) + byte_planes()},
     "a tag in a stream": updates(b"\x16"),
     "a tag in a mixed stream": updates(b"\xff\x16\x00"),
-    "a word coding": updates(b"\x04\x04"),
-    "a predictor": updates(b"\x04\x02\x08"),
-    "an operation": updates(b"\x05\x02\x06\x0b" + uv(1, 1, 1), node=2),
+    "a tag of numbers in a mixed stream": updates(b"\xff\xfd\x00"),
+    "a word coding": updates(b"\x04\x03"),
+    "a predictor": updates(b"\x04\x02\x07"),
+    "an exponent": updates(numbers(19, FLOAT)),
+    "a form": updates(numbers(2, b"\6")),
+    "flags of a text": updates(numbers(2, in_text(16, 2))),
+    "a mode of forms": updates(numbers(2, FLOAT, mode=3)),
+    "a predictor of numbers": updates(numbers(2, FLOAT, predictor=b"\4")),
+    "an operation": updates(numbers(2, FLOAT, predictor=b"\3\x25")),
     "a blob coding": updates(b"\x08\x02"),
     "an order": {ROWS: NO_ROWS, ORDER: b"\2" + gaps([]) + byte_planes()},
 }
@@ -600,19 +670,35 @@ def test_made_by_hand_for_a_newer_reader(name: str) -> None:
     assert attempt(BASE, frame) is snapdelta.UnsupportedVersionError
 
 
-SPECIAL = [0.0, -0.0, 1.5, -3, nan, inf, -inf, 5e-324, 1.7e308, None]
-PREDICTORS = {
-    **{f"operation {op}": b"\x02\x06" + bytes([op]) + uv(1, 0 if op in (8, 9) else 2) for op in range(11)},
-    "the old word": b"\x02\x01",
-    "another column": b"\x02\x04" + uv(1),
-    "another column's change": b"\x02\x05" + uv(1),
-    "the old decimal": b"\x03\x02" + gaps([]) + byte_planes() + b"\x01",
-    "another column as decimals": b"\x03\x02" + gaps([]) + byte_planes() + b"\x04" + uv(1),
-    "another column's change as decimals": b"\x03\x02" + gaps([]) + byte_planes() + b"\x05" + uv(1),
+SPECIAL = [0.0, -0.0, 1.5, -3, nan, inf, 5e-324, 1.7e308, None, "$-1,234.50", Decimal("1.20"), "0.07%"]
+OPERATIONS = {
+    operation: b"\3"
+    + bytes([operation])
+    + uv(1) * bool(set("ax") & set(names))
+    + uv(2) * bool(set("by") & set(names))
+    + struct.pack("<d", 0.75) * ("k" in names)
+    for operation, (names, _) in enumerate(reference.OPERATIONS)
+}
+STREAMS = {
+    **{f"operation {op} to 2 decimals": numbers(2, FLOAT, predictor=it) for op, it in OPERATIONS.items()},
+    **{f"operation {op} to the bit": numbers(255, FLOAT, predictor=it) for op, it in OPERATIONS.items()},
+    "quarters in text": numbers(2, in_text(3, 255, b"$"), unit=25, predictor=OPERATIONS[15]),
+    "none without a result": numbers(1, EITHER, ABSENT, mode=2, predictor=OPERATIONS[17]),
+    "Decimals in the base's form": numbers(3, b"\4\3", b"\4\xff", FLOAT, mode=1, predictor=OPERATIONS[0]),
+    "the number before": numbers(1, FLOAT, predictor=b"\1"),
+    "a reference": numbers(1, FLOAT, predictor=b"\2" + struct.pack("<Q", 7)),
 }
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+PREDICTIONS = {
+    **STREAMS,
+    "the old word": (b"\x05\x02\x01"),
+    "another column": (b"\x05\x02\x04" + uv(1)),
+    "another column's change": (b"\x05\x02\x05" + uv(1)),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
 def test_predictions_from_numbers_that_are_none(name: str) -> None:
     """Column x goes from each special number to each; z is predicted from x, and from y or its old value."""
     cases = list(product(SPECIAL, repeat=3))
@@ -622,7 +708,7 @@ def test_predictions_from_numbers_that_are_none(name: str) -> None:
         ROWS: uv(n, 0, 0),
         SETS: uv(1, 0) + b"\0" + gaps(range(n)),
         SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
-        COLUMNS: column(b"\x05" + PREDICTORS[name] + uv(1) + b"\0", node=3),
+        COLUMNS: column(PREDICTIONS[name] + uv(1) + b"\0", node=3),
     }
     data = f.body_of(body)
     assert check_alike(base, f.seal(data, DELTA, base=reference.digest(base)), data)

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, FrameWriter};
-use crate::frame::encode::FormulaCache;
+use crate::frame::learning::Knowledge;
 use crate::frame::{decode, encode};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::table::{Table, digest};
@@ -119,22 +119,22 @@ impl State {
         frame_writer: &mut FrameWriter,
     ) -> Result<Vec<u8>> {
         // what was learned from a frame that is refused is forgotten with it
-        let mut formulas = self.formulas.clone();
+        let mut knowledge = self.knowledge.clone();
         let (body, base_digest) = match kind {
             FrameKind::Delta => {
                 let base_rows = self.table.rows.len();
-                (encode::write(&self.table, changes, base_rows, &mut formulas), self.digest)
+                (encode::write(&self.table, changes, base_rows, &mut knowledge), self.digest)
             }
-            FrameKind::Full => (self.encode_full(changes, &mut formulas), digest(std::iter::empty())),
+            FrameKind::Full => (self.encode_full(changes, &mut knowledge), digest(std::iter::empty())),
         };
         let header = self.header(kind, sequence, base_digest, target);
         let frame = self.write_frame(header, body, frame_writer, Some(changes))?;
-        self.formulas = formulas;
+        self.knowledge = knowledge;
         Ok(frame)
     }
 
     /// The body of a full frame of the state that the change set leads to.
-    fn encode_full(&self, changes: &ChangeSet, formulas: &mut FormulaCache) -> Vec<u8> {
+    fn encode_full(&self, changes: &ChangeSet, knowledge: &mut Knowledge) -> Vec<u8> {
         let added;
         let changes = if self.table.rows.is_empty() {
             changes
@@ -142,7 +142,7 @@ impl State {
             added = target_as_added(&self.table, changes);
             &added
         };
-        encode::write(&self.table, changes, 0, formulas)
+        encode::write(&self.table, changes, 0, knowledge)
     }
 
     /// The frame of a body, read back if so wanted. `changes` lead to the target that the header names.
@@ -202,7 +202,7 @@ impl State {
 
     /// The state as a full frame, under the sequence number that it has.
     pub(crate) fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
-        let body = self.encode_full(&ChangeSet::default(), &mut FormulaCache::new());
+        let body = self.encode_full(&ChangeSet::default(), &mut Knowledge::default());
         let empty = digest(std::iter::empty());
         self.write_frame(
             self.header(FrameKind::Full, self.sequence, empty, self.digest),

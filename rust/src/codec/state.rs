@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::budget::Budget;
 use crate::format::header::{Compression, FrameKind, Header};
 use crate::frame::decode;
-use crate::frame::encode::FormulaCache;
+use crate::frame::learning::Knowledge;
 use crate::state::change_set::{ChangeSet, Preview};
 use crate::state::table::{Table, digest};
 
@@ -22,7 +22,7 @@ pub(crate) struct State {
     pub(crate) verify: bool,
     /// What the last full frame, and the last delta after it, were found to make a reader hold.
     pub(crate) needs: [u64; 2],
-    pub(crate) formulas: FormulaCache,
+    pub(crate) knowledge: Knowledge,
 }
 
 impl State {
@@ -52,7 +52,7 @@ impl State {
     pub(crate) fn refresh_schema(&mut self) -> bool {
         let refreshed = self.table.refresh_schema();
         if refreshed {
-            self.formulas.clear();
+            self.knowledge.clear();
         }
         refreshed
     }

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use crate::encoding::blobs;
-use crate::encoding::predictor::Context;
+use crate::encoding::numbers::{self, Numbers};
+use crate::encoding::predictor::{Context, other_path};
 use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::words;
 use crate::error::Result;
 use crate::format::budget::{Budget, weight_of};
-use crate::format::cells::{COPY, MAX_COPIES, MIXED};
+use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS};
+use crate::format::number::Form;
 use crate::format::reader::Reader;
 use crate::format::value::{Payload, PayloadForm, Tag, are_words, check_blob, is_blob, payload_form, tag};
 use crate::state::change_set::ChangeSet;
@@ -38,7 +40,7 @@ pub(crate) struct DecodedCells<'a> {
 }
 
 struct FrameBlob<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
     /// What its items are charged with.
     weight: u64,
     /// Its number, once it is in the pool.
@@ -80,7 +82,7 @@ impl DecodedCells<'_> {
                 }
                 None => {
                     let blob = &mut self.blobs[word as usize];
-                    let cell = table.acquire(tag, Payload::Bytes(blob.bytes));
+                    let cell = table.acquire(tag, Payload::Bytes(&blob.bytes));
                     blob.number = Some(cell.word);
                     cell
                 }
@@ -124,13 +126,10 @@ fn read_level<'a>(
 ) -> Result<()> {
     match r.u8()? {
         COPY if copies < MAX_COPIES => {
-            let frame_path = r.up_to(column.paths.len() - 1, "path id")?;
-            if column.paths[frame_path] == column.path {
-                return Err(r.corrupt("a column copies itself"));
-            }
+            let path = other_path(r, column.paths, column.path)?;
             let exceptions = r.counted_gaps(places.len())?;
             let rows: Vec<u32> = places.iter().map(|at| column.rows[*at as usize]).collect();
-            let present = column.view.present(column.paths[frame_path], &rows);
+            let present = column.view.present(path, &rows);
             let mut left = Vec::with_capacity(exceptions.len());
             let mut exceptions = exceptions.into_iter().peekable();
             for (i, &at) in places.iter().enumerate() {
@@ -152,7 +151,8 @@ fn read_level<'a>(
             }
             read_level(r, column, left, decoded, copies + 1, budget)
         }
-        COPY => Err(r.corrupt("copies of copies are nested too deep")),
+        NUMBERS if copies < MAX_COPIES => read_numbers(r, column, places, decoded, copies, budget),
+        COPY | NUMBERS => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
             let tags = r.raw(places.len())?;
             let mut used = [false; tag::CELL_TAGS as usize];
@@ -171,6 +171,59 @@ fn read_level<'a>(
         tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, decoded, budget),
         code => Err(r.reserved("tag", code)),
     }
+}
+
+fn read_numbers<'a>(
+    r: &mut Reader<'a>,
+    column: &ColumnContext<'_>,
+    places: Vec<u32>,
+    decoded: &mut DecodedCells<'a>,
+    copies: usize,
+    budget: &mut Budget,
+) -> Result<()> {
+    let part;
+    let (rows, base) = if places.len() == column.rows.len() {
+        (column.rows, column.base.map(Cow::Borrowed))
+    } else {
+        part = places.iter().map(|at| column.rows[*at as usize]).collect::<Vec<u32>>();
+        let base_cells = |base: &Cells| {
+            let mut picked = Cells::default();
+            places.iter().for_each(|at| picked.push(base.get(*at as usize)));
+            Cow::Owned(picked)
+        };
+        (&*part, column.base.map(base_cells))
+    };
+    let path = |r: &mut Reader<'_>| other_path(r, column.paths, column.path);
+    let Numbers { scale, forms, form, integers } =
+        numbers::read(r, base.as_deref(), rows, &column.view, path)?;
+    let mut others = Vec::new();
+    let mut buffer = Vec::new();
+    for ((&at, form), integer) in places.iter().zip(form).zip(integers) {
+        let cell = match forms.get(usize::from(form)) {
+            None => {
+                others.push(at);
+                continue;
+            }
+            Some(Form::Absent) => Cell { tag: tag::NONE, word: 0 },
+            Some(form) => match form.cell(scale, integer, &mut buffer) {
+                Some((tag, Payload::Fixed64(word))) => Cell { tag, word },
+                Some((tag, Payload::Bytes(text))) => {
+                    decoded.blobs.push(FrameBlob {
+                        bytes: Cow::Owned(text.to_vec()),
+                        weight: 0,
+                        number: None,
+                    });
+                    Cell { tag, word: decoded.blobs.len() as u64 - 1 }
+                }
+                None => return Err(r.corrupt("a number is out of range or not of its form")),
+            },
+        };
+        decoded.set(at as usize, cell);
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    read_level(r, column, others, decoded, copies + 1, budget)
 }
 
 fn read_tag<'a>(
@@ -200,7 +253,7 @@ fn read_tag<'a>(
                 } else {
                     0
                 };
-                decoded.blobs.push(FrameBlob { bytes, weight, number: None });
+                decoded.blobs.push(FrameBlob { bytes: Cow::Borrowed(bytes), weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {
                 let word = first + i;

@@ -1,16 +1,51 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
 use crate::encoding::blobs;
+use crate::encoding::formula::Formula;
+use crate::encoding::numbers::{self, Input};
+use crate::encoding::numbers_plan::{self, PlannedNumbers};
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::sampling::sample_of;
-use crate::encoding::select::{Candidate, cost_without_columns, select};
-use crate::encoding::words::{self, Stream};
-use crate::format::cells::{COPY, MAX_COPIES, MIXED};
+use crate::encoding::select::{Candidate, select};
+use crate::encoding::words::{self, Encoding, Stream};
+use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS};
 use crate::format::value::{PayloadForm, Tag, payload_form, tag};
 use crate::format::writer::Writer;
 use crate::state::schema::PathId;
 use crate::state::table::Cells;
+
+/// How a column follows from others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Learned {
+    Formula(Formula),
+    /// The larger of two columns of ints.
+    Larger(PathId, PathId),
+}
+
+impl Learned {
+    pub(crate) fn columns(self) -> impl Iterator<Item = PathId> {
+        let (formula, pair) = match self {
+            Learned::Formula(formula) => (Some(formula.columns()), None),
+            Learned::Larger(a, b) => (None, Some([a, b])),
+        };
+        formula.into_iter().flatten().chain(pair.into_iter().flatten())
+    }
+
+    fn formula(self) -> Option<Formula> {
+        match self {
+            Learned::Formula(formula) => Some(formula),
+            Learned::Larger(..) => None,
+        }
+    }
+
+    fn predictor(self) -> Option<Predictor> {
+        match self {
+            Learned::Formula(_) => None,
+            Learned::Larger(a, b) => Some(Predictor::Max(a, b)),
+        }
+    }
+}
 
 /// One column's updates or inserts, and what they may refer to.
 pub(crate) struct ColumnInput<'a> {
@@ -20,84 +55,86 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) view: RowView<'a>,
     /// Columns that the reader has before this one.
     pub(crate) candidates: &'a [PathId],
-    /// How most of it can be worked out from others.
-    pub(crate) formula: Option<Predictor>,
+    /// How most of it was found to follow from others.
+    pub(crate) learned: Option<Learned>,
     /// The path id of a path in this frame.
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
 
+/// What a cell costs at the most where nothing better is known.
+const MOST_BITS: f64 = 24.0;
+
 const COPY_SAMPLE: usize = 48;
 const COPY_PRESAMPLE: usize = 4;
 
-pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) {
-    write_level(w, column, 0);
+/// Writes the stream. Returns true if what was learned is part of it.
+pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
+    write_level(w, column, 0)
 }
 
-fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) {
+fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
     let tags = &column.cells.tags;
-    let uniform = tags.iter().all(|tag| *tag == tags[0]);
-    let candidate = uniform.then(|| select_uniform(column)).flatten();
-    let bits = match &candidate {
-        Some(candidate) => candidate.bits,
-        None if uniform && payload_form(tags[0]) == PayloadForm::Empty => 0.0,
-        None => 24.0,
+    let uniform = tags.iter().all(|tag| *tag == tags[0]).then(|| tags[0]);
+    let candidate = uniform.and_then(|tag| select_uniform(column, tag));
+    let mut bits = match (&candidate, uniform) {
+        (Some(candidate), _) => candidate.bits,
+        (None, Some(tag)) if payload_form(tag) == PayloadForm::Empty => 0.0,
+        _ => f64::INFINITY,
     };
+    let numbers = if bits > 0.5 && copies < MAX_COPIES { plan_numbers(column, uniform) } else { None };
+    let numbers = numbers.filter(|numbers| numbers.bits < bits);
+    if let Some(numbers) = &numbers {
+        bits = numbers.bits;
+    }
     if copies < MAX_COPIES
-        && let Some(path) = find_copy(column, bits)
+        && let Some(path) = find_copy(column, bits.min(MOST_BITS))
     {
-        write_copy(w, column, path, copies);
-    } else if uniform {
-        w.u8(tags[0]);
-        write_tag(w, column, tags[0], candidate);
+        write_copy(w, column, path, copies)
+    } else if let Some(numbers) = numbers {
+        write_numbers(w, column, &numbers, copies)
+    } else if let Some(tag) = uniform {
+        w.u8(tag);
+        write_tag(w, column, tag, candidate)
     } else {
-        write_mixed(w, column);
+        write_mixed(w, column)
     }
 }
 
-fn select_uniform(column: &ColumnInput<'_>) -> Option<Candidate> {
-    let tag = column.cells.tags[0];
+fn select_uniform(column: &ColumnInput<'_>, tag: Tag) -> Option<Candidate> {
     if payload_form(tag) != PayloadForm::Fixed64 {
         return None;
     }
     let base = base_words(column, tag);
     let stream = Stream { tag, words: &column.cells.words, base: base.as_deref(), rows: column.rows };
-    Some(select(&stream, column.candidates, formula_for(column, tag), &column.view))
+    Some(select(&stream, column.candidates, predictor_for(column, tag), &column.view))
 }
 
-fn formula_for(column: &ColumnInput<'_>, tag: Tag) -> Option<Predictor> {
-    column.formula.filter(|predictor| match predictor {
-        Predictor::Formula(_) => tag == tag::FLOAT,
-        _ => tag == tag::INT,
-    })
+fn predictor_for(column: &ColumnInput<'_>, tag: Tag) -> Option<Predictor> {
+    column.learned.filter(|_| tag == tag::INT).and_then(Learned::predictor)
 }
 
-/// From this many bits a cell on, it is worth looking for a formula.
-const EXPENSIVE: f64 = 14.0;
-
-/// True if the column's numbers cost much when coded by themselves.
-pub(crate) fn is_expensive(column: &ColumnInput<'_>) -> bool {
-    with_numbers(column, |stream, view| cost_without_columns(stream, view) > EXPENSIVE).unwrap_or(false)
+fn number_input<'a>(column: &ColumnInput<'a>) -> Input<'a> {
+    Input { cells: column.cells, base: column.base, rows: column.rows, view: column.view }
 }
 
-/// The floats of a column, or its ints, whichever are more.
-fn with_numbers<T>(column: &ColumnInput<'_>, then: impl FnOnce(&Stream<'_>, &RowView<'_>) -> T) -> Option<T> {
-    let tags = &column.cells.tags;
-    let count = |wanted: Tag| tags.iter().filter(|tag| **tag == wanted).count();
-    let (floats, ints) = (count(tag::FLOAT), count(tag::INT));
-    let tag = if floats >= ints { tag::FLOAT } else { tag::INT };
-    let of_tag = |column: &ColumnInput<'_>| {
-        let base = base_words(column, tag);
-        let words = &column.cells.words;
-        then(&Stream { tag, words, base: base.as_deref(), rows: column.rows }, &column.view)
-    };
-    match floats.max(ints) {
-        0 => None,
-        all if all == tags.len() => Some(of_tag(column)),
-        _ => {
-            let part: Vec<usize> = (0..tags.len()).filter(|i| tags[*i] == tag).collect();
-            Some(with_part(column, &part, of_tag))
-        }
+fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>) -> Option<PlannedNumbers> {
+    let formula = column.learned.and_then(Learned::formula);
+    numbers_plan::plan(&number_input(column), uniform, formula)
+}
+
+fn write_numbers(
+    w: &mut Writer,
+    column: &ColumnInput<'_>,
+    planned: &PlannedNumbers,
+    copies: usize,
+) -> bool {
+    let PlannedNumbers { plan, classified, uses_formula, .. } = planned;
+    w.u8(NUMBERS);
+    let others = numbers::write(w, &number_input(column), plan, classified, column.frame_path);
+    if !others.is_empty() {
+        with_part(column, &others, |column| write_level(w, column, copies + 1));
     }
+    *uses_formula
 }
 
 fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
@@ -105,34 +142,40 @@ fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
     column.base.map(|base| base.iter().map(words).collect())
 }
 
-fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) {
+fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) -> bool {
     match payload_form(tag) {
-        PayloadForm::Empty => {}
-        PayloadForm::Bytes => blobs::write(w, &column.cells.words, &column.view.table.pool),
+        PayloadForm::Empty => false,
+        PayloadForm::Bytes => {
+            blobs::write(w, &column.cells.words, &column.view.table.pool);
+            false
+        }
         PayloadForm::Fixed64 => {
             let base = base_words(column, tag);
             let stream = Stream { tag, words: &column.cells.words, base: base.as_deref(), rows: column.rows };
-            let candidate = candidate.unwrap_or_else(|| {
-                select(&stream, column.candidates, formula_for(column, tag), &column.view)
-            });
+            let learned = predictor_for(column, tag);
+            let candidate =
+                candidate.unwrap_or_else(|| select(&stream, column.candidates, learned, &column.view));
             words::write(w, &stream, candidate.encoding, &column.view, column.frame_path);
+            learned.is_some_and(|learned| candidate.encoding == Encoding::Residuals(learned))
         }
     }
 }
 
-fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) {
+fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     w.u8(MIXED);
     w.raw(&column.cells.tags);
     let mut tags = column.cells.tags.clone();
     tags.sort_unstable();
     tags.dedup();
+    let mut learned = false;
     for tag in tags {
         if payload_form(tag) != PayloadForm::Empty {
             let chosen = |i: &usize| column.cells.tags[*i] == tag;
             let part: Vec<usize> = (0..column.cells.len()).filter(chosen).collect();
-            with_part(column, &part, |column| write_tag(w, column, tag, None));
+            learned |= with_part(column, &part, |column| write_tag(w, column, tag, None));
         }
     }
+    learned
 }
 
 /// A column of some of the cells.
@@ -179,7 +222,7 @@ fn find_copy(column: &ColumnInput<'_>, bits: f64) -> Option<PathId> {
     best.1
 }
 
-fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: usize) {
+fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: usize) -> bool {
     let present = column.view.present(path, column.rows);
     let differs = |i: &usize| present.tags[*i] == MISSING || present.get(*i) != column.cells.get(*i);
     let exceptions: Vec<usize> = (0..column.cells.len()).filter(differs).collect();
@@ -187,7 +230,5 @@ fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: us
     w.uvarint((column.frame_path)(path));
     w.size(exceptions.len());
     w.gaps(exceptions.iter().map(|i| *i as u32));
-    if !exceptions.is_empty() {
-        with_part(column, &exceptions, |column| write_level(w, column, copies + 1));
-    }
+    !exceptions.is_empty() && with_part(column, &exceptions, |column| write_level(w, column, copies + 1))
 }

@@ -1,14 +1,31 @@
-//! Columns that are arithmetic on others: change = price - close, percent = change / close × 100, mid, spread.
-//! Full-precision floats that no compressor can shrink; the formula is found on a sample.
+//! Columns that are arithmetic on others: change = price - close, percent = change / close × 100, mid, spread,
+//! turnover. FORMAT.md section 8.4.
 
-use crate::encoding::row_view::RowView;
-use crate::format::value::tag;
-use crate::state::schema::PathId;
-use crate::state::table::Cell;
+use crate::encoding::row_view::{MISSING, RowView};
+use crate::error::Result;
+use crate::format::number::{round, value};
+use crate::format::reader::Reader;
+use crate::format::writer::Writer;
+use crate::state::schema::{PathId, ROOT};
+use crate::state::table::{Cell, Cells, Table};
 
-/// FORMAT.md section 8.2, predictor 6; in the order of their codes.
+/// In the order of their codes; o is the column's old value, a and b are others now, A and B before, k is a constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
+    Old,
+    Copy,
+    OtherOld,
+    OldPlusChange,
+    OldMinusChange,
+    OldTimesRatio,
+    OldOverRatio,
+    Multiple,
+    OldPlusMultipleOfChange,
+    OldPlusConstant,
+    LargerOfOld,
+    SmallerOfOld,
+    PercentOnClose,
+    PercentOnRoundedClose,
     Difference,
     Sum,
     Product,
@@ -17,17 +34,40 @@ pub(crate) enum Operation {
     Percent,
     PercentChange,
     AbsoluteProduct,
-    OldTimesRatio,
-    OldOverRatio,
     PercentAbove,
+    PercentOfRest,
+    MultipleOfQuotient,
+    MultipleOfProduct,
+    Larger,
+    Smaller,
+    OldPlusChangeTimes,
+    OldPlusMultipleOfChangeTimes,
+    WeightedMean,
+    OldPlusChanges,
+    OldPlusDifferenceOfChanges,
+    MinusOld,
+    PlusOld,
+    Change,
+    ChangePercent,
 }
 
-use Operation::{
-    AbsoluteProduct, Difference, Mean, OldOverRatio, OldTimesRatio, Percent, PercentAbove, PercentChange,
-    Product, Quotient, Sum,
-};
+use Operation::*;
 
-pub(crate) const OPERATIONS: [Operation; 11] = [
+pub(crate) const OPERATIONS: [Operation; 37] = [
+    Old,
+    Copy,
+    OtherOld,
+    OldPlusChange,
+    OldMinusChange,
+    OldTimesRatio,
+    OldOverRatio,
+    Multiple,
+    OldPlusMultipleOfChange,
+    OldPlusConstant,
+    LargerOfOld,
+    SmallerOfOld,
+    PercentOnClose,
+    PercentOnRoundedClose,
     Difference,
     Sum,
     Product,
@@ -36,16 +76,31 @@ pub(crate) const OPERATIONS: [Operation; 11] = [
     Percent,
     PercentChange,
     AbsoluteProduct,
-    OldTimesRatio,
-    OldOverRatio,
     PercentAbove,
+    PercentOfRest,
+    MultipleOfQuotient,
+    MultipleOfProduct,
+    Larger,
+    Smaller,
+    OldPlusChangeTimes,
+    OldPlusMultipleOfChangeTimes,
+    WeightedMean,
+    OldPlusChanges,
+    OldPlusDifferenceOfChanges,
+    MinusOld,
+    PlusOld,
+    Change,
+    ChangePercent,
 ];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Formula {
-    pub(crate) operation: Operation,
-    pub(crate) a: PathId,
-    pub(crate) b: PathId,
+/// The values of one row that a formula works from; NaN where there is none.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands {
+    pub(crate) old: f64,
+    pub(crate) a: f64,
+    pub(crate) a_old: f64,
+    pub(crate) b: f64,
+    pub(crate) b_old: f64,
 }
 
 impl Operation {
@@ -57,15 +112,80 @@ impl Operation {
         OPERATIONS.get(usize::from(code)).copied()
     }
 
-    /// It has one operand, and the old value.
-    pub(crate) fn needs_base(self) -> bool {
-        matches!(self, OldTimesRatio | OldOverRatio)
+    /// How many other columns it takes.
+    pub(crate) fn columns(self) -> usize {
+        match self {
+            Old | OldPlusConstant => 0,
+            Difference | Sum | Product | Quotient | Mean | Percent | PercentChange | AbsoluteProduct
+            | PercentAbove | PercentOfRest | MultipleOfQuotient | MultipleOfProduct | Larger | Smaller
+            | OldPlusChangeTimes | OldPlusMultipleOfChangeTimes | WeightedMean | OldPlusChanges
+            | OldPlusDifferenceOfChanges => 2,
+            _ => 1,
+        }
     }
 
-    /// Operands are NaN where there is none.
+    pub(crate) fn has_constant(self) -> bool {
+        matches!(
+            self,
+            Multiple
+                | OldPlusMultipleOfChange
+                | OldPlusConstant
+                | PercentOnRoundedClose
+                | MultipleOfQuotient
+                | MultipleOfProduct
+                | OldPlusMultipleOfChangeTimes
+        )
+    }
+
+    /// It works from values of the base, which an inserted cell has not.
+    pub(crate) fn needs_base(self) -> bool {
+        !matches!(
+            self,
+            Copy | Multiple
+                | Difference
+                | Sum
+                | Product
+                | Quotient
+                | Mean
+                | Percent
+                | PercentChange
+                | AbsoluteProduct
+                | PercentAbove
+                | PercentOfRest
+                | MultipleOfQuotient
+                | MultipleOfProduct
+                | Larger
+                | Smaller
+        )
+    }
+
+    /// True if a and b may change places.
+    pub(crate) fn is_symmetric(self) -> bool {
+        matches!(self, Sum | Product | Mean | MultipleOfProduct | Larger | Smaller | OldPlusChanges)
+    }
+
+    /// NaN where there is no result.
     #[inline(always)]
-    pub(crate) fn apply(self, a: f64, b: f64) -> f64 {
+    pub(crate) fn apply(self, k: f64, x: Operands) -> f64 {
+        let Operands { old, a, a_old, b, b_old } = x;
         match self {
+            Old => old,
+            Copy => a,
+            OtherOld => a_old,
+            OldPlusChange => old + (a - a_old),
+            OldMinusChange => old - (a - a_old),
+            OldTimesRatio => old * a / a_old,
+            OldOverRatio => old * a_old / a,
+            Multiple => k * a,
+            OldPlusMultipleOfChange => old + k * (a - a_old),
+            OldPlusConstant => old + k,
+            LargerOfOld => larger(old, a),
+            SmallerOfOld => smaller(old, a),
+            PercentOnClose => (a / (a_old / (1.0 + old / 100.0)) - 1.0) * 100.0,
+            PercentOnRoundedClose => {
+                let close = round(a_old / (1.0 + old / 100.0) * k).map_or(f64::NAN, |close| close / k);
+                (a / close - 1.0) * 100.0
+            }
             Difference => a - b,
             Sum => a + b,
             Product => a * b,
@@ -75,52 +195,107 @@ impl Operation {
             PercentChange => (a - b) / b * 100.0,
             AbsoluteProduct => a.abs() * b,
             PercentAbove => (a / b - 1.0) * 100.0,
-            OldTimesRatio | OldOverRatio => f64::NAN,
+            PercentOfRest => a / (b - a) * 100.0,
+            MultipleOfQuotient => k * a / b,
+            MultipleOfProduct => k * a * b,
+            Larger => larger(a, b),
+            Smaller => smaller(a, b),
+            OldPlusChangeTimes => old + (a - a_old) * b,
+            OldPlusMultipleOfChangeTimes => old + k * (a - a_old) * b,
+            WeightedMean => (old * a_old + b * (a - a_old)) / a,
+            OldPlusChanges => old + (a - a_old) + (b - b_old),
+            OldPlusDifferenceOfChanges => old + (a - a_old) - (b - b_old),
+            MinusOld => a - old,
+            PlusOld => a + old,
+            Change => a - a_old,
+            ChangePercent => (a - a_old) / a_old * 100.0,
+        }
+    }
+}
+
+/// NaN if one is.
+#[inline(always)]
+fn larger(p: f64, q: f64) -> f64 {
+    if p.is_nan() || p > q { p } else { q }
+}
+
+#[inline(always)]
+fn smaller(p: f64, q: f64) -> f64 {
+    if p.is_nan() || p < q { p } else { q }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Formula {
+    pub(crate) operation: Operation,
+    pub(crate) a: PathId,
+    pub(crate) b: PathId,
+    pub(crate) k: f64,
+}
+
+impl Formula {
+    pub(crate) const OLD: Formula = Formula { operation: Old, a: ROOT, b: ROOT, k: 0.0 };
+
+    /// The other columns that it works from.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = PathId> + use<> {
+        [self.a, self.b].into_iter().take(self.operation.columns())
+    }
+
+    /// The result in each row, NaN where there is none.
+    pub(crate) fn results(&self, old: Option<&Cells>, rows: &[u32], view: &RowView<'_>) -> Vec<f64> {
+        let number = |cell: Cell| number(view.table, cell);
+        let none = Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
+        let mut operands = vec![none; rows.len()];
+        if let Some(old) = old {
+            operands.iter_mut().zip(old.iter()).for_each(|(x, cell)| x.old = number(cell));
+        }
+        let n = self.operation.columns();
+        if n > 0 {
+            view.visit(self.a, rows, |i, now, base| {
+                (operands[i].a, operands[i].a_old) = (number(now), number(base));
+            });
+        }
+        if n > 1 {
+            view.visit(self.b, rows, |i, now, base| {
+                (operands[i].b, operands[i].b_old) = (number(now), number(base));
+            });
+        }
+        operands.into_iter().map(|x| self.operation.apply(self.k, x)).collect()
+    }
+
+    pub(crate) fn write(&self, w: &mut Writer, frame_path: impl Fn(PathId) -> u64) {
+        w.u8(self.operation.code());
+        self.columns().for_each(|path| w.uvarint(frame_path(path)));
+        if self.operation.has_constant() {
+            w.u64(self.k.to_bits());
         }
     }
 
-    #[inline(always)]
-    pub(crate) fn apply_to_old(self, old: f64, now: f64, base: f64) -> f64 {
-        match self {
-            OldTimesRatio => old * now / base,
-            _ => old * base / now,
+    pub(crate) fn read(
+        r: &mut Reader<'_>,
+        has_base: bool,
+        mut path: impl FnMut(&mut Reader<'_>) -> Result<PathId>,
+    ) -> Result<Formula> {
+        let code = r.u8()?;
+        let operation = Operation::of(code).ok_or_else(|| r.reserved("operation", code))?;
+        if operation.needs_base() && !has_base {
+            return Err(r.corrupt("an inserted cell has no old one"));
         }
+        let mut formula = Formula { operation, ..Formula::OLD };
+        if operation.columns() > 0 {
+            formula.a = path(r)?;
+        }
+        if operation.columns() > 1 {
+            formula.b = path(r)?;
+        }
+        if operation.has_constant() {
+            formula.k = f64::from_bits(r.u64()?);
+        }
+        Ok(formula)
     }
 }
 
-/// NaN where there is no number.
+/// The value of a cell of the table, NaN where there is none.
 #[inline(always)]
-pub(crate) fn number(cell: Cell) -> f64 {
-    match cell.tag {
-        tag::FLOAT => f64::from_bits(cell.word),
-        tag::INT => cell.word as i64 as f64,
-        _ => f64::NAN,
-    }
-}
-
-#[inline(always)]
-pub(crate) fn word(result: f64) -> u64 {
-    if result.is_nan() { 0 } else { result.to_bits() }
-}
-
-pub(crate) fn predictions(
-    formula: Formula,
-    old: Option<&[u64]>,
-    rows: &[u32],
-    view: &RowView<'_>,
-) -> Vec<u64> {
-    let Formula { operation, a, b } = formula;
-    let mut made = Vec::with_capacity(rows.len());
-    if operation.needs_base() {
-        let old = old.unwrap_or_default();
-        view.visit(a, rows, |i, now, base| {
-            let old = f64::from_bits(old[i]);
-            made.push(word(operation.apply_to_old(old, number(now), number(base))));
-        });
-        return made;
-    }
-    let mut first = Vec::with_capacity(rows.len());
-    view.visit(a, rows, |_, now, _| first.push(number(now)));
-    view.visit(b, rows, |i, now, _| made.push(word(operation.apply(first[i], number(now)))));
-    made
+pub(crate) fn number(table: &Table, cell: Cell) -> f64 {
+    if cell.tag == MISSING { f64::NAN } else { value(cell.tag, table.payload(cell)) }
 }

@@ -1,27 +1,28 @@
-//! Finds the formula by which one column is worked out from others.
+//! Finds what a column follows from, on a sample of its cells.
 
-use crate::encoding::formula::{Formula, OPERATIONS, Operation, number, word};
-use crate::encoding::predictor::{DecimalExponent, Predictor};
+use crate::encoding::encode::Learned;
+use crate::encoding::formula::{Formula, OPERATIONS, Operands, Operation, number};
+use crate::encoding::numbers::{Input, classify};
+use crate::encoding::numbers_plan::profile;
 use crate::encoding::row_view::RowView;
 use crate::encoding::sampling::sample_of;
-use crate::format::value::{Tag, tag};
+use crate::format::number::{Form, POWERS, Scale};
+use crate::format::value::tag;
 use crate::format::writer::zigzag;
 use crate::state::schema::{PathId, ROOT};
-use crate::state::table::{Cell, Cells};
-use Operation::{OldOverRatio, OldTimesRatio};
+use crate::state::table::Cells;
 
-const SAMPLE: usize = 16;
+const SAMPLE: usize = 24;
 /// Cells are looked at for the sample at most so often.
-const PROBES: usize = 64;
-/// Candidates must be this close, in units in the last place, on the first cells they are tried on.
-const CLOSE: u64 = 8;
-const FIRST_TRIES: usize = 3;
-/// This share of a sample must be close.
-const SHARE: f64 = 0.6;
-
-fn is_close(prediction: u64, target: u64) -> bool {
-    zigzag(target.wrapping_sub(prediction)) <= 2 * CLOSE
-}
+const PROBES: usize = 96;
+/// So many alternatives are kept of one column: the best may make a cycle.
+const KEPT: usize = 6;
+/// Nothing is looked for where a cell costs no more bits.
+const CHEAP: f64 = 1.5;
+/// Two columns are tried unless one does as well as this.
+const GOOD: u32 = SAMPLE as u32 / 4;
+/// Ratios that agree this well are one constant.
+const AGREEMENT: f64 = 0.02;
 
 /// Another column at the places of a sample.
 struct SampledColumn {
@@ -30,125 +31,371 @@ struct SampledColumn {
     base: Vec<f64>,
     /// The present words, if all are ints.
     ints: Option<Vec<i64>>,
+    /// The value is not the same all over.
+    varies: bool,
+    /// Some value differs from the base's.
+    moves: bool,
 }
 
-/// The search for what one costly column can be worked out from, while column after column becomes known.
+/// A way to work out a column, and its bits a cell on the sample.
+pub(crate) struct Finding {
+    pub(crate) learned: Learned,
+    pub(crate) bits: f64,
+}
+
+/// The search for what one column follows from.
 pub(crate) struct FormulaSearch {
-    tag: Tag,
     rows: Vec<u32>,
+    scale: Scale,
+    /// They are ints beyond all scales.
+    large: bool,
+    /// What is to be found, and as values.
     target: Vec<u64>,
-    old: Option<Vec<u64>>,
+    values: Vec<f64>,
+    old: Vec<f64>,
+    /// What is predicted where a formula has no result.
+    fallback: Vec<u64>,
+    has_base: bool,
+    own: u32,
     operands: Vec<SampledColumn>,
+    found: Vec<(u32, Learned)>,
+}
+
+fn bits(prediction: u64, target: u64) -> u32 {
+    64 - zigzag(target.wrapping_sub(prediction)).leading_zeros()
+}
+
+fn sum_of_bits(target: &[u64], predictions: impl Iterator<Item = u64>) -> u32 {
+    target.iter().zip(predictions).map(|(target, prediction)| bits(prediction, *target)).sum()
 }
 
 impl FormulaSearch {
-    /// None if the column's numbers tell too little.
-    pub(crate) fn new(cells: &Cells, old: Option<&Cells>, rows: &[u32]) -> Option<FormulaSearch> {
-        let probes = sample_of(cells.len(), PROBES);
-        let count = |tag: Tag| probes.iter().filter(|i| cells.tags[**i] == tag).count();
-        let tag = if count(tag::FLOAT) >= count(tag::INT) { tag::FLOAT } else { tag::INT };
-        // cells that are zero tell nothing
-        let informative = |i: &usize| cells.tags[*i] == tag && cells.words[*i] << 1 != 0;
-        let all: Vec<usize> = probes.into_iter().filter(informative).collect();
-        let sample: Vec<usize> = sample_of(all.len(), SAMPLE).into_iter().map(|i| all[i]).collect();
-        let old_word = |cell: Cell| if cell.tag == tag { cell.word } else { 0 };
-        (sample.len() >= 2).then(|| FormulaSearch {
-            tag,
-            rows: sample.iter().map(|i| rows[*i]).collect(),
-            target: sample.iter().map(|i| cells.words[*i]).collect(),
-            old: old.map(|old| sample.iter().map(|i| old_word(old.get(*i))).collect()),
-            operands: Vec::new(),
-        })
-    }
-
-    fn fits(&self, predict: impl Fn(usize) -> u64) -> bool {
-        let close = |i: &usize| is_close(predict(*i), self.target[*i]);
-        let n = self.target.len();
-        let first = n.min(FIRST_TRIES);
-        // one miss is forgiven early on: rows may be exceptions
-        let mut missed = 0;
-        for i in 0..first {
-            missed += usize::from(!close(&i));
-            if missed > 1 || missed == first {
-                return false;
-            }
-        }
-        (0..n).filter(close).count() as f64 >= SHARE * n as f64
-    }
-
-    /// True if a predictor that was found in an earlier frame serves in this one.
-    pub(crate) fn still_fits(&self, predictor: Predictor, view: &RowView<'_>) -> bool {
-        let fitting = match predictor {
-            Predictor::Formula(_) => self.tag == tag::FLOAT,
-            Predictor::Max(..) => self.tag == tag::INT,
-            _ => false,
-        };
-        if !fitting || predictor.needs_base() && self.old.is_none() {
-            return false;
-        }
-        let old = self.old.as_deref();
-        let predictions = predictor.predictions(old, &self.rows, self.tag, DecimalExponent(None), view);
-        self.fits(|i| predictions[i])
-    }
-
-    /// What taking in another column costs, in cells and pairs to look at.
-    pub(crate) fn cost(&self) -> usize {
-        SAMPLE + 2 * self.operands.len()
-    }
-
-    /// Takes in a column that has become known. Returns a predictor that it makes possible.
-    pub(crate) fn add_column(&mut self, path: PathId, view: &RowView<'_>) -> Option<Predictor> {
-        let mut added = SampledColumn { path, present: Vec::new(), base: Vec::new(), ints: Some(Vec::new()) };
-        view.visit(path, &self.rows, |_, present, base| {
-            added.present.push(number(present));
-            added.base.push(number(base));
-            match &mut added.ints {
-                Some(ints) if present.tag == tag::INT => ints.push(present.word as i64),
-                ints => *ints = None,
-            }
+    /// None if the column has too few numbers, or costs next to nothing.
+    pub(crate) fn new(input: &Input<'_>) -> Option<FormulaSearch> {
+        let table = input.view.table;
+        let words = profile(table, input.cells).and_then(|(scale, forms)| {
+            let probes = sample_of(input.cells.len(), PROBES);
+            let cells: Vec<_> = probes.iter().map(|i| input.cells.get(*i)).collect();
+            let classified = classify(table, scale, &forms, cells.into_iter());
+            let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
+            let all: Vec<(usize, u64)> = probes
+                .into_iter()
+                .zip(classified.integers)
+                .zip(classified.forms)
+                .filter(|((_, integer), form)| is_number(*form) && integer << 1 != 0)
+                .map(|(numeric, _)| numeric)
+                .collect();
+            (all.len() >= 2).then_some((scale, all))
         });
-        let found = if self.tag == tag::INT {
-            self.find_max(&added)
-        } else {
-            self.find_pair(&added).or_else(|| self.find_ratio(&added)).map(Predictor::Formula)
+        let large = words.is_none();
+        let (scale, all) = words.or_else(|| Some((Scale::BITS, large_ints(input.cells)?)))?;
+        let sample: Vec<(usize, u64)> = sample_of(all.len(), SAMPLE).into_iter().map(|i| all[i]).collect();
+        let base = |i: usize| input.base.map_or(f64::NAN, |base| number(table, base.get(i)));
+        let old: Vec<f64> = sample.iter().map(|(i, _)| base(*i)).collect();
+        let target: Vec<u64> = sample.iter().map(|(_, integer)| *integer).collect();
+        let fallback: Vec<u64> = match input.base.filter(|_| large) {
+            Some(base) => sample.iter().map(|(i, _)| base.words[*i]).collect(),
+            None => old.iter().map(|old| scale.integer(*old).unwrap_or(0)).collect(),
         };
-        self.operands.push(added);
-        found
-    }
-
-    fn find_max(&self, added: &SampledColumn) -> Option<Predictor> {
-        let first = added.ints.as_ref()?;
-        self.operands.iter().find_map(|other| {
-            let second = other.ints.as_ref()?;
-            let mut pairs = first.iter().zip(second).zip(&self.target);
-            let all = pairs.all(|((x, y), target)| *x.max(y) == *target as i64);
-            all.then_some(Predictor::Max(added.path, other.path))
+        let zero = sum_of_bits(&target, std::iter::repeat(0));
+        let newest = target.iter().map(|integer| *integer as i64).max().unwrap_or(0) as u64;
+        let own = sum_of_bits(&target, fallback.iter().copied())
+            .min(zero)
+            .min(sum_of_bits(&target, std::iter::repeat(newest)));
+        (f64::from(own) > CHEAP * target.len() as f64).then(|| FormulaSearch {
+            rows: sample.iter().map(|(i, _)| input.rows[*i]).collect(),
+            scale,
+            large,
+            values: sample.iter().map(|(i, _)| number(table, input.cells.get(*i))).collect(),
+            target,
+            old,
+            fallback,
+            has_base: input.base.is_some(),
+            own,
+            operands: Vec::new(),
+            found: Vec::new(),
         })
     }
 
-    fn find_pair(&self, added: &SampledColumn) -> Option<Formula> {
-        for other in &self.operands {
-            for (a, b) in [(added, other), (other, added)] {
-                for operation in OPERATIONS {
-                    let predict = |i: usize| word(operation.apply(a.present[i], b.present[i]));
-                    if !operation.needs_base() && self.fits(predict) {
-                        return Some(Formula { operation, a: a.path, b: b.path });
+    /// What a cell costs by itself.
+    pub(crate) fn own_bits(&self) -> f64 {
+        f64::from(self.own) / self.target.len() as f64
+    }
+
+    /// Looks through columns, as far as the budget goes, which counts rows looked at.
+    pub(crate) fn run(
+        mut self,
+        columns: &[PathId],
+        known: Option<Learned>,
+        view: &RowView<'_>,
+        budget: &mut usize,
+    ) -> Vec<Finding> {
+        if let Some(known) = known {
+            self.offer_known(known, view);
+        }
+        if self.large {
+            self.add_columns(columns, view, budget);
+            self.find_larger();
+        } else {
+            self.find_constant(budget);
+            self.add_columns(columns, view, budget);
+            for at in 0..self.operands.len() {
+                self.find_single(at, budget);
+            }
+            if self.found.first().is_none_or(|best| best.0 > GOOD) {
+                self.find_pairs(budget);
+            }
+        }
+        let n = self.target.len() as f64;
+        let finding = |(sum, learned)| Finding { learned, bits: f64::from(sum) / n };
+        self.found.into_iter().map(finding).collect()
+    }
+
+    fn offer_known(&mut self, known: Learned, view: &RowView<'_>) {
+        if let Learned::Formula(formula) = known {
+            let none =
+                Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
+            let mut operands = vec![none; self.rows.len()];
+            operands.iter_mut().zip(&self.old).for_each(|(x, old)| x.old = *old);
+            for (at, path) in formula.columns().enumerate() {
+                view.visit(path, &self.rows, |i, now, base| {
+                    let pair = (number(view.table, now), number(view.table, base));
+                    let x = &mut operands[i];
+                    if at == 0 { (x.a, x.a_old) = pair } else { (x.b, x.b_old) = pair }
+                });
+            }
+            let mut budget = usize::MAX;
+            self.offer(formula, &mut budget, |i| operands[i]);
+        }
+    }
+
+    fn add_columns(&mut self, columns: &[PathId], view: &RowView<'_>, budget: &mut usize) {
+        for path in columns {
+            if *budget == 0 {
+                return;
+            }
+            *budget = budget.saturating_sub(SAMPLE);
+            let mut added = SampledColumn {
+                path: *path,
+                present: Vec::with_capacity(SAMPLE),
+                base: Vec::with_capacity(SAMPLE),
+                ints: Some(Vec::new()),
+                varies: false,
+                moves: false,
+            };
+            view.visit(*path, &self.rows, |_, present, base| {
+                let (now, before) = (number(view.table, present), number(view.table, base));
+                added.varies |= added.present.last().is_some_and(|last| *last != now);
+                added.moves |= now != before;
+                added.present.push(now);
+                added.base.push(before);
+                match &mut added.ints {
+                    Some(ints) if present.tag == tag::INT => ints.push(present.word as i64),
+                    ints => *ints = None,
+                }
+            });
+            let there = added.present.iter().filter(|value| !value.is_nan()).count();
+            let is_twin = |other: &SampledColumn| other.present == added.present && other.base == added.base;
+            if there * 2 >= self.rows.len() && !self.operands.iter().any(is_twin) {
+                self.operands.push(added);
+            }
+        }
+    }
+
+    /// What a finding must stay below to be of use.
+    fn limit(&self) -> u32 {
+        let own = self.own - self.own / 8;
+        if self.found.len() < KEPT { own } else { self.found[KEPT - 1].0.min(own) }
+    }
+
+    fn keep(&mut self, sum: u32, learned: Learned) {
+        let at = self.found.partition_point(|found| found.0 <= sum);
+        self.found.insert(at, (sum, learned));
+        self.found.truncate(KEPT);
+    }
+
+    /// Takes a formula in if it does better than others.
+    fn offer(&mut self, formula: Formula, budget: &mut usize, operands: impl Fn(usize) -> Operands) {
+        let limit = self.limit();
+        let mut sum = 0;
+        for i in 0..self.target.len() {
+            *budget = budget.saturating_sub(1);
+            let result = formula.operation.apply(formula.k, operands(i));
+            // a result that is missing is a sign that another row would do worse
+            let (prediction, fine) = match self.scale.integer(result) {
+                Some(prediction) => (prediction, 0),
+                None => (self.fallback[i], 2),
+            };
+            sum += bits(prediction, self.target[i]) + fine;
+            if sum >= limit {
+                return;
+            }
+        }
+        self.keep(sum, Learned::Formula(formula));
+    }
+
+    fn single(&self, at: usize, i: usize) -> Operands {
+        let a = &self.operands[at];
+        Operands { old: self.old[i], a: a.present[i], a_old: a.base[i], b: f64::NAN, b_old: f64::NAN }
+    }
+
+    fn find_constant(&mut self, budget: &mut usize) {
+        if !self.has_base || self.scale.is_raw() {
+            return;
+        }
+        let changes = self.target.iter().zip(&self.fallback).map(|(new, old)| new.wrapping_sub(*old));
+        let mut changes: Vec<i64> = changes.map(|change| change as i64).collect();
+        changes.sort_unstable();
+        let runs = changes.chunk_by(|a, b| a == b);
+        let Some(run) = runs.max_by_key(|run| run.len()).filter(|run| run.len() > 2) else { return };
+        let k = run[0] as f64 / POWERS[usize::from(self.scale.exponent)];
+        let formula = Formula { operation: Operation::OldPlusConstant, k, ..Formula::OLD };
+        let old = self.old.clone();
+        let nan = f64::NAN;
+        self.offer(formula, budget, |i| Operands { old: old[i], a: nan, a_old: nan, b: nan, b_old: nan });
+    }
+
+    fn find_single(&mut self, at: usize, budget: &mut usize) {
+        for operation in OPERATIONS {
+            if operation.columns() != 1 || operation.needs_base() && !self.has_base || *budget == 0 {
+                continue;
+            }
+            let a = &self.operands[at];
+            // an operand that stays the same would only repeat the old value
+            if operation.needs_base() && !a.moves && operation != Operation::OtherOld {
+                continue;
+            }
+            let mut formula = Formula { operation, a: a.path, b: ROOT, k: 1.0 };
+            if operation.has_constant() {
+                let n = self.target.len();
+                let k = match operation {
+                    Operation::PercentOnRoundedClose => Some(POWERS[usize::from(decimals(&a.base))]),
+                    _ => self.constant(operation, n, |i| self.single(at, i)),
+                };
+                match k {
+                    Some(k) => formula.k = k,
+                    None => continue,
+                }
+            }
+            let operands: Vec<Operands> = (0..self.target.len()).map(|i| self.single(at, i)).collect();
+            self.offer(formula, budget, |i| operands[i]);
+        }
+    }
+
+    fn find_pairs(&mut self, budget: &mut usize) {
+        let n = self.target.len();
+        for second in 1..self.operands.len() {
+            for first in 0..second {
+                for (at, other) in [(first, second), (second, first)] {
+                    let [a, b] = [&self.operands[at], &self.operands[other]];
+                    let (paths, moves, varies) =
+                        ((a.path, b.path), a.moves && (b.moves || b.varies), a.varies || b.varies);
+                    let operands: Vec<Operands> = (0..n)
+                        .map(|i| Operands {
+                            old: self.old[i],
+                            a: a.present[i],
+                            a_old: a.base[i],
+                            b: b.present[i],
+                            b_old: b.base[i],
+                        })
+                        .collect();
+                    if !varies {
+                        continue;
+                    }
+                    for operation in OPERATIONS {
+                        if operation.columns() != 2
+                            || operation.needs_base() && !(self.has_base && moves)
+                            || operation.is_symmetric() && at > other
+                        {
+                            continue;
+                        }
+                        if *budget == 0 {
+                            return;
+                        }
+                        let mut formula = Formula { operation, a: paths.0, b: paths.1, k: 1.0 };
+                        if operation.has_constant() {
+                            *budget = budget.saturating_sub(4);
+                            match self.constant(operation, n, |i| operands[i]) {
+                                Some(k) => formula.k = k,
+                                None => continue,
+                            }
+                        }
+                        self.offer(formula, budget, |i| operands[i]);
                     }
                 }
             }
         }
-        None
     }
 
-    fn find_ratio(&self, a: &SampledColumn) -> Option<Formula> {
-        let old = self.old.as_ref()?;
-        // an operand that stays the same would only repeat the old value
-        let moves = a.present.iter().zip(&a.base).any(|(present, base)| present != base);
-        let fits = |operation: &Operation| {
-            let old = |i: usize| f64::from_bits(old[i]);
-            self.fits(|i| word(operation.apply_to_old(old(i), a.present[i], a.base[i])))
+    /// The constant that a formula needs, if a few rows agree on one.
+    fn constant(&self, operation: Operation, n: usize, operands: impl Fn(usize) -> Operands) -> Option<f64> {
+        let on_old =
+            matches!(operation, Operation::OldPlusMultipleOfChange | Operation::OldPlusMultipleOfChangeTimes);
+        let ratio = |i: usize| {
+            let x = operands(i);
+            let old = if on_old { x.old } else { 0.0 };
+            (self.values[i] - old) / (operation.apply(1.0, x) - old)
         };
-        let operation = [OldTimesRatio, OldOverRatio].into_iter().find(fits).filter(|_| moves)?;
-        Some(Formula { operation, a: a.path, b: ROOT })
+        let usable = |ratio: &f64| ratio.is_finite() && *ratio != 0.0;
+        let mut ratios: Vec<f64> = (0..n.min(6)).map(ratio).filter(usable).collect();
+        if ratios.len() < 2 {
+            return None;
+        }
+        ratios.sort_unstable_by(f64::total_cmp);
+        let middle = ratios[ratios.len() / 2];
+        let near = |ratio: &&f64| ((**ratio - middle) / middle).abs() <= AGREEMENT;
+        if ratios.iter().filter(near).count() * 2 <= ratios.len() {
+            return None;
+        }
+        let mut ratios: Vec<f64> = (0..n).map(ratio).filter(usable).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        Some(simple(ratios[ratios.len() / 2])).filter(|k| *k != 1.0)
     }
+
+    fn find_larger(&mut self) {
+        let mut found = None;
+        for (at, one) in self.operands.iter().enumerate() {
+            for other in &self.operands[..at] {
+                let (Some(a), Some(b)) = (&one.ints, &other.ints) else { continue };
+                let mut pairs = a.iter().zip(b).zip(&self.target);
+                if pairs.all(|((a, b), target)| *a.max(b) == *target as i64) {
+                    found = Some(Learned::Larger(one.path, other.path));
+                }
+            }
+        }
+        if let Some(found) = found {
+            self.keep(0, found);
+        }
+    }
+}
+
+/// Ints that are too large for a scale.
+fn large_ints(cells: &Cells) -> Option<Vec<(usize, u64)>> {
+    let probes = sample_of(cells.len(), SAMPLE);
+    let ints = probes.iter().filter(|i| cells.tags[**i] == tag::INT);
+    let ints: Vec<(usize, u64)> = ints.map(|i| (*i, cells.words[*i])).collect();
+    (ints.len() >= 2 && ints.len() == probes.len()).then_some(ints)
+}
+
+/// The decimals that values of a column have.
+fn decimals(values: &[f64]) -> u8 {
+    let exact = |e: &u8| {
+        values.iter().all(|value| {
+            let scaled = value * POWERS[usize::from(*e)];
+            value.is_nan() || (scaled - scaled.round()).abs() <= 1e-6 * scaled.abs().max(1.0)
+        })
+    };
+    (0..6).find(exact).unwrap_or(6)
+}
+
+/// A number that a person would write, if one is close.
+fn simple(ratio: f64) -> f64 {
+    for digits in 1..=3 {
+        let magnitude = 10f64.powi(digits - 1 - ratio.abs().log10().floor() as i32);
+        let rounded = (ratio * magnitude).round() / magnitude;
+        if ((rounded - ratio) / ratio).abs() < 2e-3 {
+            return rounded;
+        }
+    }
+    ratio
 }

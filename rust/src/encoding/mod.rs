@@ -1,12 +1,14 @@
 //! Cell streams (FORMAT.md section 8): one file a kind of column, and the choice between encodings.
 
 pub(crate) mod blobs;
-mod decimal;
 pub(crate) mod decode;
 pub(crate) mod encode;
-mod formula;
+pub(crate) mod formula;
 pub(crate) mod formula_search;
+pub(crate) mod numbers;
+mod numbers_plan;
 pub(crate) mod predictor;
+mod residuals;
 pub(crate) mod row_view;
 mod sampling;
 mod select;

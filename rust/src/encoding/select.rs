@@ -1,20 +1,17 @@
 //! The choice between the encodings of a word stream, by what they would cost on a sample.
 
-use crate::encoding::decimal;
-use crate::encoding::predictor::{DecimalExponent, Predictor};
+use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::RowView;
 use crate::encoding::sampling::{bits_of, pick, residual_bits, sample_of};
 use crate::encoding::words::{Encoding, Stream};
-use crate::format::fixed64::{MAX_DICTIONARY, MAX_EXPONENT};
-use crate::format::value::{Tag, tag};
+use crate::format::fixed64::MAX_DICTIONARY;
+use crate::format::value::Tag;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
 const SAMPLE_SIZE: usize = 64;
 /// Other columns are tried on this many cells first.
 const PRESAMPLE: usize = 8;
-/// A decimal exponent is taken if it fits this share of a sample.
-const DECIMAL_SHARE: f64 = 0.85;
 
 /// A plan and what it is expected to cost, in bits a cell.
 #[derive(Clone, Copy)]
@@ -44,52 +41,31 @@ impl<'a> Sample<'a> {
         }
     }
 
-    /// The best predictor that needs no other column; `view` is asked for nothing.
-    fn without_columns(&self, decimal_exponent: DecimalExponent, view: &RowView<'_>) -> (Predictor, f64) {
-        let integers: Vec<u64> = self.words.iter().map(|w| decimal_exponent.operand(*w)).collect();
-        let previous: Vec<u64> = self.previous.iter().map(|w| decimal_exponent.operand(*w)).collect();
-        let mut best = (Predictor::Zero, residual_bits(&integers, &vec![0; integers.len()]));
+    /// The best predictor that needs no other column.
+    fn without_columns(&self) -> (Predictor, f64) {
+        let mut best = (Predictor::Zero, residual_bits(&self.words, &vec![0; self.words.len()]));
         let mut offer = |predictor, bits| {
             if bits < best.1 {
                 best = (predictor, bits);
             }
         };
         if let Some(base) = &self.base {
-            let predictions =
-                Predictor::Base.predictions(Some(base), &self.rows, self.stream.tag, decimal_exponent, view);
-            offer(Predictor::Base, residual_bits(&integers, &predictions));
+            offer(Predictor::Base, residual_bits(&self.words, base));
         }
-        offer(Predictor::Previous, residual_bits(&integers, &previous));
-        if let Some(newest) = integers.iter().map(|i| *i as i64).max() {
+        offer(Predictor::Previous, residual_bits(&self.words, &self.previous));
+        if let Some(newest) = self.words.iter().map(|i| *i as i64).max() {
             let newest = newest as u64;
             // 8 bytes of argument, spread over the stream
             let argument = 64.0 / self.stream.words.len() as f64;
-            let bits = residual_bits(&integers, &vec![newest; integers.len()]) + argument;
+            let bits = residual_bits(&self.words, &vec![newest; self.words.len()]) + argument;
             offer(Predictor::Reference(newest), bits);
         }
         best
     }
 
-    fn with_predictor(
-        &self,
-        predictor: Predictor,
-        decimal_exponent: DecimalExponent,
-        view: &RowView<'_>,
-    ) -> f64 {
-        let integers: Vec<u64> = self.words.iter().map(|w| decimal_exponent.operand(*w)).collect();
-        let base = self.base.as_deref();
-        let predictions = predictor.predictions(base, &self.rows, self.stream.tag, decimal_exponent, view);
-        residual_bits(&integers, &predictions)
-    }
-
-    /// The least exponent that makes nearly all of the sample integers, and the share that it misses.
-    fn exponent(&self) -> Option<(u8, f64)> {
-        let n = self.words.len() as f64;
-        (0..=MAX_EXPONENT).find_map(|exponent| {
-            let fits = |word: &&u64| decimal::to_integer(**word, exponent).is_some();
-            let share = self.words.iter().filter(fits).count() as f64 / n;
-            (share >= DECIMAL_SHARE).then_some((exponent, 1.0 - share))
-        })
+    fn with_predictor(&self, predictor: Predictor, view: &RowView<'_>) -> f64 {
+        let predictions = predictor.predictions(self.base.as_deref(), &self.rows, self.stream.tag, view);
+        residual_bits(&self.words, &predictions)
     }
 
     fn dictionary(&self) -> Option<f64> {
@@ -113,11 +89,12 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `formula` one that was found.
+/// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `learned` a predictor that
+/// was found to fit.
 pub(crate) fn select(
     stream: &Stream<'_>,
     candidates: &[PathId],
-    formula: Option<Predictor>,
+    learned: Option<Predictor>,
     view: &RowView<'_>,
 ) -> Candidate {
     let words = stream.words;
@@ -125,64 +102,41 @@ pub(crate) fn select(
         return Candidate { encoding: Encoding::Constant, bits: 64.0 / words.len() as f64 };
     }
     let sample = Sample::new(stream, &sample_of(words.len(), SAMPLE_SIZE));
-    let (predictor, bits) = sample.without_columns(DecimalExponent(None), view);
+    let (predictor, bits) = sample.without_columns();
     let mut best = Candidate { encoding: Encoding::Residuals(predictor), bits };
-    let mut decimal_exponent = DecimalExponent(None);
-    let mut missed = 0.0;
-    if stream.tag == tag::FLOAT
-        && let Some((exponent, share)) = sample.exponent()
-    {
-        let (predictor, bits) = sample.without_columns(DecimalExponent(Some(exponent)), view);
-        let bits = bits + 72.0 * share;
-        if bits < best.bits {
-            decimal_exponent = DecimalExponent(Some(exponent));
-            missed = 72.0 * share;
-            best = Candidate { encoding: Encoding::Decimals(exponent, predictor), bits };
-        }
-    }
     if let Some(bits) = sample.dictionary()
         && bits < best.bits
     {
         best = Candidate { encoding: Encoding::Dictionary, bits };
     }
-    if let Some(formula) = formula {
-        let bits = sample.with_predictor(formula, DecimalExponent(None), view);
+    if let Some(learned) = learned {
+        let bits = sample.with_predictor(learned, view);
         if bits < best.bits {
-            best = Candidate { encoding: Encoding::Residuals(formula), bits };
-            decimal_exponent = DecimalExponent(None);
-            missed = 0.0;
+            best = Candidate { encoding: Encoding::Residuals(learned), bits };
         }
     }
-    consider_columns(&sample, candidates, decimal_exponent, missed, view, &mut best);
-    refit_reference(stream, &mut best);
+    consider_columns(&sample, candidates, view, &mut best);
+    if let Encoding::Residuals(Predictor::Reference(word)) = &mut best.encoding {
+        // the sample's newest value gives way to the stream's
+        *word = words.iter().map(|word| *word as i64).max().unwrap_or(0) as u64;
+    }
     best
 }
 
-fn consider_columns(
-    sample: &Sample<'_>,
-    candidates: &[PathId],
-    decimal_exponent: DecimalExponent,
-    missed: f64,
-    view: &RowView<'_>,
-    best: &mut Candidate,
-) {
+fn consider_columns(sample: &Sample<'_>, candidates: &[PathId], view: &RowView<'_>, best: &mut Candidate) {
     // nothing to gain where a cell costs next to nothing
     if best.bits < 3.0 {
         return;
     }
-    let estimate = Estimate::new(sample.stream, decimal_exponent);
+    let estimate = Estimate::new(sample.stream);
     for &path in candidates {
         for (predictor, bits) in estimate.at(path, view) {
-            if bits + missed > best.bits * 0.9 {
+            if bits > best.bits * 0.9 {
                 continue;
             }
-            let bits = sample.with_predictor(predictor, decimal_exponent, view) + missed;
+            let bits = sample.with_predictor(predictor, view);
             if bits < best.bits * 0.95 {
-                best.bits = bits;
-                best.encoding = match decimal_exponent.0 {
-                    None => Encoding::Residuals(predictor),
-                    Some(exponent) => Encoding::Decimals(exponent, predictor),
-                };
+                *best = Candidate { encoding: Encoding::Residuals(predictor), bits };
             }
         }
     }
@@ -191,34 +145,30 @@ fn consider_columns(
 /// A first look at other columns, on a few cells.
 struct Estimate {
     tag: Tag,
-    decimal_exponent: DecimalExponent,
     rows: Vec<u32>,
-    integers: Vec<u64>,
+    words: Vec<u64>,
     base: Option<Vec<u64>>,
 }
 
 impl Estimate {
-    fn new(stream: &Stream<'_>, decimal_exponent: DecimalExponent) -> Self {
+    fn new(stream: &Stream<'_>) -> Self {
         let indices = sample_of(stream.words.len(), PRESAMPLE);
-        let operands = |words: &[u64]| indices.iter().map(|i| decimal_exponent.operand(words[*i])).collect();
         Estimate {
             tag: stream.tag,
-            decimal_exponent,
             rows: pick(stream.rows, &indices),
-            integers: operands(stream.words),
-            base: stream.base.map(operands),
+            words: pick(stream.words, &indices),
+            base: stream.base.map(|base| pick(base, &indices)),
         }
     }
 
     /// The predictors that the column offers, with what they would cost.
     fn at(&self, path: PathId, view: &RowView<'_>) -> impl Iterator<Item = (Predictor, f64)> {
         let (now, base_cells) = view.present_and_base(path, &self.rows);
-        let number =
-            |cell: Cell| if cell.tag == self.tag { self.decimal_exponent.operand(cell.word) } else { 0 };
+        let number = |cell: Cell| if cell.tag == self.tag { cell.word } else { 0 };
         let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
         let direct = useful.then(|| {
             let predictions: Vec<u64> = now.iter().map(number).collect();
-            (Predictor::Column(path), residual_bits(&self.integers, &predictions))
+            (Predictor::Column(path), residual_bits(&self.words, &predictions))
         });
         let base = self.base.as_ref().filter(|_| useful);
         let change = base.map(|base| {
@@ -228,28 +178,8 @@ impl Estimate {
                 .map(|(now, before)| number(now).wrapping_sub(number(before)));
             let predictions: Vec<u64> =
                 base.iter().zip(changes).map(|(base, change)| base.wrapping_add(change)).collect();
-            (Predictor::ColumnChange(path), residual_bits(&self.integers, &predictions))
+            (Predictor::ColumnChange(path), residual_bits(&self.words, &predictions))
         });
         direct.into_iter().chain(change)
     }
-}
-
-/// The sample's newest value gives way to the stream's.
-fn refit_reference(stream: &Stream<'_>, best: &mut Candidate) {
-    let newest = |decimal_exponent: DecimalExponent| {
-        let integers = stream.words.iter().map(|w| decimal_exponent.operand(*w) as i64);
-        integers.max().unwrap_or(0) as u64
-    };
-    match &mut best.encoding {
-        Encoding::Residuals(Predictor::Reference(word)) => *word = newest(DecimalExponent(None)),
-        Encoding::Decimals(exponent, Predictor::Reference(word)) => {
-            *word = newest(DecimalExponent(Some(*exponent)));
-        }
-        _ => {}
-    }
-}
-
-/// What a stream costs, in bits a cell, without any other column.
-pub(crate) fn cost_without_columns(stream: &Stream<'_>, view: &RowView<'_>) -> f64 {
-    select(stream, &[], None, view).bits
 }

@@ -5,6 +5,8 @@ pub(crate) mod datetime;
 pub(crate) mod decimal;
 pub(crate) mod hash;
 pub(crate) mod header;
+pub(crate) mod number;
+pub(crate) mod number_text;
 pub(crate) mod reader;
 pub(crate) mod tag;
 pub(crate) mod text;
@@ -43,6 +45,7 @@ pub(crate) mod column_flag {
 
 /// First byte of a cell stream where it is no tag, FORMAT.md section 8.1.
 pub(crate) mod cells {
+    pub(crate) const NUMBERS: u8 = 253;
     pub(crate) const COPY: u8 = 254;
     pub(crate) const MAX_COPIES: usize = 8;
     pub(crate) const MIXED: u8 = 255;
@@ -53,8 +56,6 @@ pub(crate) mod fixed64 {
     pub(crate) const CONSTANT: u8 = 0;
     pub(crate) const DICTIONARY: u8 = 1;
     pub(crate) const RESIDUALS: u8 = 2;
-    pub(crate) const DECIMALS: u8 = 3;
-    pub(crate) const MAX_EXPONENT: u8 = 22;
     pub(crate) const MAX_DICTIONARY: usize = 65_536;
 }
 
@@ -66,8 +67,54 @@ pub(crate) mod predictor {
     pub(crate) const REFERENCE: u8 = 3;
     pub(crate) const COLUMN: u8 = 4;
     pub(crate) const COLUMN_CHANGE: u8 = 5;
-    pub(crate) const FORMULA: u8 = 6;
-    pub(crate) const MAX: u8 = 7;
+    pub(crate) const MAX: u8 = 6;
+}
+
+/// Streams of numbers, FORMAT.md section 8.4.
+pub(crate) mod numbers {
+    pub(crate) const MAX_EXPONENT: u8 = 18;
+    /// The exponent that stands for the bits of doubles.
+    pub(crate) const RAW: u8 = 255;
+    pub(crate) const MAX_FORMS: usize = 15;
+
+    /// Kinds of forms.
+    pub(crate) mod form {
+        pub(crate) const ABSENT: u8 = 0;
+        pub(crate) const INT: u8 = 1;
+        pub(crate) const FLOAT: u8 = 2;
+        pub(crate) const INT_OR_FLOAT: u8 = 3;
+        pub(crate) const DECIMAL: u8 = 4;
+        pub(crate) const TEXT: u8 = 5;
+    }
+
+    /// As many decimals as a number needs.
+    pub(crate) const SHORTEST: u8 = 255;
+    /// The same, but at least one.
+    pub(crate) const SHORTEST_WITH_POINT: u8 = 254;
+
+    /// Flags of a number in text.
+    pub(crate) mod text_flag {
+        pub(crate) const SIGN_AFTER_PREFIX: u8 = 1;
+        pub(crate) const PLUS: u8 = 2;
+        pub(crate) const GROUPED: u8 = 4;
+        pub(crate) const PLUS_ON_ZERO: u8 = 8;
+        pub(crate) const ALL: u8 = 15;
+    }
+
+    /// How the form of a cell is predicted.
+    pub(crate) mod mode {
+        pub(crate) const FIRST: u8 = 0;
+        pub(crate) const BASE: u8 = 1;
+        pub(crate) const PRESENCE: u8 = 2;
+    }
+
+    /// Predictors of numbers.
+    pub(crate) mod predictor {
+        pub(crate) const ZERO: u8 = 0;
+        pub(crate) const PREVIOUS: u8 = 1;
+        pub(crate) const REFERENCE: u8 = 2;
+        pub(crate) const FORMULA: u8 = 3;
+    }
 }
 
 /// Encodings of a blob stream, FORMAT.md section 8.3.

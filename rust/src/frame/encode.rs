@@ -1,15 +1,13 @@
 //! Change set -> body.
 
-use std::collections::HashMap;
-
 use crate::encoding::encode::{self as cells, ColumnInput};
-use crate::encoding::formula_search::FormulaSearch;
-use crate::encoding::predictor::Predictor;
+use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;
 use crate::format::value::{Tag, tag, write_inline};
 use crate::format::writer::Writer;
+use crate::frame::learning::{CANDIDATES, Knowledge, Part, Subject};
 use crate::frame::paths::FrameSchema;
 use crate::frame::row_order;
 use crate::frame::row_sets::RowSetWriter;
@@ -20,15 +18,6 @@ use crate::state::table::{Cells, Table};
 
 /// Columns with at most this many cells go row by row.
 const MAX_SPARSE: usize = 4;
-
-/// Formulas found in earlier frames, by path: tried first, so that the search is not made for every frame.
-pub(crate) type FormulaCache = HashMap<PathId, Predictor>;
-
-/// So many columns are looked at for what repeats or explains another: records with thousands of fields stay linear.
-const CANDIDATES: usize = 96;
-
-/// Cells and pairs of columns that the search for formulas may look at in one frame: some ten times what a market takes.
-const SEARCH_BUDGET: usize = 400_000;
 
 /// The records that bring inserted cells: reshaped, then added ones.
 fn new_records<'a>(
@@ -86,7 +75,7 @@ pub(crate) fn write(
     table: &Table,
     changes: &ChangeSet,
     base_rows: usize,
-    formulas: &mut FormulaCache,
+    knowledge: &mut Knowledge,
 ) -> Vec<u8> {
     let mut numbers = FrameSchema::of_base(&table.schema, &table.rows[..base_rows]);
     let shapes = shapes::write(table, changes, &mut numbers);
@@ -96,7 +85,7 @@ pub(crate) fn write(
     let rows = body.rows();
     let plan = body.plan_columns();
     let sparse = body.sparse(&plan);
-    let (sets, columns) = body.columns(&plan, formulas);
+    let (sets, columns) = body.columns(&plan, knowledge);
     let mut order = Writer::default();
     let mut frame_path = |path| body.frame_path(path);
     row_order::write(&mut order, table, changes, base_rows, &mut frame_path);
@@ -201,7 +190,7 @@ impl BodyWriter<'_> {
         cells
     }
 
-    fn columns(&self, plan: &[ColumnPlan], formulas: &mut FormulaCache) -> (Writer, Writer) {
+    fn columns(&self, plan: &[ColumnPlan], knowledge: &mut Knowledge) -> (Writer, Writer) {
         let (mut sets, mut w) = (Writer::default(), Writer::default());
         if plan.is_empty() {
             return (sets, w);
@@ -217,86 +206,80 @@ impl BodyWriter<'_> {
         let numbers = set_writer.write(&mut sets, self.base_rows);
         w.size(plan.len());
         let mut last = -1;
+        self.learn(plan, knowledge);
+        let paths: Vec<PathId> = plan.iter().map(|column| column.path).collect();
         let mut column_writer = ColumnWriter::new(self, plan);
-        let mut write_column =
-            |w: &mut Writer, column_writer: &mut ColumnWriter, at: usize, formula: Option<Predictor>| {
-                let column = &plan[at];
-                let frame_path = self.frame_path(column.path) as i64;
-                w.svarint(frame_path - last - 1);
-                last = frame_path;
-                w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
-                if column.updates {
-                    w.uvarint(numbers[handles[at]]);
-                }
-                w.text(&column_writer.column(self, column, formula).bytes);
-            };
-        // what is costly by itself waits for the columns that it may be worked out from
-        let mut pending: Vec<DeferredColumn> = Vec::new();
-        for (at, column) in plan.iter().enumerate() {
-            if column_writer.is_expensive(self, column) {
-                let search = column_writer.search(self, column);
-                pending.push(DeferredColumn { at, search, formula: None, written: false });
-            } else {
-                write_column(&mut w, &mut column_writer, at, None);
+        for at in knowledge.order(&paths) {
+            let column = &plan[at];
+            let frame_path = self.frame_path(column.path) as i64;
+            w.svarint(frame_path - last - 1);
+            last = frame_path;
+            w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
+            if column.updates {
+                w.uvarint(numbers[handles[at]]);
             }
-        }
-        pending.sort_by_key(|deferred| self.cells_of(&plan[deferred.at]));
-        let mut known = column_writer.known_columns(self, plan);
-        // a round costs the columns that are searched for, not those that tell nothing
-        let mut searched: Vec<usize> = (0..pending.len()).filter(|i| pending[*i].search.is_some()).collect();
-        let mut first = 0;
-        while first < pending.len() {
-            for &i in &searched {
-                let deferred = &mut pending[i];
-                let column = &plan[deferred.at];
-                deferred.formula = column_writer.find(self, column, &mut deferred.search, &known, formulas);
-                if let Some(formula) = deferred.formula {
-                    formulas.insert(column.path, formula);
-                }
-            }
-            // all that were found; if none was, the shortest goes by itself, and if all is tried that may be, everything
-            let over = column_writer.search_budget == 0;
-            let mut taken: Vec<usize> = if over {
-                (first..pending.len()).filter(|i| !pending[*i].written).collect()
-            } else {
-                searched.iter().copied().filter(|i| pending[*i].formula.is_some()).collect()
-            };
-            if taken.is_empty() {
-                taken.push(first);
-            }
-            known.clear();
-            for i in taken {
-                let deferred = &mut pending[i];
-                write_column(&mut w, &mut column_writer, deferred.at, deferred.formula);
-                known.push(plan[deferred.at].path);
-                deferred.written = true;
-            }
-            searched.retain(|i| !pending[*i].written);
-            while pending.get(first).is_some_and(|deferred| deferred.written) {
-                first += 1;
-            }
+            w.text(&column_writer.column(self, column, knowledge).bytes);
         }
         (sets, w)
     }
 
-    fn cells_of(&self, plan: &ColumnPlan) -> usize {
-        let updates = self.updates(plan.path).map_or(0, |column| column.rows.len());
-        updates + self.inserts[plan.path as usize].rows.len()
+    /// Finds out what columns follow from others, where it is time to.
+    fn learn(&self, plan: &[ColumnPlan], knowledge: &mut Knowledge) {
+        let all = vec![true; self.table.schema.paths.len()];
+        let mut parts: Vec<(PathId, Part)> = Vec::new();
+        for column in plan {
+            parts.extend(column.updates.then_some((column.path, Part::Updates)));
+            parts.extend(column.inserts.then_some((column.path, Part::Inserts)));
+        }
+        let cells = parts.iter().map(|(path, part)| self.input(*path, *part, &all).cells.len()).sum();
+        knowledge.learn(&parts, cells, |path, part| {
+            let input = self.input(path, part, &all);
+            Subject { path, part, columns: self.neighbours(path, part, &input), input }
+        });
+    }
+
+    /// The columns of the first row that stand nearest to one of them.
+    fn neighbours(&self, path: PathId, part: Part, input: &Input<'_>) -> Vec<PathId> {
+        let row = input.rows[0] as usize;
+        let shape = match part {
+            Part::Updates => self.table.rows[row].shape,
+            Part::Inserts => match self.changes.reshaped.get(row) {
+                Some((_, record)) => record.shape,
+                None => self.changes.added[row - self.changes.reshaped.len()].record.shape,
+            },
+        };
+        let shape = &self.table.schema.shapes[shape as usize];
+        let at = shape.position(path).unwrap_or(0);
+        let first = at.saturating_sub(CANDIDATES / 2).min(shape.len().saturating_sub(CANDIDATES));
+        shape.paths.iter().skip(first).take(CANDIDATES).copied().filter(|other| *other != path).collect()
+    }
+
+    /// The cells of a part of a column; `done` tells which columns the reader has by then.
+    fn input<'b>(&'b self, path: PathId, part: Part, done: &'b [bool]) -> Input<'b> {
+        let table = self.table;
+        match part {
+            Part::Updates => {
+                let ColumnPatch { rows, old, new } = &self.changes.updates[path as usize];
+                let view = RowView { table, side: Side::Updates(&self.changes.updates), done };
+                Input { cells: new, base: Some(old), rows, view }
+            }
+            Part::Inserts => {
+                let Inserts { rows, cells } = &self.inserts[path as usize];
+                let view = RowView { table, side: Side::Inserts(&self.inserts), done };
+                Input { cells, base: None, rows, view }
+            }
+        }
     }
 }
 
 /// The columns that are written: a column of other values tells nothing, so they are kept by the tag of their first cell.
 #[derive(Default)]
 struct Candidates {
-    first: Vec<PathId>,
     by_tag: [Vec<PathId>; tag::CELL_TAGS as usize],
 }
 
 impl Candidates {
     fn push(&mut self, path: PathId, tag: Tag) {
-        if self.first.len() < CANDIDATES {
-            self.first.push(path);
-        }
         self.by_tag[usize::from(tag)].push(path);
     }
 
@@ -312,8 +295,6 @@ struct ColumnWriter {
     inserts_done: Vec<bool>,
     update_candidates: Candidates,
     insert_candidates: Candidates,
-    /// What the search for formulas may still cost in this frame.
-    search_budget: usize,
 }
 
 impl ColumnWriter {
@@ -330,138 +311,48 @@ impl ColumnWriter {
             inserts_done,
             update_candidates: Candidates::default(),
             insert_candidates: Candidates::default(),
-            search_budget: SEARCH_BUDGET,
         }
     }
 
-    fn column(&mut self, body: &BodyWriter<'_>, plan: &ColumnPlan, formula: Option<Predictor>) -> Writer {
+    fn column(&mut self, body: &BodyWriter<'_>, plan: &ColumnPlan, knowledge: &mut Knowledge) -> Writer {
         let mut w = Writer::default();
-        let path = plan.path as usize;
         if plan.updates {
-            self.with(body, plan, Part::Updates, formula, |column| cells::write(&mut w, column));
-            self.updates_done[path] = true;
-            self.update_candidates.push(plan.path, body.changes.updates[path].new.tags[0]);
+            self.part(&mut w, body, plan.path, Part::Updates, knowledge);
         }
         if plan.inserts {
-            self.with(body, plan, Part::Inserts, formula, |column| cells::write(&mut w, column));
-            self.inserts_done[path] = true;
-            self.insert_candidates.push(plan.path, body.inserts[path].cells.tags[0]);
+            self.part(&mut w, body, plan.path, Part::Inserts, knowledge);
         }
         w
     }
 
-    /// The column's updates or inserts as they are coded now.
-    fn with<T>(
-        &self,
-        body: &BodyWriter<'_>,
-        plan: &ColumnPlan,
-        part: Part,
-        formula: Option<Predictor>,
-        then: impl FnOnce(&ColumnInput<'_>) -> T,
-    ) -> T {
-        let frame_path = |path: PathId| body.frame_path(path);
-        let (table, path) = (body.table, plan.path as usize);
-        match part {
-            Part::Updates => {
-                let ColumnPatch { rows, old, new } = &body.changes.updates[path];
-                let view =
-                    RowView { table, side: Side::Updates(&body.changes.updates), done: &self.updates_done };
-                let candidates = self.update_candidates.latest(new.tags[0]);
-                then(&ColumnInput {
-                    cells: new,
-                    base: Some(old),
-                    rows,
-                    view,
-                    candidates: &candidates,
-                    formula,
-                    frame_path: &frame_path,
-                })
-            }
-            Part::Inserts => {
-                let Inserts { rows, cells } = &body.inserts[path];
-                let view = RowView { table, side: Side::Inserts(&body.inserts), done: &self.inserts_done };
-                let candidates = self.insert_candidates.latest(cells.tags[0]);
-                let formula = formula.filter(|predictor| !predictor.needs_base());
-                then(&ColumnInput {
-                    cells,
-                    base: None,
-                    rows,
-                    view,
-                    candidates: &candidates,
-                    formula,
-                    frame_path: &frame_path,
-                })
-            }
-        }
-    }
-
-    fn main_part(plan: &ColumnPlan) -> Part {
-        if plan.updates { Part::Updates } else { Part::Inserts }
-    }
-
-    fn is_expensive(&self, body: &BodyWriter<'_>, plan: &ColumnPlan) -> bool {
-        self.with(body, plan, Self::main_part(plan), None, cells::is_expensive)
-    }
-
-    /// The search for a column's formula.
-    fn search(&self, body: &BodyWriter<'_>, plan: &ColumnPlan) -> Option<FormulaSearch> {
-        self.with(body, plan, Self::main_part(plan), None, |column| {
-            FormulaSearch::new(column.cells, column.base, column.rows)
-        })
-    }
-
-    /// A formula of an earlier frame, or one that the newly known columns make possible.
-    fn find(
+    fn part(
         &mut self,
+        w: &mut Writer,
         body: &BodyWriter<'_>,
-        plan: &ColumnPlan,
-        search: &mut Option<FormulaSearch>,
-        known: &[PathId],
-        formulas: &FormulaCache,
-    ) -> Option<Predictor> {
-        let search = search.as_mut()?;
-        let mut search_budget = self.search_budget;
-        let found = self.with(body, plan, Self::main_part(plan), None, |column| {
-            let view = &column.view;
-            let hint = formulas.get(&plan.path).copied();
-            let ready =
-                |hint: &Predictor| hint.operands().all(|path| view.done.get(path as usize) == Some(&true));
-            let served = hint.filter(ready).filter(|hint| search.still_fits(*hint, view));
-            served.or_else(|| {
-                known.iter().filter(|path| **path != plan.path).find_map(|path| {
-                    search_budget = search_budget.saturating_sub(search.cost());
-                    if search_budget == 0 { None } else { search.add_column(*path, view) }
-                })
-            })
-        });
-        self.search_budget = search_budget;
-        found
+        path: PathId,
+        part: Part,
+        knowledge: &mut Knowledge,
+    ) {
+        let (done, candidates) = match part {
+            Part::Updates => (&mut self.updates_done, &mut self.update_candidates),
+            Part::Inserts => (&mut self.inserts_done, &mut self.insert_candidates),
+        };
+        let Input { cells, base, rows, view } = body.input(path, part, done);
+        let learned = knowledge.of(path, part);
+        let used = cells::write(
+            w,
+            &ColumnInput {
+                cells,
+                base,
+                rows,
+                view,
+                candidates: &candidates.latest(cells.tags[0]),
+                learned,
+                frame_path: &|path: PathId| body.frame_path(path),
+            },
+        );
+        knowledge.note(path, part, used);
+        candidates.push(path, cells.tags[0]);
+        done[path as usize] = true;
     }
-
-    /// The columns that the reader has so far: those listed, and for updates all that do not change in this frame.
-    fn known_columns(&self, body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> Vec<PathId> {
-        let updated = plan.iter().find(|column| column.updates);
-        let row = updated.and_then(|column| body.changes.updates[column.path as usize].rows.first());
-        match row {
-            None => self.insert_candidates.first.clone(),
-            Some(row) => {
-                let shape = body.table.rows[*row as usize].shape;
-                let paths = body.table.schema.shapes[shape as usize].paths.iter().copied();
-                paths.filter(|path| self.updates_done[*path as usize]).take(CANDIDATES).collect()
-            }
-        }
-    }
-}
-
-/// A costly column that waits for others.
-struct DeferredColumn {
-    at: usize,
-    search: Option<FormulaSearch>,
-    formula: Option<Predictor>,
-    written: bool,
-}
-
-enum Part {
-    Updates,
-    Inserts,
 }

@@ -1,10 +1,12 @@
 //! What a body holds. The names of its columns are told where its base is known.
 
+use crate::encoding::formula::Operation;
 use crate::error::Result;
 use crate::format::budget::{Budget, KEY, MEMBER};
 use crate::format::reader::Reader;
+use crate::format::number::{Form, Scale};
 use crate::format::value::{is_text, tag};
-use crate::format::{cells, fixed64, order, predictor, section};
+use crate::format::{cells, fixed64, numbers, order, predictor, section};
 use crate::frame::column_headers::{self, ColumnHeader};
 use crate::frame::paths::{FrameSchema, NewPaths};
 use crate::frame::row_sets;
@@ -203,6 +205,9 @@ fn encoding_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budge
     if first == cells::MIXED {
         return Ok("mixed".into());
     }
+    if first == cells::NUMBERS {
+        return numbers_of(r, names, budget);
+    }
     if !matches!(
         first,
         tag::INT
@@ -220,14 +225,33 @@ fn encoding_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budge
         fixed64::CONSTANT => "constant".into(),
         fixed64::DICTIONARY => "dictionary".into(),
         fixed64::RESIDUALS => format!("residuals from {}", predictor_of(r, names, budget)?),
-        fixed64::DECIMALS => {
-            let exponent = r.u8()?;
-            let exceptions = r.counted_gaps(u32::MAX as usize)?;
-            r.byte_planes(exceptions.len())?;
-            format!("decimals with {exponent} places from {}", predictor_of(r, names, budget)?)
-        }
         code => return Err(r.reserved("encoding of a fixed64 stream", code)),
     })
+}
+
+fn numbers_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
+    let scale = Scale::read(r)?;
+    for _ in 0..r.u8()? {
+        Form::read(r, scale.exponent)?;
+    }
+    r.u8()?;
+    let corrections = r.counted_gaps(u32::MAX as usize)?;
+    r.byte_planes(corrections.len())?;
+    let digits = if scale.is_raw() { "doubles".into() } else { format!("{} decimals", scale.exponent) };
+    let from = match r.u8()? {
+        numbers::predictor::ZERO => "zero".into(),
+        numbers::predictor::PREVIOUS => "the previous number".into(),
+        numbers::predictor::REFERENCE => "a reference number".into(),
+        numbers::predictor::FORMULA => {
+            let code = r.u8()?;
+            let operation = Operation::of(code).ok_or_else(|| r.reserved("operation", code))?;
+            let columns = (0..operation.columns()).map(|_| name_of(r, names, budget));
+            let columns = columns.collect::<Result<Vec<String>>>()?;
+            format!("{operation:?}({})", columns.join(", "))
+        }
+        code => return Err(r.reserved("predictor of numbers", code)),
+    };
+    Ok(format!("numbers with {digits} from {from}"))
 }
 
 fn predictor_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
@@ -239,10 +263,6 @@ fn predictor_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budg
         predictor::REFERENCE => "a reference value".into(),
         predictor::COLUMN => other(r)?,
         predictor::COLUMN_CHANGE => format!("the change of {}", other(r)?),
-        predictor::FORMULA => {
-            let operation = r.u8()?;
-            format!("operation {operation} on {} and {}", other(r)?, other(r)?)
-        }
         predictor::MAX => format!("the maximum of {} and {}", other(r)?, other(r)?),
         code => return Err(r.reserved("predictor", code)),
     })

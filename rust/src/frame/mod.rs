@@ -5,6 +5,7 @@ pub(crate) mod container;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod inspect;
+pub(crate) mod learning;
 mod paths;
 pub(crate) mod row_order;
 mod row_sets;

@@ -1,0 +1,334 @@
+//! The plan for a stream of numbers: scale and forms from a sample, the predictor by what it would cost.
+
+use crate::encoding::formula::{Formula, number};
+use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
+use crate::encoding::residuals::common_divisor;
+use crate::encoding::sampling::{pick, residual_bits, sample_of};
+use crate::format::number::{Form, POWERS, Scale, exact_integer};
+use crate::format::number_text::{NumberText, Template, parse};
+use crate::format::numbers::{MAX_EXPONENT, MAX_FORMS, SHORTEST, SHORTEST_WITH_POINT, text_flag};
+use crate::format::tag::{Payload, PayloadForm, Tag, payload_form, tag};
+use crate::format::text::short_text;
+use crate::state::table::{Cell, Cells, Table};
+
+const SAMPLE_SIZE: usize = 64;
+/// This share of a sample must be numbers, and fit the scale.
+const SHARE: f64 = 0.9;
+/// Bits that a cell costs that is no number of the plan, and one whose form is corrected.
+const OTHER_BITS: f64 = 72.0;
+const CORRECTION_BITS: f64 = 10.0;
+
+/// A plan, the cells as it sees them, and what they are expected to cost, in bits a cell.
+pub(crate) struct PlannedNumbers {
+    pub(crate) plan: NumbersPlan,
+    pub(crate) classified: Classified,
+    pub(crate) bits: f64,
+    /// The formula that was offered is part of the plan.
+    pub(crate) uses_formula: bool,
+}
+
+/// The decimals of a float that is a decimal with few digits, None if it is none.
+fn decimals_of(word: u64) -> Option<u8> {
+    let value = f64::from_bits(word).abs();
+    if value == 0.0 {
+        return (word == 0).then_some(0);
+    }
+    let limit = (1u64 << 51) as f64;
+    let most = (0..=MAX_EXPONENT).rev().find(|e| value * POWERS[usize::from(*e)] <= limit)?;
+    let mut integer = exact_integer(word, most)?;
+    let mut decimals = most;
+    while decimals > 0 && integer % 10 == 0 {
+        integer /= 10;
+        decimals -= 1;
+    }
+    Some(decimals)
+}
+
+/// What a sample of cells shows.
+#[derive(Default)]
+struct Tally<'a> {
+    cells: usize,
+    ints: usize,
+    /// Of each float its decimals, 255 where it is no decimal.
+    floats: Vec<u8>,
+    /// Some float is a whole number.
+    whole_float: bool,
+    /// Of each Decimal its decimals, and if its last digit is a zero that could be left out.
+    decimals: Vec<(u8, bool)>,
+    texts: Vec<NumberText<'a>>,
+}
+
+fn text_of<'a>(table: &'a Table, cell: Cell, short: &'a mut [u8; 8]) -> Option<NumberText<'a>> {
+    match (cell.tag, table.payload(cell)) {
+        (tag::SHORT, _) => {
+            let (bytes, n) = short_text(cell.word);
+            *short = bytes;
+            parse(&short[..n])
+        }
+        (_, Payload::Bytes(text)) => parse(text),
+        _ => None,
+    }
+}
+
+impl<'a> Tally<'a> {
+    fn add(&mut self, table: &'a Table, cell: Cell, short: &'a mut [u8; 8]) {
+        if cell.tag == tag::NONE {
+            return;
+        }
+        self.cells += 1;
+        match cell.tag {
+            tag::INT => self.ints += 1,
+            tag::FLOAT => {
+                self.whole_float |= f64::from_bits(cell.word).fract() == 0.0;
+                self.floats.push(decimals_of(cell.word).unwrap_or(u8::MAX));
+            }
+            tag::DECIMAL => {
+                let exponent = (cell.word >> 56) as u8 as i8;
+                if exponent <= 0 && exponent >= -(MAX_EXPONENT as i8) {
+                    let coefficient = cell.word & ((1 << 55) - 1);
+                    self.decimals.push((exponent.unsigned_abs(), exponent < 0 && coefficient % 10 == 0));
+                }
+            }
+            tag::DIGITS => self.texts.push(NumberText {
+                prefix: &[],
+                suffix: &[],
+                sign: 0,
+                sign_after_prefix: false,
+                grouped: false,
+                decimals: 0,
+                magnitude: cell.word,
+            }),
+            tag::SHORT | tag::TEXT => self.texts.extend(text_of(table, cell, short)),
+            _ => {}
+        }
+    }
+
+    fn numbers(&self) -> usize {
+        self.ints + self.floats.len() + self.decimals.len() + self.texts.len()
+    }
+
+    /// The least exponent at which nearly all are integers.
+    fn exponent(&self) -> Option<u8> {
+        let mut floats = self.floats.clone();
+        floats.sort_unstable();
+        let most = (floats.len() as f64 * SHARE).ceil() as usize;
+        let of_floats = most.checked_sub(1).map_or(0, |at| floats[at]);
+        let of_decimals = self.decimals.iter().map(|(decimals, _)| *decimals).max();
+        let of_texts = self.texts.iter().map(|text| text.decimals).max();
+        let exponent = of_floats.max(of_decimals.unwrap_or(0)).max(of_texts.unwrap_or(0));
+        (exponent <= MAX_EXPONENT).then_some(exponent)
+    }
+
+    /// The forms, the most frequent first.
+    fn forms(&self) -> Vec<Form> {
+        let mut counted: Vec<(usize, Form)> = Vec::new();
+        if self.ints > 0 && !self.floats.is_empty() && !self.whole_float {
+            counted.push((self.ints + self.floats.len(), Form::IntOrFloat));
+        } else {
+            counted.push((self.ints, Form::Int));
+            counted.push((self.floats.len(), Form::Float));
+        }
+        let plain = |all: &[(u8, bool)]| !all.iter().any(|(_, padded)| *padded);
+        for (count, decimals) in decimals_forms(&self.decimals, &plain, SHORTEST) {
+            counted.push((count, Form::Decimal(decimals)));
+        }
+        self.text_forms(&mut counted);
+        counted.retain(|(count, _)| *count > 0);
+        counted.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        counted.truncate(MAX_FORMS - 1);
+        counted.into_iter().map(|(_, form)| form).collect()
+    }
+
+    fn text_forms(&self, counted: &mut Vec<(usize, Form)>) {
+        let mut rest: Vec<&NumberText<'_>> = self.texts.iter().collect();
+        while let Some(first) = rest.first().copied() {
+            let is_alike = |text: &&NumberText<'_>| text.prefix == first.prefix && text.suffix == first.suffix;
+            let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_alike);
+            rest = others;
+            let any = |holds: &dyn Fn(&NumberText<'_>) -> bool| alike.iter().any(|text| holds(text));
+            let mut flags = 0;
+            flags |= text_flag::SIGN_AFTER_PREFIX * u8::from(any(&|text| text.sign_after_prefix));
+            flags |= text_flag::PLUS * u8::from(any(&|text| text.sign == b'+' && text.magnitude > 0));
+            flags |= text_flag::PLUS_ON_ZERO * u8::from(any(&|text| text.sign == b'+' && text.magnitude == 0));
+            flags |= text_flag::GROUPED * u8::from(any(&|text| text.grouped));
+            let padded = |text: &NumberText<'_>| text.decimals > 0 && text.magnitude % 10 == 0;
+            let decimals: Vec<(u8, bool)> = alike.iter().map(|text| (text.decimals, padded(text))).collect();
+            let with_point = alike.iter().all(|text| text.decimals > 0);
+            let plain = |all: &[(u8, bool)]| {
+                all.iter().all(|(decimals, padded)| !padded || with_point && *decimals == 1)
+            };
+            let shortest = if with_point { SHORTEST_WITH_POINT } else { SHORTEST };
+            for (count, decimals) in decimals_forms(&decimals, &plain, shortest) {
+                let (prefix, suffix) = (first.prefix.into(), first.suffix.into());
+                counted.push((count, Form::Text(Template { flags, decimals, prefix, suffix })));
+            }
+            if counted.len() > MAX_FORMS {
+                return;
+            }
+        }
+    }
+}
+
+/// The decimals that numbers have: always so many, as many as they need, or several.
+fn decimals_forms(
+    all: &[(u8, bool)],
+    plain: &dyn Fn(&[(u8, bool)]) -> bool,
+    shortest: u8,
+) -> Vec<(usize, u8)> {
+    let Some((first, _)) = all.first() else { return Vec::new() };
+    if all.iter().all(|(decimals, _)| decimals == first) {
+        return vec![(all.len(), *first)];
+    }
+    if plain(all) {
+        return vec![(all.len(), shortest)];
+    }
+    let mut counts = [0; MAX_EXPONENT as usize + 1];
+    all.iter().for_each(|(decimals, _)| counts[usize::from(*decimals).min(counts.len() - 1)] += 1);
+    (0..).zip(counts).filter(|(_, count)| *count > 0).map(|(decimals, count)| (count, decimals)).collect()
+}
+
+/// The scale and the forms of cells that are mostly numbers.
+pub(crate) fn profile(table: &Table, cells: &Cells) -> Option<(Scale, Vec<Form>)> {
+    let sample = sample_of(cells.len(), SAMPLE_SIZE);
+    let numeric =
+        |i: &&usize| payload_form(cells.tags[**i]) != PayloadForm::Empty || cells.tags[**i] == tag::NONE;
+    if sample.iter().filter(numeric).count() * 2 < sample.len() {
+        return None;
+    }
+    let mut shorts = vec![[0u8; 8]; sample.len()];
+    let mut tally = Tally::default();
+    for (i, short) in sample.iter().zip(&mut shorts) {
+        tally.add(table, cells.get(*i), short);
+    }
+    if tally.numbers() == 0 || (tally.numbers() as f64) < SHARE * tally.cells as f64 {
+        return None;
+    }
+    let scale = match tally.exponent() {
+        Some(exponent) => Scale { exponent, unit: 1 },
+        None if tally.texts.is_empty() && tally.decimals.is_empty() && tally.ints * 10 < tally.cells => {
+            Scale::BITS
+        }
+        None => return None,
+    };
+    let mut forms = if scale.is_raw() { vec![Form::Float] } else { tally.forms() };
+    if cells.tags.contains(&tag::NONE) {
+        forms.push(Form::Absent);
+    }
+    Some((scale, forms))
+}
+
+/// True if nothing but a formula is won by coding cells of this one tag as numbers.
+fn is_coded_as_well_alone(uniform: Option<Tag>) -> bool {
+    matches!(uniform, Some(tag::INT | tag::DIGITS | tag::DATE | tag::DATETIME | tag::DATETIME_UTC))
+}
+
+/// The best plan, if the cells are numbers; `formula` is one that was learned.
+pub(crate) fn plan(
+    input: &Input<'_>,
+    uniform: Option<Tag>,
+    formula: Option<Formula>,
+) -> Option<PlannedNumbers> {
+    if formula.is_none() && is_coded_as_well_alone(uniform) {
+        return None;
+    }
+    let table = input.view.table;
+    let (mut scale, forms) = profile(table, input.cells)?;
+    if formula.is_none() && scale.is_raw() && uniform.is_some() {
+        return None;
+    }
+    let mut classified = classify(table, scale, &forms, input.cells.iter());
+    let n = classified.forms.len();
+    let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|form| *form != Form::Absent);
+    if !scale.is_raw() {
+        let numbers = classified.forms.iter().zip(&classified.integers);
+        let unit = common_divisor(numbers.filter(|(form, _)| is_number(**form)).map(|(_, m)| *m));
+        if unit > 1 {
+            scale.unit = unit;
+            classified.integers.iter_mut().for_each(|m| *m = (*m as i64 / unit as i64) as u64);
+        }
+    }
+    let numeric: Vec<usize> = sample_of(n, SAMPLE_SIZE);
+    let numeric: Vec<usize> = numeric.into_iter().filter(|i| is_number(classified.forms[*i])).collect();
+    if numeric.is_empty() {
+        return None;
+    }
+    let others = classified.forms.iter().filter(|form| usize::from(**form) == forms.len()).count();
+    let first = classified.forms.iter().filter(|form| **form == 0).count();
+    let share = |count: usize| count as f64 / n as f64;
+    let mut overhead = share(others) * OTHER_BITS;
+    let corrected = share(n - first - others) * CORRECTION_BITS;
+    let (own, own_bits) = own_predictor(input, scale, &classified, &numeric);
+    let mut plan = NumbersPlan { scale, forms, predictor: own };
+    let mut bits = own_bits;
+    let mut uses_formula = false;
+    if let Some(formula) = formula {
+        let (formula_bits, explains_absence) = formula_cost(input, scale, &classified, &numeric, formula);
+        if formula_bits < bits * 0.97 {
+            plan.predictor = NumberPredictor::Formula(formula);
+            bits = formula_bits;
+            uses_formula = true;
+        }
+        overhead += if explains_absence && uses_formula { 0.0 } else { corrected };
+    } else {
+        overhead += corrected;
+    }
+    if let NumberPredictor::Reference(newest) = &mut plan.predictor {
+        *newest = classified.integers.iter().map(|m| *m as i64).max().unwrap_or(0) as u64;
+    }
+    let bits = bits * share(n - others) + overhead;
+    Some(PlannedNumbers { plan, classified, bits, uses_formula })
+}
+
+/// The best predictor without another column.
+fn own_predictor(
+    input: &Input<'_>,
+    scale: Scale,
+    classified: &Classified,
+    sample: &[usize],
+) -> (NumberPredictor, f64) {
+    let integers = pick(&classified.integers, sample);
+    let mut best = (NumberPredictor::Zero, residual_bits(&integers, &vec![0; integers.len()]));
+    let mut offer = |predictor, bits| {
+        if bits < best.1 {
+            best = (predictor, bits);
+        }
+    };
+    if let Some(base) = input.base {
+        let table = input.view.table;
+        let old = sample.iter().map(|i| scale.integer(number(table, base.get(*i))).unwrap_or(0));
+        let old: Vec<u64> = old.collect();
+        offer(NumberPredictor::Formula(Formula::OLD), residual_bits(&integers, &old));
+    }
+    let previous = sample.iter().map(|i| i.checked_sub(1).map_or(0, |i| classified.integers[i]));
+    offer(NumberPredictor::Previous, residual_bits(&integers, &previous.collect::<Vec<u64>>()));
+    if let Some(newest) = integers.iter().map(|m| *m as i64).max() {
+        let newest = newest as u64;
+        // 8 bytes of argument, spread over the stream
+        let argument = 64.0 / classified.integers.len() as f64;
+        let bits = residual_bits(&integers, &vec![newest; integers.len()]) + argument;
+        offer(NumberPredictor::Reference(newest), bits);
+    }
+    best
+}
+
+/// What a formula would cost, and if it has no result just where the sample has no numbers.
+fn formula_cost(
+    input: &Input<'_>,
+    scale: Scale,
+    classified: &Classified,
+    sample: &[usize],
+    formula: Formula,
+) -> (f64, bool) {
+    let rows = pick(input.rows, sample);
+    let base = input.base.map(|base| {
+        let mut picked = Cells::default();
+        sample.iter().for_each(|i| picked.push(base.get(*i)));
+        picked
+    });
+    let results = formula.results(base.as_ref(), &rows, &input.view);
+    let missing = results.iter().filter(|result| result.is_nan()).count();
+    let predictions = round_all(scale, &results, base.as_ref(), input.view.table);
+    let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
+    let bits = residual_bits(&pick(&classified.integers, sample), &predictions);
+    (bits + arguments / classified.integers.len() as f64, missing * 8 <= results.len())
+}

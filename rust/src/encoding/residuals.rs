@@ -1,0 +1,47 @@
+//! What is left when a prediction is taken away: the one place that knows how residuals are coded.
+
+use crate::error::Result;
+use crate::format::reader::{Reader, unzigzag};
+use crate::format::writer::{Writer, zigzag};
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The largest number that divides all of these signed integers; 0 if all are 0.
+pub(crate) fn common_divisor(integers: impl Iterator<Item = u64>) -> u64 {
+    let mut divisor = 0;
+    for integer in integers {
+        if divisor == 1 {
+            break;
+        }
+        divisor = gcd((integer as i64).unsigned_abs(), divisor);
+    }
+    divisor
+}
+
+/// Writes residuals, which are used up: the stride and byte planes.
+pub(crate) fn write(w: &mut Writer, mut residuals: Vec<u64>) {
+    let stride = common_divisor(residuals.iter().copied());
+    let stride = if i64::try_from(stride).is_ok() { stride.max(1) } else { 1 };
+    w.uvarint(stride);
+    for residual in &mut residuals {
+        let quotient = if stride == 1 { *residual as i64 } else { *residual as i64 / stride as i64 };
+        *residual = zigzag(quotient as u64);
+    }
+    w.byte_planes(&residuals);
+}
+
+/// So many residuals.
+pub(crate) fn read(r: &mut Reader<'_>, n: usize) -> Result<Vec<u64>> {
+    let stride = r.uvarint()?;
+    if stride == 0 {
+        return Err(r.corrupt("a stride is 0"));
+    }
+    let mut residuals = r.byte_planes(n)?;
+    residuals.iter_mut().for_each(|z| *z = stride.wrapping_mul(unzigzag(*z)));
+    Ok(residuals)
+}

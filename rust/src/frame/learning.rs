@@ -1,0 +1,186 @@
+//! What the encoder learns of columns that follow from others, and the order in which they are coded for it.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::encoding::encode::Learned;
+use crate::encoding::formula_search::{Finding, FormulaSearch};
+use crate::encoding::numbers::Input;
+use crate::state::schema::PathId;
+
+/// A column's updates, or its inserts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Updates,
+    Inserts,
+}
+
+/// Rows of samples that the search may look at in one frame, and more for each cell of the frame: some ten times what
+/// a market takes, so that records with thousands of fields stay linear.
+const SEARCH_BUDGET: usize = 400_000;
+const BUDGET_A_CELL: usize = 8;
+
+/// So many columns are looked at for what explains another: those that stand nearest.
+pub(crate) const CANDIDATES: usize = 96;
+
+/// Frames until a column is searched again: twice as many each time, up to this.
+const LONGEST_WAIT: u32 = 64;
+
+/// A check for cycles goes through so many columns at most.
+const REACH: usize = 512;
+
+/// What is known of one column.
+#[derive(Debug, Clone)]
+struct Lesson {
+    learned: Option<Learned>,
+    /// The frame in which to search again.
+    due: u32,
+    wait: u32,
+}
+
+/// What was learned from frames before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Knowledge {
+    frame: u32,
+    lessons: HashMap<(PathId, Part), Lesson>,
+}
+
+/// A column of a frame as the search sees it: all columns are known.
+pub(crate) struct Subject<'a> {
+    pub(crate) path: PathId,
+    pub(crate) part: Part,
+    pub(crate) input: Input<'a>,
+    /// What it may follow from.
+    pub(crate) columns: Vec<PathId>,
+}
+
+impl Knowledge {
+    pub(crate) fn clear(&mut self) {
+        *self = Knowledge::default();
+    }
+
+    /// How a column follows from others, as far as is known.
+    pub(crate) fn of(&self, path: PathId, part: Part) -> Option<Learned> {
+        self.lessons.get(&(path, part)).and_then(|lesson| lesson.learned)
+    }
+
+    /// The columns that a column follows from.
+    fn operands(&self, path: PathId) -> impl Iterator<Item = PathId> {
+        let parts = [Part::Updates, Part::Inserts];
+        parts.into_iter().filter_map(move |part| self.of(path, part)).flat_map(Learned::columns)
+    }
+
+    /// True if the column is one of these, or one of these follows from it.
+    fn makes_cycle(&self, path: PathId, learned: Learned) -> bool {
+        let mut stack: Vec<PathId> = learned.columns().collect();
+        let mut seen: Vec<PathId> = Vec::new();
+        while let Some(at) = stack.pop() {
+            if at == path || seen.len() > REACH {
+                return true;
+            }
+            if !seen.contains(&at) {
+                seen.push(at);
+                stack.extend(self.operands(at));
+            }
+        }
+        false
+    }
+
+    /// Notes if what was learned of a column was of use in this frame.
+    pub(crate) fn note(&mut self, path: PathId, part: Part, used: bool) {
+        if let Some(lesson) = self.lessons.get_mut(&(path, part))
+            && !used
+            && lesson.learned.is_some()
+        {
+            lesson.due = lesson.due.min(self.frame + 1);
+        }
+    }
+
+    /// Begins a frame of so many cells: learns what is due, as far as the budget goes.
+    pub(crate) fn learn<'a>(
+        &mut self,
+        parts: &[(PathId, Part)],
+        cells: usize,
+        subject: impl Fn(PathId, Part) -> Subject<'a>,
+    ) {
+        self.frame += 1;
+        let mut budget = SEARCH_BUDGET + BUDGET_A_CELL * cells;
+        let frame = self.frame;
+        let is_due = |(path, part): &&(PathId, Part)| {
+            self.lessons.get(&(*path, *part)).is_none_or(|lesson| lesson.due <= frame)
+        };
+        let due: Vec<(PathId, Part)> = parts.iter().filter(is_due).copied().collect();
+        let mut searches: Vec<(f64, Subject<'_>, FormulaSearch)> = Vec::new();
+        for (path, part) in due {
+            budget = budget.saturating_sub(100);
+            if budget == 0 {
+                break;
+            }
+            let subject = subject(path, part);
+            match FormulaSearch::new(&subject.input) {
+                Some(search) => {
+                    let worth = search.own_bits() * subject.input.cells.len() as f64;
+                    searches.push((worth, subject, search));
+                }
+                None => self.wait(path, part),
+            }
+        }
+        searches.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut findings: Vec<(f64, PathId, Part, Learned)> = Vec::new();
+        for (worth, Subject { path, part, input, columns }, search) in searches {
+            if budget == 0 {
+                break;
+            }
+            let own = search.own_bits();
+            let known = self.of(path, part);
+            for Finding { learned, bits } in search.run(&columns, known, &input.view, &mut budget) {
+                findings.push((worth * (1.0 - bits / own), path, part, learned));
+            }
+            self.wait(path, part);
+            if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
+                lesson.learned = None;
+            }
+        }
+        // the most useful first; what would make a cycle gives way to the next best
+        findings.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, path, part, learned) in findings {
+            if self.of(path, part).is_none() && !self.makes_cycle(path, learned) {
+                if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
+                    lesson.learned = Some(learned);
+                }
+            }
+        }
+    }
+
+    /// Puts off the next search of a column.
+    fn wait(&mut self, path: PathId, part: Part) {
+        let new = || Lesson { learned: None, due: 0, wait: 1 };
+        let lesson = self.lessons.entry((path, part)).or_insert_with(new);
+        lesson.due = self.frame + lesson.wait;
+        lesson.wait = (2 * lesson.wait).min(LONGEST_WAIT);
+    }
+
+    /// The order in which columns are coded: each after those that it follows from, else as they are.
+    pub(crate) fn order(&self, paths: &[PathId]) -> Vec<usize> {
+        let places: HashMap<PathId, usize> = paths.iter().enumerate().map(|(at, path)| (*path, at)).collect();
+        let mut waits = vec![0; paths.len()];
+        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); paths.len()];
+        for (at, path) in paths.iter().enumerate() {
+            for operand in self.operands(*path).filter_map(|operand| places.get(&operand)) {
+                followers[*operand].push(at);
+                waits[at] += 1;
+            }
+        }
+        let mut ready: VecDeque<usize> = (0..paths.len()).filter(|at| waits[*at] == 0).collect();
+        let mut order = Vec::with_capacity(paths.len());
+        while let Some(at) = ready.pop_front() {
+            order.push(at);
+            for follower in &followers[at] {
+                waits[*follower] -= 1;
+                if waits[*follower] == 0 {
+                    ready.push_back(*follower);
+                }
+            }
+        }
+        order
+    }
+}
