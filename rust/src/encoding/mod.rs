@@ -6,6 +6,7 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 mod formula;
 pub(crate) mod formula_search;
+pub(crate) mod integers;
 pub(crate) mod predictor;
 pub(crate) mod row_view;
 mod sampling;

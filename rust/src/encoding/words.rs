@@ -1,8 +1,8 @@
 //! Word streams: FORMAT.md section 8.2. Writing follows the chosen encoding; reading obeys the bytes.
 
-use crate::encoding::decimal;
 use crate::encoding::predictor::{Context, DecimalExponent, Predictor};
 use crate::encoding::row_view::RowView;
+use crate::encoding::{decimal, integers};
 use crate::error::Result;
 use crate::format::budget::{Budget, ENTRY};
 use crate::format::fixed64::{CONSTANT, DECIMALS, DICTIONARY, MAX_DICTIONARY, MAX_EXPONENT, RESIDUALS};
@@ -79,7 +79,7 @@ fn write_dictionary(w: &mut Writer, words: &[u64]) {
     w.u8(DICTIONARY);
     w.size(entries.len());
     w.byte_planes(&entries);
-    w.byte_planes(&indices);
+    integers::write(w, &indices);
 }
 
 fn gcd(mut a: u64, mut b: u64) -> u64 {
@@ -116,7 +116,7 @@ fn write_residuals(
         let quotient = if stride == 1 { *residual as i64 } else { *residual as i64 / stride as i64 };
         *residual = zigzag(quotient as u64);
     }
-    w.byte_planes(&predictions);
+    integers::write(w, &predictions);
 }
 
 pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> Result<Vec<u64>> {
@@ -130,7 +130,7 @@ pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budge
             }
             budget.charge(k as u64, ENTRY, "entries of dictionaries")?;
             let entries = r.byte_planes(k)?;
-            let indices = r.byte_planes(n)?;
+            let indices = r.integers(n)?;
             indices
                 .into_iter()
                 .map(|i| entries.get(i as usize).copied())
@@ -187,7 +187,7 @@ fn read_residuals(
     if stride == 0 {
         return Err(r.corrupt("a stride is 0"));
     }
-    let mut words = r.byte_planes(context.rows.len())?;
+    let mut words = r.integers(context.rows.len())?;
     if predictor == Predictor::Previous {
         let mut previous = 0u64;
         for word in &mut words {

@@ -8,6 +8,7 @@ use crate::encoding::formula_search::FormulaSearch;
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{Inserts, RowView, Side};
 use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::entropy;
 use crate::format::section;
 use crate::format::value::{Tag, tag, write_inline};
 use crate::format::writer::Writer;
@@ -117,8 +118,10 @@ pub(crate) fn write(
         (section::COLUMNS, columns),
         (section::ORDER, order),
     ] {
-        w.section(id, &contents.bytes);
+        w.section(id, &contents);
     }
+    let entropy = Writer { bytes: entropy::write(&w.steps), ..Writer::default() };
+    w.section(section::ENTROPY, &entropy);
     w.bytes
 }
 
@@ -271,7 +274,7 @@ impl BodyWriter<'_> {
                 if column.updates {
                     w.uvarint(numbers[handles[at]]);
                 }
-                w.text(&column_writer.column(self, column, formula).bytes);
+                w.part(&column_writer.column(self, column, formula));
             };
         // what is costly by itself waits for the columns that it may be worked out from
         let mut pending: Vec<DeferredColumn> = Vec::new();

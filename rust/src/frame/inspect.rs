@@ -39,7 +39,7 @@ pub(crate) struct ColumnInfo {
     pub(crate) bytes: usize,
 }
 
-const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
+const NAMES: [&str; 9] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order", "entropy"];
 
 pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
