@@ -118,3 +118,106 @@ fn planes_cost(numbers: &[u64]) -> f64 {
     }
     cost
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorKind, Result};
+    use crate::format::entropy::{self, EntropyReader};
+    use crate::format::reader::Reader;
+
+    /// The lists of one frame, read back from its two streams.
+    fn read(bytes: &[u8], entropy: &[u8], lengths: &[usize]) -> Result<Vec<Vec<u64>>> {
+        let entropy = EntropyReader::new(entropy)?;
+        let mut r = Reader::new(bytes).with_entropy(&entropy);
+        let lists = lengths.iter().map(|n| r.integers(*n)).collect::<Result<_>>()?;
+        r.finish()?;
+        entropy.finish()?;
+        Ok(lists)
+    }
+
+    fn lists() -> Vec<Vec<u64>> {
+        let mut seed = 1u64;
+        let mut random = move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed >> 33
+        };
+        let mut lists = vec![
+            vec![],
+            vec![0; 40],
+            vec![7],
+            vec![7; 40],
+            vec![u64::MAX; 20],
+            (0..300).map(|i| 1u64 << (i % 64)).collect(),
+            (0..300).map(|i| (1u64 << (i % 64)) - 1).collect(),
+            (0..9000).map(|i| u64::from(i == 8999)).collect(),
+        ];
+        for bits in [1, 3, 8, 13, 31] {
+            for n in [8, 20, 500, 5000] {
+                lists.push((0..n).map(|_| random() & ((1 << (random() % (bits + 1))) - 1)).collect());
+            }
+        }
+        lists
+    }
+
+    fn written(lists: &[Vec<u64>]) -> (Writer, Vec<u8>) {
+        let mut w = Writer::default();
+        lists.iter().for_each(|list| write(&mut w, list));
+        let entropy = entropy::write(&w.steps);
+        (w, entropy)
+    }
+
+    #[test]
+    fn lists_round_trip_through_one_stream() {
+        let lists = lists();
+        let (w, entropy) = written(&lists);
+        assert!(!entropy.is_empty());
+        let lengths: Vec<usize> = lists.iter().map(Vec::len).collect();
+        assert_eq!(read(&w.bytes, &entropy, &lengths), Ok(lists));
+    }
+
+    #[test]
+    fn geometric_numbers_cost_about_their_entropy() {
+        // Class k with probability 2^-(k + 1): two bits for each class, and its open bits.
+        let list: Vec<u64> = (0..8192u64).map(|i| 1 << (i + 1).trailing_zeros().min(40)).collect();
+        let (w, entropy) = written(&[list.clone()]);
+        let open: u32 = list.iter().map(|v| v.trailing_zeros()).sum();
+        let bits = 2.0 * list.len() as f64 + f64::from(open);
+        assert!(((w.bytes.len() + entropy.len()) as f64 * 8.0) < 1.02 * bits + 300.0);
+    }
+
+    #[test]
+    fn every_cut_and_every_flip_is_an_error_or_another_list() {
+        let list: Vec<u64> = (0..200u64).map(|i| i * i % 97).collect();
+        let (w, entropy) = written(&[list.clone()]);
+        for length in 0..entropy.len() {
+            let cut = read(&w.bytes, &entropy[..length], &[200]).expect_err("a cut stream");
+            assert_eq!(cut.kind, ErrorKind::Corrupt);
+        }
+        for bit in 0..entropy.len() * 8 {
+            let mut flipped = entropy.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(read(&w.bytes, &flipped, &[200]), Ok(vec![list.clone()]), "bit {bit}");
+        }
+        let longer = [&entropy[..], &[0; 4]].concat();
+        assert!(read(&w.bytes, &longer, &[200]).is_err());
+    }
+
+    #[test]
+    fn tables_that_do_not_add_up_are_corrupt() {
+        let entropy = entropy::write(&[]);
+        for table in [
+            // one class too high; a first frequency of 0; more than all; a last one of 0; a mode that is none
+            &[18u8, 251, 1, 1][..],
+            &[16, 0, 1, 0],
+            &[16, 0, 2, 8, 9],
+            &[16, 0, 1, 16],
+            &[9],
+        ] {
+            let error = read(table, &entropy, &[8]).expect_err("a bad table");
+            assert_eq!(error.kind, ErrorKind::Corrupt, "{table:?}");
+        }
+        let newer = read(&[19], &entropy, &[8]).expect_err("a reserved mode");
+        assert_eq!(newer.kind, ErrorKind::Version);
+    }
+}
