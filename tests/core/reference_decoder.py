@@ -24,11 +24,13 @@ from core.reference_values import (
     WORD_TAGS,
     Cell,
     Corrupt,
+    Entropy,
     Path,
     Reader,
     Row,
     Snapshot,
     UnknownZone,
+    Unsupported,
     cell_of,
     depth_of,
     digest,
@@ -61,10 +63,6 @@ __all__ = [
 
 class LimitExceeded(Corrupt):
     """The frame declares more than the budget."""
-
-
-class Unsupported(Exception):  # noqa: N818
-    """A newer version, an unknown mandatory section or a reserved code."""
 
 
 class BaseMismatch(Exception):  # noqa: N818
@@ -107,20 +105,22 @@ def header(frame: bytes) -> Header:
     return found
 
 
-def inflate(coded: bytes, length: int) -> bytes:
-    """The contents of one zstd frame that has exactly `length` bytes of them."""
+def inflate(coded: bytes, length: int) -> tuple[bytes, bytes]:
+    """The contents of one zstd frame that has exactly `length` bytes of them, and the bytes behind it."""
     zstd = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
     out = bytearray()
     try:
         for at in range(0, len(coded), 256):  # small bites: each makes at most 8 MB
             out += zstd.decompress(coded[at : at + 256])
-            if len(out) > length or (zstd.eof and (zstd.unused_data or at + 256 < len(coded))):
-                raise Corrupt("the zstd frame is longer than declared, or bytes follow it")
+            if len(out) > length:
+                raise Corrupt("the zstd frame is longer than declared")
+            if zstd.eof:
+                break
     except zstandard.ZstdError as error:
         raise Corrupt(f"zstd: {error}") from error
     if not zstd.eof or len(out) != length or coded[:4] != b"\x28\xb5\x2f\xfd":
         raise Corrupt("the zstd frame is shorter than declared, or none")
-    return bytes(out)
+    return bytes(out), zstd.unused_data + coded[at + 256 :]
 
 
 def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 30) -> Snapshot:
@@ -133,7 +133,12 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
     budget.charge(head.body_length)
     coded = frame[56:]
     body = Body(rows, budget)
-    body.read(inflate(coded, head.body_length) if head.compression else coded)
+    if head.compression:
+        data, entropy = inflate(coded, head.body_length)
+        budget.charge(len(entropy))
+        body.read(data, entropy)
+    else:
+        body.read(coded, b"")
     if digest_of_rows(body.target) != head.target:
         raise Corrupt("the result has not the target's digest")
     return {row.symbol: record_of(row.cells) for row in body.target}
@@ -156,7 +161,7 @@ class Edit(NamedTuple):
 
 Predict = Callable[[RowCells, int], int]
 
-SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order"}
+SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", 8: "entropy"}
 EMPTY = {2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 
 
@@ -168,15 +173,23 @@ class Body:
         self.budget = budget
         self.target: list[Row] = []
 
-    def read(self, data: bytes) -> None:
+    def read(self, data: bytes, behind: bytes) -> None:
+        """The sections; `behind` are the contents of ENTROPY where the body was a zstd frame."""
         found = self.sections(Reader(data))
+        if behind:
+            if 8 in found:
+                raise Corrupt("a second section ENTROPY")
+            found[8] = behind
+        self.entropy = Entropy(found.pop(8, b""))
         if 1 not in found:
             raise Corrupt("no ROWS")
         heads = column_heads(Reader(found.get(6, EMPTY[6])))
         self.budget.charge(512 * len(heads))
         for number, name in SECTIONS.items():
-            reader = Reader(found.get(number, EMPTY.get(number, b"")))
-            if name == "loose":
+            reader = Reader(found.get(number, EMPTY.get(number, b"")), self.entropy)
+            if name == "entropy":
+                self.entropy.end()
+            elif name == "loose":
                 self.sparse(reader, {head.node for head in heads if head.flags & 2})
             elif name == "columns":
                 self.columns(reader, heads)
@@ -433,7 +446,7 @@ class Body:
     def columns(self, reader: Reader, heads: list[ColumnHead]) -> None:
         reader.take(reader.left())  # column_heads has taken it apart
         for head in heads:
-            path, rest = self.path(head.node), Reader(head.rest)
+            path, rest = self.path(head.node), Reader(head.rest, self.entropy)
             if head.flags & 1:
                 if head.node in self.sparse_paths:
                     raise Corrupt(f"listed and loose updates at {path}")
@@ -516,7 +529,7 @@ class Body:
                 raise Corrupt(f"a dictionary of {count}")
             self.budget.charge(16 * count)
             entries = reader.byte_planes(count)
-            return [entry(entries, index) for index in reader.byte_planes(n)]
+            return [entry(entries, index) for index in reader.integers(n)]
         if encoding > 2:
             raise Unsupported(f"word coding {encoding}")
         return self.residuals(reader, tag, path, places)
@@ -527,7 +540,7 @@ class Body:
         if scale < 1:
             raise Corrupt("a scale of 0")
         words: list[int] = []
-        for place, z in zip(places, reader.byte_planes(len(places)), strict=True):
+        for place, z in zip(places, reader.integers(len(places)), strict=True):
             prediction = predict(place, words[-1] if words else 0)
             words.append((prediction + scale * unzigzag(z)) & MASK)
         return words
@@ -611,7 +624,7 @@ class Body:
             raise Corrupt("a stride of 0")
         cells: list[Cell | None] = [(0, 0)] * len(places)
         before = 0
-        for n, z in zip(numeric, reader.byte_planes(len(numeric)), strict=True):
+        for n, z in zip(numeric, reader.integers(len(numeric)), strict=True):
             prediction = before if kind == 1 else reference
             if formula:
                 prediction = first_of(
@@ -676,7 +689,7 @@ class Body:
             sign = -1 if flags else 1
             reference.sort(key=lambda row: sign * order_key(row.cells.get(path)))
         moved = reader.gaps(reader.uv(), len(reference))
-        distances = reader.byte_planes(len(moved))
+        distances = reader.integers(len(moved))
         places: dict[int, Row] = {}
         for position, z in zip(moved, distances, strict=True):
             at = signed((position + unzigzag(z)) & MASK)
@@ -778,7 +791,7 @@ def blobs(reader: Reader, n: int, budget: Budget) -> list[bytes]:
         raise Corrupt(f"a dictionary of {count}")
     budget.charge(64 * count)
     entries = reader.strings(count)
-    return [entry(entries, index) for index in reader.byte_planes(n)]
+    return [entry(entries, index) for index in reader.integers(n)]
 
 
 # --- 8.4 Numbers

@@ -6,10 +6,12 @@ The first half of the second decoder; `reference_decoder` is the other and says 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -30,15 +32,46 @@ class UnknownZone(Exception):  # noqa: N818
     """An IANA key that this machine has no data for."""
 
 
+class Unsupported(Exception):  # noqa: N818
+    """A newer version, an unknown mandatory section or a reserved code."""
+
+
 # --- Conventions
+
+
+class Entropy:
+    """The stream of section ENTROPY, 2.1."""
+
+    def __init__(self, data: bytes) -> None:
+        self.reader = Reader(data, self) if data else None
+        self.x = self.reader.u64() if self.reader else 2**31
+        if not 2**31 <= self.x < 2**63:
+            raise Corrupt("a state out of range")
+
+    def step(self, start: int, frequency: int, bits: int) -> None:
+        self.x = frequency * (self.x >> bits) + self.x % 2**bits - start
+        if self.x < 2**31:
+            if self.reader is None:
+                raise Corrupt("no entropy stream")
+            self.x = self.x << 32 | self.reader.u32()
+
+    def raw(self, bits: int) -> int:
+        slot = self.x % 2**bits
+        self.step(slot, 1, bits)
+        return slot
+
+    def end(self) -> None:
+        if self.x != 2**31 or (self.reader and self.reader.left()):
+            raise Corrupt("more in the entropy stream than was read")
 
 
 class Reader:
     """Takes the forms of the text from bytes, never past their end."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, entropy: Entropy | None = None) -> None:
         self.data = data
         self.at = 0
+        self.entropy = entropy or Entropy(b"")
 
     def left(self) -> int:
         return len(self.data) - self.at
@@ -88,6 +121,37 @@ class Reader:
             if last >= limit:
                 raise Corrupt(f"number {last} is not below {limit}")
             numbers.append(last)
+        return numbers
+
+    def integers(self, n: int) -> list[int]:
+        mode = self.u8()
+        if mode <= 8:
+            self.at -= 1
+            return self.byte_planes(n)
+        if mode < 16:
+            raise Corrupt(f"mode {mode} of integers")
+        if mode > 18:
+            raise Unsupported(f"mode {mode} of integers")
+        mantissa, bits = mode - 16, min(n.bit_length() + 1, 12)
+        lowest, others = self.u8(), self.u8()
+        if lowest + others > ((63 - mantissa) << mantissa) + (MASK >> (63 - mantissa)):
+            raise Corrupt("a class beyond the last one")
+        frequencies = [self.uv() for _ in range(others)]
+        frequencies.append(2**bits - sum(frequencies))
+        if frequencies[0] == 0 or frequencies[-1] <= 0:
+            raise Corrupt("a table with a wrong sum, or with a frequency of 0 at an end")
+        starts = [0, *accumulate(frequencies)]
+        numbers = []
+        for _ in range(n):
+            at = bisect_right(starts, self.entropy.x % 2**bits) - 1
+            self.entropy.step(starts[at], frequencies[at], bits)
+            number, opened = lowest + at, 0
+            if number >> mantissa:
+                opened = (number >> mantissa) - 1
+                number = number - (opened << mantissa) << opened
+            for done in range(0, opened, 16):
+                number |= self.entropy.raw(min(16, opened - done)) << done
+            numbers.append(number)
         return numbers
 
     def byte_planes(self, n: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::encoding::integers;
 use crate::error::Result;
 use crate::format::budget::{BLOB_ENTRY, Budget};
 use crate::format::bytes::{DICTIONARY, DIRECT};
@@ -26,7 +27,7 @@ pub(crate) fn write(w: &mut Writer, ids: &[u64], pool: &BlobPool) {
         w.u8(DICTIONARY);
         w.size(entries.len());
         w.strings(entries.iter().map(|id| pool.get(*id)));
-        w.byte_planes(&indices);
+        integers::write(w, &indices);
     } else {
         w.u8(DIRECT);
         w.strings(ids.iter().map(|id| pool.get(*id)));
@@ -48,7 +49,7 @@ pub(crate) fn read<'a>(
             }
             budget.charge(k as u64, BLOB_ENTRY, "entries of dictionaries")?;
             let entries = r.strings(k)?;
-            let indices = r.byte_planes(n)?;
+            let indices = r.integers(n)?;
             if indices.iter().any(|i| *i >= k as u64) {
                 return Err(r.corrupt("an index is beyond its dictionary"));
             }

@@ -122,12 +122,7 @@ fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>) -> Option<Planne
     numbers_plan::plan(&number_input(column), uniform, formula)
 }
 
-fn write_numbers(
-    w: &mut Writer,
-    column: &ColumnInput<'_>,
-    planned: &PlannedNumbers,
-    copies: usize,
-) -> bool {
+fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: &PlannedNumbers, copies: usize) -> bool {
     let PlannedNumbers { plan, classified, uses_formula, .. } = planned;
     w.u8(NUMBERS);
     let others = numbers::write(w, &number_input(column), plan, classified, column.frame_path);

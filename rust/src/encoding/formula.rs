@@ -116,9 +116,24 @@ impl Operation {
     pub(crate) fn columns(self) -> usize {
         match self {
             Old | OldPlusConstant => 0,
-            Difference | Sum | Product | Quotient | Mean | Percent | PercentChange | AbsoluteProduct
-            | PercentAbove | PercentOfRest | MultipleOfQuotient | MultipleOfProduct | Larger | Smaller
-            | OldPlusChangeTimes | OldPlusMultipleOfChangeTimes | WeightedMean | OldPlusChanges
+            Difference
+            | Sum
+            | Product
+            | Quotient
+            | Mean
+            | Percent
+            | PercentChange
+            | AbsoluteProduct
+            | PercentAbove
+            | PercentOfRest
+            | MultipleOfQuotient
+            | MultipleOfProduct
+            | Larger
+            | Smaller
+            | OldPlusChangeTimes
+            | OldPlusMultipleOfChangeTimes
+            | WeightedMean
+            | OldPlusChanges
             | OldPlusDifferenceOfChanges => 2,
             _ => 1,
         }

@@ -153,8 +153,7 @@ impl FormulaSearch {
 
     fn offer_known(&mut self, known: Learned, view: &RowView<'_>) {
         if let Learned::Formula(formula) = known {
-            let none =
-                Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
+            let none = Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
             let mut operands = vec![none; self.rows.len()];
             operands.iter_mut().zip(&self.old).for_each(|(x, old)| x.old = *old);
             for (at, path) in formula.columns().enumerate() {

@@ -5,6 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod formula;
 pub(crate) mod formula_search;
+pub(crate) mod integers;
 pub(crate) mod numbers;
 mod numbers_plan;
 pub(crate) mod predictor;

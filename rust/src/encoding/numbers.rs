@@ -204,8 +204,7 @@ pub(crate) fn write(
     let mut residuals = Vec::with_capacity(n);
     let mut previous = 0;
     let mut take = |i: usize| {
-        let prediction =
-            if plan.predictor == NumberPredictor::Previous { previous } else { predictions[i] };
+        let prediction = if plan.predictor == NumberPredictor::Previous { previous } else { predictions[i] };
         residuals.push(integers[i].wrapping_sub(prediction));
         previous = integers[i];
     };

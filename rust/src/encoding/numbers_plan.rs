@@ -142,14 +142,16 @@ impl<'a> Tally<'a> {
     fn text_forms(&self, counted: &mut Vec<(usize, Form)>) {
         let mut rest: Vec<&NumberText<'_>> = self.texts.iter().collect();
         while let Some(first) = rest.first().copied() {
-            let is_alike = |text: &&NumberText<'_>| text.prefix == first.prefix && text.suffix == first.suffix;
+            let is_alike =
+                |text: &&NumberText<'_>| text.prefix == first.prefix && text.suffix == first.suffix;
             let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_alike);
             rest = others;
             let any = |holds: &dyn Fn(&NumberText<'_>) -> bool| alike.iter().any(|text| holds(text));
             let mut flags = 0;
             flags |= text_flag::SIGN_AFTER_PREFIX * u8::from(any(&|text| text.sign_after_prefix));
             flags |= text_flag::PLUS * u8::from(any(&|text| text.sign == b'+' && text.magnitude > 0));
-            flags |= text_flag::PLUS_ON_ZERO * u8::from(any(&|text| text.sign == b'+' && text.magnitude == 0));
+            flags |=
+                text_flag::PLUS_ON_ZERO * u8::from(any(&|text| text.sign == b'+' && text.magnitude == 0));
             flags |= text_flag::GROUPED * u8::from(any(&|text| text.grouped));
             let padded = |text: &NumberText<'_>| text.decimals > 0 && text.magnitude % 10 == 0;
             let decimals: Vec<(u8, bool)> = alike.iter().map(|text| (text.decimals, padded(text))).collect();

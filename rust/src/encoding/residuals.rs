@@ -1,5 +1,6 @@
 //! What is left when a prediction is taken away: the one place that knows how residuals are coded.
 
+use crate::encoding::integers;
 use crate::error::Result;
 use crate::format::reader::{Reader, unzigzag};
 use crate::format::writer::{Writer, zigzag};
@@ -23,7 +24,7 @@ pub(crate) fn common_divisor(integers: impl Iterator<Item = u64>) -> u64 {
     divisor
 }
 
-/// Writes residuals, which are used up: the stride and byte planes.
+/// Writes residuals, which are used up: the stride, then integers.
 pub(crate) fn write(w: &mut Writer, mut residuals: Vec<u64>) {
     let stride = common_divisor(residuals.iter().copied());
     let stride = if i64::try_from(stride).is_ok() { stride.max(1) } else { 1 };
@@ -32,7 +33,7 @@ pub(crate) fn write(w: &mut Writer, mut residuals: Vec<u64>) {
         let quotient = if stride == 1 { *residual as i64 } else { *residual as i64 / stride as i64 };
         *residual = zigzag(quotient as u64);
     }
-    w.byte_planes(&residuals);
+    integers::write(w, &residuals);
 }
 
 /// So many residuals.
@@ -41,7 +42,7 @@ pub(crate) fn read(r: &mut Reader<'_>, n: usize) -> Result<Vec<u64>> {
     if stride == 0 {
         return Err(r.corrupt("a stride is 0"));
     }
-    let mut residuals = r.byte_planes(n)?;
+    let mut residuals = r.integers(n)?;
     residuals.iter_mut().for_each(|z| *z = stride.wrapping_mul(unzigzag(*z)));
     Ok(residuals)
 }

@@ -1,5 +1,6 @@
 //! Word streams: FORMAT.md section 8.2. Writing follows the chosen encoding; reading obeys the bytes.
 
+use crate::encoding::integers;
 use crate::encoding::predictor::{Context, Predictor};
 use crate::encoding::residuals;
 use crate::encoding::row_view::RowView;
@@ -68,7 +69,7 @@ fn write_dictionary(w: &mut Writer, words: &[u64]) {
     w.u8(DICTIONARY);
     w.size(entries.len());
     w.byte_planes(&entries);
-    w.byte_planes(&indices);
+    integers::write(w, &indices);
 }
 
 pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budget) -> Result<Vec<u64>> {
@@ -82,7 +83,7 @@ pub(crate) fn read(r: &mut Reader<'_>, context: &Context<'_>, budget: &mut Budge
             }
             budget.charge(k as u64, ENTRY, "entries of dictionaries")?;
             let entries = r.byte_planes(k)?;
-            let indices = r.byte_planes(n)?;
+            let indices = r.integers(n)?;
             indices
                 .into_iter()
                 .map(|i| entries.get(i as usize).copied())

@@ -3,8 +3,10 @@
 pub(crate) mod budget;
 pub(crate) mod datetime;
 pub(crate) mod decimal;
+pub(crate) mod entropy;
 pub(crate) mod hash;
 pub(crate) mod header;
+pub(crate) mod integers;
 pub(crate) mod number;
 pub(crate) mod number_text;
 pub(crate) mod reader;
@@ -27,6 +29,8 @@ pub(crate) mod section {
     pub(crate) const SPARSE: u8 = 5;
     pub(crate) const COLUMNS: u8 = 6;
     pub(crate) const ORDER: u8 = 7;
+    pub(crate) const ENTROPY: u8 = 8;
+    pub(crate) const LAST: u8 = ENTROPY;
     pub(crate) const FIRST_OPTIONAL: u8 = 128;
 }
 

@@ -1,6 +1,7 @@
 //! Reads the shared forms of FORMAT.md section 2, never past the end.
 
 use crate::error::{Error, Result};
+use crate::format::entropy::EntropyReader;
 
 #[derive(Clone)]
 pub(crate) struct Reader<'a> {
@@ -8,6 +9,8 @@ pub(crate) struct Reader<'a> {
     at: usize,
     /// Where `bytes` begins in the body, for messages.
     origin: usize,
+    /// The frame's, shared by the readers of all sections; None where nothing is coded.
+    pub(super) entropy: Option<&'a EntropyReader<'a>>,
 }
 
 #[inline(always)]
@@ -17,7 +20,12 @@ pub(crate) fn unzigzag(value: u64) -> u64 {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes, at: 0, origin: 0 }
+        Reader { bytes, at: 0, origin: 0, entropy: None }
+    }
+
+    /// The same, with the stream that coded numbers are in.
+    pub(crate) fn with_entropy(self, entropy: &'a EntropyReader<'a>) -> Self {
+        Reader { entropy: Some(entropy), ..self }
     }
 
     pub(crate) fn offset(&self) -> usize {
@@ -51,11 +59,18 @@ impl<'a> Reader<'a> {
         Ok(piece)
     }
 
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
     /// A reader of the next `n` bytes.
     pub(crate) fn part(&mut self, n: usize) -> Result<Reader<'a>> {
         let origin = self.offset();
         let bytes = self.raw(n)?;
-        Ok(Reader { bytes, at: 0, origin })
+        Ok(Reader { bytes, at: 0, origin, entropy: self.entropy })
     }
 
     /// Ends a section.
@@ -169,28 +184,6 @@ impl<'a> Reader<'a> {
     pub(crate) fn counted_gaps(&mut self, limit: usize) -> Result<Vec<u32>> {
         let n = self.count("numbers")?;
         self.gaps(n, limit)
-    }
-
-    /// The caller has charged the budget for `n` words.
-    pub(crate) fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
-        let width = self.u8()?;
-        if width > 8 {
-            return Err(self.corrupt("byte planes are wider than 8 bytes"));
-        }
-        let bytes = match n.checked_mul(usize::from(width)) {
-            Some(total) => self.raw(total)?,
-            None => return Err(self.corrupt("the bytes end too early")),
-        };
-        let mut words = vec![0u64; n];
-        if n > 0 {
-            for (plane, bytes) in bytes.chunks_exact(n).enumerate() {
-                let shift = 8 * plane;
-                for (word, byte) in words.iter_mut().zip(bytes) {
-                    *word |= u64::from(*byte) << shift;
-                }
-            }
-        }
-        Ok(words)
     }
 }
 

@@ -1,8 +1,12 @@
 //! Writes the shared forms of FORMAT.md section 2.
 
+use crate::format::entropy::Step;
+
 #[derive(Default)]
 pub(crate) struct Writer {
     pub(crate) bytes: Vec<u8>,
+    /// What goes into the frame's entropy stream.
+    pub(crate) steps: Vec<Step>,
 }
 
 #[inline(always)]
@@ -75,20 +79,17 @@ impl Writer {
         self.gaps(numbers.iter().copied());
     }
 
-    pub(crate) fn byte_planes(&mut self, words: &[u64]) {
-        let width = width_of(words.iter().fold(0, |all, w| all | w));
-        self.u8(width as u8);
-        for plane in 0..width {
-            let shift = 8 * plane;
-            self.bytes.extend(words.iter().map(|w| (w >> shift) as u8));
-        }
+    /// What another writer has written, behind its length.
+    pub(crate) fn part(&mut self, part: &Writer) {
+        self.text(&part.bytes);
+        self.steps.extend_from_slice(&part.steps);
     }
 
     /// A section: id, length, contents. Nothing is written where there are no contents.
-    pub(crate) fn section(&mut self, id: u8, contents: &[u8]) {
-        if !contents.is_empty() {
+    pub(crate) fn section(&mut self, id: u8, contents: &Writer) {
+        if !contents.bytes.is_empty() {
             self.u8(id);
-            self.text(contents);
+            self.part(contents);
         }
     }
 }

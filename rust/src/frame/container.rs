@@ -6,6 +6,9 @@ use zstd::zstd_safe;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::budget::Budget;
 use crate::format::header::{Compression, Header};
+use crate::format::section;
+use crate::format::writer::Writer;
+use crate::frame::sections::split_entropy;
 
 const MAX_WINDOW_LOG: u32 = 27;
 
@@ -39,14 +42,15 @@ impl FrameWriter {
             let message = format!("a frame of {} bytes is over 4 GiB", body.len());
             return Err(Error::new(ErrorKind::TooLarge, message));
         };
-        let payload = self.compressor.compress(body).map_err(failed)?;
-        let (compression, payload) = if payload.len() < body.len() {
-            (Compression::Zstd, &payload[..])
+        let (text, entropy) = split_entropy(body);
+        let mut payload = self.compressor.compress(text).map_err(failed)?;
+        payload.extend_from_slice(entropy);
+        let frame = if payload.len() < body.len() {
+            let body_length = text.len() as u32;
+            Header { compression: Compression::Zstd, body_length, ..header }.write(&payload)
         } else {
-            (Compression::Stored, body)
+            Header { compression: Compression::Stored, body_length, ..header }.write(body)
         };
-        let header = Header { compression, body_length, ..header };
-        let frame = header.write(payload);
         #[cfg(test)]
         if let Some(fault) = &self.fault {
             return Ok(fault(frame));
@@ -65,17 +69,25 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
         Compression::Zstd => {
             let bad =
                 || Error::corrupt_at(crate::format::header::HEADER_LENGTH, "the body is not one zstd frame");
-            if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
+            let Ok(end) = zstd_safe::find_frame_compressed_size(payload) else {
                 return Err(bad());
-            }
+            };
+            let (payload, entropy) = payload.split_at_checked(end).ok_or_else(bad)?;
             let mut decompressor = Decompressor::new().map_err(failed)?;
             decompressor
                 .set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
                 .map_err(failed)?;
-            decompressor.decompress(payload, length).map_err(|_| bad())?
+            let mut w = Writer::default();
+            w.bytes = decompressor.decompress(payload, length).map_err(|_| bad())?;
+            if w.bytes.len() != length {
+                return Err(Error::corrupt_at(40, "the body is not as long as declared"));
+            }
+            budget.charge(entropy.len() as u64, 1, "bytes of body")?;
+            w.section(section::ENTROPY, &Writer { bytes: entropy.to_vec(), ..Writer::default() });
+            w.bytes
         }
     };
-    if body.len() != length {
+    if header.compression == Compression::Stored && body.len() != length {
         return Err(Error::corrupt_at(40, "the body is not as long as declared"));
     }
     Ok((header, body))

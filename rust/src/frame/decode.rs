@@ -6,6 +6,7 @@ use crate::encoding::decode::{self as cells, ColumnContext};
 use crate::encoding::row_view::{Inserts, MISSING, RowView, Side, gather_all};
 use crate::error::{Error, Result};
 use crate::format::budget::{Budget, CELL, COLUMN, DICT, ROW, weight_of};
+use crate::format::entropy::EntropyReader;
 use crate::format::reader::Reader;
 use crate::format::section;
 use crate::format::value::{Payload, is_blob, is_text, read_inline};
@@ -69,6 +70,8 @@ impl BodyReader<'_> {
     fn body(&mut self, body: &[u8]) -> Result<()> {
         let mut parts = split(body)?;
         let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
+        let entropy = EntropyReader::new(part(section::ENTROPY).rest())?;
+        let mut part = |id: u8| part(id).with_entropy(&entropy);
         let rows = part(section::ROWS);
         self.rows(rows)?;
         self.schema(part(section::PATHS), part(section::SHAPES))?;
@@ -101,7 +104,8 @@ impl BodyReader<'_> {
         if !r.is_empty() {
             row_order::read(&mut r, self.table, &mut self.changes, &self.paths)?;
         }
-        r.finish()
+        r.finish()?;
+        entropy.finish()
     }
 
     fn rows(&mut self, mut r: Reader<'_>) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::encoding::encode::{self as cells, ColumnInput};
 use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
 use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::entropy;
 use crate::format::section;
 use crate::format::value::{Tag, tag, write_inline};
 use crate::format::writer::Writer;
@@ -100,8 +101,10 @@ pub(crate) fn write(
         (section::COLUMNS, columns),
         (section::ORDER, order),
     ] {
-        w.section(id, &contents.bytes);
+        w.section(id, &contents);
     }
+    let entropy = Writer { bytes: entropy::write(&w.steps), ..Writer::default() };
+    w.section(section::ENTROPY, &entropy);
     w.bytes
 }
 
@@ -218,7 +221,7 @@ impl BodyWriter<'_> {
             if column.updates {
                 w.uvarint(numbers[handles[at]]);
             }
-            w.text(&column_writer.column(self, column, knowledge).bytes);
+            w.part(&column_writer.column(self, column, knowledge));
         }
         (sets, w)
     }

@@ -3,8 +3,8 @@
 use crate::encoding::formula::Operation;
 use crate::error::Result;
 use crate::format::budget::{Budget, KEY, MEMBER};
-use crate::format::reader::Reader;
 use crate::format::number::{Form, Scale};
+use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
 use crate::format::{cells, fixed64, numbers, order, predictor, section};
 use crate::frame::column_headers::{self, ColumnHeader};
@@ -43,7 +43,7 @@ pub(crate) struct ColumnInfo {
     pub(crate) bytes: usize,
 }
 
-const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
+const NAMES: [&str; 9] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order", "entropy"];
 
 /// `base` is the state that the frame was made from, where it is known.
 pub(crate) fn inspect(body: &[u8], base: Option<&Table>, budget: &mut Budget) -> Result<BodySummary> {

@@ -1,5 +1,6 @@
 //! The order of the target: FORMAT.md section 9.
 
+use crate::encoding::integers;
 use crate::error::Result;
 use crate::format::order::{DESCENDING, MOVES, SORTED};
 use crate::format::reader::{Reader, unzigzag};
@@ -182,7 +183,7 @@ pub(crate) fn write(
     w.gaps(moved.iter().map(|m| m.0));
     let distances: Vec<u64> =
         moved.iter().map(|(from, to)| zigzag((i64::from(*to) - i64::from(*from)) as u64)).collect();
-    w.byte_planes(&distances);
+    integers::write(w, &distances);
 }
 
 /// A position of the target that no moved row has taken.
@@ -211,7 +212,7 @@ pub(crate) fn read(
         mode => return Err(r.reserved("mode of an order", mode)),
     };
     let from = r.counted_gaps(n)?;
-    let distances = r.byte_planes(from.len())?;
+    let distances = r.integers(from.len())?;
     let mut target = vec![FREE; n];
     let mut stays = vec![true; n];
     for (from, distance) in from.into_iter().zip(distances) {

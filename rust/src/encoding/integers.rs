@@ -1,0 +1,223 @@
+//! The cheaper form of a list of integers: byte planes, or classes in the entropy stream with a table of their own.
+
+use crate::format::integers::{CLASSES, MAX_MANTISSA, Table, class_of, table_bits};
+use crate::format::writer::Writer;
+
+/// Shorter lists do not pay for a table.
+const MIN_CODED: usize = 8;
+/// What reaches zstd of a byte of a table, in bits.
+const TABLE_BYTE: f64 = 6.0;
+/// What each value that comes in a plane costs besides, in bits: tables, and what they cannot tell.
+const PLANE_SYMBOL: f64 = 4.0;
+
+pub(crate) fn write(w: &mut Writer, numbers: &[u64]) {
+    match best_table(numbers) {
+        Some(table) => w.coded_integers(numbers, &table),
+        None => w.byte_planes(numbers),
+    }
+}
+
+/// The table with which the numbers are shorter than as byte planes.
+fn best_table(numbers: &[u64]) -> Option<Table> {
+    if numbers.len() < MIN_CODED || numbers.iter().all(|number| *number == 0) {
+        return None;
+    }
+    let mut counts = [0u32; CLASSES];
+    for number in numbers {
+        counts[usize::from(class_of(*number, MAX_MANTISSA).0)] += 1;
+    }
+    let mut best: Option<(f64, Table)> = None;
+    for mantissa in (0..=MAX_MANTISSA).rev() {
+        if mantissa < MAX_MANTISSA {
+            counts = merge_classes(&counts, mantissa);
+        }
+        let (cost, table) = table_of(&counts, numbers.len(), mantissa);
+        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+            best = Some((cost, table));
+        }
+    }
+    let (cost, table) = best?;
+    (cost < planes_cost(numbers)).then_some(table)
+}
+
+/// Counts of classes with one bit of mantissa less.
+fn merge_classes(counts: &[u32; CLASSES], mantissa: u8) -> [u32; CLASSES] {
+    let mut merged = [0; CLASSES];
+    for (class, count) in counts.iter().enumerate() {
+        // Up to the last class that stands for one number, classes are numbers.
+        let to = if class < 2 << mantissa { class } else { (class - (2 << mantissa)) / 2 + (2 << mantissa) };
+        merged[to] += count;
+    }
+    merged
+}
+
+/// Bits that the numbers and their table cost, and the table.
+fn table_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> (f64, Table) {
+    let used = |count: &u32| *count != 0;
+    let lowest = counts.iter().position(used).unwrap_or(0);
+    let highest = counts.iter().rposition(used).unwrap_or(0);
+    let counts = &counts[lowest..=highest];
+    let bits = table_bits(n);
+    let frequencies = frequencies_of(counts, n, bits);
+    let mut cost = TABLE_BYTE * 3.0;
+    for (class, (count, frequency)) in (lowest..).zip(counts.iter().zip(&frequencies)) {
+        if *count == 0 {
+            cost += 2.0;
+            continue;
+        }
+        let open = (class >> mantissa).saturating_sub(1) as f64;
+        cost += f64::from(*count) * (f64::from(bits) - f64::from(*frequency).log2() + open);
+        cost += TABLE_BYTE + if *frequency > 127 { TABLE_BYTE } else { 0.0 };
+    }
+    (cost, Table { mantissa, bits, lowest: lowest as u8, frequencies })
+}
+
+/// Frequencies in proportion to the counts that sum up to `1 << bits`; none is 0 where the count is not.
+fn frequencies_of(counts: &[u32], n: usize, bits: u8) -> Vec<u16> {
+    let total = 1i64 << bits;
+    let share = total as f64 / n as f64;
+    let mut frequencies: Vec<i64> = counts
+        .iter()
+        .map(|count| if *count == 0 { 0 } else { ((f64::from(*count) * share).round() as i64).max(1) })
+        .collect();
+    let mut excess = frequencies.iter().sum::<i64>() - total;
+    while excess != 0 {
+        // From the largest, where it is felt least.
+        let Some(largest) = frequencies.iter_mut().max() else { break };
+        let step = if excess > 0 { excess.min(*largest / 2) } else { excess };
+        *largest -= step;
+        excess -= step;
+    }
+    frequencies.into_iter().map(|frequency| frequency as u16).collect()
+}
+
+/// Bits that byte planes cost behind zstd: each plane's entropy.
+fn planes_cost(numbers: &[u64]) -> f64 {
+    let all = numbers.iter().fold(0, |all, number| all | number);
+    let n = numbers.len() as f64;
+    let mut cost = 0.0;
+    let mut shift = 0;
+    while shift < 64 && all >> shift != 0 {
+        let mut counts = [0u32; 256];
+        for number in numbers {
+            counts[usize::from((number >> shift) as u8)] += 1;
+        }
+        let mut plane = 0.0;
+        let mut distinct = 0;
+        for count in counts.into_iter().filter(|count| *count != 0) {
+            plane += f64::from(count) * (n / f64::from(count)).log2();
+            distinct += 1;
+        }
+        // A table of its own for what comes at all.
+        cost += if distinct == 1 {
+            8.0
+        } else {
+            (plane.max(n) + PLANE_SYMBOL * f64::from(distinct)).min(8.0 * n)
+        };
+        shift += 8;
+    }
+    cost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{ErrorKind, Result};
+    use crate::format::entropy::{self, EntropyReader};
+    use crate::format::reader::Reader;
+
+    /// The lists of one frame, read back from its two streams.
+    fn read(bytes: &[u8], entropy: &[u8], lengths: &[usize]) -> Result<Vec<Vec<u64>>> {
+        let entropy = EntropyReader::new(entropy)?;
+        let mut r = Reader::new(bytes).with_entropy(&entropy);
+        let lists = lengths.iter().map(|n| r.integers(*n)).collect::<Result<_>>()?;
+        r.finish()?;
+        entropy.finish()?;
+        Ok(lists)
+    }
+
+    fn lists() -> Vec<Vec<u64>> {
+        let mut seed = 1u64;
+        let mut random = move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed >> 33
+        };
+        let mut lists = vec![
+            vec![],
+            vec![0; 40],
+            vec![7],
+            vec![7; 40],
+            vec![u64::MAX; 20],
+            (0..300).map(|i| 1u64 << (i % 64)).collect(),
+            (0..300).map(|i| (1u64 << (i % 64)) - 1).collect(),
+            (0..9000).map(|i| u64::from(i == 8999)).collect(),
+        ];
+        for bits in [1, 3, 8, 13, 31] {
+            for n in [8, 20, 500, 5000] {
+                lists.push((0..n).map(|_| random() & ((1 << (random() % (bits + 1))) - 1)).collect());
+            }
+        }
+        lists
+    }
+
+    fn written(lists: &[Vec<u64>]) -> (Writer, Vec<u8>) {
+        let mut w = Writer::default();
+        lists.iter().for_each(|list| write(&mut w, list));
+        let entropy = entropy::write(&w.steps);
+        (w, entropy)
+    }
+
+    #[test]
+    fn lists_round_trip_through_one_stream() {
+        let lists = lists();
+        let (w, entropy) = written(&lists);
+        assert!(!entropy.is_empty());
+        let lengths: Vec<usize> = lists.iter().map(Vec::len).collect();
+        assert_eq!(read(&w.bytes, &entropy, &lengths), Ok(lists));
+    }
+
+    #[test]
+    fn geometric_numbers_cost_about_their_entropy() {
+        // Class k with probability 2^-(k + 1): two bits for each class, and its open bits.
+        let list: Vec<u64> = (0..8192u64).map(|i| 1 << (i + 1).trailing_zeros().min(40)).collect();
+        let (w, entropy) = written(&[list.clone()]);
+        let open: u32 = list.iter().map(|v| v.trailing_zeros()).sum();
+        let bits = 2.0 * list.len() as f64 + f64::from(open);
+        assert!(((w.bytes.len() + entropy.len()) as f64 * 8.0) < 1.02 * bits + 300.0);
+    }
+
+    #[test]
+    fn every_cut_and_every_flip_is_an_error_or_another_list() {
+        let list: Vec<u64> = (0..200u64).map(|i| i * i % 97).collect();
+        let (w, entropy) = written(&[list.clone()]);
+        for length in 0..entropy.len() {
+            let cut = read(&w.bytes, &entropy[..length], &[200]).expect_err("a cut stream");
+            assert_eq!(cut.kind, ErrorKind::Corrupt);
+        }
+        for bit in 0..entropy.len() * 8 {
+            let mut flipped = entropy.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(read(&w.bytes, &flipped, &[200]), Ok(vec![list.clone()]), "bit {bit}");
+        }
+        let longer = [&entropy[..], &[0; 4]].concat();
+        assert!(read(&w.bytes, &longer, &[200]).is_err());
+    }
+
+    #[test]
+    fn tables_that_do_not_add_up_are_corrupt() {
+        let entropy = entropy::write(&[]);
+        for table in [
+            // one class too high; a first frequency of 0; more than all; a last one of 0; a mode that is none
+            &[18u8, 251, 1, 1][..],
+            &[16, 0, 1, 0],
+            &[16, 0, 2, 8, 9],
+            &[16, 0, 1, 16],
+            &[9],
+        ] {
+            let error = read(table, &entropy, &[8]).expect_err("a bad table");
+            assert_eq!(error.kind, ErrorKind::Corrupt, "{table:?}");
+        }
+        let newer = read(&[19], &entropy, &[8]).expect_err("a reserved mode");
+        assert_eq!(newer.kind, ErrorKind::Version);
+    }
+}

@@ -1,0 +1,191 @@
+//! Lists of integers, as byte planes or in the frame's entropy stream: FORMAT.md section 2.1.
+
+use crate::error::Result;
+use crate::format::entropy::{EntropyReader, Step};
+use crate::format::reader::Reader;
+use crate::format::writer::{Writer, width_of};
+
+/// Modes below stand for the width of byte planes; from here on, for the bits of a class's mantissa.
+pub(crate) const CODED: u8 = 16;
+pub(crate) const MAX_MANTISSA: u8 = 2;
+const MAX_TABLE_BITS: u8 = 12;
+/// Classes with the longest mantissa; each class of 64-bit numbers is below.
+pub(crate) const CLASSES: usize = 252;
+/// So many raw bits go into one step.
+const RAW_BITS: u8 = 16;
+
+/// Class of a number, and how many of its low bits the class leaves open.
+#[inline(always)]
+pub(crate) fn class_of(number: u64, mantissa: u8) -> (u8, u8) {
+    let length = (64 - number.leading_zeros()) as u8;
+    if length <= mantissa {
+        return (number as u8, 0);
+    }
+    let open = length - 1 - mantissa;
+    ((open << mantissa) + (number >> open) as u8, open)
+}
+
+/// How often each class comes, in parts of `1 << bits`.
+pub(crate) struct Table {
+    pub(crate) mantissa: u8,
+    pub(crate) bits: u8,
+    /// The class of the first frequency; it and the last one are not 0.
+    pub(crate) lowest: u8,
+    pub(crate) frequencies: Vec<u16>,
+}
+
+/// The bits of a table for so many numbers; a longer one would say nothing more.
+pub(crate) fn table_bits(n: usize) -> u8 {
+    (((usize::BITS - n.leading_zeros()) as u8) + 1).min(MAX_TABLE_BITS)
+}
+
+impl Table {
+    fn starts(&self) -> Vec<u32> {
+        let mut next = 0;
+        let mut starts = Vec::with_capacity(self.frequencies.len());
+        for frequency in &self.frequencies {
+            starts.push(next);
+            next += u32::from(*frequency);
+        }
+        starts
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.u8(CODED + self.mantissa);
+        w.u8(self.lowest);
+        let (_, all_but_last) = self.frequencies.split_last().unwrap_or((&0, &[]));
+        w.u8(all_but_last.len() as u8);
+        for frequency in all_but_last {
+            w.uvarint(u64::from(*frequency));
+        }
+    }
+
+    fn read(r: &mut Reader<'_>, mantissa: u8, n: usize) -> Result<Table> {
+        let bits = table_bits(n);
+        let lowest = r.u8()?;
+        let others = r.u8()?;
+        // The class of the largest number with this mantissa.
+        let (highest, _) = class_of(u64::MAX, mantissa);
+        if u16::from(lowest) + u16::from(others) > u16::from(highest) {
+            return Err(r.corrupt("a class is out of range"));
+        }
+        let mut left = 1usize << bits;
+        let mut frequencies = Vec::with_capacity(usize::from(others) + 1);
+        for _ in 0..others {
+            let frequency = r.up_to(left, "frequency")?;
+            left -= frequency;
+            frequencies.push(frequency as u16);
+        }
+        frequencies.push(left as u16);
+        if frequencies[0] == 0 || left == 0 {
+            return Err(r.corrupt("the first or the last class of a table never comes"));
+        }
+        Ok(Table { mantissa, bits, lowest, frequencies })
+    }
+}
+
+impl Writer {
+    pub(crate) fn byte_planes(&mut self, words: &[u64]) {
+        let width = width_of(words.iter().fold(0, |all, w| all | w));
+        self.u8(width as u8);
+        for plane in 0..width {
+            let shift = 8 * plane;
+            self.bytes.extend(words.iter().map(|w| (w >> shift) as u8));
+        }
+    }
+
+    /// The numbers in the entropy stream; every class that comes has a frequency in the table.
+    pub(crate) fn coded_integers(&mut self, numbers: &[u64], table: &Table) {
+        table.write(self);
+        let starts = table.starts();
+        for number in numbers {
+            let (class, open) = class_of(*number, table.mantissa);
+            let at = usize::from(class - table.lowest);
+            let (start, frequency) = (starts[at], table.frequencies[at]);
+            self.steps.push(Step { start, frequency, bits: table.bits });
+            let mut done = 0;
+            while done < open {
+                let bits = RAW_BITS.min(open - done);
+                let start = (number >> done) as u32 & ((1 << bits) - 1);
+                self.steps.push(Step { start, frequency: 1, bits });
+                done += bits;
+            }
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// The caller has charged the budget for `n` numbers.
+    pub(crate) fn integers(&mut self, n: usize) -> Result<Vec<u64>> {
+        let mode = self.u8()?;
+        if mode < CODED {
+            return self.planes(mode, n);
+        }
+        let mantissa = mode - CODED;
+        if mantissa > MAX_MANTISSA {
+            return Err(self.reserved("mode of a list of integers", mode));
+        }
+        let Some(entropy) = self.entropy else {
+            return Err(self.corrupt("there is no entropy stream"));
+        };
+        let table = Table::read(self, mantissa, n)?;
+        coded_integers(entropy, &table, n)
+    }
+
+    pub(crate) fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
+        let width = self.u8()?;
+        self.planes(width, n)
+    }
+
+    fn planes(&mut self, width: u8, n: usize) -> Result<Vec<u64>> {
+        if width > 8 {
+            return Err(self.corrupt("byte planes are wider than 8 bytes"));
+        }
+        let bytes = match n.checked_mul(usize::from(width)) {
+            Some(total) => self.raw(total)?,
+            None => return Err(self.corrupt("the bytes end too early")),
+        };
+        let mut words = vec![0u64; n];
+        if n > 0 {
+            for (plane, bytes) in bytes.chunks_exact(n).enumerate() {
+                let shift = 8 * plane;
+                for (word, byte) in words.iter_mut().zip(bytes) {
+                    *word |= u64::from(*byte) << shift;
+                }
+            }
+        }
+        Ok(words)
+    }
+}
+
+fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Result<Vec<u64>> {
+    let mut classes: Vec<u8> = Vec::with_capacity(1 << table.bits);
+    for (class, frequency) in (0..).zip(&table.frequencies) {
+        classes.resize(classes.len() + usize::from(*frequency), class);
+    }
+    let starts = table.starts();
+    let mut numbers = Vec::with_capacity(n);
+    for _ in 0..n {
+        let slot = entropy.slot(table.bits);
+        let at = usize::from(classes[slot as usize]);
+        let step = Step { start: starts[at], frequency: table.frequencies[at], bits: table.bits };
+        entropy.advance(slot, step)?;
+        let class = at as u64 + u64::from(table.lowest);
+        let mantissa = table.mantissa;
+        if class < 1 << mantissa {
+            numbers.push(class);
+            continue;
+        }
+        let open = (class >> mantissa) as u8 - 1;
+        // with the leading bit
+        let mut number = ((class & ((1 << mantissa) - 1)) | 1 << mantissa) << open;
+        let mut done = 0;
+        while done < open {
+            let bits = RAW_BITS.min(open - done);
+            number |= u64::from(entropy.raw(bits)?) << done;
+            done += bits;
+        }
+        numbers.push(number);
+    }
+    Ok(numbers)
+}
