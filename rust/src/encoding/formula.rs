@@ -93,6 +93,47 @@ pub(crate) const OPERATIONS: [Operation; 37] = [
     ChangePercent,
 ];
 
+/// What the search tries with one column, and with two.
+pub(crate) const SINGLES: [Operation; 16] = [
+    Copy,
+    OldPlusChange,
+    OtherOld,
+    OldMinusChange,
+    OldTimesRatio,
+    OldOverRatio,
+    Multiple,
+    OldPlusMultipleOfChange,
+    LargerOfOld,
+    SmallerOfOld,
+    PercentOnClose,
+    PercentOnRoundedClose,
+    MinusOld,
+    PlusOld,
+    Change,
+    ChangePercent,
+];
+pub(crate) const PAIRS: [Operation; 19] = [
+    Difference,
+    Sum,
+    Product,
+    Quotient,
+    Mean,
+    Percent,
+    PercentChange,
+    AbsoluteProduct,
+    PercentAbove,
+    PercentOfRest,
+    Larger,
+    Smaller,
+    OldPlusChanges,
+    OldPlusDifferenceOfChanges,
+    OldPlusChangeTimes,
+    WeightedMean,
+    MultipleOfQuotient,
+    MultipleOfProduct,
+    OldPlusMultipleOfChangeTimes,
+];
+
 /// The values of one row that a formula works from; NaN where there is none.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands {

@@ -1,7 +1,7 @@
 //! Finds what a column follows from, on a sample of its cells.
 
 use crate::encoding::encode::Learned;
-use crate::encoding::formula::{Formula, OPERATIONS, Operands, Operation, number};
+use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES, number};
 use crate::encoding::numbers::{Input, classify};
 use crate::encoding::numbers_plan::profile;
 use crate::encoding::row_view::RowView;
@@ -43,18 +43,23 @@ pub(crate) struct Finding {
     pub(crate) bits: f64,
 }
 
+/// What is to be found, on the sample.
+struct Goal {
+    scale: Scale,
+    target: Vec<u64>,
+    /// What is predicted where a formula has no result.
+    fallback: Vec<u64>,
+}
+
 /// The search for what one column follows from.
 pub(crate) struct FormulaSearch {
     rows: Vec<u32>,
-    scale: Scale,
     /// They are ints beyond all scales.
     large: bool,
-    /// What is to be found, and as values.
-    target: Vec<u64>,
+    goal: Goal,
+    /// The target as values, and the base's.
     values: Vec<f64>,
     old: Vec<f64>,
-    /// What is predicted where a formula has no result.
-    fallback: Vec<u64>,
     has_base: bool,
     own: u32,
     operands: Vec<SampledColumn>,
@@ -63,6 +68,37 @@ pub(crate) struct FormulaSearch {
 
 fn bits(prediction: u64, target: u64) -> u32 {
     64 - zigzag(target.wrapping_sub(prediction)).leading_zeros()
+}
+
+impl Goal {
+    /// The bits of the sample under a formula, if they are below the limit.
+    #[inline]
+    fn cost(
+        &self,
+        formula: Formula,
+        limit: u32,
+        budget: &mut usize,
+        operands: impl Fn(usize) -> Operands,
+    ) -> Option<u32> {
+        let n = self.target.len() as u32;
+        let mut sum = 0;
+        for (i, target) in self.target.iter().enumerate() {
+            let result = formula.operation.apply(formula.k, operands(i));
+            // a result that is missing is a sign that another row would do worse
+            sum += match self.scale.integer(result) {
+                Some(prediction) => bits(prediction, *target),
+                None => bits(self.fallback[i], *target) + 2,
+            };
+            // one row may be an exception, two tell enough
+            let seen = i as u32 + 1;
+            if sum >= limit || seen >= 2 && sum * n >= limit * (seen + 1) {
+                *budget = budget.saturating_sub(i + 1);
+                return None;
+            }
+        }
+        *budget = budget.saturating_sub(self.target.len());
+        Some(sum)
+    }
 }
 
 fn sum_of_bits(target: &[u64], predictions: impl Iterator<Item = u64>) -> u32 {
@@ -104,12 +140,10 @@ impl FormulaSearch {
             .min(sum_of_bits(&target, std::iter::repeat(newest)));
         (f64::from(own) > CHEAP * target.len() as f64).then(|| FormulaSearch {
             rows: sample.iter().map(|(i, _)| input.rows[*i]).collect(),
-            scale,
             large,
+            goal: Goal { scale, target, fallback },
             values: sample.iter().map(|(i, _)| number(table, input.cells.get(*i))).collect(),
-            target,
             old,
-            fallback,
             has_base: input.base.is_some(),
             own,
             operands: Vec::new(),
@@ -119,7 +153,7 @@ impl FormulaSearch {
 
     /// What a cell costs by itself.
     pub(crate) fn own_bits(&self) -> f64 {
-        f64::from(self.own) / self.target.len() as f64
+        f64::from(self.own) / self.goal.target.len() as f64
     }
 
     /// Looks through columns, as far as the budget goes, which counts rows looked at.
@@ -146,7 +180,7 @@ impl FormulaSearch {
                 self.find_pairs(budget);
             }
         }
-        let n = self.target.len() as f64;
+        let n = self.goal.target.len() as f64;
         let finding = |(sum, learned)| Finding { learned, bits: f64::from(sum) / n };
         self.found.into_iter().map(finding).collect()
     }
@@ -201,10 +235,12 @@ impl FormulaSearch {
         }
     }
 
-    /// What a finding must stay below to be of use.
+    /// What a finding must stay below to be of use: alternatives that are much worse than the best are not.
     fn limit(&self) -> u32 {
         let own = self.own - self.own / 8;
-        if self.found.len() < KEPT { own } else { self.found[KEPT - 1].0.min(own) }
+        let near = self.found.first().map_or(own, |best| 2 * best.0 + GOOD);
+        let last = self.found.get(KEPT - 1).map_or(own, |last| last.0);
+        own.min(near).min(last)
     }
 
     fn keep(&mut self, sum: u32, learned: Learned) {
@@ -215,22 +251,9 @@ impl FormulaSearch {
 
     /// Takes a formula in if it does better than others.
     fn offer(&mut self, formula: Formula, budget: &mut usize, operands: impl Fn(usize) -> Operands) {
-        let limit = self.limit();
-        let mut sum = 0;
-        for i in 0..self.target.len() {
-            *budget = budget.saturating_sub(1);
-            let result = formula.operation.apply(formula.k, operands(i));
-            // a result that is missing is a sign that another row would do worse
-            let (prediction, fine) = match self.scale.integer(result) {
-                Some(prediction) => (prediction, 0),
-                None => (self.fallback[i], 2),
-            };
-            sum += bits(prediction, self.target[i]) + fine;
-            if sum >= limit {
-                return;
-            }
+        if let Some(sum) = self.goal.cost(formula, self.limit(), budget, operands) {
+            self.keep(sum, Learned::Formula(formula));
         }
-        self.keep(sum, Learned::Formula(formula));
     }
 
     fn single(&self, at: usize, i: usize) -> Operands {
@@ -239,15 +262,15 @@ impl FormulaSearch {
     }
 
     fn find_constant(&mut self, budget: &mut usize) {
-        if !self.has_base || self.scale.is_raw() {
+        if !self.has_base || self.goal.scale.is_raw() {
             return;
         }
-        let changes = self.target.iter().zip(&self.fallback).map(|(new, old)| new.wrapping_sub(*old));
+        let changes = self.goal.target.iter().zip(&self.goal.fallback).map(|(new, old)| new.wrapping_sub(*old));
         let mut changes: Vec<i64> = changes.map(|change| change as i64).collect();
         changes.sort_unstable();
         let runs = changes.chunk_by(|a, b| a == b);
         let Some(run) = runs.max_by_key(|run| run.len()).filter(|run| run.len() > 2) else { return };
-        let k = run[0] as f64 / POWERS[usize::from(self.scale.exponent)];
+        let k = run[0] as f64 / POWERS[usize::from(self.goal.scale.exponent)];
         let formula = Formula { operation: Operation::OldPlusConstant, k, ..Formula::OLD };
         let old = self.old.clone();
         let nan = f64::NAN;
@@ -255,8 +278,8 @@ impl FormulaSearch {
     }
 
     fn find_single(&mut self, at: usize, budget: &mut usize) {
-        for operation in OPERATIONS {
-            if operation.columns() != 1 || operation.needs_base() && !self.has_base || *budget == 0 {
+        for operation in SINGLES {
+            if operation.needs_base() && !self.has_base || *budget == 0 {
                 continue;
             }
             let a = &self.operands[at];
@@ -266,68 +289,70 @@ impl FormulaSearch {
             }
             let mut formula = Formula { operation, a: a.path, b: ROOT, k: 1.0 };
             if operation.has_constant() {
-                let n = self.target.len();
                 let k = match operation {
                     Operation::PercentOnRoundedClose => Some(POWERS[usize::from(decimals(&a.base))]),
-                    _ => self.constant(operation, n, |i| self.single(at, i)),
+                    _ => self.constant(operation, |i| self.single(at, i)),
                 };
                 match k {
                     Some(k) => formula.k = k,
                     None => continue,
                 }
             }
-            let operands: Vec<Operands> = (0..self.target.len()).map(|i| self.single(at, i)).collect();
+            let operands: Vec<Operands> = (0..self.goal.target.len()).map(|i| self.single(at, i)).collect();
             self.offer(formula, budget, |i| operands[i]);
         }
     }
 
     fn find_pairs(&mut self, budget: &mut usize) {
-        let n = self.target.len();
         for second in 1..self.operands.len() {
             for first in 0..second {
-                for (at, other) in [(first, second), (second, first)] {
-                    let [a, b] = [&self.operands[at], &self.operands[other]];
-                    let (paths, moves, varies) =
-                        ((a.path, b.path), a.moves && (b.moves || b.varies), a.varies || b.varies);
-                    let operands: Vec<Operands> = (0..n)
-                        .map(|i| Operands {
-                            old: self.old[i],
-                            a: a.present[i],
-                            a_old: a.base[i],
-                            b: b.present[i],
-                            b_old: b.base[i],
-                        })
-                        .collect();
-                    if !varies {
-                        continue;
+                for (a, b) in [(first, second), (second, first)] {
+                    if *budget == 0 {
+                        return;
                     }
-                    for operation in OPERATIONS {
-                        if operation.columns() != 2
-                            || operation.needs_base() && !(self.has_base && moves)
-                            || operation.is_symmetric() && at > other
-                        {
-                            continue;
-                        }
-                        if *budget == 0 {
-                            return;
-                        }
-                        let mut formula = Formula { operation, a: paths.0, b: paths.1, k: 1.0 };
-                        if operation.has_constant() {
-                            *budget = budget.saturating_sub(4);
-                            match self.constant(operation, n, |i| operands[i]) {
-                                Some(k) => formula.k = k,
-                                None => continue,
-                            }
-                        }
-                        self.offer(formula, budget, |i| operands[i]);
-                    }
+                    self.find_pair(a, b, budget);
                 }
             }
         }
     }
 
+    fn find_pair(&mut self, at: usize, other: usize, budget: &mut usize) {
+        let [a, b] = [&self.operands[at], &self.operands[other]];
+        if !a.varies || !b.varies {
+            return;
+        }
+        let changes = self.has_base && a.moves;
+        let limit = self.limit();
+        let operands = |i: usize| Operands {
+            old: self.old[i],
+            a: a.present[i],
+            a_old: a.base[i],
+            b: b.present[i],
+            b_old: b.base[i],
+        };
+        let mut found: Vec<(u32, Formula)> = Vec::new();
+        for operation in PAIRS {
+            if operation.needs_base() && !changes || operation.is_symmetric() && at > other {
+                continue;
+            }
+            let mut formula = Formula { operation, a: a.path, b: b.path, k: 1.0 };
+            if operation.has_constant() {
+                *budget = budget.saturating_sub(3);
+                match self.constant(operation, operands) {
+                    Some(k) => formula.k = k,
+                    None => continue,
+                }
+            }
+            found.extend(self.goal.cost(formula, limit, budget, operands).map(|sum| (sum, formula)));
+        }
+        for (sum, formula) in found {
+            self.keep(sum, Learned::Formula(formula));
+        }
+    }
+
     /// The constant that a formula needs, if a few rows agree on one.
-    fn constant(&self, operation: Operation, n: usize, operands: impl Fn(usize) -> Operands) -> Option<f64> {
+    fn constant(&self, operation: Operation, operands: impl Fn(usize) -> Operands) -> Option<f64> {
+        let n = self.goal.target.len();
         let on_old =
             matches!(operation, Operation::OldPlusMultipleOfChange | Operation::OldPlusMultipleOfChangeTimes);
         let ratio = |i: usize| {
@@ -336,19 +361,15 @@ impl FormulaSearch {
             (self.values[i] - old) / (operation.apply(1.0, x) - old)
         };
         let usable = |ratio: &f64| ratio.is_finite() && *ratio != 0.0;
-        let mut ratios: Vec<f64> = (0..n.min(6)).map(ratio).filter(usable).collect();
-        if ratios.len() < 2 {
-            return None;
-        }
-        ratios.sort_unstable_by(f64::total_cmp);
-        let middle = ratios[ratios.len() / 2];
-        let near = |ratio: &&f64| ((**ratio - middle) / middle).abs() <= AGREEMENT;
-        if ratios.iter().filter(near).count() * 2 <= ratios.len() {
+        // of three rows two must agree
+        let [x, y, z] = [0, n / 2, n - 1].map(ratio);
+        let near = |x: f64, y: f64| ((x - y) / x).abs() <= AGREEMENT;
+        if !near(x, y) && !near(y, z) && !near(x, z) {
             return None;
         }
         let mut ratios: Vec<f64> = (0..n).map(ratio).filter(usable).collect();
         ratios.sort_unstable_by(f64::total_cmp);
-        Some(simple(ratios[ratios.len() / 2])).filter(|k| *k != 1.0)
+        ratios.get(ratios.len() / 2).map(|k| simple(*k)).filter(|k| *k != 1.0)
     }
 
     fn find_larger(&mut self) {
@@ -356,7 +377,7 @@ impl FormulaSearch {
         for (at, one) in self.operands.iter().enumerate() {
             for other in &self.operands[..at] {
                 let (Some(a), Some(b)) = (&one.ints, &other.ints) else { continue };
-                let mut pairs = a.iter().zip(b).zip(&self.target);
+                let mut pairs = a.iter().zip(b).zip(&self.goal.target);
                 if pairs.all(|((a, b), target)| *a.max(b) == *target as i64) {
                     found = Some(Learned::Larger(one.path, other.path));
                 }

@@ -210,9 +210,10 @@ impl BodyWriter<'_> {
         w.size(plan.len());
         let mut last = -1;
         self.learn(plan, knowledge);
-        let paths: Vec<PathId> = plan.iter().map(|column| column.path).collect();
+        let main_part = |column: &ColumnPlan| if column.updates { Part::Updates } else { Part::Inserts };
+        let parts: Vec<(PathId, Part)> = plan.iter().map(|column| (column.path, main_part(column))).collect();
         let mut column_writer = ColumnWriter::new(self, plan);
-        for at in knowledge.order(&paths) {
+        for at in knowledge.order(&parts) {
             let column = &plan[at];
             let frame_path = self.frame_path(column.path) as i64;
             w.svarint(frame_path - last - 1);

@@ -1,6 +1,7 @@
 //! What the encoder learns of columns that follow from others, and the order in which they are coded for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use crate::encoding::encode::Learned;
 use crate::encoding::formula_search::{Finding, FormulaSearch};
@@ -17,12 +18,14 @@ pub(crate) enum Part {
 /// Rows of samples that the search may look at in one frame, and more for each cell of the frame: some ten times what
 /// a market takes, so that records with thousands of fields stay linear.
 const SEARCH_BUDGET: usize = 400_000;
-const BUDGET_A_CELL: usize = 8;
+const BUDGET_A_CELL: usize = 24;
+const MOST_BUDGET: usize = 3_000_000;
 
 /// So many columns are looked at for what explains another: those that stand nearest.
 pub(crate) const CANDIDATES: usize = 96;
 
-/// Frames until a column is searched again: twice as many each time, up to this.
+/// Frames until a column is searched again: twice as many each time, up to the longest.
+const FIRST_WAIT: u32 = 4;
 const LONGEST_WAIT: u32 = 64;
 
 /// A check for cycles goes through so many columns at most.
@@ -64,13 +67,12 @@ impl Knowledge {
     }
 
     /// The columns that a column follows from.
-    fn operands(&self, path: PathId) -> impl Iterator<Item = PathId> {
-        let parts = [Part::Updates, Part::Inserts];
-        parts.into_iter().filter_map(move |part| self.of(path, part)).flat_map(Learned::columns)
+    fn operands(&self, path: PathId, part: Part) -> impl Iterator<Item = PathId> {
+        self.of(path, part).into_iter().flat_map(Learned::columns)
     }
 
     /// True if the column is one of these, or one of these follows from it.
-    fn makes_cycle(&self, path: PathId, learned: Learned) -> bool {
+    fn makes_cycle(&self, path: PathId, part: Part, learned: Learned) -> bool {
         let mut stack: Vec<PathId> = learned.columns().collect();
         let mut seen: Vec<PathId> = Vec::new();
         while let Some(at) = stack.pop() {
@@ -79,7 +81,7 @@ impl Knowledge {
             }
             if !seen.contains(&at) {
                 seen.push(at);
-                stack.extend(self.operands(at));
+                stack.extend(self.operands(at, part));
             }
         }
         false
@@ -103,7 +105,7 @@ impl Knowledge {
         subject: impl Fn(PathId, Part) -> Subject<'a>,
     ) {
         self.frame += 1;
-        let mut budget = SEARCH_BUDGET + BUDGET_A_CELL * cells;
+        let mut budget = (SEARCH_BUDGET + BUDGET_A_CELL * cells).min(MOST_BUDGET);
         let frame = self.frame;
         let is_due = |(path, part): &&(PathId, Part)| {
             self.lessons.get(&(*path, *part)).is_none_or(|lesson| lesson.due <= frame)
@@ -143,7 +145,7 @@ impl Knowledge {
         // the most useful first; what would make a cycle gives way to the next best
         findings.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, path, part, learned) in findings {
-            if self.of(path, part).is_none() && !self.makes_cycle(path, learned) {
+            if self.of(path, part).is_none() && !self.makes_cycle(path, part, learned) {
                 if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
                     lesson.learned = Some(learned);
                 }
@@ -153,31 +155,42 @@ impl Knowledge {
 
     /// Puts off the next search of a column.
     fn wait(&mut self, path: PathId, part: Part) {
-        let new = || Lesson { learned: None, due: 0, wait: 1 };
+        let new = || Lesson { learned: None, due: 0, wait: FIRST_WAIT };
         let lesson = self.lessons.entry((path, part)).or_insert_with(new);
         lesson.due = self.frame + lesson.wait;
         lesson.wait = (2 * lesson.wait).min(LONGEST_WAIT);
     }
 
-    /// The order in which columns are coded: each after those that it follows from, else as they are.
-    pub(crate) fn order(&self, paths: &[PathId]) -> Vec<usize> {
-        let places: HashMap<PathId, usize> = paths.iter().enumerate().map(|(at, path)| (*path, at)).collect();
-        let mut waits = vec![0; paths.len()];
-        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); paths.len()];
-        for (at, path) in paths.iter().enumerate() {
-            for operand in self.operands(*path).filter_map(|operand| places.get(&operand)) {
+    /// The order in which columns are coded: each after those that it follows from, else as they are. Each is named with
+    /// the part that counts.
+    pub(crate) fn order(&self, columns: &[(PathId, Part)]) -> Vec<usize> {
+        let places: HashMap<PathId, usize> =
+            columns.iter().enumerate().map(|(at, (path, _))| (*path, at)).collect();
+        let mut waits = vec![0; columns.len()];
+        let mut followers: Vec<Vec<usize>> = vec![Vec::new(); columns.len()];
+        for (at, (path, part)) in columns.iter().enumerate() {
+            for operand in self.operands(*path, *part).filter_map(|operand| places.get(&operand)) {
                 followers[*operand].push(at);
                 waits[at] += 1;
             }
         }
-        let mut ready: VecDeque<usize> = (0..paths.len()).filter(|at| waits[*at] == 0).collect();
-        let mut order = Vec::with_capacity(paths.len());
-        while let Some(at) = ready.pop_front() {
+        let mut ready: BinaryHeap<Reverse<usize>> =
+            (0..columns.len()).filter(|at| waits[*at] == 0).map(Reverse).collect();
+        let mut order = Vec::with_capacity(columns.len());
+        let mut is_taken = vec![false; columns.len()];
+        let mut first = 0;
+        while order.len() < columns.len() {
+            // parts of one frame may wait for each other: then one goes without what it follows from
+            let at = ready.pop().map_or(first, |Reverse(at)| at);
+            first += usize::from(at == first);
+            if std::mem::replace(&mut is_taken[at], true) {
+                continue;
+            }
             order.push(at);
             for follower in &followers[at] {
                 waits[*follower] -= 1;
                 if waits[*follower] == 0 {
-                    ready.push_back(*follower);
+                    ready.push(Reverse(*follower));
                 }
             }
         }
