@@ -84,8 +84,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        # Not at the top, because it loads datetime. CPython 3.12 corrupts memory where a subinterpreter is the
-        # first to load that (python/cpython#117953); the core must refuse a subinterpreter without harm.
+        # Not at the top: this loads datetime, and CPython 3.12 corrupts memory where a subinterpreter does so
+        # first (python/cpython#117953). The core must refuse a subinterpreter without harm.
         from importlib.metadata import version
 
         return version("snapdelta-rs")
