@@ -58,9 +58,10 @@ test-long: $(BUILT) $(TIMESCALE_BED) ## Run the tests that take minutes, and the
 	$(BIN)/python -m pytest -m long --durations=15
 	$(MAKE) fuzz SECONDS=60
 
+# CI has minutes for all of them: the tests that draw values run on its own Python alone.
 .PHONY: test-pythons
 test-pythons: $(BUILT) ## Test the core on every other CPython at hand
-	$(BIN)/python tools/test_pythons.py
+	$(BIN)/python tools/test_pythons.py $(if $(CI),--quick)
 
 # A nightly feature (the address sanitizer) of the stable compiler. Findings are frames below fuzz/artifacts/.
 FUZZ := PATH="$(CURDIR)/$(BIN):$$PATH" RUSTC_BOOTSTRAP=1 cargo fuzz

@@ -7,7 +7,6 @@ A table of contents. The parts that need an extra are imported when they are fir
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from snapdelta._native import (
@@ -85,6 +84,10 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        # Not at the top: this loads datetime, and CPython 3.12 corrupts memory where a subinterpreter does so
+        # first (python/cpython#117953). The core must refuse a subinterpreter without harm.
+        from importlib.metadata import version
+
         return version("snapdelta-rs")
     if name in _LAZY:
         value = getattr(import_module(_LAZY[name]), name)

@@ -44,3 +44,10 @@ def test_a_subinterpreter_is_refused_and_does_no_harm(order: str) -> None:
     command = [sys.executable, "-c", PROGRAM, order, module, IN_OTHER]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.strip() == "as it should be", done.stderr
+
+
+def test_import_loads_no_datetime() -> None:
+    """CPython 3.12 corrupts memory where a subinterpreter is the first to load it (python/cpython#117953)."""
+    code = "import sys, snapdelta; print({'datetime', 'decimal', 'importlib.metadata'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
