@@ -130,11 +130,11 @@ class Reader:
             return self.byte_planes(n)
         if mode < 16:
             raise Corrupt(f"mode {mode} of integers")
-        if mode > 18:
+        if mode not in (16, 17, 18, 24):
             raise Unsupported(f"mode {mode} of integers")
         mantissa, bits = mode - 16, min(n.bit_length() + 1, 12)
         lowest, others = self.u8(), self.u8()
-        if lowest + others > ((63 - mantissa) << mantissa) + (MASK >> (63 - mantissa)):
+        if lowest + others > min(255, ((63 - mantissa) << mantissa) + (MASK >> (63 - mantissa))):
             raise Corrupt("a class beyond the last one")
         frequencies = [self.uv() for _ in range(others)]
         frequencies.append(2**bits - sum(frequencies))

@@ -265,7 +265,8 @@ impl FormulaSearch {
         if !self.has_base || self.goal.scale.is_raw() {
             return;
         }
-        let changes = self.goal.target.iter().zip(&self.goal.fallback).map(|(new, old)| new.wrapping_sub(*old));
+        let changes =
+            self.goal.target.iter().zip(&self.goal.fallback).map(|(new, old)| new.wrapping_sub(*old));
         let mut changes: Vec<i64> = changes.map(|change| change as i64).collect();
         changes.sort_unstable();
         let runs = changes.chunk_by(|a, b| a == b);

@@ -1,10 +1,12 @@
 //! The cheaper form of a list of integers: byte planes, or classes in the entropy stream with a table of their own.
 
-use crate::format::integers::{CLASSES, MAX_MANTISSA, Table, class_of, table_bits};
+use crate::format::integers::{CLASSES, Table, WHOLE, class_of, table_bits};
 use crate::format::writer::Writer;
 
 /// Shorter lists do not pay for a table.
 const MIN_CODED: usize = 8;
+/// The longest mantissa of classes with open bits.
+const LONGEST: u8 = 2;
 /// What reaches zstd of a byte of a table, in bits.
 const TABLE_BYTE: f64 = 6.0;
 /// What each value that comes in a plane costs besides, in bits: tables, and what they cannot tell.
@@ -19,22 +21,28 @@ pub(crate) fn write(w: &mut Writer, numbers: &[u64]) {
 
 /// The table with which the numbers are shorter than as byte planes.
 fn best_table(numbers: &[u64]) -> Option<Table> {
-    if numbers.len() < MIN_CODED || numbers.iter().all(|number| *number == 0) {
+    let all = numbers.iter().fold(0, |all, number| all | number);
+    if numbers.len() < MIN_CODED || all == 0 {
         return None;
     }
-    let mut counts = [0u32; CLASSES];
-    for number in numbers {
-        counts[usize::from(class_of(*number, MAX_MANTISSA).0)] += 1;
-    }
     let mut best: Option<(f64, Table)> = None;
-    for mantissa in (0..=MAX_MANTISSA).rev() {
-        if mantissa < MAX_MANTISSA {
-            counts = merge_classes(&counts, mantissa);
-        }
-        let (cost, table) = table_of(&counts, numbers.len(), mantissa);
+    let mut offer = |(cost, table): (f64, Table)| {
         if best.as_ref().is_none_or(|(least, _)| cost < *least) {
             best = Some((cost, table));
         }
+    };
+    if all >> WHOLE == 0 {
+        let mut counts = [0u32; CLASSES];
+        numbers.iter().for_each(|number| counts[*number as usize] += 1);
+        offer(table_of(&counts, numbers.len(), WHOLE));
+    }
+    let mut counts = [0u32; CLASSES];
+    numbers.iter().for_each(|number| counts[usize::from(class_of(*number, LONGEST).0)] += 1);
+    for mantissa in (0..=LONGEST).rev() {
+        if mantissa < LONGEST {
+            counts = merge_classes(&counts, mantissa);
+        }
+        offer(table_of(&counts, numbers.len(), mantissa));
     }
     let (cost, table) = best?;
     (cost < planes_cost(numbers)).then_some(table)
@@ -65,7 +73,7 @@ fn table_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> (f64, Table) {
             cost += 2.0;
             continue;
         }
-        let open = (class >> mantissa).saturating_sub(1) as f64;
+        let open = if mantissa == WHOLE { 0.0 } else { (class >> mantissa).saturating_sub(1) as f64 };
         cost += f64::from(*count) * (f64::from(bits) - f64::from(*frequency).log2() + open);
         cost += TABLE_BYTE + if *frequency > 127 { TABLE_BYTE } else { 0.0 };
     }

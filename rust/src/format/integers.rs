@@ -7,10 +7,12 @@ use crate::format::writer::{Writer, width_of};
 
 /// Modes below stand for the width of byte planes; from here on, for the bits of a class's mantissa.
 pub(crate) const CODED: u8 = 16;
-pub(crate) const MAX_MANTISSA: u8 = 2;
+/// Bits of mantissa that a table may have; with the last, each number has a class of its own.
+pub(crate) const MANTISSAS: [u8; 4] = [0, 1, 2, WHOLE];
+pub(crate) const WHOLE: u8 = 8;
 const MAX_TABLE_BITS: u8 = 12;
-/// Classes with the longest mantissa; each class of 64-bit numbers is below.
-pub(crate) const CLASSES: usize = 252;
+/// There are no more classes, whatever the mantissa.
+pub(crate) const CLASSES: usize = 256;
 /// So many raw bits go into one step.
 const RAW_BITS: u8 = 16;
 
@@ -64,8 +66,7 @@ impl Table {
         let bits = table_bits(n);
         let lowest = r.u8()?;
         let others = r.u8()?;
-        // The class of the largest number with this mantissa.
-        let (highest, _) = class_of(u64::MAX, mantissa);
+        let highest = if mantissa == WHOLE { u8::MAX } else { class_of(u64::MAX, mantissa).0 };
         if u16::from(lowest) + u16::from(others) > u16::from(highest) {
             return Err(r.corrupt("a class is out of range"));
         }
@@ -122,7 +123,7 @@ impl Reader<'_> {
             return self.planes(mode, n);
         }
         let mantissa = mode - CODED;
-        if mantissa > MAX_MANTISSA {
+        if !MANTISSAS.contains(&mantissa) {
             return Err(self.reserved("mode of a list of integers", mode));
         }
         let Some(entropy) = self.entropy else {
