@@ -10,9 +10,9 @@ const LONGEST: u8 = 2;
 /// What reaches zstd of a byte of a table, in bits.
 const TABLE_BYTE: f64 = 6.0;
 /// What each value that comes in a plane costs besides, in bits: tables, and what they cannot tell.
-const PLANE_SYMBOL: f64 = 4.0;
+const PLANE_SYMBOL: f64 = 8.0;
 /// zstd has one table for the planes of many columns.
-const SHARED_TABLE: f64 = 1.15;
+const SHARED_TABLE: f64 = 1.2;
 
 pub(crate) fn write(w: &mut Writer, numbers: &[u64]) {
     match best_table(numbers) {
