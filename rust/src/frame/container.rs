@@ -55,6 +55,17 @@ impl FrameWriter {
     }
 }
 
+/// The frame with what its header says that a reader needs.
+pub(crate) fn with_required_bytes(frame: &[u8], required_bytes: u64) -> Result<Vec<u8>> {
+    let (header, payload) = Header::read(frame)?;
+    let header = Header { required_bytes, ..header };
+    let frame = header.write(payload);
+    match Header::read(&frame)? {
+        read if read == (header, payload) => Ok(frame),
+        _ => Err(Error::corrupt("the header is not the one that was meant")),
+    }
+}
+
 /// Header and decoded body of a frame.
 pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
     let (header, payload) = Header::read(frame)?;
@@ -63,8 +74,7 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
     let body = match header.compression {
         Compression::Stored => payload.to_vec(),
         Compression::Zstd => {
-            let bad =
-                || Error::corrupt_at(crate::format::header::HEADER_LENGTH, "the body is not one zstd frame");
+            let bad = || Error::corrupt("the body is not one zstd frame");
             if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
                 return Err(bad());
             }
@@ -76,7 +86,7 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
         }
     };
     if body.len() != length {
-        return Err(Error::corrupt_at(40, "the body is not as long as declared"));
+        return Err(Error::corrupt("the body is not as long as declared"));
     }
     Ok((header, body))
 }
