@@ -54,6 +54,14 @@ fn digest_of(table: &Table) -> u64 {
     digest(table.rows.iter().map(|row| (row.symbol_hash, row.hash)))
 }
 
+/// True if the frame names the state of `base` as its base.
+pub fn is_base(base: &[u8], frame: &[u8]) -> bool {
+    match (Header::read(base), Header::read(frame)) {
+        (Ok((base, _)), Ok((frame, _))) => base.target_digest == frame.base.digest,
+        _ => false,
+    }
+}
+
 /// The frame with its body changed: stored, under a checksum that fits. None if `frame` is no frame.
 pub fn with_body(frame: &[u8], max_bytes: u64, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Option<Vec<u8>> {
     let (header, body) = container::read(frame, &mut Budget::new(max_bytes)).ok()?;

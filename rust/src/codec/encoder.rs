@@ -121,9 +121,7 @@ impl State {
         // what was learned from a frame that is refused is forgotten with it
         let mut formulas = self.formulas.clone();
         let body = match kind {
-            FrameKind::Delta => {
-                encode::write(&self.table, changes, self.table.rows.len(), &mut formulas)
-            }
+            FrameKind::Delta => encode::write(&self.table, changes, self.table.rows.len(), &mut formulas),
             FrameKind::Full => self.encode_full(changes, &mut formulas),
         };
         let header = self.header(kind, sequence, target);

@@ -107,7 +107,9 @@ pub(crate) fn check_rows(header: &Header, rows: usize) -> Result<()> {
     let [base, here] = [header.base.rows, rows].map(grouped);
     Err(Error::new(
         ErrorKind::BaseMismatch,
-        format!("the delta was made from a snapshot of {base} rows, this one has {here}; continue from a full frame"),
+        format!(
+            "the delta was made from a snapshot of {base} rows, this one has {here}; continue from a full frame"
+        ),
     ))
 }
 

@@ -348,7 +348,8 @@ fn a_delta_that_does_not_read_back_becomes_a_full_frame() {
     let (wrong, _) = send(&mut elsewhere, &mut frame_writer, &other, FrameKind::Delta).expect("a delta");
     for (name, fault) in faults(wrong) {
         let ((mut writer, mut frame_writer), (mut twin, mut twins)) = (begun(&first), begun(&first));
-        let is_delta = |frame: &[u8]| Header::read(frame).is_ok_and(|(header, _)| header.kind == FrameKind::Delta);
+        let is_delta =
+            |frame: &[u8]| Header::read(frame).is_ok_and(|(header, _)| header.kind == FrameKind::Delta);
         frame_writer.fault = Some(Box::new(move |frame| if is_delta(&frame) { fault(frame) } else { frame }));
         let made = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta).expect("a full frame");
         let asked = send(&mut twin, &mut twins, &second, FrameKind::Full).expect("a full frame");

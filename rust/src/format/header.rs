@@ -171,7 +171,11 @@ impl Header {
         }
         let base = if has(flag::DELTA) {
             let base = read_base_position(&mut r, position, has(flag::OTHER_EPOCH))?;
-            FrameBase { position: base, digest: r.u64()?, rows: r.up_to(u32::MAX as usize, "number of rows")? }
+            FrameBase {
+                position: base,
+                digest: r.u64()?,
+                rows: r.up_to(u32::MAX as usize, "number of rows")?,
+            }
         } else {
             FrameBase::empty()
         };
@@ -193,7 +197,11 @@ impl Header {
 fn read_base_position(r: &mut Reader<'_>, position: Position, other_epoch: bool) -> Result<Position> {
     if other_epoch {
         let base = Position { epoch: r.uvarint()?, sequence: r.uvarint()? };
-        return if base.epoch == position.epoch { Err(r.corrupt("the base is of the same epoch")) } else { Ok(base) };
+        return if base.epoch == position.epoch {
+            Err(r.corrupt("the base is of the same epoch"))
+        } else {
+            Ok(base)
+        };
     }
     let distance = r.uvarint()?;
     let stands_alone = position == Position::default();
@@ -237,7 +245,8 @@ mod tests {
     #[test]
     fn every_header_comes_back() {
         let position = |epoch, sequence| Position { epoch, sequence };
-        let delta = |position, base| Header { position, base: FrameBase { position: base, ..HEADER.base }, ..HEADER };
+        let delta =
+            |position, base| Header { position, base: FrameBase { position: base, ..HEADER.base }, ..HEADER };
         let largest = position(u64::MAX, u64::MAX);
         let headers = [
             HEADER,

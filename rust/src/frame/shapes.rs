@@ -26,7 +26,8 @@ struct Edit<P> {
 
 impl Edit<PathId> {
     fn between(old: &Shape, new: &Shape) -> Edit<PathId> {
-        let both: Vec<u32> = new.paths.iter().filter_map(|path| old.position(*path)).map(|at| at as u32).collect();
+        let both: Vec<u32> =
+            new.paths.iter().filter_map(|path| old.position(*path)).map(|at| at as u32).collect();
         let mut stays = longest_increasing(&both).into_iter();
         let mut edit = Edit { removed: Vec::new(), inserted: Vec::new(), paths: Vec::new() };
         let mut next_kept = 0;
@@ -79,7 +80,8 @@ impl Edit<usize> {
             return Ok(None);
         }
         let mut removed = self.removed.iter().peekable();
-        let mut kept = (0..).zip(old).filter(|(at, _)| removed.next_if_eq(&at).is_none()).map(|(_, path)| *path);
+        let mut kept =
+            (0..).zip(old).filter(|(at, _)| removed.next_if_eq(&at).is_none()).map(|(_, path)| *path);
         let mut inserted = self.inserted.iter().zip(&self.paths).peekable();
         let path_at = |at: u32| match inserted.next_if(|(position, _)| **position == at) {
             Some((_, id)) => Some(numbers.paths.members[*id]),
@@ -319,7 +321,8 @@ impl ShapeList {
                 NewShape::Edited(distance, edit) => {
                     let shapes = &numbers.shapes.members;
                     let source = shapes.len().checked_sub(*distance);
-                    let source = source.ok_or_else(|| Error::corrupt("an edit of a shape that is not there"))?;
+                    let source =
+                        source.ok_or_else(|| Error::corrupt("an edit of a shape that is not there"))?;
                     let shape = Arc::clone(&table.schema.shapes[shapes[source] as usize]);
                     edit.apply(&shape.paths, numbers, budget)?
                 }

@@ -215,7 +215,10 @@ impl Decoder {
             Ok(inner) => {
                 let state = &inner.core.state;
                 let rows = grouped(state.table.rows.len());
-                format!("<snapdelta.Decoder {}-{}, {rows} symbols>", state.position.epoch, state.position.sequence)
+                format!(
+                    "<snapdelta.Decoder {}-{}, {rows} symbols>",
+                    state.position.epoch, state.position.sequence
+                )
             }
             Err(_) => "<snapdelta.Decoder, busy>".into(),
         }

@@ -309,7 +309,10 @@ impl Encoder {
             Ok(inner) => {
                 let state = &inner.core.state;
                 let rows = grouped(state.table.rows.len());
-                format!("<snapdelta.Encoder {}-{}, {rows} symbols>", state.position.epoch, state.position.sequence)
+                format!(
+                    "<snapdelta.Encoder {}-{}, {rows} symbols>",
+                    state.position.epoch, state.position.sequence
+                )
             }
             Err(_) => "<snapdelta.Encoder, busy>".into(),
         }

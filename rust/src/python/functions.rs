@@ -161,7 +161,8 @@ pub(crate) fn inspect<'py>(
         if let Some(base) = base {
             check_base(&header, base.digest)?;
         }
-        let summary = inspection::inspect(&contents, header.base.rows, base.map(|base| &base.table), &mut budget)?;
+        let summary =
+            inspection::inspect(&contents, header.base.rows, base.map(|base| &base.table), &mut budget)?;
         Ok((header, summary, contents.len()))
     });
     let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
