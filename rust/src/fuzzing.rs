@@ -55,6 +55,7 @@ fn digest_of(table: &Table) -> u64 {
 }
 
 /// True if the frame names the state of `base` as its base.
+#[must_use]
 pub fn is_base(base: &[u8], frame: &[u8]) -> bool {
     match (Header::read(base), Header::read(frame)) {
         (Ok((base, _)), Ok((frame, _))) => base.target_digest == frame.base.digest,

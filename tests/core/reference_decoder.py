@@ -112,18 +112,23 @@ def header(frame: bytes) -> Header:
     kind, compression = flags & 1, flags >> 1 & 1
     epoch, sequence, required = fields.uv(), fields.uv(), fields.uv()
     length = fields.uv() if compression else coded_length
-    base: tuple[int, ...] = (0, 0, digest({}), 0)
-    if kind:
-        place = (fields.uv(), fields.uv()) if flags & 4 else (epoch, sequence - fields.uv())
-        base = (*place, fields.u64(), fields.uv())
-        check_base_place(*place, epoch, sequence, other_epoch=bool(flags & 4))
-    elif flags & 4:
+    base_epoch = base_sequence = base_rows = 0
+    base = digest({})
+    if flags & 4 and not kind:
         raise Corrupt("a full frame with a base")
-    found = Header(version, kind, compression, bool(flags & 8), epoch, sequence, required, length, *base, fields.u64(), reader.take(coded_length))
+    if kind:
+        base_epoch = fields.uv() if flags & 4 else epoch
+        base_sequence = fields.uv() if flags & 4 else sequence - fields.uv()
+        base, base_rows = fields.u64(), fields.uv()
+        check_base_place(base_epoch, base_sequence, epoch, sequence, other_epoch=bool(flags & 4))
+    target = fields.u64()
     fields.end()
-    if max(length, coded_length, found.base_rows) >= 2**32:
+    if max(length, coded_length, base_rows) >= 2**32:
         raise Corrupt("a length of 33 bits")
-    return found
+    return Header(
+        *(version, kind, compression, bool(flags & 8), epoch, sequence, required, length),
+        *(base_epoch, base_sequence, base, base_rows, target, reader.take(coded_length)),
+    )
 
 
 def check_base_place(
@@ -352,7 +357,9 @@ class Body:
         length = len(old) - len(away) + len(edit.inserted)
         if max(away, default=-1) >= len(old) or max(edit.inserted, default=-1) >= length:
             raise Corrupt("an edit past the end of a shape")
-        return self.checked_shape([edit.inserted[n] if n in edit.inserted else next(kept) for n in range(length)])
+        return self.checked_shape(
+            [edit.inserted[n] if n in edit.inserted else next(kept) for n in range(length)]
+        )
 
     def reshape(self, reader: Reader, edits: list[Edit]) -> None:
         positions = reader.gaps(reader.uv(), len(self.base))

@@ -421,7 +421,10 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
         SHAPES: uv(2) + (uv(0, 1) + after(2)) + (uv(0, 1) + after(2, last=2)) + uv(0, 0) + uv(2, 1),
     },
     "an edit of a shape that is not there": edited(3, edit([0]), cells=1),
-    "an edit of itself": {**edited(1, edit([0], [0], 2), cells=1), SHAPES: uv(1, 2**31) + edit([0]) + uv(0, 0, 2, 1)},
+    "an edit of itself": {
+        **edited(1, edit([0], [0], 2), cells=1),
+        SHAPES: uv(1, 2**31) + edit([0]) + uv(0, 0, 2, 1),
+    },
     "an edit that removes a path that is not there": reshaped(edit([2])),
     "an edit that inserts past the end": reshaped(edit([0, 1], [1], 2), cells=1),
     "an edit that removes everything": reshaped(edit([0, 1])),
@@ -654,7 +657,10 @@ def test_headers_that_are_wrong() -> None:
     good = f.seal(b"", target=empty)
     delta = f.seal(b"", DELTA, target=empty)
     assert attempt({}, good) == attempt({}, delta) == {}
-    place = {"epoch": 7, "sequence": 9, "target": empty}
+
+    def at_7_9(base_place: bytes, flags: int = 0) -> bytes:
+        return f.seal(b"", DELTA, target=empty, epoch=7, sequence=9, base_place=base_place, flags=flags)
+
     fields = b"\0" + bytes(3) + struct.pack("<Q", empty)
     assert f.framed(fields, b"") == good
     bad = {
@@ -662,9 +668,9 @@ def test_headers_that_are_wrong() -> None:
         "target": f.seal(b"", target=1),
         "stored, said to be zstd": f.seal(b"", target=empty, flags=2),
         "another epoch of a full frame": f.seal(b"", target=empty, flags=4),
-        "another epoch that is the same": f.seal(b"", DELTA, flags=4, base_place=uv(7, 8), **place),
-        "a base of its own place": f.seal(b"", DELTA, base_place=uv(0), **place),
-        "a base before the first": f.seal(b"", DELTA, base_place=uv(10), **place),
+        "another epoch that is the same": at_7_9(uv(7, 8), flags=4),
+        "a base of its own place": at_7_9(uv(0)),
+        "a base before the first": at_7_9(uv(10)),
         "a base before a frame that stands alone": f.seal(b"", DELTA, base_place=uv(1), target=empty),
         "rows past 32 bits": f.seal(b"", DELTA, rows=2**32, target=empty),
         "a length past 32 bits": f.seal(b"", coded=f.compressed(b""), length=2**32, target=empty),

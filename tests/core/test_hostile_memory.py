@@ -307,9 +307,7 @@ def deep_shapes(count: int) -> bytes:
 
 
 def empty_sets(count: int) -> bytes:
-    return compressed_frame(
-        {SETS: uv(count) + uv(0) + b"\0" + uv(0) + (uv(0) + b"\0" + uv(0)) * (count - 1)}
-    )
+    return compressed_frame({SETS: uv(count) + uv(0) + b"\0" + uv(0) + (uv(0) + b"\0" + uv(0)) * (count - 1)})
 
 
 def long_symbols(count: int) -> bytes:

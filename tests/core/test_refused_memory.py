@@ -39,7 +39,8 @@ decoder.apply(encoder.encode(FIRST))
 
 def delta(body, **header):
     return f.seal(body, **{
-        "kind": f.DELTA, "base": decoder.digest, "rows": 1, "epoch": decoder.epoch, "sequence": decoder.sequence + 1,
+        "kind": f.DELTA, "base": decoder.digest, "rows": 1,
+        "epoch": decoder.epoch, "sequence": decoder.sequence + 1,
         **header,
     })
 
