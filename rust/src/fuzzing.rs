@@ -23,7 +23,7 @@ pub fn apply(base: &[u8], frame: &[u8], max_bytes: u64) {
         assert_eq!(digest_of(&decoder.state.table), before, "after an error the state is what it was");
     }
     if let Ok((header, body)) = container::read(frame, &mut Budget::new(max_bytes)) {
-        let _ = inspect::inspect(&body, None, &mut Budget::new(max_bytes));
+        let _ = inspect::inspect(&body, header.base.rows, None, &mut Budget::new(max_bytes));
         let _ = apply_body(base, header, &body, max_bytes);
     }
 }
@@ -31,7 +31,7 @@ pub fn apply(base: &[u8], frame: &[u8], max_bytes: u64) {
 /// Mutated bodies lead to digests that no header names: here the header names the one that the body leads to.
 fn apply_body(base: &[u8], mut header: Header, body: &[u8], max_bytes: u64) -> Result<()> {
     let mut state = match header.kind {
-        FrameKind::Full => State::new(header.epoch),
+        FrameKind::Full => State::new(header.position.epoch),
         FrameKind::Delta => open_full(base, max_bytes)?,
     };
     let before = digest_of(&state.table);
@@ -52,6 +52,15 @@ fn apply_body(base: &[u8], mut header: Header, body: &[u8], max_bytes: u64) -> R
 
 fn digest_of(table: &Table) -> u64 {
     digest(table.rows.iter().map(|row| (row.symbol_hash, row.hash)))
+}
+
+/// True if the frame names the state of `base` as its base.
+#[must_use]
+pub fn is_base(base: &[u8], frame: &[u8]) -> bool {
+    match (Header::read(base), Header::read(frame)) {
+        (Ok((base, _)), Ok((frame, _))) => base.target_digest == frame.base.digest,
+        _ => false,
+    }
 }
 
 /// The frame with its body changed: stored, under a checksum that fits. None if `frame` is no frame.

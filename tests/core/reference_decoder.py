@@ -76,33 +76,68 @@ class Header(NamedTuple):
     version: int
     kind: int  # 0 full, 1 delta
     compression: int  # 0 stored, 1 zstd
+    within_tolerance: bool
     epoch: int
     sequence: int
-    base: int
-    target: int
+    required_bytes: int  # 0: not known
     body_length: int
-    coded_length: int
+    base_epoch: int
+    base_sequence: int
+    base: int
+    base_rows: int
+    target: int
+    coded: bytes
 
 
 def header(frame: bytes) -> Header:
-    """The header of a frame, checked."""
-    if len(frame) < 56 or frame[:4] != b"\xd1SND":
+    """The header of a frame, checked, and its coded body."""
+    if frame[:4] != b"\xd1SND" or len(frame) < 13:
         raise Corrupt("no frame")
-    version, kind, compression, zero, *numbers = struct.unpack_from("<BBBBQQQQII", frame, 4)
-    found = Header(version, kind, compression, *numbers)
-    if found.coded_length != len(frame) - 56:
+    reader = Reader(frame[:-8])
+    reader.take(4)
+    version, fields_length, coded_length = reader.u8(), reader.uv(), reader.uv()
+    if fields_length + coded_length != reader.left():
         raise Corrupt("the frame's length is not the declared one")
-    if struct.unpack_from("<Q", frame, 48)[0] != hash_bytes(frame[:48] + frame[56:]):
+    if struct.unpack("<Q", frame[-8:])[0] != hash_bytes(frame[:-8]):
         raise Corrupt("checksum")
     if version > 1:
         raise Unsupported(f"version {version}")
-    if version < 1 or kind > 1 or compression > 1 or zero:
-        raise Corrupt("a header that the text does not allow")
-    if compression == 0 and found.body_length != found.coded_length:
-        raise Corrupt("a stored body of another length")
-    if kind == 0 and found.base != digest({}):
+    if version < 1:
+        raise Corrupt("version 0")
+    fields = Reader(reader.take(fields_length))
+    flags = fields.u8()
+    if flags > 15:
+        raise Unsupported(f"flags {flags}")
+    kind, compression = flags & 1, flags >> 1 & 1
+    epoch, sequence, required = fields.uv(), fields.uv(), fields.uv()
+    length = fields.uv() if compression else coded_length
+    base_epoch = base_sequence = base_rows = 0
+    base = digest({})
+    if flags & 4 and not kind:
         raise Corrupt("a full frame with a base")
-    return found
+    if kind:
+        base_epoch = fields.uv() if flags & 4 else epoch
+        base_sequence = fields.uv() if flags & 4 else sequence - fields.uv()
+        base, base_rows = fields.u64(), fields.uv()
+        check_base_place(base_epoch, base_sequence, epoch, sequence, other_epoch=bool(flags & 4))
+    target = fields.u64()
+    fields.end()
+    if max(length, coded_length, base_rows) >= 2**32:
+        raise Corrupt("a length of 33 bits")
+    return Header(
+        *(version, kind, compression, bool(flags & 8), epoch, sequence, required, length),
+        *(base_epoch, base_sequence, base, base_rows, target, reader.take(coded_length)),
+    )
+
+
+def check_base_place(
+    base_epoch: int, base_sequence: int, epoch: int, sequence: int, *, other_epoch: bool
+) -> None:
+    if other_epoch:
+        if base_epoch == epoch:
+            raise Corrupt("another epoch that is the same")
+    elif base_sequence < 0 or (base_sequence == sequence) != (epoch == sequence == 0):
+        raise Corrupt("a base that does not come before")
 
 
 def inflate(coded: bytes, length: int) -> tuple[bytes, bytes]:
@@ -127,11 +162,13 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
     """The snapshot that a frame makes of its base. A full frame needs none."""
     head = header(frame)
     rows = rows_of(base or {}) if head.kind == 1 else []
-    if digest_of_rows(rows) != head.base:
-        raise BaseMismatch("the base's digest is not the frame's")
+    if digest_of_rows(rows) != head.base or len(rows) != head.base_rows:
+        raise BaseMismatch("the base is not the frame's")
+    if head.required_bytes > max_bytes:
+        raise LimitExceeded("the frame needs more than the limit")
     budget = Budget(max_bytes)
     budget.charge(head.body_length)
-    coded = frame[56:]
+    coded = head.coded
     body = Body(rows, budget)
     if head.compression:
         data, entropy = inflate(coded, head.body_length)
@@ -162,7 +199,7 @@ class Edit(NamedTuple):
 Predict = Callable[[RowCells, int], int]
 
 SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", 8: "entropy"}
-EMPTY = {2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
+EMPTY = {1: b"\0\0", 2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 
 
 class Body:
@@ -181,8 +218,6 @@ class Body:
                 raise Corrupt("a second section ENTROPY")
             found[8] = behind
         self.entropy = Entropy(found.pop(8, b""))
-        if 1 not in found:
-            raise Corrupt("no ROWS")
         heads = column_heads(Reader(found.get(6, EMPTY[6])))
         self.budget.charge(512 * len(heads))
         for number, name in SECTIONS.items():
@@ -215,8 +250,6 @@ class Body:
     # --- 3. ROWS
 
     def rows(self, reader: Reader) -> None:
-        if reader.uv() != len(self.base):
-            raise Corrupt("another number of rows in the base")
         self.removed = set(reader.gaps(reader.uv(), len(self.base)))
         self.added = self.names(reader)
         self.retained = [n for n in range(len(self.base)) if n not in self.removed]
@@ -338,7 +371,9 @@ class Body:
         length = len(old) - len(away) + len(edit.inserted)
         if max(away, default=-1) >= len(old) or max(edit.inserted, default=-1) >= length:
             raise Corrupt("an edit past the end of a shape")
-        return self.checked_shape([edit.inserted[n] if n in edit.inserted else next(kept) for n in range(length)])
+        return self.checked_shape(
+            [edit.inserted[n] if n in edit.inserted else next(kept) for n in range(length)]
+        )
 
     def reshape(self, reader: Reader, edits: list[Edit]) -> None:
         positions = reader.gaps(reader.uv(), len(self.base))

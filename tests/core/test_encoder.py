@@ -9,6 +9,7 @@ import pytest
 
 import snapdelta
 from core import reference_decoder as reference
+from support import frames
 from support.assert_exact import assert_same
 
 Snapshot = dict[str, Any]
@@ -31,10 +32,10 @@ def test_a_stream_begins_where_it_is_told(sequence: int) -> None:
     assert (encoder.epoch, encoder.sequence) == (LAST, sequence)
     with pytest.raises(ValueError, match="there is no state yet"):
         encoder.full()
-    frames = [encoder.encode({"A": {"x": n}, "B": {}}) for n in (1, 2)]
-    assert [place(frame) for frame in frames] == [(0, LAST, sequence + 1), (1, LAST, sequence + 2)]
+    sent = [encoder.encode({"A": {"x": n}, "B": {}}) for n in (1, 2)]
+    assert [place(frame) for frame in sent] == [(0, LAST, sequence + 1), (1, LAST, sequence + 2)]
     assert place(encoder.full()) == (0, LAST, sequence + 2)
-    for frame in frames:
+    for frame in sent:
         decoder.apply(frame)
     assert_same(decoder.snapshot(), {"A": {"x": 2}, "B": {}})
 
@@ -168,3 +169,166 @@ def test_frames_kept_and_dropped_in_any_order(seed: int) -> None:
     kept.clear()
     decoder.apply(encoder.encode({"a": {"x": "end"}}, full=not len(decoder)))
     assert_same(decoder.snapshot(), {"a": {"x": "end"}})
+
+
+# --- resume
+
+
+def test_a_writer_goes_on_from_a_readers_state() -> None:
+    """Its first frame is a delta that names its base; readers of that state apply it, others do not."""
+    snapshots: list[Snapshot] = [
+        {"A": {"x": n, "t": f"a text of its own {n}"}, "B": {"y": n}} for n in range(6)
+    ]
+    old, first, second = snapdelta.Encoder(epoch=4), snapdelta.Decoder(), snapdelta.Decoder()
+    for snapshot in snapshots[:3]:
+        frame = old.encode(snapshot)
+        first.apply(frame)
+        second.apply(frame)
+    new = snapdelta.Encoder(epoch=9, verify=True)
+    new.begin(9, 70)
+    new.resume(first)
+    assert (new.epoch, new.sequence, new.digest) == (9, 70, first.digest)
+    with pytest.raises(ValueError, match="another writer's"):
+        new.full()
+    bridge = new.encode(snapshots[3])
+    info = snapdelta.inspect(bridge)
+    assert (info.kind, info.epoch, info.sequence) == ("delta", 9, 71)
+    assert (info.base_epoch, info.base_sequence, info.base_digest) == (4, 3, first.digest)
+    assert_same(reference.decode(bridge, snapshots[2]), snapshots[3])
+    assert place(new.full()) == (0, 9, 71)
+    behind = snapdelta.Decoder()
+    behind.apply(snapdelta.Encoder(epoch=4).encode(snapshots[2]))  # the same state, at another place
+    with pytest.raises(snapdelta.BaseMismatchError, match="sequence 3"):
+        behind.apply(bridge)
+    for decoder in (first, second):
+        decoder.apply(bridge)
+    frame = new.encode(snapshots[4])
+    assert snapdelta.inspect(frame).base_epoch == 9
+    for decoder in (first, second):
+        decoder.apply(frame)
+        assert (decoder.epoch, decoder.sequence) == (9, 72)
+        assert_same(decoder.snapshot(), snapshots[4])
+    with pytest.raises(snapdelta.BaseMismatchError, match="epoch 4"):
+        first.apply(old.encode(snapshots[5]))
+
+
+def test_the_first_frame_of_a_resumed_writer_may_be_full() -> None:
+    decoder = snapdelta.Decoder()
+    decoder.apply(snapdelta.Encoder().encode({"A": {"x": 1}}))
+    new = snapdelta.Encoder(epoch=1)
+    new.resume(decoder)
+    assert place(new.encode({"A": {"x": 2}}, full=True)) == (0, 1, 1)
+
+
+def test_a_writer_resumes_once_and_under_a_new_epoch() -> None:
+    decoder, empty = snapdelta.Decoder(), snapdelta.Decoder()
+    decoder.apply(snapdelta.Encoder(epoch=5).encode({"A": {"x": 1}}))
+    for epoch in (0, 4, 5):
+        with pytest.raises(ValueError, match=f"epoch {epoch} is not above 5"):
+            snapdelta.Encoder(epoch=epoch).resume(decoder)
+    new = snapdelta.Encoder(epoch=6)
+    with pytest.raises(ValueError, match="no state yet"):
+        new.resume(empty)
+    captured = new.capture({"A": {"x": 2}})
+    with pytest.raises(snapdelta.EncoderBusyError):
+        new.resume(decoder)
+    del captured
+    new.resume(decoder)
+    with pytest.raises(ValueError, match="already"):
+        new.resume(decoder)
+    with pytest.raises(ValueError, match="already"):
+        new.begin(7)
+
+
+def test_a_refused_capture_leaves_a_resumed_writer_where_it_was() -> None:
+    decoder = snapdelta.Decoder()
+    decoder.apply(snapdelta.Encoder().encode({"A": {"x": 1}}))
+    new = snapdelta.Encoder(epoch=1)
+    new.resume(decoder)
+    with pytest.raises(snapdelta.UnsupportedTypeError):
+        new.encode({"A": {"new": {1, 2}}})
+    decoder.apply(new.encode({"A": {"x": 2}}))
+    assert (decoder.epoch, decoder.sequence) == (1, 1)
+
+
+# --- a delta's base
+
+
+def test_a_composed_delta_names_its_base() -> None:
+    """It leads over several sequences; a Decoder applies it at its base and nowhere else."""
+    snapshots: list[Snapshot] = [{"A": {"x": n}} for n in range(4)]
+    encoder, late = snapdelta.Encoder(epoch=2), snapdelta.Decoder()
+    stream = [encoder.encode(snapshot) for snapshot in snapshots]
+    late.apply(stream[0])
+    plain = snapdelta.diff(snapshots[0], snapshots[3])
+    composed = frames.seal(
+        frames.body_in(plain),
+        frames.DELTA,
+        base=reference.digest(snapshots[0]),
+        rows=1,
+        target=reference.digest(snapshots[3]),
+        epoch=2,
+        sequence=4,
+        base_place=frames.uv(3),
+    )
+    info = snapdelta.inspect(composed)
+    assert (info.sequence, info.base_epoch, info.base_sequence) == (4, 2, 1)
+    late.apply(composed)
+    assert (late.sequence, late.digest) == (4, encoder.digest)
+    for frame in (composed, stream[1]):
+        with pytest.raises(snapdelta.BaseMismatchError):
+            late.apply(frame)
+    assert_same(late.snapshot(), snapshots[3])
+
+
+def test_a_frame_tells_that_states_are_published_within_a_tolerance() -> None:
+    frame = snapdelta.dumps({})
+    assert not snapdelta.inspect(frame).within_tolerance
+    within = frames.seal(b"", target=reference.digest({}), flags=8)
+    assert snapdelta.inspect(within).within_tolerance
+    assert reference.header(within).within_tolerance
+    assert snapdelta.loads(within) == {}
+
+
+def test_a_verified_frame_tells_what_a_reader_needs() -> None:
+    encoder = snapdelta.Encoder(verify=True)
+    snapshots: list[Snapshot] = [{"A": {"x": n, "t": [n] * 20}} for n in (1, 2)]
+    base: Snapshot | None = None
+    for snapshot in snapshots:
+        frame = encoder.encode(snapshot)
+        required = snapdelta.inspect(frame).required_bytes
+        assert required is not None
+        reference.decode(frame, base, max_bytes=required)
+        with pytest.raises(reference.LimitExceeded):
+            reference.decode(frames.unmeasured(frame), base, max_bytes=required - 1)
+        base = snapshot
+    assert snapdelta.inspect(snapdelta.dumps({"A": 1})).required_bytes is None
+
+
+# --- names in a delta
+
+
+def test_a_delta_has_the_names_of_its_base() -> None:
+    first = {str(n): {"a": n, "in": {"b": n}} for n in range(9)}
+    second = {str(n): {"a": n + 1, "in": {"b": n * n}, "new": n} for n in range(9)}
+    delta = snapdelta.diff(first, second)
+    alone, named = snapdelta.inspect(delta), snapdelta.inspect(delta, base=first)
+    assert {column.path for column in named.columns} == {("a",), ("in", "b"), ("new",)}
+    assert {column.name for column in named.columns} == {"a", "in.b", "new"}
+    assert {column.path for column in alone.columns} == {None}
+    assert {column.name for column in alone.columns} == {f"path id {n}" for n in (1, 3, 4)}
+    assert [column.path_id for column in alone.columns] == [column.path_id for column in named.columns]
+    with pytest.raises(snapdelta.BaseMismatchError):
+        snapdelta.inspect(delta, base=second)
+
+
+def test_a_frame_in_which_nothing_changed_is_its_header() -> None:
+    snapshot = {str(n): {"a": n, f"b{n}": "a text of its own"} for n in range(300)}
+    encoder = snapdelta.Encoder(epoch=2**41, verify=True)
+    encoder.encode(snapshot)
+    frame = encoder.encode(snapshot)
+    info = snapdelta.inspect(frame)
+    assert (info.body_size, info.sections, info.updated, info.base_symbols) == (0, {}, 0, 300)
+    assert len(frame) < 56
+    snapshot["7"] = {**snapshot["7"], "a": -1}
+    assert len(encoder.encode(snapshot)) <= 80

@@ -93,13 +93,10 @@ def test_every_truncation() -> None:
         for length in range(len(frame)):
             cut = frame[:length]
             assert attempt(base, cut) is snapdelta.CorruptDeltaError
-            if length >= 56:  # and the same with a header that believes it
-                head = bytearray(cut)
-                struct.pack_into("<I", head, 44, length - 56)
-                if head[6] == 0:
-                    struct.pack_into("<I", head, 40, length - 56)
-                assert isinstance(attempt(base, f.rechecked(bytes(head))), type)
         assert attempt(base, frame + b"\0") is snapdelta.CorruptDeltaError
+        coded = reference.header(frame).coded
+        for length in range(len(coded)):  # and with a header that believes it
+            assert isinstance(attempt(base, f.with_coded(frame, coded[:length])), type)
 
 
 def damaged(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -135,10 +132,8 @@ def damaged_frames(seed: int, count: int) -> list[tuple[Snapshot, bytes, bool]]:
         if kind == 0:
             new = damaged(rng, frame, other)
         elif kind == 1:  # in the coded body: zstd meets it first
-            inside = damaged(rng, frame[56:], other[56:])
-            head = bytearray(frame[:56])
-            struct.pack_into("<I", head, 44, len(inside))
-            new = f.rechecked(bytes(head) + inside)
+            coded = [reference.header(each).coded for each in (frame, other)]
+            new = f.with_coded(frame, damaged(rng, coded[0] or b"\0", coded[1] or b"\0"))
         else:
             new = f.resealed(frame, damaged(rng, f.body_in(frame), f.body_in(other)))
         if new != frame:
@@ -161,7 +156,7 @@ def test_flips_and_splices(count: int) -> None:
             slowest = max(slowest, thread_time() - before)
             if isinstance(outcome, type):
                 seen[outcome.__name__] += 1
-                assert repaired or outcome is not snapdelta.BaseMismatchError or frame[5] == 1
+                assert repaired or outcome is not snapdelta.BaseMismatchError
             else:
                 seen["valid"] += 1
                 assert repaired
@@ -246,9 +241,9 @@ def test_both_decoders_agree_on_damaged_bodies_at_length() -> None:
 # --- made by hand
 
 BASE: Snapshot = {"A": {"x": 1, "y": 1.5}, "B": {"x": 2, "y": 2.5}, "C": {"x": 3, "y": 3.5}, "D": [1]}
-NO_ROWS = uv(4, 0, 0)
+NO_ROWS = uv(0, 0)
 XY = b""  # nodes 1 ("x",) and 2 ("y",) are the base's; its shapes are 0 of both and 1 of node 0
-NEW_ROW = uv(4, 0, 1) + strings("N")
+NEW_ROW = uv(0, 1) + strings("N")
 ONE_LEAF = uv(0, 0, 0) + uv(1, 1)  # shape 1, for one added row
 
 
@@ -302,8 +297,9 @@ def in_text(flags: int, decimals: int, prefix: bytes = b"", suffix: bytes = b"")
 
 CENTS = numbers(2, FLOAT)
 GOOD: dict[str, dict[int, bytes] | bytes] = {
-    "nothing": {ROWS: NO_ROWS},
-    "rows": {ROWS: uv(4) + gaps([1, 3]) + uv(0)},
+    "nothing": b"",
+    "no rows": {ROWS: NO_ROWS},
+    "rows": {ROWS: gaps([1, 3]) + uv(0)},
     "sections without bytes": {ROWS: NO_ROWS, PATHS: b"", SETS: b"", ORDER: b""},
     "an optional section": {ROWS: NO_ROWS, 200: b"whatever"},
     "an added leaf": added(plain_of("text of some bytes")),
@@ -416,27 +412,24 @@ GOOD |= {
 }
 LISTS_64 = b"\x0b\x01" * 63 + b"\x0b\x00"
 CORRUPT: dict[str, dict[int, bytes] | bytes] = {
-    "no sections": b"",
-    "no rows": {PATHS: XY},
-    "another number of rows": {ROWS: uv(3, 0, 0)},
     "a section twice": f.body_of({ROWS: NO_ROWS}) * 2,
     "sections out of order": f.body_of({PATHS: XY}) + f.body_of({ROWS: NO_ROWS}),
     "a section past the end": bytes([ROWS]) + uv(100) + NO_ROWS,
     "bytes after the sections": f.body_of({ROWS: NO_ROWS}) + b"\0",
     "bytes left in a section": {ROWS: NO_ROWS + b"\0"},
-    "a number in a long form": {ROWS: b"\x84\x00\x00\x00"},
-    "a number of 65 bits": {ROWS: b"\xff" * 9 + b"\x02" + b"\0\0"},
+    "a number in a long form": {ROWS: b"\x80\x00\x00"},
+    "a number of 65 bits": {ROWS: b"\xff" * 9 + b"\x02" + b"\0"},
     "a number without end": {ROWS: b"\xff" * 30},
-    "a removed row out of range": {ROWS: uv(4) + gaps([4]) + uv(0)},
-    "removed rows that wrap around": {ROWS: uv(4, 2, 3, 2**64 - 1, 0)},
-    "a symbol that is there": {**added(b"\0"), ROWS: uv(4, 0, 1) + strings("A")},
+    "a removed row out of range": {ROWS: gaps([4]) + uv(0)},
+    "removed rows that wrap around": {ROWS: uv(2, 3, 2**64 - 1, 0)},
+    "a symbol that is there": {**added(b"\0"), ROWS: uv(0, 1) + strings("A")},
     "a symbol twice": {
         **added(b"\0\0"),
-        ROWS: uv(4, 0, 2) + strings("N", "N"),
+        ROWS: uv(0, 2) + strings("N", "N"),
         SHAPES: ONE_LEAF[:-1] + uv(2),
     },
-    "a symbol that is not UTF-8": {**added(b"\0"), ROWS: uv(4, 0, 1, 1) + b"\xff"},
-    "symbols without end": {ROWS: uv(4, 0, 2**50)},
+    "a symbol that is not UTF-8": {**added(b"\0"), ROWS: uv(0, 1, 1) + b"\xff"},
+    "symbols without end": {ROWS: uv(0, 2**50)},
     "an added row without a shape": {ROWS: NEW_ROW},
     "a key twice": {ROWS: NO_ROWS, PATHS: nodes(0, 0, keys=("z", "z"))},
     "a key of the base": {ROWS: NO_ROWS, PATHS: nodes(0, 0, keys=("x",))},
@@ -467,7 +460,10 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
         SHAPES: uv(2) + (uv(0, 1) + after(2)) + (uv(0, 1) + after(2, last=2)) + uv(0, 0) + uv(2, 1),
     },
     "an edit of a shape that is not there": edited(3, edit([0]), cells=1),
-    "an edit of itself": {**edited(1, edit([0], [0], 2), cells=1), SHAPES: uv(1, 2**31) + edit([0]) + uv(0, 0, 2, 1)},
+    "an edit of itself": {
+        **edited(1, edit([0], [0], 2), cells=1),
+        SHAPES: uv(1, 2**31) + edit([0]) + uv(0, 0, 2, 1),
+    },
     "an edit that removes a path that is not there": reshaped(edit([2])),
     "an edit that inserts past the end": reshaped(edit([0, 1], [1], 2), cells=1),
     "an edit that removes everything": reshaped(edit([0, 1])),
@@ -488,18 +484,18 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a run past the rows": {**added(b"\0\0"), SHAPES: ONE_LEAF[:-1] + uv(2)},
     "a run of 2^60 rows": {**added(b"\0"), SHAPES: ONE_LEAF[:-1] + uv(2**60)},
     "a removed row that is reshaped": {
-        ROWS: uv(4) + gaps([1]) + uv(0),
+        ROWS: gaps([1]) + uv(0),
         SHAPES: uv(0, 1) + edit([0]) + gaps([1]) + uv(0),
     },
     "a set inside itself": {ROWS: NO_ROWS, SETS: uv(1, 1) + b"\0" + gaps([0])},
     "a set inside a later one": {ROWS: NO_ROWS, SETS: uv(2, 2) + b"\0" + gaps([]) + uv(0) + b"\0" + gaps([])},
     "a member out of range": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\0" + gaps([4])},
     "a bitmap with a bit too many": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\1\x10"},
-    "a set that holds a removed row": {ROWS: uv(4) + gaps([1]) + uv(0), SETS: uv(1, 0) + b"\1\x02"},
+    "a set that holds a removed row": {ROWS: gaps([1]) + uv(0), SETS: uv(1, 0) + b"\1\x02"},
     "a loose cell that is not there": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(3, 1, 5)},
     "a loose cell of no row": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(4, 1, 5)},
     "a loose cell of no node": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(0, 3, 5)},
-    "a loose cell of a removed row": {ROWS: uv(4) + gaps([0]) + uv(0), PATHS: XY, SPARSE: sparse(0, 1, 5)},
+    "a loose cell of a removed row": {ROWS: gaps([0]) + uv(0), PATHS: XY, SPARSE: sparse(0, 1, 5)},
     "a loose cell twice": {ROWS: NO_ROWS, PATHS: XY, SPARSE: uv(2, 0, 0, 1, 1) + plain_of(5) * 2},
     "loose and listed": {**updates(WORDS + byte_planes(4, 6)), SPARSE: sparse(2, 1, 5)},
     "a column twice": {
@@ -644,7 +640,7 @@ UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
 def by_hand(body: dict[int, bytes] | bytes) -> tuple[bytes, bytes]:
     """The frame, for BASE, and its body."""
     data = body if isinstance(body, bytes) else f.body_of(body)
-    return f.seal(data, DELTA, base=reference.digest(BASE)), data
+    return f.seal(data, DELTA, base=reference.digest(BASE), rows=len(BASE)), data
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -705,23 +701,22 @@ def test_predictions_from_numbers_that_are_none(name: str) -> None:
     base: Snapshot = {f"S{i}": {"x": x, "y": y, "z": y} for i, (x, _, y) in enumerate(cases)}
     n = len(cases)
     body = {
-        ROWS: uv(n, 0, 0),
         SETS: uv(1, 0) + b"\0" + gaps(range(n)),
         SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
         COLUMNS: column(PREDICTIONS[name] + uv(1) + b"\0", node=3),
     }
     data = f.body_of(body)
-    assert check_alike(base, f.seal(data, DELTA, base=reference.digest(base)), data)
+    assert check_alike(base, f.seal(data, DELTA, base=reference.digest(base), rows=n), data)
 
 
 def test_a_copy_may_not_nest_too_deep() -> None:
     """63 lists are good at a path of one key, and one too many under two."""
     base = {"A": {"x": f_nested(63), "d": {"y": 1}}}
-    body = {ROWS: uv(1, 0, 0), SETS: uv(1, 0) + b"\0" + gaps([0])}
+    body = {SETS: uv(1, 0) + b"\0" + gaps([0])}
     body[COLUMNS] = column(b"\xfe" + uv(1) + gaps([]), node=3)
     data = f.body_of(body)
     assert read_body(base, data) is reference.Corrupt
-    frame = f.seal(data, DELTA, base=reference.digest(base))
+    frame = f.seal(data, DELTA, base=reference.digest(base), rows=1)
     assert attempt(base, frame, verify=False) is snapdelta.CorruptDeltaError
 
 
@@ -744,30 +739,66 @@ def test_zones_that_nobody_knows() -> None:
 
 
 def test_headers_that_are_wrong() -> None:
-    body = f.body_of({ROWS: uv(0, 0, 0)})
     empty = reference.digest({})
-    good = f.seal(body, target=empty)
-    assert attempt({}, good) == {}
+    good = f.seal(b"", target=empty)
+    delta = f.seal(b"", DELTA, target=empty)
+    assert attempt({}, good) == attempt({}, delta) == {}
+
+    def at_7_9(base_place: bytes, flags: int = 0) -> bytes:
+        return f.seal(b"", DELTA, target=empty, epoch=7, sequence=9, base_place=base_place, flags=flags)
+
+    fields = b"\0" + bytes(3) + struct.pack("<Q", empty)
+    assert f.framed(fields, b"") == good
     bad = {
-        "kind": f.seal(body, 2, target=empty),
-        "coding": f.seal(body, target=empty, compression=2),
-        "version 0": f.seal(body, target=empty, version=0),
-        "length": f.seal(body, target=empty, length=len(body) + 1),
-        "base of a full frame": f.seal(body, base=1, target=empty),
-        "target": f.seal(body, target=1),
-        "reserved byte": f.rechecked(good[:7] + b"\1" + good[8:]),
-        "stored, said to be zstd": f.seal(body, target=empty, compression=1),
+        "version 0": f.seal(b"", target=empty, version=0),
+        "target": f.seal(b"", target=1),
+        "stored, said to be zstd": f.seal(b"", target=empty, flags=2),
+        "another epoch of a full frame": f.seal(b"", target=empty, flags=4),
+        "another epoch that is the same": at_7_9(uv(7, 8), flags=4),
+        "a base of its own place": at_7_9(uv(0)),
+        "a base before the first": at_7_9(uv(10)),
+        "a base before a frame that stands alone": f.seal(b"", DELTA, base_place=uv(1), target=empty),
+        "rows past 32 bits": f.seal(b"", DELTA, rows=2**32, target=empty),
+        "a length past 32 bits": f.seal(b"", coded=f.compressed(b""), length=2**32, target=empty),
+        "fields cut": f.framed(fields[:-1], b""),
+        "bytes after the fields": f.framed(fields + b"\0", b""),
+        "no fields": f.framed(b"", b""),
+        "a number in a long form": f.framed(b"\0" + b"\x80\0" + bytes(2) + struct.pack("<Q", empty), b""),
+        "lengths that wrap around": f.checked(b"\xd1SND\1" + uv(2**64 - 1, 13) + fields),
+        "lengths that are too small": f.checked(b"\xd1SND\1" + uv(len(fields) - 1, 0) + fields),
         "magic": f.rechecked(b"\xd1SNE" + good[4:]),
-        "checksum": good[:48] + bytes(8) + good[56:],
+        "checksum": good[:-8] + bytes(8),
     }
     for name, frame in bad.items():
         assert attempt({}, frame) is snapdelta.CorruptDeltaError, name
         with pytest.raises(reference.Corrupt):
             reference.decode(frame)
+    newer = f.seal(b"", target=empty, flags=16)
+    assert attempt({}, newer) is snapdelta.UnsupportedVersionError
+    with pytest.raises(reference.Unsupported):
+        reference.decode(newer)
+    other_rows = f.seal(b"", DELTA, rows=1, target=empty)
+    assert attempt({}, other_rows, verify=False) is snapdelta.BaseMismatchError
+    with pytest.raises(reference.BaseMismatch):
+        reference.decode(other_rows, {})
+
+
+def test_a_frame_that_needs_more_is_refused_before_its_body_is_read() -> None:
+    frame = f.seal(b"", target=reference.digest({}), required=1001)
+    allowed, small = (snapdelta.Limits(n) for n in (1001, 1000))
+    assert snapdelta.loads(frame, limits=allowed) == {}
+    assert snapdelta.inspect(frame, limits=small).required_bytes == 1001
+    for read in (snapdelta.loads, lambda frame, limits: snapdelta.apply({}, frame, limits=limits)):
+        with pytest.raises(snapdelta.LimitExceededError, match="needs 1,001 bytes"):
+            read(frame, limits=small)
+    with pytest.raises(snapdelta.LimitExceededError, match="needs 1,001 bytes"):
+        snapdelta.Decoder(limits=small).apply(frame)
+    with pytest.raises(reference.LimitExceeded):
+        reference.decode(frame, max_bytes=1000)
 
 
 def test_bodies_that_are_not_one_zstd_frame() -> None:
-    body = f.body_of({ROWS: uv(0, 0, 0), 200: bytes(1000)})
+    body = f.body_of({ROWS: uv(0, 0), 200: bytes(1000)})
     empty, coded = reference.digest({}), f.compressed(body)
     assert attempt({}, f.seal(body, target=empty, coded=coded)) == {}
     skippable = b"\x50\x2a\x4d\x18" + struct.pack("<I", 4) + b"abcd"

@@ -88,20 +88,20 @@ def counts_that_lie() -> dict[str, bytes]:
     """A section each that declares 2^40 of what it has none of, and then ends or goes on with zeros."""
     many = uv(1 << 40)
     lies = {
-        "symbols": {ROWS: uv(0, 0) + many},
-        "keys": {ROWS: uv(0, 0, 0), PATHS: many},
-        "nodes": {ROWS: uv(0, 0, 0), PATHS: uv(0) + many},
-        "shapes": {ROWS: uv(0, 0, 0), SHAPES: many},
-        "paths in a shape": {ROWS: uv(0, 0, 0), SHAPES: uv(1, 0) + many},
-        "edits": {ROWS: uv(0, 0, 0), SHAPES: uv(0) + many},
-        "paths of an edit": {ROWS: uv(0, 0, 0), SHAPES: uv(0, 1) + many},
-        "beginnings of keys": {ROWS: uv(0, 0, 0), PATHS: uv(2, 0) + many},
-        "a run of rows": {ROWS: uv(0, 0, 1) + strings("N"), SHAPES: uv(1, 0, 1) + sv(-1) + uv(0, 0, 0) + many},
-        "sets": {ROWS: uv(0, 0, 0), SETS: many},
-        "members": {ROWS: uv(0, 0, 0), SETS: uv(1, 0) + b"\0" + many},
-        "columns": {ROWS: uv(0, 0, 0), COLUMNS: many},
-        "loose cells": {ROWS: uv(0, 0, 0), SPARSE: many},
-        "moves": {ROWS: uv(0, 0, 0), ORDER: b"\0" + many},
+        "symbols": {ROWS: uv(0) + many},
+        "keys": {PATHS: many},
+        "nodes": {PATHS: uv(0) + many},
+        "shapes": {SHAPES: many},
+        "paths in a shape": {SHAPES: uv(1, 0) + many},
+        "edits": {SHAPES: uv(0) + many},
+        "paths of an edit": {SHAPES: uv(0, 1) + many},
+        "beginnings of keys": {PATHS: uv(2, 0) + many},
+        "a run of rows": {ROWS: uv(0, 1) + strings("N"), SHAPES: uv(1, 0, 1) + sv(-1) + uv(0, 0, 0) + many},
+        "sets": {SETS: many},
+        "members": {SETS: uv(1, 0) + b"\0" + many},
+        "columns": {COLUMNS: many},
+        "loose cells": {SPARSE: many},
+        "moves": {ORDER: b"\0" + many},
     }
     frames = {}
     for name, sections in lies.items():
@@ -164,7 +164,7 @@ def rows_of_one_shape(rows: int, paths: bytes, nodes: list[int], contents: bytes
     steps = [b - a - 1 for a, b in pairwise([0, *nodes])]
     body = f.body_of(
         {
-            ROWS: uv(0, 0, rows) + strings(*map(str, range(rows))),
+            ROWS: uv(0, rows) + strings(*map(str, range(rows))),
             PATHS: paths,
             SHAPES: uv(1, 0, len(nodes)) + sv(*steps) + uv(0, 0) + uv(0, rows),
             COLUMNS: contents,
@@ -211,9 +211,9 @@ def copied_blob(rows: int, columns: int) -> bytes:
 def sets_of_all(count: int) -> bytes:
     """Sets of all the rows, each the one before without nothing: three bytes a set."""
     sets = b"".join(uv(n) + b"\2" + gaps([]) for n in range(count))
-    body = f.body_of({ROWS: uv(BASE_ROWS, 0, 0), SETS: uv(count) + sets})
+    body = f.body_of({SETS: uv(count) + sets})
     base = reference.digest({str(n): None for n in range(BASE_ROWS)})
-    return f.seal(body, f.DELTA, base=base, coded=f.compressed(body))
+    return f.seal(body, f.DELTA, base=base, rows=BASE_ROWS, coded=f.compressed(body))
 
 
 EXPANDING: dict[str, Callable[[], bytes]] = {
@@ -251,18 +251,18 @@ def numbered(count: int) -> bytes:
 def keys(count: int) -> bytes:
     """Each with a node of its own."""
     paths = numbered(count) + uv(count) + sv(0, 0) * count
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths})
+    return compressed_frame({PATHS: paths})
 
 
 def long_keys(count: int) -> bytes:
     names = f.new_keys(*(f"{n:06}" + "x" * 994 for n in range(count)))
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: names + uv(count) + sv(0, 0) * count})
+    return compressed_frame({PATHS: names + uv(count) + sv(0, 0) * count})
 
 
 def shared_keys(count: int) -> bytes:
     """Each is the one before and a byte."""
     names = uv(count, *range(count)) + strings(*"x" * count)
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: names + uv(0)})
+    return compressed_frame({PATHS: names + uv(0)})
 
 
 def nodes(count: int) -> bytes:
@@ -270,13 +270,13 @@ def nodes(count: int) -> bytes:
     few = 1000
     steps = b"".join(sv(1 if n else 0, -few if n else 0) + sv(0, 0) * (few - 1) for n in range(count // few))
     paths = numbered(few) + uv(count // few * few) + steps
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths})
+    return compressed_frame({PATHS: paths})
 
 
 def shapes_of(count: int, shapes: bytes, number: int, paths: bytes = b"") -> bytes:
     """Shapes over so many keys."""
     paths = paths or numbered(count) + uv(count) + sv(0, 0) * count
-    return compressed_frame({ROWS: uv(0, 0, 0), PATHS: paths, SHAPES: uv(number) + shapes + uv(0, 0)})
+    return compressed_frame({PATHS: paths, SHAPES: uv(number) + shapes + uv(0, 0)})
 
 
 def small_shapes(count: int) -> bytes:
@@ -307,16 +307,14 @@ def deep_shapes(count: int) -> bytes:
 
 
 def empty_sets(count: int) -> bytes:
-    return compressed_frame(
-        {ROWS: uv(0, 0, 0), SETS: uv(count) + uv(0) + b"\0" + uv(0) + (uv(0) + b"\0" + uv(0)) * (count - 1)}
-    )
+    return compressed_frame({SETS: uv(count) + uv(0) + b"\0" + uv(0) + (uv(0) + b"\0" + uv(0)) * (count - 1)})
 
 
 def long_symbols(count: int) -> bytes:
     symbols = strings(*(f"{n:06}" + "x" * 994 for n in range(count)))
     shapes = uv(1, 0, 1) + sv(-1) + uv(0, 0) + uv(0, count)
     contents = uv(1) + constant_column(0, 0, 0)
-    return compressed_frame({ROWS: uv(0, 0, count) + symbols, SHAPES: shapes, COLUMNS: contents})
+    return compressed_frame({ROWS: uv(0, count) + symbols, SHAPES: shapes, COLUMNS: contents})
 
 
 def moved_rows(count: int) -> bytes:
@@ -331,7 +329,7 @@ def moved_rows(count: int) -> bytes:
     )
     order = b"\1" + uv(0) + b"\0" + gaps(range(count)) + byte_planes
     contents = uv(1) + constant_column(0, 0, 0)
-    sections = {ROWS: uv(0, 0, count) + symbols, SHAPES: shapes, COLUMNS: contents, ORDER: order}
+    sections = {ROWS: uv(0, count) + symbols, SHAPES: shapes, COLUMNS: contents, ORDER: order}
     return compressed_frame(sections)
 
 

@@ -39,7 +39,8 @@ decoder.apply(encoder.encode(FIRST))
 
 def delta(body, **header):
     return f.seal(body, **{
-        "kind": f.DELTA, "base": decoder.digest, "epoch": decoder.epoch, "sequence": decoder.sequence + 1,
+        "kind": f.DELTA, "base": decoder.digest, "rows": 1,
+        "epoch": decoder.epoch, "sequence": decoder.sequence + 1,
         **header,
     })
 
@@ -48,7 +49,7 @@ def paths_of(n):
     return f.new_keys(*keys) + uv(NAMES) + sv(0, 0) * NAMES
 
 def unused_names(n):
-    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n)})
+    return f.body_of({PATHS: paths_of(n)})
 
 def a_new_row(n):
     texts = [f"a text that is new {name}".encode() for name in names(n)]
@@ -56,18 +57,18 @@ def a_new_row(n):
         sv(0 if i else 4) + b"\\2" + f.sized(bytes([8, 0]) + f.sized(t)) for i, t in enumerate(texts)
     )
     shape = uv(1, 0, NAMES) + sv(*[0] * NAMES) + uv(0, 0) + uv(1, 1)
-    rows = uv(1, 0, 1) + strings(f"S{n}")
+    rows = uv(0, 1) + strings(f"S{n}")
     return f.body_of({ROWS: rows, PATHS: paths_of(n), SHAPES: shape, COLUMNS: uv(NAMES) + columns})
 
 def too_much(n):
     shapes = uv(8000) + uv(0, 1, 0) * 8000 + uv(0, 0)
-    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: shapes})
+    return f.body_of({PATHS: paths_of(n), SHAPES: shapes})
 
 def a_broken_shape(n):
-    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), SHAPES: uv(2) + uv(0, 1) + sv(0) + uv(0, 2) + sv(0, -1) + uv(0, 0)})
+    return f.body_of({PATHS: paths_of(n), SHAPES: uv(2) + uv(0, 1) + sv(0) + uv(0, 2) + sv(0, -1) + uv(0, 0)})
 
 def a_newer_coding(n):
-    return f.body_of({ROWS: uv(1, 0, 0), PATHS: paths_of(n), COLUMNS: uv(1) + sv(0) + b"\\7" + uv(0)})
+    return f.body_of({PATHS: paths_of(n), COLUMNS: uv(1) + sv(0) + b"\\7" + uv(0)})
 
 def full(n):
     return snapdelta.dumps({f"S{n}": record(n)})

@@ -53,35 +53,83 @@ def seal(
     kind: int = FULL,
     *,
     base: int | None = None,
+    rows: int = 0,
     target: int = 0,
     coded: bytes | None = None,
     length: int | None = None,
     version: int = 1,
-    compression: int | None = None,
+    flags: int = 0,
     epoch: int = 0,
     sequence: int = 0,
+    base_place: bytes | None = None,
+    required: int = 0,
 ) -> bytes:
-    """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it."""
+    """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it.
+
+    The base, of so many rows, is the frame before, unless `base_place` has the bytes that say another.
+    """
     inside = body if coded is None else coded
-    numbers = (
-        *(version, kind, (coded is not None) if compression is None else compression, 0, epoch, sequence),
-        *(reference.digest({}) if base is None else base, target),
-        *(len(body) if length is None else length, len(inside)),
-    )
-    head = b"\xd1SND" + struct.pack("<BBBBQQQQII", *numbers)
-    return head + struct.pack("<Q", hash_bytes(head + inside)) + inside
+    fields = bytes([kind | (coded is not None) << 1 | flags]) + uv(epoch, sequence, required)
+    if coded is not None:
+        fields += uv(len(body) if length is None else length)
+    if kind:
+        digest = reference.digest({}) if base is None else base
+        fields += uv(int(sequence > 0)) if base_place is None else base_place
+        fields += struct.pack("<Q", digest) + uv(rows)
+    return framed(fields + struct.pack("<Q", target), inside, version)
+
+
+def framed(fields: bytes, inside: bytes, version: int = 1) -> bytes:
+    """The frame around fields and a coded body."""
+    return checked(b"\xd1SND" + bytes([version]) + uv(len(fields), len(inside)) + fields + inside)
+
+
+def checked(contents: bytes) -> bytes:
+    """A frame's bytes and their checksum."""
+    return contents + struct.pack("<Q", hash_bytes(contents))
 
 
 def resealed(frame: bytes, body: bytes, target: int | None = None) -> bytes:
     """A frame with another body, stored, and all that follows from it put right but the target's digest."""
     head = reference.header(frame)
-    target = head.target if target is None else target
-    return seal(body, head.kind, base=head.base, target=target, epoch=head.epoch, sequence=head.sequence)
+    return seal(
+        body,
+        head.kind,
+        base=head.base,
+        rows=head.base_rows,
+        target=head.target if target is None else target,
+        epoch=head.epoch,
+        sequence=head.sequence,
+    )
 
 
 def rechecked(frame: bytes) -> bytes:
     """The frame with its checksum put right."""
-    return frame[:48] + struct.pack("<Q", hash_bytes(frame[:48] + frame[56:])) + frame[56:]
+    return checked(frame[:-8])
+
+
+def with_coded(frame: bytes, inside: bytes) -> bytes:
+    """The frame with another coded body, whatever its header says of its length before compression."""
+    coded = reference.header(frame).coded
+    fields_and_coded = frame[5 + len(uv(0, len(coded))) : -8]  # fewer than 128 bytes of fields
+    return framed(fields_and_coded[: len(fields_and_coded) - len(coded)], inside)
+
+
+def unmeasured(frame: bytes) -> bytes:
+    """A verified frame as an Encoder without `verify` makes it: it does not say what a reader needs."""
+    head = reference.header(frame)
+    body = body_in(frame)
+    assert head.required_bytes > 0 or not body
+    return seal(
+        body,
+        head.kind,
+        base=head.base,
+        rows=head.base_rows,
+        target=head.target,
+        coded=head.coded if head.compression else None,
+        epoch=head.epoch,
+        sequence=head.sequence,
+    )
 
 
 def at_version(frame: bytes, version: int) -> bytes:
@@ -91,7 +139,7 @@ def at_version(frame: bytes, version: int) -> bytes:
 
 def body_in(frame: bytes) -> bytes:
     head = reference.header(frame)
-    return reference.inflate(frame[56:], head.body_length) if head.compression else frame[56:]
+    return reference.inflate(head.coded, head.body_length) if head.compression else head.coded
 
 
 def compressed(body: bytes) -> bytes:

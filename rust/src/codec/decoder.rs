@@ -15,6 +15,7 @@ pub(crate) fn base_mismatch(message: String) -> Error {
 pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
     let mut budget = Budget::new(max_bytes);
     let (header, body) = container::read(frame, &mut budget)?;
+    budget.check_required(header.required_bytes)?;
     if header.kind != FrameKind::Full {
         return Err(base_mismatch("this is a delta: apply it to the snapshot that it was made from".into()));
     }
@@ -22,10 +23,7 @@ pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
 }
 
 fn state_of_full(header: &Header, body: &[u8], budget: &mut Budget) -> Result<State> {
-    let mut state = State::new(header.epoch);
-    if header.base_digest != state.digest {
-        return Err(Error::corrupt_at(24, "a full frame is made from the empty snapshot"));
-    }
+    let mut state = State::new(header.position.epoch);
     state.apply_body(header, body, budget)?;
     Ok(state)
 }
@@ -57,6 +55,7 @@ impl Decoder {
     pub(crate) fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
         let mut budget = Budget::new(self.max_bytes);
         let (header, body) = container::read(frame, &mut budget)?;
+        budget.check_required(header.required_bytes)?;
         match header.kind {
             FrameKind::Full => {
                 let mut next = state_of_full(&header, &body, &mut budget)?;
@@ -72,19 +71,16 @@ impl Decoder {
     }
 
     fn check_position(&self, header: &Header) -> Result<()> {
-        let here = &self.state;
-        let problem = if !here.started {
+        let (base, here) = (header.base.position, self.state.position);
+        let problem = if !self.state.started {
             "the decoder has no state yet: apply a full frame first".to_string()
-        } else if header.epoch != here.epoch {
-            format!("the delta is of epoch {}, the state of {}", header.epoch, here.epoch)
-        } else if Some(header.sequence) != here.sequence.checked_add(1) {
-            format!(
-                "the delta has sequence {}, the state is at {}",
-                grouped(header.sequence as usize),
-                grouped(here.sequence as usize)
-            )
+        } else if base.epoch != here.epoch {
+            format!("the delta was made from a state of epoch {}, this one is of {}", base.epoch, here.epoch)
+        } else if base.sequence != here.sequence {
+            let [base, here] = [base.sequence, here.sequence].map(|sequence| grouped(sequence as usize));
+            format!("the delta was made from the state with sequence {base}, this one is at {here}")
         } else {
-            return check_base(header, here.digest);
+            return check_base(header, self.state.digest);
         };
         Err(base_mismatch(format!("{problem}; continue from a full frame")))
     }
@@ -92,11 +88,11 @@ impl Decoder {
 
 /// A delta may only be applied to the state that it was made from.
 pub(crate) fn check_base(header: &Header, digest: u64) -> Result<()> {
-    if header.base_digest == digest {
+    if header.base.digest == digest {
         return Ok(());
     }
     Err(base_mismatch(format!(
         "the delta was made from a snapshot with digest {:016x}, this one has {digest:016x}; continue from a full frame",
-        header.base_digest
+        header.base.digest
     )))
 }

@@ -8,7 +8,7 @@ use crate::frame::container::{self, FrameWriter};
 use crate::frame::learning::Knowledge;
 use crate::frame::{decode, encode};
 use crate::state::change_set::{Added, ChangeSet, Record};
-use crate::state::table::{Table, digest};
+use crate::state::table::Table;
 
 /// Changes that were captured and are not a frame yet.
 pub(crate) struct CapturedChanges {
@@ -66,7 +66,7 @@ impl Encoder {
 
     /// Makes the frame of a change set under the next sequence. After an error the state is what it was.
     pub(crate) fn encode(&mut self, changes: ChangeSet, kind: FrameKind) -> Result<(Vec<u8>, FrameKind)> {
-        let Some(sequence) = self.state.sequence.checked_add(1) else {
+        let Some(sequence) = self.state.position.sequence.checked_add(1) else {
             changes.rollback(&mut self.state.table);
             let message = "the sequence has reached its largest value; start a new epoch";
             return Err(Error::new(ErrorKind::TooLarge, message));
@@ -120,14 +120,11 @@ impl State {
     ) -> Result<Vec<u8>> {
         // what was learned from a frame that is refused is forgotten with it
         let mut knowledge = self.knowledge.clone();
-        let (body, base_digest) = match kind {
-            FrameKind::Delta => {
-                let base_rows = self.table.rows.len();
-                (encode::write(&self.table, changes, base_rows, &mut knowledge), self.digest)
-            }
-            FrameKind::Full => (self.encode_full(changes, &mut knowledge), digest(std::iter::empty())),
+        let body = match kind {
+            FrameKind::Delta => encode::write(&self.table, changes, self.table.rows.len(), &mut knowledge),
+            FrameKind::Full => self.encode_full(changes, &mut knowledge),
         };
-        let header = self.header(kind, sequence, base_digest, target);
+        let header = self.header(kind, sequence, target);
         let frame = self.write_frame(header, body, frame_writer, Some(changes))?;
         self.knowledge = knowledge;
         Ok(frame)
@@ -155,26 +152,27 @@ impl State {
     ) -> Result<Vec<u8>> {
         let frame = frame_writer.write(header, &body)?;
         drop(body);
-        if self.verify {
-            self.verify_round_trip(&frame, &header, changes)
-                .map_err(|error| verify_failed(&header, &error))?;
+        if !self.verify {
+            return Ok(frame);
         }
-        Ok(frame)
+        self.verify_round_trip(&frame, &header, changes)
+            .and_then(|required_bytes| container::with_required_bytes(&frame, required_bytes))
+            .map_err(|error| verify_failed(&header, &error))
     }
 
     /// Reads a frame back from its bytes: against the state a delta, against nothing a full one. The state stays what
-    /// it is.
+    /// it is. Returns what a reader is charged for it.
     pub(crate) fn verify_round_trip(
         &mut self,
         frame: &[u8],
         meant: &Header,
         written: Option<&ChangeSet>,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         // without a limit: what it leads to is in memory
         let mut budget = Budget::new(u64::MAX);
         let (header, body) = container::read(frame, &mut budget)?;
         if header != (Header { compression: header.compression, body_length: header.body_length, ..*meant }) {
-            return Err(Error::corrupt_at(0, "the header is not the one that was meant"));
+            return Err(Error::corrupt("the header is not the one that was meant"));
         }
         let mut read = |table: &mut Table| {
             let changes = decode::read(&body, table, &mut budget)?;
@@ -192,7 +190,7 @@ impl State {
             FrameKind::Delta => [self.needs[0], budget.spent()],
             FrameKind::Full => [budget.spent(), 0],
         };
-        Ok(())
+        Ok(budget.spent())
     }
 
     /// Bytes that a reader's limits must allow for the latest frames. Only known of frames that were read back.
@@ -203,13 +201,8 @@ impl State {
     /// The state as a full frame, under the sequence number that it has.
     pub(crate) fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
         let body = self.encode_full(&ChangeSet::default(), &mut Knowledge::default());
-        let empty = digest(std::iter::empty());
-        self.write_frame(
-            self.header(FrameKind::Full, self.sequence, empty, self.digest),
-            body,
-            frame_writer,
-            None,
-        )
+        let header = self.header(FrameKind::Full, self.position.sequence, self.digest);
+        self.write_frame(header, body, frame_writer, None)
     }
 }
 
@@ -263,7 +256,7 @@ fn target_as_added(table: &Table, changes: &ChangeSet) -> ChangeSet {
 }
 
 fn verify_failed(header: &Header, error: &Error) -> Error {
-    let (kind, sequence) = (header.kind.name(), grouped(header.sequence as usize));
+    let (kind, sequence) = (header.kind.name(), grouped(header.position.sequence as usize));
     Error::new(
         ErrorKind::Encoding,
         format!(

@@ -1,9 +1,9 @@
 //! A state: the table, its position in the stream, and its digest. Writer and reader both own one.
 
 use crate::codec::changed_keys::ChangedKeys;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
-use crate::format::header::{Compression, FrameKind, Header};
+use crate::format::header::{Compression, FrameBase, FrameKind, Header, Position};
 use crate::frame::decode;
 use crate::frame::learning::Knowledge;
 use crate::state::change_set::{ChangeSet, Preview};
@@ -13,9 +13,10 @@ use crate::state::table::{Table, digest};
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) table: Table,
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
+    pub(crate) position: Position,
     pub(crate) digest: u64,
+    /// Where the state was published, if that was not at `position`: by a writer from which this one goes on.
+    pub(crate) resumed_from: Option<Position>,
     /// A frame has led here; before the first the state is empty.
     pub(crate) started: bool,
     /// Frames are read back before they are handed out.
@@ -27,25 +28,37 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(epoch: u64) -> State {
-        State { epoch, digest: digest(std::iter::empty()), ..State::default() }
+        let position = Position { epoch, sequence: 0 };
+        State { position, digest: digest(std::iter::empty()), ..State::default() }
     }
 
-    pub(crate) fn header(
-        &self,
-        kind: FrameKind,
-        sequence: u64,
-        base_digest: u64,
-        target_digest: u64,
-    ) -> Header {
+    pub(crate) fn header(&self, kind: FrameKind, sequence: u64, target_digest: u64) -> Header {
         Header {
             kind,
             compression: Compression::Stored,
-            epoch: self.epoch,
-            sequence,
-            base_digest,
+            within_tolerance: false,
+            position: Position { sequence, ..self.position },
+            base: match kind {
+                FrameKind::Full => FrameBase::empty(),
+                FrameKind::Delta => self.as_base(),
+            },
             target_digest,
+            required_bytes: 0,
             body_length: 0,
         }
+    }
+
+    /// Goes on from another's state: the next frame is a delta from it, under a position of this one's own.
+    pub(crate) fn resume(&mut self, other: &State) {
+        self.table = other.table.clone();
+        self.digest = other.digest;
+        self.resumed_from = Some(other.position);
+        self.started = true;
+    }
+
+    fn as_base(&self) -> FrameBase {
+        let position = self.resumed_from.unwrap_or(self.position);
+        FrameBase { position, digest: self.digest, rows: self.table.rows.len() }
     }
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.
@@ -60,7 +73,8 @@ impl State {
     pub(crate) fn advance(&mut self, changes: ChangeSet, preview: &Preview, sequence: u64) {
         changes.commit(&mut self.table, preview);
         self.digest = preview.digest;
-        self.sequence = sequence;
+        self.position.sequence = sequence;
+        self.resumed_from = None;
         self.started = true;
     }
 
@@ -71,6 +85,7 @@ impl State {
         body: &[u8],
         budget: &mut Budget,
     ) -> Result<ChangedKeys> {
+        check_rows(header, self.table.rows.len())?;
         let changes = decode::read(body, &mut self.table, budget)?;
         let preview = changes.preview(&self.table);
         if let Err(error) = check_target(header, preview.digest) {
@@ -78,10 +93,24 @@ impl State {
             return Err(error);
         }
         let changed_keys = ChangedKeys::of(&self.table, &changes);
-        self.epoch = header.epoch;
-        self.advance(changes, &preview, header.sequence);
+        self.position.epoch = header.position.epoch;
+        self.advance(changes, &preview, header.position.sequence);
         Ok(changed_keys)
     }
+}
+
+/// A delta may only be applied to a snapshot of so many rows.
+pub(crate) fn check_rows(header: &Header, rows: usize) -> Result<()> {
+    if header.base.rows == rows {
+        return Ok(());
+    }
+    let [base, here] = [header.base.rows, rows].map(grouped);
+    Err(Error::new(
+        ErrorKind::BaseMismatch,
+        format!(
+            "the delta was made from a snapshot of {base} rows, this one has {here}; continue from a full frame"
+        ),
+    ))
 }
 
 /// A frame must lead to the state that it names.
@@ -89,5 +118,5 @@ pub(crate) fn check_target(header: &Header, digest: u64) -> Result<()> {
     if header.target_digest == digest {
         return Ok(());
     }
-    Err(Error::corrupt_at(32, "digest mismatch after decoding; the frame is damaged"))
+    Err(Error::corrupt("digest mismatch after decoding; the frame is damaged"))
 }

@@ -56,6 +56,20 @@ impl Budget {
         self.limit - self.left
     }
 
+    /// Refuses what a frame declares to need beyond the limit.
+    pub(crate) fn check_required(&self, bytes: u64) -> Result<()> {
+        if bytes <= self.limit {
+            return Ok(());
+        }
+        let [bytes, limit] = [bytes, self.limit].map(|bytes| grouped(bytes as usize));
+        Err(Error::new(
+            ErrorKind::Limit,
+            format!(
+                "the frame needs {bytes} bytes, the limit is {limit} bytes; pass larger limits if the frame is trusted"
+            ),
+        ))
+    }
+
     /// Takes `count` things of `each` bytes out of the budget.
     pub(crate) fn charge(&mut self, count: u64, each: u64, what: &str) -> Result<()> {
         match count.checked_mul(each) {

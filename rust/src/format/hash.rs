@@ -53,15 +53,6 @@ pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
     chain.finish(bytes.len())
 }
 
-/// The hash of two pieces as if they were one; the first is a multiple of 8 bytes.
-pub(crate) fn hash_joined(head: &[u8], rest: &[u8]) -> u64 {
-    debug_assert!(head.len().is_multiple_of(8));
-    let mut chain = Chain::default();
-    chain.feed_bytes(head);
-    chain.feed_bytes(rest);
-    chain.finish(head.len() + rest.len())
-}
-
 /// A cell's share in its record's hash; `x` is the word, the hash of the blob, or 0.
 #[inline(always)]
 pub(crate) fn hash_cell(path: u64, tag: Tag, x: u64) -> u64 {
@@ -71,12 +62,6 @@ pub(crate) fn hash_cell(path: u64, tag: Tag, x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn joined_equals_whole() {
-        let bytes: Vec<u8> = (0..100).collect();
-        assert_eq!(hash_joined(&bytes[..48], &bytes[48..]), hash_bytes(&bytes));
-    }
 
     #[test]
     fn length_and_tag_count() {

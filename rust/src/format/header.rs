@@ -2,13 +2,21 @@
 
 use crate::error::{Error, Result};
 use crate::format::VERSION;
-use crate::format::hash::hash_joined;
+use crate::format::hash::{Chain, hash_bytes};
 use crate::format::reader::Reader;
 use crate::format::writer::Writer;
 
 pub(crate) const MAGIC: [u8; 4] = [0xD1, b'S', b'N', b'D'];
-pub(crate) const HEADER_LENGTH: usize = 56;
-const CHECKED: usize = 48;
+const CHECKSUM_LENGTH: usize = 8;
+
+/// Flags of the fields.
+mod flag {
+    pub(super) const DELTA: u8 = 1;
+    pub(super) const ZSTD: u8 = 2;
+    pub(super) const OTHER_EPOCH: u8 = 4;
+    pub(super) const WITHIN_TOLERANCE: u8 = 8;
+    pub(super) const ALL: u8 = 15;
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameKind {
@@ -31,42 +39,86 @@ pub(crate) enum Compression {
     Zstd,
 }
 
+/// Where a state is in its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Position {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The state that a frame is made from; of a full frame the empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FrameBase {
+    pub(crate) position: Position,
+    pub(crate) digest: u64,
+    pub(crate) rows: usize,
+}
+
+impl FrameBase {
+    pub(crate) fn empty() -> FrameBase {
+        FrameBase { position: Position::default(), digest: Chain::default().finish(0), rows: 0 }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: FrameKind,
     pub(crate) compression: Compression,
-    pub(crate) epoch: u64,
-    pub(crate) sequence: u64,
-    pub(crate) base_digest: u64,
+    pub(crate) within_tolerance: bool,
+    pub(crate) position: Position,
+    pub(crate) base: FrameBase,
     pub(crate) target_digest: u64,
+    /// Bytes of budget that a reader needs; 0 if the writer does not know.
+    pub(crate) required_bytes: u64,
     pub(crate) body_length: u32,
 }
 
 impl Header {
     /// The whole frame around a compressed body.
     pub(crate) fn write(&self, payload: &[u8]) -> Vec<u8> {
+        let fields = self.fields();
         let mut w = Writer::default();
-        w.bytes.reserve_exact(HEADER_LENGTH + payload.len());
+        w.bytes.reserve_exact(32 + fields.len() + payload.len());
         w.raw(&MAGIC);
         w.u8(VERSION);
-        w.u8(match self.kind {
-            FrameKind::Full => 0,
-            FrameKind::Delta => 1,
-        });
-        w.u8(match self.compression {
-            Compression::Stored => 0,
-            Compression::Zstd => 1,
-        });
-        w.u8(0);
-        w.u64(self.epoch);
-        w.u64(self.sequence);
-        w.u64(self.base_digest);
-        w.u64(self.target_digest);
-        w.raw(&self.body_length.to_le_bytes());
-        w.raw(&(payload.len() as u32).to_le_bytes());
-        let checksum = hash_joined(&w.bytes, payload);
-        w.u64(checksum);
+        w.size(fields.len());
+        w.size(payload.len());
+        w.raw(&fields);
         w.raw(payload);
+        let checksum = hash_bytes(&w.bytes);
+        w.u64(checksum);
+        w.bytes
+    }
+
+    fn fields(&self) -> Vec<u8> {
+        let Header { position, base, .. } = self;
+        let is_delta = self.kind == FrameKind::Delta;
+        let other_epoch = is_delta && base.position.epoch != position.epoch;
+        let flags = [
+            (is_delta, flag::DELTA),
+            (self.compression == Compression::Zstd, flag::ZSTD),
+            (other_epoch, flag::OTHER_EPOCH),
+            (self.within_tolerance, flag::WITHIN_TOLERANCE),
+        ];
+        let mut w = Writer::default();
+        w.u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
+        w.uvarint(position.epoch);
+        w.uvarint(position.sequence);
+        w.uvarint(self.required_bytes);
+        if self.compression == Compression::Zstd {
+            w.uvarint(u64::from(self.body_length));
+        }
+        if is_delta {
+            if other_epoch {
+                w.uvarint(base.position.epoch);
+                w.uvarint(base.position.sequence);
+            } else {
+                w.uvarint(position.sequence.wrapping_sub(base.position.sequence));
+            }
+            w.u64(base.digest);
+            w.size(base.rows);
+        }
+        w.u64(self.target_digest);
         w.bytes
     }
 
@@ -75,49 +127,87 @@ impl Header {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));
         }
-        if frame.len() < HEADER_LENGTH {
-            return Err(Error::corrupt_at(frame.len(), "the frame ends within its header"));
+        let checked = frame.len().saturating_sub(CHECKSUM_LENGTH).max(MAGIC.len());
+        let (contents, checksum) = frame.split_at(checked);
+        let mut r = Reader::new(contents);
+        r.raw(MAGIC.len())?;
+        let version = r.u8()?;
+        let [fields, payload] = [r.uvarint()?, r.uvarint()?];
+        if fields.checked_add(payload) != Some(r.left() as u64) {
+            return Err(r.corrupt(format!(
+                "the frame declares {fields} bytes of header and {payload} of body and has {}",
+                r.left()
+            )));
         }
-        let (head, payload) = frame.split_at(HEADER_LENGTH);
-        let mut r = Reader::new(head);
-        r.raw(4)?;
-        let [version, kind, compression, zero] = [r.u8()?, r.u8()?, r.u8()?, r.u8()?];
-        let [epoch, sequence] = [r.u64()?, r.u64()?];
-        let [base_digest, target_digest] = [r.u64()?, r.u64()?];
-        let [body_length, compressed_length] = [r.u32()?, r.u32()?];
-        if payload.len() != compressed_length as usize {
-            return Err(Error::corrupt_at(
-                44,
-                format!("the frame declares {compressed_length} bytes of body and has {}", payload.len()),
-            ));
-        }
-        if hash_joined(&head[..CHECKED], payload) != r.u64()? {
-            return Err(Error::corrupt_at(48, "the checksum does not match: the frame was damaged"));
+        if Reader::new(checksum).u64()? != hash_bytes(contents) {
+            return Err(Error::corrupt_at(checked, "the checksum does not match: the frame was damaged"));
         }
         if version == 0 {
-            return Err(Error::corrupt_at(4, "there is no format 0"));
+            return Err(Error::corrupt_at(MAGIC.len(), "there is no format 0"));
         }
         if version != VERSION {
             return Err(Error::version(format!(
                 "written by format {version}, this build reads up to {VERSION}; upgrade snapdelta-rs"
             ))
-            .at(4));
+            .at(MAGIC.len()));
         }
-        let kind = match kind {
-            0 => FrameKind::Full,
-            1 => FrameKind::Delta,
-            _ => return Err(Error::corrupt_at(5, "unknown kind of frame")),
-        };
-        let compression = match compression {
-            0 => Compression::Stored,
-            1 => Compression::Zstd,
-            _ => return Err(Error::corrupt_at(6, "unknown compression of the body")),
-        };
-        if zero != 0 {
-            return Err(Error::corrupt_at(7, "a reserved byte is not 0"));
+        let fields = r.part(fields as usize)?;
+        let payload = r.raw(payload as usize)?;
+        Ok((Header::read_fields(fields, payload.len())?, payload))
+    }
+
+    fn read_fields(mut r: Reader<'_>, payload: usize) -> Result<Header> {
+        let flags = r.u8()?;
+        if flags & !flag::ALL != 0 {
+            return Err(r.reserved("flags of a frame", flags));
         }
-        let header = Header { kind, compression, epoch, sequence, base_digest, target_digest, body_length };
-        Ok((header, payload))
+        let has = |flag: u8| flags & flag != 0;
+        let position = Position { epoch: r.uvarint()?, sequence: r.uvarint()? };
+        let required_bytes = r.uvarint()?;
+        let body_length = if has(flag::ZSTD) { r.uvarint()? } else { payload as u64 };
+        let body_length = u32::try_from(body_length).map_err(|_| r.corrupt("a body of 4 GiB and more"))?;
+        if has(flag::OTHER_EPOCH) && !has(flag::DELTA) {
+            return Err(r.corrupt("a full frame has no base"));
+        }
+        let base = if has(flag::DELTA) {
+            let base = read_base_position(&mut r, position, has(flag::OTHER_EPOCH))?;
+            FrameBase {
+                position: base,
+                digest: r.u64()?,
+                rows: r.up_to(u32::MAX as usize, "number of rows")?,
+            }
+        } else {
+            FrameBase::empty()
+        };
+        let target_digest = r.u64()?;
+        r.finish()?;
+        Ok(Header {
+            kind: if has(flag::DELTA) { FrameKind::Delta } else { FrameKind::Full },
+            compression: if has(flag::ZSTD) { Compression::Zstd } else { Compression::Stored },
+            within_tolerance: has(flag::WITHIN_TOLERANCE),
+            position,
+            base,
+            target_digest,
+            required_bytes,
+            body_length,
+        })
+    }
+}
+
+fn read_base_position(r: &mut Reader<'_>, position: Position, other_epoch: bool) -> Result<Position> {
+    if other_epoch {
+        let base = Position { epoch: r.uvarint()?, sequence: r.uvarint()? };
+        return if base.epoch == position.epoch {
+            Err(r.corrupt("the base is of the same epoch"))
+        } else {
+            Ok(base)
+        };
+    }
+    let distance = r.uvarint()?;
+    let stands_alone = position == Position::default();
+    match position.sequence.checked_sub(distance) {
+        Some(sequence) if (distance == 0) == stands_alone => Ok(Position { sequence, ..position }),
+        _ => Err(r.corrupt("the base does not come before the frame")),
     }
 }
 
@@ -129,10 +219,11 @@ mod tests {
     const HEADER: Header = Header {
         kind: FrameKind::Delta,
         compression: Compression::Stored,
-        epoch: 1,
-        sequence: 2,
-        base_digest: 3,
+        within_tolerance: false,
+        position: Position { epoch: 1, sequence: 2 },
+        base: FrameBase { position: Position { epoch: 1, sequence: 1 }, digest: 3, rows: 300 },
         target_digest: 4,
+        required_bytes: 0,
         body_length: 3,
     };
 
@@ -145,14 +236,50 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(Header::read(&bad).map(|_| ()).map_err(|e| e.kind), Err(ErrorKind::Corrupt));
         }
+        for length in 0..frame.len() {
+            let cut = Header::read(&frame[..length]).map(|_| ()).map_err(|e| e.kind);
+            assert_eq!(cut, Err(ErrorKind::Corrupt));
+        }
+    }
+
+    #[test]
+    fn every_header_comes_back() {
+        let position = |epoch, sequence| Position { epoch, sequence };
+        let delta =
+            |position, base| Header { position, base: FrameBase { position: base, ..HEADER.base }, ..HEADER };
+        let largest = position(u64::MAX, u64::MAX);
+        let headers = [
+            HEADER,
+            Header { compression: Compression::Zstd, body_length: u32::MAX, ..HEADER },
+            Header { within_tolerance: true, required_bytes: u64::MAX, ..HEADER },
+            Header { kind: FrameKind::Full, base: FrameBase::empty(), ..HEADER },
+            delta(position(0, 0), position(0, 0)),
+            delta(position(7, 90), position(7, 40)),
+            delta(position(7, 1), position(6, 40)),
+            delta(largest, position(u64::MAX, 0)),
+            delta(largest, position(0, u64::MAX)),
+        ];
+        for header in headers {
+            let frame = header.write(b"abc");
+            assert_eq!(Header::read(&frame), Ok((header, &b"abc"[..])));
+        }
+        let never = [
+            delta(position(7, 90), position(7, 90)),
+            delta(position(7, 90), position(7, 91)),
+            delta(position(0, 1), position(0, 1)),
+        ];
+        for header in never {
+            assert!(Header::read(&header.write(b"abc")).is_err(), "{header:?}");
+        }
     }
 
     #[test]
     fn a_newer_version_says_so() {
         let mut frame = HEADER.write(b"abc");
         frame[4] = 2;
-        let checksum = hash_joined(&frame[..48], b"abc");
-        frame[48..56].copy_from_slice(&checksum.to_le_bytes());
+        let checked = frame.len() - CHECKSUM_LENGTH;
+        let checksum = hash_bytes(&frame[..checked]);
+        frame[checked..].copy_from_slice(&checksum.to_le_bytes());
         let error = Header::read(&frame).map(|_| ()).map_err(|e| e.kind);
         assert_eq!(error, Err(ErrorKind::Version));
     }

@@ -59,6 +59,17 @@ impl FrameWriter {
     }
 }
 
+/// The frame with what its header says that a reader needs.
+pub(crate) fn with_required_bytes(frame: &[u8], required_bytes: u64) -> Result<Vec<u8>> {
+    let (header, payload) = Header::read(frame)?;
+    let header = Header { required_bytes, ..header };
+    let frame = header.write(payload);
+    match Header::read(&frame)? {
+        read if read == (header, payload) => Ok(frame),
+        _ => Err(Error::corrupt("the header is not the one that was meant")),
+    }
+}
+
 /// Header and decoded body of a frame.
 pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
     let (header, payload) = Header::read(frame)?;
@@ -67,8 +78,7 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
     let body = match header.compression {
         Compression::Stored => payload.to_vec(),
         Compression::Zstd => {
-            let bad =
-                || Error::corrupt_at(crate::format::header::HEADER_LENGTH, "the body is not one zstd frame");
+            let bad = || Error::corrupt("the body is not one zstd frame");
             let Ok(end) = zstd_safe::find_frame_compressed_size(payload) else {
                 return Err(bad());
             };
@@ -80,7 +90,7 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
             let mut w = Writer::default();
             w.bytes = decompressor.decompress(payload, length).map_err(|_| bad())?;
             if w.bytes.len() != length {
-                return Err(Error::corrupt_at(40, "the body is not as long as declared"));
+                return Err(Error::corrupt("the body is not as long as declared"));
             }
             budget.charge(entropy.len() as u64, 1, "bytes of body")?;
             w.section(section::ENTROPY, &Writer { bytes: entropy.to_vec(), ..Writer::default() });
@@ -88,7 +98,7 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
         }
     };
     if header.compression == Compression::Stored && body.len() != length {
-        return Err(Error::corrupt_at(40, "the body is not as long as declared"));
+        return Err(Error::corrupt("the body is not as long as declared"));
     }
     Ok((header, body))
 }

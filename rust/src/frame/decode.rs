@@ -109,13 +109,12 @@ impl BodyReader<'_> {
     }
 
     fn rows(&mut self, mut r: Reader<'_>) -> Result<()> {
-        let base_rows = r.uvarint()?;
         let here = self.table.rows.len();
-        if base_rows != here as u64 {
-            return Err(r.corrupt(format!("made from {base_rows} rows, the base has {here}")));
+        let mut n = 0;
+        if !r.is_empty() {
+            self.changes.removed = r.counted_gaps(here)?;
+            n = r.count("rows")?;
         }
-        self.changes.removed = r.counted_gaps(here)?;
-        let n = r.count("rows")?;
         let target = here - self.changes.removed.len() + n;
         self.budget.charge((here + target) as u64, ROW, "rows")?;
         let symbols = r.strings(n)?;

@@ -116,7 +116,9 @@ impl BodyWriter<'_> {
 
     fn rows(&self) -> Writer {
         let mut w = Writer::default();
-        w.size(self.base_rows);
+        if self.changes.removed.is_empty() && self.changes.added.is_empty() {
+            return w;
+        }
         w.counted_gaps(&self.changes.removed);
         w.size(self.changes.added.len());
         w.strings(self.changes.added.iter().map(|added| &*added.symbol));

@@ -45,8 +45,13 @@ pub(crate) struct ColumnInfo {
 
 const NAMES: [&str; 9] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order", "entropy"];
 
-/// `base` is the state that the frame was made from, where it is known.
-pub(crate) fn inspect(body: &[u8], base: Option<&Table>, budget: &mut Budget) -> Result<BodySummary> {
+/// A body made from so many rows; `base` is the state that they are of, where it is known.
+pub(crate) fn inspect(
+    body: &[u8],
+    base_rows: usize,
+    base: Option<&Table>,
+    budget: &mut Budget,
+) -> Result<BodySummary> {
     let mut parts = split(body)?;
     let mut contents = BodySummary::default();
     for (id, part) in parts.iter().enumerate() {
@@ -56,13 +61,14 @@ pub(crate) fn inspect(body: &[u8], base: Option<&Table>, budget: &mut Budget) ->
     }
     let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
     let mut r = part(section::ROWS);
-    let base_rows = r.uvarint()?;
-    budget.charge(base_rows, MEMBER, "rows")?;
-    contents.base_rows = base_rows as usize;
-    contents.removed = r.counted_gaps(contents.base_rows)?.len();
-    let n = r.count("rows")?;
-    budget.charge(n as u64, KEY, "symbols")?;
-    contents.added = owned_texts(&r.strings(n)?, &r)?;
+    budget.charge(base_rows as u64, MEMBER, "rows")?;
+    contents.base_rows = base_rows;
+    if !r.is_empty() {
+        contents.removed = r.counted_gaps(base_rows)?.len();
+        let n = r.count("rows")?;
+        budget.charge(n as u64, KEY, "symbols")?;
+        contents.added = owned_texts(&r.strings(n)?, &r)?;
+    }
     let nothing = Table::default();
     let base = if contents.base_rows == 0 { Some(&nothing) } else { base };
     let names = match base {

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::codec::decoder::Decoder as Core;
+use crate::codec::state::State;
 use crate::error::grouped;
 use crate::format::header::FrameKind;
 use crate::python::errors;
@@ -23,7 +24,8 @@ struct DecoderState {
     shared: HashMap<Box<[u8]>, Py<PyAny>>,
 }
 
-/// Follows a stream of frames: full frames at any time, deltas only of the same epoch, the next sequence and the right base.
+/// Follows a stream of frames: full frames at any time, deltas only where epoch, sequence and digest of their base are
+/// those of the state.
 ///
 /// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
@@ -32,6 +34,12 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
+    /// Lets `then` look at the state.
+    pub(crate) fn with_state<T>(&self, py: Python<'_>, then: impl FnOnce(&State) -> T) -> PyResult<T> {
+        let inner = self.lock(py)?;
+        Ok(then(&inner.core.state))
+    }
+
     fn lock<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, DecoderState>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
@@ -187,13 +195,13 @@ impl Decoder {
     /// Epoch of the last frame, 0 before the first.
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.core.state.epoch)
+        Ok(self.lock(py)?.core.state.position.epoch)
     }
 
     /// Sequence of the last frame, 0 before the first.
     #[getter]
     fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.core.state.sequence)
+        Ok(self.lock(py)?.core.state.position.sequence)
     }
 
     /// Digest of the state.
@@ -207,7 +215,10 @@ impl Decoder {
             Ok(inner) => {
                 let state = &inner.core.state;
                 let rows = grouped(state.table.rows.len());
-                format!("<snapdelta.Decoder {}-{}, {rows} symbols>", state.epoch, state.sequence)
+                format!(
+                    "<snapdelta.Decoder {}-{}, {rows} symbols>",
+                    state.position.epoch, state.position.sequence
+                )
             }
             Err(_) => "<snapdelta.Decoder, busy>".into(),
         }

@@ -10,7 +10,8 @@ use pyo3::types::PyBytes;
 
 use crate::codec::encoder::Encoder as Core;
 use crate::error::grouped;
-use crate::format::header::FrameKind;
+use crate::format::header::{FrameKind, Position};
+use crate::python::decoder::Decoder;
 use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture;
@@ -180,11 +181,40 @@ impl Encoder {
         if state.started {
             let message = format!(
                 "the stream is at {}-{} already; begin a new one with a new Encoder",
-                state.epoch, state.sequence
+                state.position.epoch, state.position.sequence
             );
             return Err(errors::usage(py, &message));
         }
-        (state.epoch, state.sequence) = (epoch, sequence);
+        state.position = Position { epoch, sequence };
+        Ok(())
+    }
+
+    /// Goes on from the state of a Decoder, which keeps it: the next frame is a delta from that state, and names its epoch,
+    /// sequence and digest. Readers that have the same state apply it.
+    ///
+    /// Only before the first frame, and only if the epoch is above the Decoder's (ValueError otherwise).
+    #[pyo3(signature = (decoder, /))]
+    fn resume(&self, py: Python<'_>, decoder: &Bound<'_, Decoder>) -> PyResult<()> {
+        let mut inner = self.free(py)?;
+        let EncoderState { core, cache, .. } = &mut *inner;
+        let state = &mut core.state;
+        let problem = decoder.get().with_state(py, |base| {
+            if state.started {
+                Some("the stream has begun already; resume with a new Encoder".to_string())
+            } else if !base.started {
+                Some("the Decoder has no state yet; apply a full frame first".to_string())
+            } else if state.position.epoch <= base.position.epoch {
+                let [own, other] = [state.position.epoch, base.position.epoch];
+                Some(format!("epoch {own} is not above {other}, the Decoder's; begin() with a new one"))
+            } else {
+                state.resume(base);
+                None
+            }
+        })?;
+        if let Some(problem) = problem {
+            return Err(errors::usage(py, &problem));
+        }
+        cache.forget_schema();
         Ok(())
     }
 
@@ -234,6 +264,10 @@ impl Encoder {
         if !inner.core.state.started {
             return Err(errors::usage(py, "there is no state yet; encode a snapshot first"));
         }
+        if inner.core.state.resumed_from.is_some() {
+            let message = "the state is another writer's; encode a snapshot first";
+            return Err(errors::usage(py, message));
+        }
         let core = &mut inner.core;
         let frame = py.detach(|| core.full()).map_err(|e| errors::core(py, &e))?;
         Ok(PyBytes::new(py, &frame))
@@ -242,13 +276,13 @@ impl Encoder {
     /// Goes into every frame.
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.core.state.epoch)
+        Ok(self.lock(py)?.core.state.position.epoch)
     }
 
     /// Number of the last frame; before the first 0, or what `begin()` was given.
     #[getter]
     fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.lock(py)?.core.state.sequence)
+        Ok(self.lock(py)?.core.state.position.sequence)
     }
 
     /// Digest of the state.
@@ -275,7 +309,10 @@ impl Encoder {
             Ok(inner) => {
                 let state = &inner.core.state;
                 let rows = grouped(state.table.rows.len());
-                format!("<snapdelta.Encoder {}-{}, {rows} symbols>", state.epoch, state.sequence)
+                format!(
+                    "<snapdelta.Encoder {}-{}, {rows} symbols>",
+                    state.position.epoch, state.position.sequence
+                )
             }
             Err(_) => "<snapdelta.Encoder, busy>".into(),
         }

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::format::header::Header;
+use crate::format::header::{FrameKind, Header};
 use crate::frame::inspect::BodySummary;
 use crate::python::convert_error::key_text;
 use crate::python::to_python::build::text;
@@ -16,8 +16,15 @@ pub(crate) struct FrameInfo {
     version: u8,
     epoch: u64,
     sequence: u64,
+    /// where the base is in its stream; None in a full frame
+    base_epoch: Option<u64>,
+    base_sequence: Option<u64>,
     base_digest: u64,
     target_digest: u64,
+    /// what a reader's Limits must allow; None if the writer does not know
+    required_bytes: Option<u64>,
+    /// the states are published within a tolerance
+    within_tolerance: bool,
     /// bytes of the frame
     size: usize,
     /// bytes of the body before zstd
@@ -110,13 +117,18 @@ impl FrameInfo {
             )?);
         }
         let added: Vec<_> = summary.added.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
+        let base = (header.kind == FrameKind::Delta).then_some(header.base.position);
         Ok(FrameInfo {
             kind: header.kind.name(),
             version: crate::format::VERSION,
-            epoch: header.epoch,
-            sequence: header.sequence,
-            base_digest: header.base_digest,
+            epoch: header.position.epoch,
+            sequence: header.position.sequence,
+            base_epoch: base.map(|base| base.epoch),
+            base_sequence: base.map(|base| base.sequence),
+            base_digest: header.base.digest,
             target_digest: header.target_digest,
+            required_bytes: Some(header.required_bytes).filter(|bytes| *bytes > 0),
+            within_tolerance: header.within_tolerance,
             size,
             body_size,
             base_symbols: summary.base_rows,

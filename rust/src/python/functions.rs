@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::codec::decoder::{check_base, open_full};
-use crate::codec::state::{State, check_target};
+use crate::codec::state::{State, check_rows, check_target};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, FrameWriter};
@@ -102,6 +102,7 @@ pub(crate) fn apply<'py>(
     if header.kind == FrameKind::Full {
         return loads(py, frame, limits);
     }
+    budget.check_required(header.required_bytes).map_err(|e| errors::core(py, &e))?;
     let applied = apply_delta(prev, &header, &contents, verify, default, &mut budget);
     applied.map_err(|e| errors::to_python(py, e))
 }
@@ -117,12 +118,13 @@ fn apply_delta<'py>(
     let py = previous.py();
     let mut state = State::new(0);
     let table = &mut state.table;
-    let (mut base, read) = Base::read(previous, contents, table, default, budget)?;
+    let (mut base, read) = Base::read(previous, header, contents, table, default, budget)?;
     let preview = read.preview(table);
     if verify {
         check_base(header, preview.digest)?;
     }
     read.commit(table, &preview);
+    check_rows(header, table.rows.len())?;
     let changes = base.changes(py, contents, table, budget)?;
     if verify {
         check_target(header, changes.preview(table).digest)?;
@@ -159,7 +161,8 @@ pub(crate) fn inspect<'py>(
         if let Some(base) = base {
             check_base(&header, base.digest)?;
         }
-        let summary = inspection::inspect(&contents, base.map(|base| &base.table), &mut budget)?;
+        let summary =
+            inspection::inspect(&contents, header.base.rows, base.map(|base| &base.table), &mut budget)?;
         Ok((header, summary, contents.len()))
     });
     let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;

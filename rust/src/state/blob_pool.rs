@@ -8,13 +8,14 @@ use hashbrown::HashTable;
 use crate::format::hash::hash_bytes;
 use crate::state::capacity::capacity_after_refusal;
 
+#[derive(Clone)]
 struct PooledBlob {
     bytes: Box<[u8]>,
     hash: u64,
     holders: u32,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct BlobPool {
     entries: Vec<PooledBlob>,
     free: Vec<u32>,

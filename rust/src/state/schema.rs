@@ -16,6 +16,7 @@ const ABSENT: u32 = u32::MAX;
 /// The path `()`.
 pub(crate) const ROOT: PathId = 0;
 
+#[derive(Clone)]
 pub(crate) struct Path {
     pub(crate) parent: PathId,
     pub(crate) key: KeyId,
@@ -100,6 +101,7 @@ pub(crate) struct SchemaMark {
     shapes: usize,
 }
 
+#[derive(Clone)]
 pub(crate) struct Schema {
     pub(crate) keys: Vec<Box<[u8]>>,
     key_hashes: Vec<u64>,

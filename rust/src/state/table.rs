@@ -66,6 +66,7 @@ impl Cells {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) symbol: Box<[u8]>,
     pub(crate) symbol_hash: u64,
@@ -84,7 +85,7 @@ impl Row {
 }
 
 /// Where symbols stand; made when first asked for, dropped when rows move.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Index {
     positions: Option<HashTable<u32>>,
     hasher: RandomState,
@@ -96,7 +97,7 @@ pub(crate) struct Mark {
     blobs: usize,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Table {
     pub(crate) pool: BlobPool,
     pub(crate) schema: Schema,

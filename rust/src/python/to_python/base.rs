@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::format::budget::Budget;
+use crate::format::header::Header;
 use crate::format::value::{Tag, tag};
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
@@ -33,6 +34,7 @@ impl<'py> Base<'py> {
     /// Reads the dict for a delta with this body: all of it, as the delta's numbers are those of all its keys and shapes.
     pub(crate) fn read(
         previous: &Bound<'py, PyAny>,
+        header: &Header,
         contents: &[u8],
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
@@ -44,7 +46,7 @@ impl<'py> Base<'py> {
         let read = Read { snapshot: &snapshot, only: None };
         let walked = |open: bool| {
             if open || contents.len() > LONG {
-                let summary = inspect::inspect(contents, None, &mut budget.clone())?;
+                let summary = inspect::inspect(contents, header.base.rows, None, &mut budget.clone())?;
                 copy = Some(private_copy(&snapshot, &summary.changed_rows)?);
             }
             Ok(())
