@@ -12,14 +12,14 @@ use crate::format::writer::zigzag;
 use crate::state::schema::{PathId, ROOT};
 use crate::state::table::Cells;
 
-const SAMPLE: usize = 24;
+const SAMPLE: usize = 32;
 /// Cells are looked at for the sample at most so often.
 const PROBES: usize = 96;
 /// So many alternatives are kept of one column: the best may make a cycle.
 const KEPT: usize = 6;
 /// Nothing is looked for where a cell costs no more bits.
 const CHEAP: f64 = 1.5;
-/// Two columns are tried unless one does as well as this.
+/// Alternatives may cost so much more than the best.
 const GOOD: u32 = SAMPLE as u32 / 4;
 /// Ratios that agree this well are one constant.
 const AGREEMENT: f64 = 0.02;
@@ -176,7 +176,7 @@ impl FormulaSearch {
             for at in 0..self.operands.len() {
                 self.find_single(at, budget);
             }
-            if self.found.first().is_none_or(|best| best.0 > GOOD) {
+            if self.found.first().is_none_or(|best| best.0 > 0) {
                 self.find_pairs(budget);
             }
         }
@@ -187,8 +187,7 @@ impl FormulaSearch {
 
     fn offer_known(&mut self, known: Learned, view: &RowView<'_>) {
         if let Learned::Formula(formula) = known {
-            let none =
-                Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
+            let none = Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
             let mut operands = vec![none; self.rows.len()];
             operands.iter_mut().zip(&self.old).for_each(|(x, old)| x.old = *old);
             for (at, path) in formula.columns().enumerate() {
@@ -238,7 +237,7 @@ impl FormulaSearch {
 
     /// What a finding must stay below to be of use: alternatives that are much worse than the best are not.
     fn limit(&self) -> u32 {
-        let own = self.own - self.own / 8;
+        let own = self.own - self.own / 4;
         let near = self.found.first().map_or(own, |best| 2 * best.0 + GOOD);
         let last = self.found.get(KEPT - 1).map_or(own, |last| last.0);
         own.min(near).min(last)
@@ -266,7 +265,8 @@ impl FormulaSearch {
         if !self.has_base || self.goal.scale.is_raw() {
             return;
         }
-        let changes = self.goal.target.iter().zip(&self.goal.fallback).map(|(new, old)| new.wrapping_sub(*old));
+        let changes =
+            self.goal.target.iter().zip(&self.goal.fallback).map(|(new, old)| new.wrapping_sub(*old));
         let mut changes: Vec<i64> = changes.map(|change| change as i64).collect();
         changes.sort_unstable();
         let runs = changes.chunk_by(|a, b| a == b);

@@ -1,6 +1,6 @@
 //! The plan for a stream of numbers: scale and forms from a sample, the predictor by what it would cost.
 
-use crate::encoding::formula::{Formula, number};
+use crate::encoding::formula::{Formula, Operation, number};
 use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::sampling::{pick, residual_bits, sample_of};
@@ -9,9 +9,12 @@ use crate::format::number_text::{NumberText, Template, parse};
 use crate::format::numbers::{MAX_EXPONENT, MAX_FORMS, SHORTEST, SHORTEST_WITH_POINT, text_flag};
 use crate::format::tag::{Payload, PayloadForm, Tag, payload_form, tag};
 use crate::format::text::short_text;
+use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
 const SAMPLE_SIZE: usize = 64;
+/// Other columns are tried on this many cells first.
+const PRESAMPLE: usize = 8;
 /// This share of a sample must be numbers, and fit the scale.
 const SHARE: f64 = 0.9;
 /// Bits that a cell costs that is no number of the plan, and one whose form is corrected.
@@ -142,14 +145,16 @@ impl<'a> Tally<'a> {
     fn text_forms(&self, counted: &mut Vec<(usize, Form)>) {
         let mut rest: Vec<&NumberText<'_>> = self.texts.iter().collect();
         while let Some(first) = rest.first().copied() {
-            let is_alike = |text: &&NumberText<'_>| text.prefix == first.prefix && text.suffix == first.suffix;
+            let is_alike =
+                |text: &&NumberText<'_>| text.prefix == first.prefix && text.suffix == first.suffix;
             let (alike, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_alike);
             rest = others;
             let any = |holds: &dyn Fn(&NumberText<'_>) -> bool| alike.iter().any(|text| holds(text));
             let mut flags = 0;
             flags |= text_flag::SIGN_AFTER_PREFIX * u8::from(any(&|text| text.sign_after_prefix));
             flags |= text_flag::PLUS * u8::from(any(&|text| text.sign == b'+' && text.magnitude > 0));
-            flags |= text_flag::PLUS_ON_ZERO * u8::from(any(&|text| text.sign == b'+' && text.magnitude == 0));
+            flags |=
+                text_flag::PLUS_ON_ZERO * u8::from(any(&|text| text.sign == b'+' && text.magnitude == 0));
             flags |= text_flag::GROUPED * u8::from(any(&|text| text.grouped));
             let padded = |text: &NumberText<'_>| text.decimals > 0 && text.magnitude % 10 == 0;
             let decimals: Vec<(u8, bool)> = alike.iter().map(|text| (text.decimals, padded(text))).collect();
@@ -227,6 +232,7 @@ pub(crate) fn plan(
     input: &Input<'_>,
     uniform: Option<Tag>,
     formula: Option<Formula>,
+    candidates: &[PathId],
 ) -> Option<PlannedNumbers> {
     if formula.is_none() && is_coded_as_well_alone(uniform) {
         return None;
@@ -272,6 +278,14 @@ pub(crate) fn plan(
     } else {
         overhead += corrected;
     }
+    if bits >= 3.0 && uniform == Some(tag::FLOAT) && !scale.is_raw() {
+        let found = other_column(input, scale, &classified, &numeric, candidates, bits);
+        if let Some((formula, less)) = found {
+            plan.predictor = NumberPredictor::Formula(formula);
+            bits = less;
+            uses_formula = false;
+        }
+    }
     if let NumberPredictor::Reference(newest) = &mut plan.predictor {
         *newest = classified.integers.iter().map(|m| *m as i64).max().unwrap_or(0) as u64;
     }
@@ -307,6 +321,36 @@ fn own_predictor(
         let argument = 64.0 / classified.integers.len() as f64;
         let bits = residual_bits(&integers, &vec![newest; integers.len()]) + argument;
         offer(NumberPredictor::Reference(newest), bits);
+    }
+    best
+}
+
+/// Another column, or its change, if it makes cells cheaper than `bits`.
+fn other_column(
+    input: &Input<'_>,
+    scale: Scale,
+    classified: &Classified,
+    sample: &[usize],
+    candidates: &[PathId],
+    bits: f64,
+) -> Option<(Formula, f64)> {
+    let few: Vec<usize> = sample_of(sample.len(), PRESAMPLE).into_iter().map(|i| sample[i]).collect();
+    let operations: &[Operation] = match input.base {
+        Some(_) => &[Operation::Copy, Operation::OldPlusChange],
+        None => &[Operation::Copy],
+    };
+    let mut best = None;
+    let mut least = bits * 0.95;
+    for &a in candidates {
+        for &operation in operations {
+            let formula = Formula { operation, a, ..Formula::OLD };
+            if formula_cost(input, scale, classified, &few, formula).0 < least {
+                let bits = formula_cost(input, scale, classified, sample, formula).0;
+                if bits < least {
+                    (best, least) = (Some((formula, bits)), bits);
+                }
+            }
+        }
     }
     best
 }

@@ -41,9 +41,9 @@ impl Predictor {
             Predictor::Zero | Predictor::Previous => vec![0; n],
             Predictor::Base => base(),
             Predictor::Reference(word) => vec![word; n],
-            Predictor::Column(path) => same_tag(&view.present(path, rows), tag)
-                .map(Option::unwrap_or_default)
-                .collect(),
+            Predictor::Column(path) => {
+                same_tag(&view.present(path, rows), tag).map(Option::unwrap_or_default).collect()
+            }
             Predictor::ColumnChange(path) => {
                 let (now, previous) = view.present_and_base(path, rows);
                 let changes = same_tag(&now, tag).zip(same_tag(&previous, tag));

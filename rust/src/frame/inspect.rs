@@ -3,8 +3,8 @@
 use crate::encoding::formula::Operation;
 use crate::error::Result;
 use crate::format::budget::{Budget, KEY, MEMBER};
-use crate::format::reader::Reader;
 use crate::format::number::{Form, Scale};
+use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
 use crate::format::{cells, fixed64, numbers, order, predictor, section};
 use crate::frame::column_headers::{self, ColumnHeader};
