@@ -67,7 +67,7 @@ const MOST_BITS: f64 = 24.0;
 const COPY_SAMPLE: usize = 48;
 const COPY_PRESAMPLE: usize = 4;
 
-/// Writes the stream. Returns true if what was learned is part of it.
+/// Writes the stream. Returns false if what was learned was tried and did not pay.
 pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     write_level(w, column, 0)
 }
@@ -134,7 +134,7 @@ fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: &PlannedNumb
     if !others.is_empty() {
         with_part(column, &others, |column| write_level(w, column, copies + 1));
     }
-    *uses_formula
+    *uses_formula || column.learned.is_none()
 }
 
 fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
@@ -144,10 +144,10 @@ fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
 
 fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) -> bool {
     match payload_form(tag) {
-        PayloadForm::Empty => false,
+        PayloadForm::Empty => true,
         PayloadForm::Bytes => {
             blobs::write(w, &column.cells.words, &column.view.table.pool);
-            false
+            true
         }
         PayloadForm::Fixed64 => {
             let base = base_words(column, tag);
@@ -156,7 +156,8 @@ fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Opti
             let candidate =
                 candidate.unwrap_or_else(|| select(&stream, column.candidates, learned, &column.view));
             words::write(w, &stream, candidate.encoding, &column.view, column.frame_path);
-            learned.is_some_and(|learned| candidate.encoding == Encoding::Residuals(learned))
+            let pays = learned.is_some_and(|learned| candidate.encoding == Encoding::Residuals(learned));
+            pays || column.learned.is_none() || candidate.encoding == Encoding::Constant
         }
     }
 }
@@ -167,15 +168,15 @@ fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     let mut tags = column.cells.tags.clone();
     tags.sort_unstable();
     tags.dedup();
-    let mut learned = false;
+    let mut pays = true;
     for tag in tags {
         if payload_form(tag) != PayloadForm::Empty {
             let chosen = |i: &usize| column.cells.tags[*i] == tag;
             let part: Vec<usize> = (0..column.cells.len()).filter(chosen).collect();
-            learned |= with_part(column, &part, |column| write_tag(w, column, tag, None));
+            pays &= with_part(column, &part, |column| write_tag(w, column, tag, None));
         }
     }
-    learned
+    pays
 }
 
 /// A column of some of the cells.
@@ -241,5 +242,5 @@ fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: us
     w.uvarint((column.frame_path)(path));
     w.size(exceptions.len());
     w.gaps(exceptions.iter().map(|i| *i as u32));
-    !exceptions.is_empty() && with_part(column, &exceptions, |column| write_level(w, column, copies + 1))
+    exceptions.is_empty() || with_part(column, &exceptions, |column| write_level(w, column, copies + 1))
 }
