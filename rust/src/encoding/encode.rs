@@ -61,6 +61,8 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
 
+/// With a formula that leaves so few bits, nothing else is tried.
+const CHEAP_BITS: f64 = 3.0;
 /// What a cell costs at the most where nothing better is known.
 const MOST_BITS: f64 = 24.0;
 
@@ -81,8 +83,10 @@ fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool 
     if let Some(&(path, 0.0)) = repeated.last() {
         return write_copy(w, column, path, copies);
     }
-    let numbers = if may_nest { plan_numbers(column, uniform) } else { None };
-    let candidate = uniform.and_then(|tag| select_uniform(column, tag, numbers.as_ref()));
+    let numbers = if may_nest { plan_numbers(column, uniform, copies) } else { None };
+    let is_cheap = numbers.as_ref().is_some_and(|numbers| numbers.uses_formula && numbers.bits < CHEAP_BITS);
+    let candidate =
+        uniform.filter(|_| !is_cheap).and_then(|tag| select_uniform(column, tag, numbers.as_ref()));
     let bits = match (&candidate, uniform) {
         (Some(candidate), _) => candidate.bits,
         (None, Some(tag)) if payload_form(tag) == PayloadForm::Empty => 0.0,
@@ -122,9 +126,11 @@ fn number_input<'a>(column: &ColumnInput<'a>) -> Input<'a> {
     Input { cells: column.cells, base: column.base, rows: column.rows, view: column.view }
 }
 
-fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>) -> Option<PlannedNumbers> {
+fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>, copies: usize) -> Option<PlannedNumbers> {
     let formula = column.learned.and_then(Learned::formula);
-    numbers_plan::plan(&number_input(column), uniform, formula, column.candidates)
+    // the search looks at updates again and again, but not at the exceptions of a copy, and at inserts but once
+    let candidates = if copies > 0 || column.base.is_none() { column.candidates } else { &[] };
+    numbers_plan::plan(&number_input(column), uniform, formula, candidates)
 }
 
 fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: &PlannedNumbers, copies: usize) -> bool {
