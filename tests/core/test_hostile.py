@@ -328,7 +328,7 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
         numbers(0, INT, ABSENT, corrections={0: 1}, predictor=b"\1") + uv(1) + byte_planes(4)
     ),
     "a cell that is no number": updates(numbers(0, INT, corrections={1: 1}) + uv(1) + byte_planes(4) + b"\2"),
-    "the form of the base": updates(numbers(1, FLOAT, INT, mode=1) + uv(1) + byte_planes(20, 4)),
+    "the form of the base": updates(numbers(1, FLOAT, INT, mode=1) + uv(1) + byte_planes(20, 40)),
     "no result is no number": updates(
         numbers(0, INT, ABSENT, mode=2, predictor=b"\3\1" + uv(3)) + uv(1) + byte_planes()
     )

@@ -6,7 +6,7 @@ use crate::encoding::numbers::{self, Input};
 use crate::encoding::numbers_plan::{self, PlannedNumbers};
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{MISSING, RowView};
-use crate::encoding::sampling::sample_of;
+use crate::encoding::sampling::{pick, sample_of};
 use crate::encoding::select::{Candidate, select};
 use crate::encoding::words::{self, Encoding, Stream};
 use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS};
@@ -61,13 +61,15 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
 
+/// With a formula that leaves so few bits, nothing else is tried.
+const CHEAP_BITS: f64 = 3.0;
 /// What a cell costs at the most where nothing better is known.
 const MOST_BITS: f64 = 24.0;
 
 const COPY_SAMPLE: usize = 48;
 const COPY_PRESAMPLE: usize = 4;
 
-/// Writes the stream. Returns true if what was learned is part of it.
+/// Writes the stream. Returns false if what was learned was tried and did not pay.
 pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     write_level(w, column, 0)
 }
@@ -75,20 +77,24 @@ pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
 fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
     let tags = &column.cells.tags;
     let uniform = tags.iter().all(|tag| *tag == tags[0]).then(|| tags[0]);
-    let candidate = uniform.and_then(|tag| select_uniform(column, tag));
-    let mut bits = match (&candidate, uniform) {
+    let may_nest = copies < MAX_COPIES;
+    let repeated = if may_nest { repeated_columns(column) } else { Vec::new() };
+    // a column that is repeated outright needs nothing at all
+    if let Some(&(path, 0.0)) = repeated.last() {
+        return write_copy(w, column, path, copies);
+    }
+    let numbers = if may_nest { plan_numbers(column, uniform, copies) } else { None };
+    let is_cheap = numbers.as_ref().is_some_and(|numbers| numbers.uses_formula && numbers.bits < CHEAP_BITS);
+    let candidate =
+        uniform.filter(|_| !is_cheap).and_then(|tag| select_uniform(column, tag, numbers.as_ref()));
+    let bits = match (&candidate, uniform) {
         (Some(candidate), _) => candidate.bits,
         (None, Some(tag)) if payload_form(tag) == PayloadForm::Empty => 0.0,
         _ => f64::INFINITY,
     };
-    let numbers = if bits > 0.5 && copies < MAX_COPIES { plan_numbers(column, uniform) } else { None };
     let numbers = numbers.filter(|numbers| numbers.bits < bits);
-    if let Some(numbers) = &numbers {
-        bits = numbers.bits;
-    }
-    if copies < MAX_COPIES
-        && let Some(path) = find_copy(column, bits.min(MOST_BITS))
-    {
+    let bits = numbers.as_ref().map_or(bits, |numbers| numbers.bits);
+    if let Some(path) = find_copy(column, &repeated, bits.min(MOST_BITS)) {
         write_copy(w, column, path, copies)
     } else if let Some(numbers) = numbers {
         write_numbers(w, column, &numbers, copies)
@@ -100,13 +106,16 @@ fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool 
     }
 }
 
-fn select_uniform(column: &ColumnInput<'_>, tag: Tag) -> Option<Candidate> {
+fn select_uniform(column: &ColumnInput<'_>, tag: Tag, numbers: Option<&PlannedNumbers>) -> Option<Candidate> {
     if payload_form(tag) != PayloadForm::Fixed64 {
         return None;
     }
     let base = base_words(column, tag);
     let stream = Stream { tag, words: &column.cells.words, base: base.as_deref(), rows: column.rows };
-    Some(select(&stream, column.candidates, predictor_for(column, tag), &column.view))
+    // floats that are decimals have looked at other columns as such
+    let is_decimal = tag == tag::FLOAT && numbers.is_some_and(|numbers| !numbers.plan.scale.is_raw());
+    let candidates = if is_decimal { &[] } else { column.candidates };
+    Some(select(&stream, candidates, predictor_for(column, tag), &column.view))
 }
 
 fn predictor_for(column: &ColumnInput<'_>, tag: Tag) -> Option<Predictor> {
@@ -117,9 +126,11 @@ fn number_input<'a>(column: &ColumnInput<'a>) -> Input<'a> {
     Input { cells: column.cells, base: column.base, rows: column.rows, view: column.view }
 }
 
-fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>) -> Option<PlannedNumbers> {
+fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>, copies: usize) -> Option<PlannedNumbers> {
     let formula = column.learned.and_then(Learned::formula);
-    numbers_plan::plan(&number_input(column), uniform, formula)
+    // the search looks at updates again and again, but not at the exceptions of a copy, and at inserts but once
+    let candidates = if copies > 0 || column.base.is_none() { column.candidates } else { &[] };
+    numbers_plan::plan(&number_input(column), uniform, formula, candidates)
 }
 
 fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: &PlannedNumbers, copies: usize) -> bool {
@@ -129,7 +140,7 @@ fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: &PlannedNumb
     if !others.is_empty() {
         with_part(column, &others, |column| write_level(w, column, copies + 1));
     }
-    *uses_formula
+    *uses_formula || column.learned.is_none()
 }
 
 fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
@@ -139,10 +150,10 @@ fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
 
 fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) -> bool {
     match payload_form(tag) {
-        PayloadForm::Empty => false,
+        PayloadForm::Empty => true,
         PayloadForm::Bytes => {
             blobs::write(w, &column.cells.words, &column.view.table.pool);
-            false
+            true
         }
         PayloadForm::Fixed64 => {
             let base = base_words(column, tag);
@@ -151,7 +162,8 @@ fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Opti
             let candidate =
                 candidate.unwrap_or_else(|| select(&stream, column.candidates, learned, &column.view));
             words::write(w, &stream, candidate.encoding, &column.view, column.frame_path);
-            learned.is_some_and(|learned| candidate.encoding == Encoding::Residuals(learned))
+            let pays = learned.is_some_and(|learned| candidate.encoding == Encoding::Residuals(learned));
+            pays || column.learned.is_none() || candidate.encoding == Encoding::Constant
         }
     }
 }
@@ -162,15 +174,15 @@ fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     let mut tags = column.cells.tags.clone();
     tags.sort_unstable();
     tags.dedup();
-    let mut learned = false;
+    let mut pays = true;
     for tag in tags {
         if payload_form(tag) != PayloadForm::Empty {
             let chosen = |i: &usize| column.cells.tags[*i] == tag;
             let part: Vec<usize> = (0..column.cells.len()).filter(chosen).collect();
-            learned |= with_part(column, &part, |column| write_tag(w, column, tag, None));
+            pays &= with_part(column, &part, |column| write_tag(w, column, tag, None));
         }
     }
-    learned
+    pays
 }
 
 /// A column of some of the cells.
@@ -186,32 +198,43 @@ fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&Col
     then(&ColumnInput { cells: &cells, base: base.as_ref(), rows: &rows, ..*column })
 }
 
-/// The column that most cells repeat, if that is cheaper than `bits` a cell.
-fn find_copy(column: &ColumnInput<'_>, bits: f64) -> Option<PathId> {
+/// Columns that many cells repeat, with the share of cells that do not; one that all cells repeat is the last.
+fn repeated_columns(column: &ColumnInput<'_>) -> Vec<(PathId, f64)> {
     let n = column.cells.len();
-    let matches = |path: PathId, sample: &[usize]| {
-        let rows: Vec<u32> = sample.iter().map(|i| column.rows[*i]).collect();
-        let present = column.view.present(path, &rows);
-        let pairs = sample.iter().zip(present.iter());
-        pairs.filter(|(i, cell)| column.cells.get(**i) == *cell).count()
+    let matches = |path: PathId, sample: &[usize], rows: &[u32]| {
+        let mut count = 0;
+        column.view.visit(path, rows, |i, present, _| {
+            count += usize::from(column.cells.get(sample[i]) == present);
+        });
+        count
     };
     let first = sample_of(n, COPY_PRESAMPLE);
+    let first_rows = pick(column.rows, &first);
     let sample = sample_of(n, COPY_SAMPLE);
-    // some bytes of its own
-    let overhead = 48.0 / n as f64;
-    let mut best = (bits, None);
+    let sample_rows = pick(column.rows, &sample);
+    let mut repeated = Vec::new();
     for &path in column.candidates {
-        if matches(path, &first) * 3 < first.len() {
+        if matches(path, &first, &first_rows) * 3 < first.len() {
             continue;
         }
-        let missed = 1.0 - matches(path, &sample) as f64 / sample.len() as f64;
-        let cost = overhead + missed * bits + (8.0 * missed).min(1.5);
-        // a column that is repeated outright needs nothing at all
+        let missed = 1.0 - matches(path, &sample, &sample_rows) as f64 / sample.len() as f64;
+        repeated.push((path, missed));
         if missed == 0.0 {
-            return Some(path);
+            break;
         }
+    }
+    repeated
+}
+
+/// The column that most cells repeat, if that is cheaper than `bits` a cell.
+fn find_copy(column: &ColumnInput<'_>, repeated: &[(PathId, f64)], bits: f64) -> Option<PathId> {
+    // some bytes of its own
+    let overhead = 48.0 / column.cells.len() as f64;
+    let mut best = (bits, None);
+    for (path, missed) in repeated {
+        let cost = overhead + missed * bits + (8.0 * missed).min(1.5);
         if cost < best.0 * 0.98 {
-            best = (cost, Some(path));
+            best = (cost, Some(*path));
         }
     }
     best.1
@@ -225,5 +248,5 @@ fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: us
     w.uvarint((column.frame_path)(path));
     w.size(exceptions.len());
     w.gaps(exceptions.iter().map(|i| *i as u32));
-    !exceptions.is_empty() && with_part(column, &exceptions, |column| write_level(w, column, copies + 1))
+    exceptions.is_empty() || with_part(column, &exceptions, |column| write_level(w, column, copies + 1))
 }

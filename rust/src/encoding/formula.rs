@@ -297,25 +297,32 @@ impl Formula {
     }
 
     /// The result in each row, NaN where there is none.
-    pub(crate) fn results(&self, old: Option<&Cells>, rows: &[u32], view: &RowView<'_>) -> Vec<f64> {
-        let number = |cell: Cell| number(view.table, cell);
+    pub(crate) fn results(&self, base: Option<&Cells>, rows: &[u32], view: &RowView<'_>) -> Vec<f64> {
+        let Formula { operation, k, .. } = *self;
+        let value = |cell: Cell| number(view.table, cell);
+        let old: Vec<f64> = match base.filter(|_| operation.needs_base()) {
+            Some(base) => base.iter().map(value).collect(),
+            None => vec![f64::NAN; rows.len()],
+        };
+        let mut results = Vec::with_capacity(rows.len());
         let none = Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
-        let mut operands = vec![none; rows.len()];
-        if let Some(old) = old {
-            operands.iter_mut().zip(old.iter()).for_each(|(x, cell)| x.old = number(cell));
+        match operation.columns() {
+            0 => results.extend(old.iter().map(|old| operation.apply(k, Operands { old: *old, ..none }))),
+            1 => view.visit(self.a, rows, |i, now, base| {
+                let x = Operands { old: old[i], a: value(now), a_old: value(base), ..none };
+                results.push(operation.apply(k, x));
+            }),
+            _ => {
+                let mut first = Vec::with_capacity(rows.len());
+                view.visit(self.a, rows, |_, now, base| first.push((value(now), value(base))));
+                view.visit(self.b, rows, |i, now, base| {
+                    let (a, a_old) = first[i];
+                    let x = Operands { old: old[i], a, a_old, b: value(now), b_old: value(base) };
+                    results.push(operation.apply(k, x));
+                });
+            }
         }
-        let n = self.operation.columns();
-        if n > 0 {
-            view.visit(self.a, rows, |i, now, base| {
-                (operands[i].a, operands[i].a_old) = (number(now), number(base));
-            });
-        }
-        if n > 1 {
-            view.visit(self.b, rows, |i, now, base| {
-                (operands[i].b, operands[i].b_old) = (number(now), number(base));
-            });
-        }
-        operands.into_iter().map(|x| self.operation.apply(self.k, x)).collect()
+        results
     }
 
     pub(crate) fn write(&self, w: &mut Writer, frame_path: impl Fn(PathId) -> u64) {

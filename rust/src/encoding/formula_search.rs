@@ -6,21 +6,24 @@ use crate::encoding::numbers::{Input, classify};
 use crate::encoding::numbers_plan::profile;
 use crate::encoding::row_view::RowView;
 use crate::encoding::sampling::sample_of;
-use crate::format::number::{Form, POWERS, Scale};
+use crate::format::number::{Form, Scale};
+use crate::format::powers::POWERS;
 use crate::format::value::tag;
 use crate::format::writer::zigzag;
 use crate::state::schema::{PathId, ROOT};
 use crate::state::table::Cells;
 
-const SAMPLE: usize = 24;
+const SAMPLE: usize = 32;
 /// Cells are looked at for the sample at most so often.
 const PROBES: usize = 96;
 /// So many alternatives are kept of one column: the best may make a cycle.
 const KEPT: usize = 6;
 /// Nothing is looked for where a cell costs no more bits.
 const CHEAP: f64 = 1.5;
-/// Two columns are tried unless one does as well as this.
+/// Alternatives may cost so much more than the best.
 const GOOD: u32 = SAMPLE as u32 / 4;
+/// So many glances cost as much as a row of a formula that is tried.
+const GLANCES: usize = 8;
 /// Ratios that agree this well are one constant.
 const AGREEMENT: f64 = 0.02;
 
@@ -176,9 +179,7 @@ impl FormulaSearch {
             for at in 0..self.operands.len() {
                 self.find_single(at, budget);
             }
-            if self.found.first().is_none_or(|best| best.0 > GOOD) {
-                self.find_pairs(budget);
-            }
+            self.find_pairs(budget);
         }
         let n = self.goal.target.len() as f64;
         let finding = |(sum, learned)| Finding { learned, bits: f64::from(sum) / n };
@@ -237,7 +238,7 @@ impl FormulaSearch {
 
     /// What a finding must stay below to be of use: alternatives that are much worse than the best are not.
     fn limit(&self) -> u32 {
-        let own = self.own - self.own / 8;
+        let own = self.own - self.own / 4;
         let near = self.found.first().map_or(own, |best| 2 * best.0 + GOOD);
         let last = self.found.get(KEPT - 1).map_or(own, |last| last.0);
         own.min(near).min(last)
@@ -280,50 +281,54 @@ impl FormulaSearch {
 
     fn find_single(&mut self, at: usize, budget: &mut usize) {
         for operation in SINGLES {
-            if operation.needs_base() && !self.has_base || *budget == 0 {
-                continue;
-            }
             let a = &self.operands[at];
             // an operand that stays the same would only repeat the old value
-            if operation.needs_base() && !a.moves && operation != Operation::OtherOld {
+            let repeats = operation.needs_base() && !a.moves && operation != Operation::OtherOld;
+            if operation.needs_base() && !self.has_base || repeats || *budget == 0 {
                 continue;
             }
-            let mut formula = Formula { operation, a: a.path, b: ROOT, k: 1.0 };
-            if operation.has_constant() {
-                let k = match operation {
-                    Operation::PercentOnRoundedClose => Some(POWERS[usize::from(decimals(&a.base))]),
-                    _ => self.constant(operation, |i| self.single(at, i)),
-                };
-                match k {
-                    Some(k) => formula.k = k,
-                    None => continue,
-                }
+            let k = match operation {
+                Operation::PercentOnRoundedClose => Some(POWERS[usize::from(decimals(&a.base))]),
+                _ if operation.has_constant() => self.constant(operation, |i| self.single(at, i)),
+                _ => Some(1.0),
+            };
+            let Some(k) = k else { continue };
+            let formula = Formula { operation, a: a.path, b: ROOT, k };
+            let cost = self.goal.cost(formula, self.limit(), budget, |i| self.single(at, i));
+            if let Some(sum) = cost {
+                self.keep(sum, Learned::Formula(formula));
             }
-            let operands: Vec<Operands> = (0..self.goal.target.len()).map(|i| self.single(at, i)).collect();
-            self.offer(formula, budget, |i| operands[i]);
         }
     }
 
+    /// Two columns at a time. A look at two rows tells which pairs are worth more.
     fn find_pairs(&mut self, budget: &mut usize) {
-        for second in 1..self.operands.len() {
-            for first in 0..second {
-                for (a, b) in [(first, second), (second, first)] {
-                    if *budget == 0 {
-                        return;
-                    }
-                    self.find_pair(a, b, budget);
+        let glance = Glance::new(&self.operands, self.goal.target.len());
+        let mut promising: Vec<usize> = Vec::new();
+        for at in 0..self.operands.len() {
+            for operation in PAIRS {
+                let a = &self.operands[at];
+                if !a.varies || operation.needs_base() && !(self.has_base && a.moves) {
+                    continue;
+                }
+                if *budget == 0 || self.found.first().is_some_and(|best| best.0 == 0) {
+                    return;
+                }
+                // a glance costs a fraction of a formula that is tried
+                *budget = budget.saturating_sub(1 + self.operands.len() / GLANCES);
+                glance.promising(self, operation, at, &mut promising);
+                for &other in &promising {
+                    self.find_pair(operation, at, other, budget);
                 }
             }
         }
     }
 
-    fn find_pair(&mut self, at: usize, other: usize, budget: &mut usize) {
+    fn find_pair(&mut self, operation: Operation, at: usize, other: usize, budget: &mut usize) {
         let [a, b] = [&self.operands[at], &self.operands[other]];
-        if !a.varies || !b.varies {
+        if !b.varies || at == other || operation.is_symmetric() && at > other {
             return;
         }
-        let changes = self.has_base && a.moves;
-        let limit = self.limit();
         let operands = |i: usize| Operands {
             old: self.old[i],
             a: a.present[i],
@@ -331,22 +336,15 @@ impl FormulaSearch {
             b: b.present[i],
             b_old: b.base[i],
         };
-        let mut found: Vec<(u32, Formula)> = Vec::new();
-        for operation in PAIRS {
-            if operation.needs_base() && !changes || operation.is_symmetric() && at > other {
-                continue;
+        let mut formula = Formula { operation, a: a.path, b: b.path, k: 1.0 };
+        if operation.has_constant() {
+            *budget = budget.saturating_sub(3);
+            match self.constant(operation, operands) {
+                Some(k) => formula.k = k,
+                None => return,
             }
-            let mut formula = Formula { operation, a: a.path, b: b.path, k: 1.0 };
-            if operation.has_constant() {
-                *budget = budget.saturating_sub(3);
-                match self.constant(operation, operands) {
-                    Some(k) => formula.k = k,
-                    None => continue,
-                }
-            }
-            found.extend(self.goal.cost(formula, limit, budget, operands).map(|sum| (sum, formula)));
         }
-        for (sum, formula) in found {
+        if let Some(sum) = self.goal.cost(formula, self.limit(), budget, operands) {
             self.keep(sum, Learned::Formula(formula));
         }
     }
@@ -386,6 +384,86 @@ impl FormulaSearch {
         }
         if let Some(found) = found {
             self.keep(0, found);
+        }
+    }
+}
+
+/// Two rows of the sample, column after column, so that one operation runs over all columns at once.
+struct Glance {
+    rows: [usize; 2],
+    present: [Vec<f64>; 2],
+    base: [Vec<f64>; 2],
+}
+
+impl Glance {
+    fn new(operands: &[SampledColumn], n: usize) -> Glance {
+        let rows = [0, n / 2];
+        let present = rows.map(|row| operands.iter().map(|column| column.present[row]).collect());
+        let base = rows.map(|row| operands.iter().map(|column| column.base[row]).collect());
+        Glance { rows, present, base }
+    }
+
+    /// The second columns with which an operation comes close in one of the rows, or needs one constant in both.
+    fn promising(&self, search: &FormulaSearch, operation: Operation, at: usize, found: &mut Vec<usize>) {
+        found.clear();
+        macro_rules! run {
+            ($($name:ident)*) => {
+                match operation {
+                    $(Operation::$name => {
+                        self.sweep(search, at, operation, |x| Operation::$name.apply(1.0, x), found);
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        run!(Difference Sum Product Quotient Mean Percent PercentChange AbsoluteProduct PercentAbove PercentOfRest
+            Larger Smaller OldPlusChanges OldPlusDifferenceOfChanges OldPlusChangeTimes WeightedMean
+            MultipleOfQuotient MultipleOfProduct OldPlusMultipleOfChangeTimes);
+    }
+
+    #[inline(always)]
+    fn sweep(
+        &self,
+        search: &FormulaSearch,
+        at: usize,
+        operation: Operation,
+        apply: impl Fn(Operands) -> f64,
+        found: &mut Vec<usize>,
+    ) {
+        let goal = &search.goal;
+        let reach = search.limit() / goal.target.len() as u32;
+        let result = |side: usize, b: usize| {
+            apply(Operands {
+                old: search.old[self.rows[side]],
+                a: self.present[side][at],
+                a_old: self.base[side][at],
+                b: self.present[side][b],
+                b_old: self.base[side][b],
+            })
+        };
+        let columns = 0..self.present[0].len();
+        if operation.has_constant() {
+            let on_old = operation == Operation::OldPlusMultipleOfChangeTimes;
+            let old = self.rows.map(|row| if on_old { search.old[row] } else { 0.0 });
+            let [x, y] = [0, 1].map(|side| search.values[self.rows[side]] - old[side]);
+            found.extend(columns.filter(|b| {
+                let (left, right) = ((result(0, *b) - old[0]) * y, (result(1, *b) - old[1]) * x);
+                (left - right).abs() <= AGREEMENT * right.abs()
+            }));
+        } else if goal.scale.is_raw() {
+            let near = |side: usize, b: usize| {
+                let difference = result(side, b).to_bits().wrapping_sub(goal.target[self.rows[side]]);
+                (difference as i64).unsigned_abs() <= 1 << reach.min(62)
+            };
+            found.extend(columns.filter(|b| near(0, *b) | near(1, *b)));
+        } else {
+            let factor = POWERS[usize::from(goal.scale.exponent)] / goal.scale.unit as f64;
+            let bound = (1u64 << reach.min(62)) as f64;
+            let near = |side: usize, b: usize| {
+                let target = goal.target[self.rows[side]] as i64 as f64;
+                (result(side, b) * factor - target).abs() <= bound
+            };
+            found.extend(columns.filter(|b| near(0, *b) | near(1, *b)));
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::encoding::formula::{Formula, number};
 use crate::encoding::residuals;
 use crate::encoding::row_view::{MISSING, RowView};
 use crate::error::Result;
-use crate::format::number::{Form, Scale};
+use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};
 use crate::format::reader::Reader;
 use crate::format::tag::{Payload, Tag, tag};
@@ -111,9 +111,14 @@ pub(crate) fn classify(
     let n = cells.size_hint().0;
     let mut classified = Classified { forms: Vec::with_capacity(n), integers: Vec::with_capacity(n) };
     let mut buffer = Vec::new();
+    let plain = scale.unit == 1 && !scale.is_raw() && forms[0] == Form::Float;
     for cell in cells {
-        let (form, integer) =
-            form_of(table, scale, forms, cell, &mut buffer).unwrap_or((forms.len() as u8, 0));
+        let found = if plain && cell.tag == tag::FLOAT {
+            exact_integer(cell.word, scale.exponent).map(|integer| (0, integer as u64))
+        } else {
+            form_of(table, scale, forms, cell, &mut buffer)
+        };
+        let (form, integer) = found.unwrap_or((forms.len() as u8, 0));
         classified.forms.push(form);
         classified.integers.push(integer);
     }

@@ -1,17 +1,20 @@
 //! The plan for a stream of numbers: scale and forms from a sample, the predictor by what it would cost.
 
-use crate::encoding::formula::{Formula, number};
+use crate::encoding::formula::{Formula, Operation, number};
 use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::sampling::{pick, residual_bits, sample_of};
-use crate::format::number::{Form, POWERS, Scale, exact_integer};
+use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::number_text::{NumberText, Template, parse};
 use crate::format::numbers::{MAX_EXPONENT, MAX_FORMS, SHORTEST, SHORTEST_WITH_POINT, text_flag};
 use crate::format::tag::{Payload, PayloadForm, Tag, payload_form, tag};
 use crate::format::text::short_text;
+use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
 const SAMPLE_SIZE: usize = 64;
+/// Other columns are tried on this many cells first.
+const PRESAMPLE: usize = 8;
 /// This share of a sample must be numbers, and fit the scale.
 const SHARE: f64 = 0.9;
 /// Bits that a cell costs that is no number of the plan, and one whose form is corrected.
@@ -27,21 +30,17 @@ pub(crate) struct PlannedNumbers {
     pub(crate) uses_formula: bool,
 }
 
-/// The decimals of a float that is a decimal with few digits, None if it is none.
-fn decimals_of(word: u64) -> Option<u8> {
-    let value = f64::from_bits(word).abs();
-    if value == 0.0 {
-        return (word == 0).then_some(0);
-    }
-    let limit = (1u64 << 51) as f64;
-    let most = (0..=MAX_EXPONENT).rev().find(|e| value * POWERS[usize::from(*e)] <= limit)?;
-    let mut integer = exact_integer(word, most)?;
-    let mut decimals = most;
-    while decimals > 0 && integer % 10 == 0 {
-        integer /= 10;
-        decimals -= 1;
-    }
-    Some(decimals)
+/// The least exponent at which nearly all of these floats are integers.
+fn exponent_of(floats: &[u64]) -> Option<u8> {
+    let most = (floats.len() as f64 * (1.0 - SHARE)) as usize;
+    let fits = |exponent: &u8| {
+        let mut misses = 0;
+        floats.iter().all(|word| {
+            misses += usize::from(exact_integer(*word, *exponent).is_none());
+            misses <= most
+        })
+    };
+    (0..=MAX_EXPONENT).find(fits)
 }
 
 /// What a sample of cells shows.
@@ -49,8 +48,7 @@ fn decimals_of(word: u64) -> Option<u8> {
 struct Tally<'a> {
     cells: usize,
     ints: usize,
-    /// Of each float its decimals, 255 where it is no decimal.
-    floats: Vec<u8>,
+    floats: Vec<u64>,
     /// Some float is a whole number.
     whole_float: bool,
     /// Of each Decimal its decimals, and if its last digit is a zero that could be left out.
@@ -80,7 +78,7 @@ impl<'a> Tally<'a> {
             tag::INT => self.ints += 1,
             tag::FLOAT => {
                 self.whole_float |= f64::from_bits(cell.word).fract() == 0.0;
-                self.floats.push(decimals_of(cell.word).unwrap_or(u8::MAX));
+                self.floats.push(cell.word);
             }
             tag::DECIMAL => {
                 let exponent = (cell.word >> 56) as u8 as i8;
@@ -109,10 +107,7 @@ impl<'a> Tally<'a> {
 
     /// The least exponent at which nearly all are integers.
     fn exponent(&self) -> Option<u8> {
-        let mut floats = self.floats.clone();
-        floats.sort_unstable();
-        let most = (floats.len() as f64 * SHARE).ceil() as usize;
-        let of_floats = most.checked_sub(1).map_or(0, |at| floats[at]);
+        let of_floats = exponent_of(&self.floats)?;
         let of_decimals = self.decimals.iter().map(|(decimals, _)| *decimals).max();
         let of_texts = self.texts.iter().map(|text| text.decimals).max();
         let exponent = of_floats.max(of_decimals.unwrap_or(0)).max(of_texts.unwrap_or(0));
@@ -229,6 +224,7 @@ pub(crate) fn plan(
     input: &Input<'_>,
     uniform: Option<Tag>,
     formula: Option<Formula>,
+    candidates: &[PathId],
 ) -> Option<PlannedNumbers> {
     if formula.is_none() && is_coded_as_well_alone(uniform) {
         return None;
@@ -274,6 +270,14 @@ pub(crate) fn plan(
     } else {
         overhead += corrected;
     }
+    if bits >= 3.0 && uniform == Some(tag::FLOAT) && !scale.is_raw() {
+        let found = other_column(input, scale, &classified, &numeric, candidates, bits);
+        if let Some((formula, less)) = found {
+            plan.predictor = NumberPredictor::Formula(formula);
+            bits = less;
+            uses_formula = false;
+        }
+    }
     if let NumberPredictor::Reference(newest) = &mut plan.predictor {
         *newest = classified.integers.iter().map(|m| *m as i64).max().unwrap_or(0) as u64;
     }
@@ -309,6 +313,36 @@ fn own_predictor(
         let argument = 64.0 / classified.integers.len() as f64;
         let bits = residual_bits(&integers, &vec![newest; integers.len()]) + argument;
         offer(NumberPredictor::Reference(newest), bits);
+    }
+    best
+}
+
+/// Another column, or its change, if it makes cells cheaper than `bits`.
+fn other_column(
+    input: &Input<'_>,
+    scale: Scale,
+    classified: &Classified,
+    sample: &[usize],
+    candidates: &[PathId],
+    bits: f64,
+) -> Option<(Formula, f64)> {
+    let few: Vec<usize> = sample_of(sample.len(), PRESAMPLE).into_iter().map(|i| sample[i]).collect();
+    let operations: &[Operation] = match input.base {
+        Some(_) => &[Operation::Copy, Operation::OldPlusChange],
+        None => &[Operation::Copy],
+    };
+    let mut best = None;
+    let mut least = bits * 0.95;
+    for &a in candidates {
+        for &operation in operations {
+            let formula = Formula { operation, a, ..Formula::OLD };
+            if formula_cost(input, scale, classified, &few, formula).0 < least {
+                let bits = formula_cost(input, scale, classified, sample, formula).0;
+                if bits < least {
+                    (best, least) = (Some((formula, bits)), bits);
+                }
+            }
+        }
     }
     best
 }

@@ -9,6 +9,7 @@ pub(crate) mod header;
 pub(crate) mod integers;
 pub(crate) mod number;
 pub(crate) mod number_text;
+pub(crate) mod powers;
 pub(crate) mod reader;
 pub(crate) mod tag;
 pub(crate) mod text;

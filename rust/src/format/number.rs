@@ -3,16 +3,12 @@
 use crate::error::Result;
 use crate::format::number_text::{self, Template};
 use crate::format::numbers::{MAX_EXPONENT, RAW, form};
+use crate::format::powers::{POWERS, power};
 use crate::format::reader::Reader;
 use crate::format::tag::{Payload, Tag, tag};
 use crate::format::text::{short_text, text_cell};
 use crate::format::writer::Writer;
 
-/// The powers that a double holds exactly.
-pub(crate) const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
-    1e19, 1e20, 1e21, 1e22,
-];
 const LIMIT: f64 = (1u64 << 51) as f64;
 /// Adding and taking it away rounds half to even what is within the limit.
 const ROUNDER: f64 = 1.5 * (1u64 << 52) as f64;
@@ -119,11 +115,6 @@ pub(crate) enum Form {
     IntOrFloat,
     Decimal(u8),
     Text(Template),
-}
-
-/// `10^k` as an integer, for k up to 18.
-pub(crate) const fn power(k: u8) -> u64 {
-    10u64.pow(k as u32)
 }
 
 impl Form {

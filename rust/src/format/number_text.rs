@@ -1,8 +1,8 @@
 //! Numbers in text: `$1,234.50`, `-0.31%`, `4.00000200`. FORMAT.md section 8.4.
 
 use crate::error::Result;
-use crate::format::number::{POWERS, power};
 use crate::format::numbers::{SHORTEST, SHORTEST_WITH_POINT, text_flag};
+use crate::format::powers::{POWERS, power};
 use crate::format::reader::Reader;
 use crate::format::text::is_text;
 use crate::format::writer::Writer;
@@ -115,11 +115,11 @@ pub(crate) fn at_decimals(mut magnitude: u64, exponent: u8, decimals: u8) -> Opt
         SHORTEST_WITH_POINT => 1,
         fixed => {
             let power = power(exponent - fixed);
-            return (magnitude % power == 0).then(|| (magnitude / power, fixed));
+            return magnitude.is_multiple_of(power).then(|| (magnitude / power, fixed));
         }
     };
     let mut d = exponent;
-    while d > least && magnitude % 10 == 0 {
+    while d > least && magnitude.is_multiple_of(10) {
         magnitude /= 10;
         d -= 1;
     }

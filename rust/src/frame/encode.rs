@@ -237,7 +237,8 @@ impl BodyWriter<'_> {
             parts.extend(column.updates.then_some((column.path, Part::Updates)));
             parts.extend(column.inserts.then_some((column.path, Part::Inserts)));
         }
-        let cells = parts.iter().map(|(path, part)| self.input(*path, *part, &all).cells.len()).sum();
+        let cells = plan.iter().filter(|column| column.updates);
+        let cells = cells.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
         knowledge.learn(&parts, cells, |path, part| {
             let input = self.input(path, part, &all);
             Subject { path, part, columns: self.neighbours(path, part, &input), input }
@@ -345,7 +346,7 @@ impl ColumnWriter {
         };
         let Input { cells, base, rows, view } = body.input(path, part, done);
         let learned = knowledge.of(path, part);
-        let used = cells::write(
+        let pays = cells::write(
             w,
             &ColumnInput {
                 cells,
@@ -357,7 +358,9 @@ impl ColumnWriter {
                 frame_path: &|path: PathId| body.frame_path(path),
             },
         );
-        knowledge.note(path, part, used);
+        if !pays {
+            knowledge.note_miss(path, part);
+        }
         candidates.push(path, cells.tags[0]);
         done[path as usize] = true;
     }

@@ -15,18 +15,18 @@ pub(crate) enum Part {
     Inserts,
 }
 
-/// Rows of samples that the search may look at in one frame, and more for each cell of the frame: some ten times what
-/// a market takes, so that records with thousands of fields stay linear.
-const SEARCH_BUDGET: usize = 400_000;
-const BUDGET_A_CELL: usize = 24;
-const MOST_BUDGET: usize = 3_000_000;
+/// Rows of samples that the search may look at in one frame, and more for each updated cell, up to a limit: what is
+/// left is searched in the next frames.
+const SEARCH_BUDGET: usize = 100_000;
+const BUDGET_A_CELL: usize = 1;
+const MOST_BUDGET: usize = 200_000;
 
 /// So many columns are looked at for what explains another: those that stand nearest.
 pub(crate) const CANDIDATES: usize = 96;
 
 /// Frames until a column is searched again: twice as many each time, up to the longest.
 const FIRST_WAIT: u32 = 4;
-const LONGEST_WAIT: u32 = 64;
+const LONGEST_WAIT: u32 = 256;
 
 /// A check for cycles goes through so many columns at most.
 const REACH: usize = 512;
@@ -35,6 +35,8 @@ const REACH: usize = 512;
 #[derive(Debug, Clone)]
 struct Lesson {
     learned: Option<Learned>,
+    /// How often what was learned did not pay.
+    missed: u32,
     /// The frame in which to search again.
     due: u32,
     wait: u32,
@@ -87,17 +89,18 @@ impl Knowledge {
         false
     }
 
-    /// Notes if what was learned of a column was of use in this frame.
-    pub(crate) fn note(&mut self, path: PathId, part: Part, used: bool) {
+    /// Notes that what was learned of a column did not pay in this frame: it is forgotten and searched again, less
+    /// often each time.
+    pub(crate) fn note_miss(&mut self, path: PathId, part: Part) {
         if let Some(lesson) = self.lessons.get_mut(&(path, part))
-            && !used
-            && lesson.learned.is_some()
+            && lesson.learned.take().is_some()
         {
-            lesson.due = lesson.due.min(self.frame + 1);
+            lesson.due = lesson.due.min(self.frame + (1 << lesson.missed));
+            lesson.missed = (lesson.missed + 1).min(LONGEST_WAIT.ilog2());
         }
     }
 
-    /// Begins a frame of so many cells: learns what is due, as far as the budget goes.
+    /// Begins a frame of so many updated cells: learns what is due, as far as the budget goes.
     pub(crate) fn learn<'a>(
         &mut self,
         parts: &[(PathId, Part)],
@@ -145,17 +148,18 @@ impl Knowledge {
         // the most useful first; what would make a cycle gives way to the next best
         findings.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, path, part, learned) in findings {
-            if self.of(path, part).is_none() && !self.makes_cycle(path, part, learned) {
-                if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
-                    lesson.learned = Some(learned);
-                }
+            if self.of(path, part).is_none()
+                && !self.makes_cycle(path, part, learned)
+                && let Some(lesson) = self.lessons.get_mut(&(path, part))
+            {
+                lesson.learned = Some(learned);
             }
         }
     }
 
     /// Puts off the next search of a column.
     fn wait(&mut self, path: PathId, part: Part) {
-        let new = || Lesson { learned: None, due: 0, wait: FIRST_WAIT };
+        let new = || Lesson { learned: None, missed: 0, due: 0, wait: FIRST_WAIT };
         let lesson = self.lessons.entry((path, part)).or_insert_with(new);
         lesson.due = self.frame + lesson.wait;
         lesson.wait = (2 * lesson.wait).min(LONGEST_WAIT);
