@@ -171,6 +171,19 @@ impl ChangeSet {
         column.new.push(new);
     }
 
+    /// Takes the latest updates back, of those columns that were updated in this row.
+    pub(crate) fn take_back(&mut self, paths: &[PathId], row: u32) {
+        for path in paths {
+            if let Some(column) = self.updates.get_mut(*path as usize).filter(|c| c.rows.last() == Some(&row))
+            {
+                column.rows.pop();
+                let n = column.rows.len();
+                column.old.truncate(n);
+                column.new.truncate(n);
+            }
+        }
+    }
+
     /// Brings columns into row order whose cells were found out of order.
     pub(crate) fn sort_updates(&mut self) {
         for column in &mut self.updates {

@@ -129,6 +129,14 @@ impl<'w> Obj<'w> {
         prefetch(self.pointer.cast());
     }
 
+    /// Brings the table of keys and values into the cache, if it is a dict.
+    #[inline(always)]
+    pub(crate) fn prefetch_table(self, types: &Types) {
+        if let Some(dict) = Dict::of(self, types) {
+            dict.prefetch_table();
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn view(self, types: &Types) -> ObjectView<'w> {
         let kind = self.type_address();
@@ -144,6 +152,14 @@ impl<'w> Obj<'w> {
         }
         if kind == types.dict {
             return ObjectView::Dict(Dict(self));
+        }
+        if kind == types.none {
+            return ObjectView::None;
+        }
+        if kind == types.bool {
+            // SAFETY: Py_True is immortal
+            let is_true = self.pointer == unsafe { ffi::Py_True() };
+            return if is_true { ObjectView::True } else { ObjectView::False };
         }
         self.slow_path(kind, types)
     }
@@ -171,12 +187,7 @@ impl<'w> Obj<'w> {
     #[inline(never)]
     fn slow_path(self, kind: usize, types: &Types) -> ObjectView<'w> {
         let at = self.pointer;
-        if kind == types.none {
-            ObjectView::None
-        } else if kind == types.bool {
-            // SAFETY: Py_True is immortal
-            if at == unsafe { ffi::Py_True() } { ObjectView::True } else { ObjectView::False }
-        } else if kind == types.list {
+        if kind == types.list {
             // SAFETY: exactly a list
             let length = unsafe { ffi::PyList_GET_SIZE(at) };
             ObjectView::List(Sequence { object: self, length, list: true })
