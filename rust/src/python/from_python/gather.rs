@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-use crate::python::ffi::object::{Dict, Obj, Pair, Str, Walk};
+use crate::python::ffi::object::{Dict, Entries, Entry, Obj, Pair, Str, Walk};
 use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId};
 
 /// Records that are gathered together.
@@ -264,16 +264,32 @@ impl DictKeys {
         dicts: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        let Some(dict) = Dict::of(object, walk.types) else { return false };
-        let pairs = match dict.entries(walk.types) {
-            Some(pairs) => pairs,
+        let Some(dict) = Dict::of(object, walk.types).filter(|dict| dict.len() == self.keys.len()) else {
+            return false;
+        };
+        match dict.entries(walk.types) {
+            Some(Entries::Plain(entries)) => self.list(walk, schema, entries, values, dicts, met),
+            Some(Entries::Hashed(entries)) => self.list(walk, schema, entries, values, dicts, met),
             None => {
                 pairs.clear();
                 pairs.extend(dict.items());
-                pairs
+                self.list(walk, schema, pairs, values, dicts, met)
             }
-        };
-        if pairs.len() != self.keys.len() {
+        }
+    }
+
+    /// Entries as many as there are keys.
+    #[inline(always)]
+    fn list<'w>(
+        &mut self,
+        walk: &Walk<'w>,
+        schema: &Schema,
+        entries: &[impl Entry<'w>],
+        values: &mut [Obj<'w>],
+        dicts: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
+    ) -> bool {
+        if entries.len() != self.keys.len() {
             return false;
         }
         let DictKeys { keys, addresses, runs, .. } = self;
@@ -283,8 +299,9 @@ impl DictKeys {
                 Run::Leaves { position, n } => (*n, &mut values[*position..*position + *n]),
                 Run::Dict(number) => (1, &mut dicts[*number..=*number]),
             };
-            let part = pairs[at..at + n].iter().zip(slots).zip(&mut addresses[at..at + n]);
-            for (i, ((pair, slot), address)) in part.enumerate() {
+            let part = entries[at..at + n].iter().zip(slots).zip(&mut addresses[at..at + n]);
+            for (i, ((entry, slot), address)) in part.enumerate() {
+                let pair = entry.pair();
                 if pair.key.address() != *address {
                     if !is_key(walk, schema, pair.key, keys[at + i]) {
                         return false;

@@ -561,18 +561,26 @@ impl<'a> Capture<'a> {
 /// Leaves whose cell needs nothing but the object.
 #[inline(always)]
 fn fast_leaf(object: Obj<'_>, types: &Types) -> Option<Cell> {
-    match object.view(types) {
-        ObjectView::Float(value) => Some(Cell { tag: tag::FLOAT, word: value.to_bits() }),
-        ObjectView::Int(value) => Some(Cell { tag: tag::INT, word: value as u64 }),
-        ObjectView::Str(text) => match text_cell(text.ascii()?) {
+    if let Some(value) = object.float(types) {
+        return Some(Cell { tag: tag::FLOAT, word: value.to_bits() });
+    }
+    if let Some(value) = object.small_int(types) {
+        return Some(Cell { tag: tag::INT, word: value as u64 });
+    }
+    if let Some(text) = Str::of(object, types) {
+        return match text_cell(text.ascii()?) {
             (tag, Payload::Fixed64(word)) => Some(Cell { tag, word }),
             _ => None,
-        },
-        ObjectView::None => Some(Cell { tag: tag::NONE, word: 0 }),
-        ObjectView::False => Some(Cell { tag: tag::FALSE, word: 0 }),
-        ObjectView::True => Some(Cell { tag: tag::TRUE, word: 0 }),
-        _ => None,
+        };
     }
+    let tag = match object.view(types) {
+        ObjectView::None => tag::NONE,
+        ObjectView::False => tag::FALSE,
+        ObjectView::True => tag::TRUE,
+        ObjectView::Int(value) => return Some(Cell { tag: tag::INT, word: value as u64 }),
+        _ => return None,
+    };
+    Some(Cell { tag, word: 0 })
 }
 
 #[inline]
