@@ -162,7 +162,11 @@ impl ChangeSet {
 
     #[inline]
     pub(crate) fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
-        let column = self.column(path);
+        let at = path as usize;
+        if self.updates.len() <= at {
+            self.column(path);
+        }
+        let column = &mut self.updates[at];
         if column.rows.len() == column.rows.capacity() {
             column.grow();
         }

@@ -408,12 +408,12 @@ impl<'w> Dict<'w> {
     pub(crate) fn prefetch_table(self) {
         // SAFETY: exactly a dict
         let table = unsafe { dict::key_table(self.0.pointer) };
-        // 32 bytes of head, one byte for each place of the hash table, 16 or 24 for each entry
-        let n = self.len();
-        let bytes = 32 + (n + n / 2).next_power_of_two().max(8) + 24 * n;
-        let first = table.wrapping_sub(table as usize % 64);
-        for line in 0..(table as usize % 64 + bytes).div_ceil(64) {
-            prefetch(first.wrapping_add(64 * line));
+        // 32 bytes of head, some two bytes for each entry's place in the hash table, 16 or 24 for each entry
+        let end = 32 + 26 * self.len();
+        let mut at = 0;
+        while at < end {
+            prefetch(table.wrapping_add(at));
+            at += 64;
         }
     }
 }

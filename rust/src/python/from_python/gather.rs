@@ -14,63 +14,61 @@ use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId};
 /// Records that are gathered together.
 pub(crate) const BLOCK: usize = 16;
 
-/// Entries of a dict that follow one another.
-enum Run {
-    /// So many leaves, from this position in the shape on.
-    Leaves { position: usize, n: usize },
-    /// The dict of this number.
-    Dict(usize),
-}
-
 /// The key objects met last in one dict of a shape.
 struct DictKeys {
+    /// Where the dict is met among the values; of the record itself not used.
+    slot: usize,
+    /// Where its own values begin.
+    first: usize,
     keys: Box<[KeyId]>,
     /// Of objects that are held, or that were met in the walk which goes on.
     addresses: Box<[usize]>,
     held: Box<[Option<Py<PyAny>>]>,
-    runs: Box<[Run]>,
 }
 
-/// The key objects of a shape, dict by dict.
+/// The key objects of a shape, dict by dict. The values of a record are listed in the same order.
 pub(crate) struct KeyList {
     shape: Arc<Shape>,
     dicts: Box<[DictKeys]>,
+    /// By position in the shape: the slot of the leaf among the values.
+    slots: Box<[u32]>,
+    /// Values of a record.
+    values: usize,
 }
 
 impl KeyList {
     fn new(shape: &Arc<Shape>) -> KeyList {
-        let mut position = 0;
-        let mut dicts: Vec<Vec<Run>> = Vec::new();
-        dicts.resize_with(shape.dicts(), Vec::new);
-        if shape.dicts() > 0 {
-            add_runs(shape, 0, &mut position, &mut dicts);
-        }
-        let dicts = (0..).zip(dicts).map(|(number, runs)| {
+        let mut values = 0;
+        let dicts = (0..shape.dicts() as u32).map(|number| {
             let keys: Box<[KeyId]> = shape.dict(number).iter().map(|entry| entry.key).collect();
+            let first = values;
+            values += keys.len();
             DictKeys {
+                slot: 0,
+                first,
                 addresses: vec![0; keys.len()].into(),
                 held: keys.iter().map(|_| None).collect(),
                 keys,
-                runs: runs.into(),
             }
         });
-        KeyList { shape: Arc::clone(shape), dicts: dicts.collect() }
+        let mut list =
+            KeyList { shape: Arc::clone(shape), dicts: dicts.collect(), slots: [0].into(), values: 1 };
+        if shape.dicts() > 0 {
+            let mut slots = Vec::with_capacity(shape.len());
+            list.add_slots(shape, 0, &mut slots);
+            (list.slots, list.values) = (slots.into(), values);
+        }
+        list
     }
-}
 
-fn add_runs(shape: &Shape, number: u32, position: &mut usize, dicts: &mut [Vec<Run>]) {
-    for entry in shape.dict(number) {
-        match entry.child {
-            Child::Dict(below) => {
-                dicts[number as usize].push(Run::Dict(below as usize));
-                add_runs(shape, below, position, dicts);
-            }
-            Child::Leaf => {
-                match dicts[number as usize].last_mut() {
-                    Some(Run::Leaves { n, .. }) => *n += 1,
-                    _ => dicts[number as usize].push(Run::Leaves { position: *position, n: 1 }),
+    fn add_slots(&mut self, shape: &Shape, number: u32, slots: &mut Vec<u32>) {
+        for (slot, entry) in (self.dicts[number as usize].first..).zip(shape.dict(number)) {
+            match entry.child {
+                Child::Leaf => slots.push(slot as u32),
+                Child::Dict(below) => {
+                    self.dicts[below as usize].slot = slot;
+                    self.add_slots(shape, below, slots);
                 }
-                *position += 1;
             }
         }
     }
@@ -114,22 +112,14 @@ pub(crate) struct Gather<'w> {
     walk: &'w Walk<'w>,
     lists: Vec<Option<ListInUse<'w>>>,
     values: Vec<Obj<'w>>,
-    dicts: Vec<Obj<'w>>,
     pairs: Vec<Pair<'w>>,
-    /// By record of the block: where its values and dicts begin; None if it has not its shape.
-    starts: Vec<Option<(usize, usize)>>,
+    /// By record of the block: its shape and where its values begin; None if it has not that shape.
+    starts: Vec<Option<(ShapeId, usize)>>,
 }
 
 impl<'w> Gather<'w> {
     pub(crate) fn new(walk: &'w Walk<'w>) -> Self {
-        Gather {
-            walk,
-            lists: Vec::new(),
-            values: Vec::new(),
-            dicts: Vec::new(),
-            pairs: Vec::new(),
-            starts: Vec::new(),
-        }
+        Gather { walk, lists: Vec::new(), values: Vec::new(), pairs: Vec::new(), starts: Vec::new() }
     }
 
     /// Gives the lists back, with the objects met last: they are alive as long as the walk.
@@ -148,45 +138,40 @@ impl<'w> Gather<'w> {
 
     /// Reads the records of a block as far as they have the shapes that are expected.
     pub(crate) fn block(&mut self, rows: &[Option<BlockRow<'w>>], schema: &Schema, cache: &mut KeyLists) {
-        let (mut values, mut dicts) = (0, 0);
+        let mut values = 0;
         self.starts.clear();
         for row in rows {
             let expected = row.as_ref().and_then(|row| row.shape.map(|shape| (row.record, shape)));
-            self.starts.push(expected.map(|_| (values, dicts)));
+            self.starts.push(expected.map(|(_, shape)| (shape, values)));
             if let Some((record, shape)) = expected {
-                let shape = self.open(shape, schema, cache);
-                values += shape.len();
-                dicts += shape.dicts();
+                values += self.open(shape, schema, cache);
                 record.prefetch_table(self.walk.types);
             }
         }
-        // filled before they are read: any object will do
+        // written before they are read: any object will do
         let Some(any) = rows.iter().flatten().next().map(|row| row.record) else { return };
         self.values.resize(values.max(self.values.len()), any);
-        self.dicts.resize(dicts.max(self.dicts.len()), any);
-        for (at, row) in rows.iter().enumerate() {
-            let (Some(row), Some((values, dicts))) = (row, self.starts[at]) else { continue };
-            let Some(shape) = row.shape else { continue };
-            if !self.record(shape, values, dicts, row.record, schema) {
-                self.starts[at] = None;
-            }
-        }
-        for (at, row) in rows.iter().enumerate() {
-            let Some((values, dicts)) = self.starts[at] else { continue };
-            let Some(shape) = row.as_ref().and_then(|row| row.shape) else { continue };
-            if !self.below(shape, values, dicts, schema) {
-                self.starts[at] = None;
+        for below in [false, true] {
+            for (at, row) in rows.iter().enumerate() {
+                let (Some(row), Some((shape, values))) = (row, self.starts[at]) else { continue };
+                if !self.record(shape, values, row.record, below, schema) {
+                    self.starts[at] = None;
+                }
             }
         }
     }
 
-    /// The values of a record of the block, in the order of its shape; None if it has another.
+    /// The values of a record of the block, and by position in its shape the slot of each leaf; None if it has another
+    /// shape.
     #[inline]
-    pub(crate) fn values(&self, at: usize, n: usize) -> Option<&[Obj<'w>]> {
-        self.starts[at].map(|(values, _)| &self.values[values..values + n])
+    pub(crate) fn values(&self, at: usize) -> Option<(&[Obj<'w>], &[u32])> {
+        let (shape, start) = self.starts[at]?;
+        let ListInUse { list, .. } = self.lists[shape as usize].as_ref()?;
+        Some((&self.values[start..start + list.values], &list.slots))
     }
 
-    fn open(&mut self, shape: ShapeId, schema: &Schema, cache: &mut KeyLists) -> &Shape {
+    /// Takes the list of a shape into use. Returns how many values a record has.
+    fn open(&mut self, shape: ShapeId, schema: &Schema, cache: &mut KeyLists) -> usize {
         let at = shape as usize;
         if self.lists.len() <= at {
             self.lists.resize_with(at + 1, || None);
@@ -201,118 +186,96 @@ impl<'w> Gather<'w> {
             let keys = list.dicts.iter().map(|dict| dict.keys.len()).sum();
             ListInUse { list, met: vec![None; keys] }
         });
-        &in_use.list.shape
+        in_use.list.values
     }
 
-    /// The record's own dict; a record that is one leaf is its value.
+    /// Lists the values of the record's own dict, or of those below it. A record that is one leaf is its value.
     fn record(
         &mut self,
         shape: ShapeId,
-        values: usize,
-        dicts: usize,
+        start: usize,
         record: Obj<'w>,
+        below: bool,
         schema: &Schema,
     ) -> bool {
-        let Some(ListInUse { list, met }) = &mut self.lists[shape as usize] else { return false };
-        let Some(keys) = list.dicts.first_mut() else {
-            self.values[values] = record;
+        let Gather { walk, lists, values, pairs, .. } = self;
+        let Some(ListInUse { list, met }) = &mut lists[shape as usize] else { return false };
+        let values = &mut values[start..start + list.values];
+        let Some((own, others)) = list.dicts.split_first_mut() else {
+            values[0] = record;
             return true;
         };
-        let pairs = &mut self.pairs;
-        keys.gather(
-            self.walk,
-            schema,
-            record,
-            pairs,
-            &mut self.values[values..],
-            &mut self.dicts[dicts..],
-            met,
-        ) && {
-            let n = list.dicts.len();
-            self.dicts[dicts + 1..dicts + n].iter().for_each(|dict| dict.prefetch_table(self.walk.types));
-            true
-        }
-    }
-
-    /// The dicts in the record.
-    fn below(&mut self, shape: ShapeId, values: usize, dicts: usize, schema: &Schema) -> bool {
-        let Some(ListInUse { list, met }) = &mut self.lists[shape as usize] else { return false };
-        let mut first = 0;
-        // a dict has a lower number than those in it
-        list.dicts.iter_mut().enumerate().all(|(number, keys)| {
-            let met = &mut met[first..];
-            first += keys.keys.len();
-            number == 0 || {
-                let (dict, pairs) = (self.dicts[dicts + number], &mut self.pairs);
-                let (values, dicts) = (&mut self.values[values..], &mut self.dicts[dicts..]);
-                keys.gather(self.walk, schema, dict, pairs, values, dicts, met)
+        let end = own.keys.len();
+        if !below {
+            let same = own.list(walk, schema, record, pairs, &mut values[..end], met);
+            if same {
+                let met_dicts = others.iter().filter(|dict| dict.slot < end);
+                met_dicts.for_each(|dict| values[dict.slot].prefetch_table(walk.types));
             }
-        })
+            return same;
+        }
+        // a dict stands before those in it
+        for keys in others {
+            let (object, part) = (values[keys.slot], keys.first..keys.first + keys.keys.len());
+            if !keys.list(walk, schema, object, pairs, &mut values[part.clone()], &mut met[part]) {
+                return false;
+            }
+        }
+        true
     }
 }
 
 impl DictKeys {
     /// Lists the values of a dict. False if it is none, or has other keys.
     #[inline(always)]
-    fn gather<'w>(
+    fn list<'w>(
         &mut self,
         walk: &Walk<'w>,
         schema: &Schema,
         object: Obj<'w>,
         pairs: &mut Vec<Pair<'w>>,
         values: &mut [Obj<'w>],
-        dicts: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
         let Some(dict) = Dict::of(object, walk.types).filter(|dict| dict.len() == self.keys.len()) else {
             return false;
         };
         match dict.entries(walk.types) {
-            Some(Entries::Plain(entries)) => self.list(walk, schema, entries, values, dicts, met),
-            Some(Entries::Hashed(entries)) => self.list(walk, schema, entries, values, dicts, met),
+            Some(Entries::Plain(entries)) => self.list_entries(walk, schema, entries, values, met),
+            Some(Entries::Hashed(entries)) => self.list_entries(walk, schema, entries, values, met),
             None => {
                 pairs.clear();
                 pairs.extend(dict.items());
-                self.list(walk, schema, pairs, values, dicts, met)
+                self.list_entries(walk, schema, pairs, values, met)
             }
         }
     }
 
-    /// Entries as many as there are keys.
     #[inline(always)]
-    fn list<'w>(
+    fn list_entries<'w>(
         &mut self,
         walk: &Walk<'w>,
         schema: &Schema,
         entries: &[impl Entry<'w>],
         values: &mut [Obj<'w>],
-        dicts: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        if entries.len() != self.keys.len() {
+        let addresses = &mut *self.addresses;
+        let n = entries.len();
+        if addresses.len() != n || values.len() != n {
             return false;
         }
-        let DictKeys { keys, addresses, runs, .. } = self;
-        let mut at = 0;
-        for run in runs {
-            let (n, slots) = match run {
-                Run::Leaves { position, n } => (*n, &mut values[*position..*position + *n]),
-                Run::Dict(number) => (1, &mut dicts[*number..=*number]),
-            };
-            let part = entries[at..at + n].iter().zip(slots).zip(&mut addresses[at..at + n]);
-            for (i, ((entry, slot), address)) in part.enumerate() {
-                let pair = entry.pair();
-                if pair.key.address() != *address {
-                    if !is_key(walk, schema, pair.key, keys[at + i]) {
-                        return false;
-                    }
-                    *address = pair.key.address();
-                    met[at + i] = Some(pair.key);
+        for i in 0..n {
+            let Pair { key, value } = entries[i].pair();
+            if key.address() != addresses[i] {
+                if !is_key(walk, schema, key, self.keys[i]) {
+                    return false;
                 }
-                *slot = pair.value;
-                pair.value.prefetch();
+                addresses[i] = key.address();
+                met[i] = Some(key);
             }
-            at += n;
+            values[i] = value;
+            value.prefetch();
         }
         true
     }

@@ -216,7 +216,7 @@ impl<'a> Capture<'a> {
         };
         if let Some(id) = *shape {
             let shape = Arc::clone(&self.table.schema.shapes[id as usize]);
-            if let Some(values) = gather.values(i, shape.len())
+            if let Some(values) = gather.values(i)
                 && self.gathered(walk, owner, id, &shape, values)?
             {
                 return Ok(());
@@ -257,25 +257,25 @@ impl<'a> Capture<'a> {
         owner: RowOwner,
         id: ShapeId,
         shape: &Shape,
-        values: &[Obj<'_>],
+        (values, slots): (&[Obj<'_>], &[u32]),
     ) -> ConvertResult<bool> {
         let start = self.changes.cells.len();
         let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
         self.open.clear();
         let mut like = None;
         match owner {
-            RowOwner::Base(base) => self.compare(walk.types, base, shape, values),
+            RowOwner::Base(base) => self.compare(walk.types, base, shape, values, slots),
             RowOwner::Added(number) => {
                 let before = number.checked_sub(1).map(|before| self.changes.added[before as usize].record);
                 like = before.filter(|before| before.shape == id && before.start < start).map(|b| b.start);
-                self.append(walk.types, values);
+                self.append(walk.types, values, slots);
                 self.changes.added[number as usize].record = Record { shape: id, start };
             }
         }
         let place = RecordPlace { shape, owner, start, like };
         for i in 0..self.open.len() {
             let position = self.open[i] as usize;
-            if !self.open_leaf(walk, values[position], position, place)? {
+            if !self.open_leaf(walk, values[slots[position] as usize], position, place)? {
                 self.changes.cells.truncate(start);
                 if let RowOwner::Base(base) = owner {
                     self.changes.take_back(&shape.paths, base);
@@ -292,12 +292,12 @@ impl<'a> Capture<'a> {
     }
 
     /// Values against the cells of a base row: nothing is written for what stayed.
-    fn compare(&mut self, types: &Types, base: u32, shape: &Shape, values: &[Obj<'_>]) {
+    fn compare(&mut self, types: &Types, base: u32, shape: &Shape, values: &[Obj<'_>], slots: &[u32]) {
         let Capture { table, changes, open, .. } = self;
         let row = &table.rows[base as usize];
         let cells = row.tags.iter().zip(&row.words);
-        for (position, (value, (&tag, &word))) in values.iter().zip(cells).enumerate() {
-            match fast_leaf(*value, types) {
+        for (position, (slot, (&tag, &word))) in slots.iter().zip(cells).enumerate() {
+            match fast_leaf(values[*slot as usize], types) {
                 Some(new) if new.tag == tag && new.word == word => {}
                 Some(new) => changes.update(shape.paths[position], base, Cell { tag, word }, new),
                 None => open.push(position as u32),
@@ -306,11 +306,11 @@ impl<'a> Capture<'a> {
     }
 
     /// Values as the cells of an added record.
-    fn append(&mut self, types: &Types, values: &[Obj<'_>]) {
+    fn append(&mut self, types: &Types, values: &[Obj<'_>], slots: &[u32]) {
         let Capture { changes, open, .. } = self;
-        let cells = changes.cells.append(values.len());
-        for (position, (value, (tag, word))) in values.iter().zip(cells).enumerate() {
-            match fast_leaf(*value, types) {
+        let cells = changes.cells.append(slots.len());
+        for (position, (slot, (tag, word))) in slots.iter().zip(cells).enumerate() {
+            match fast_leaf(values[*slot as usize], types) {
                 Some(cell) => (*tag, *word) = (cell.tag, cell.word),
                 None => open.push(position as u32),
             }
