@@ -88,6 +88,13 @@ impl KeyLists {
         self.replaced.clear();
     }
 
+    /// A key object met last of each key, with the key's number.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (KeyId, &Py<PyAny>)> {
+        let dicts = self.lists.iter().flatten().flat_map(|list| &list.dicts);
+        let slots = dicts.flat_map(|dict| dict.keys.iter().zip(&dict.held));
+        slots.filter_map(|(key, held)| held.as_ref().map(|held| (*key, held)))
+    }
+
     pub(crate) fn forget_beyond(&mut self, shapes: usize) {
         self.lists.truncate(shapes);
         self.lists.shrink_to(shapes);
