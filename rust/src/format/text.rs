@@ -23,9 +23,18 @@ pub(crate) fn digits_word(text: &[u8]) -> Option<u64> {
     Some(word)
 }
 
+/// The word of at most 7 bytes.
+#[inline]
 pub(crate) fn short_word(text: &[u8]) -> u64 {
-    let bytes = text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    bytes | (text.len() as u64) << 56
+    let n = text.len();
+    // two pieces that overlap say the same of what they share
+    let bytes = match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (n - 4))
+        }
+        _ => text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    bytes | (n as u64) << 56
 }
 
 /// The canonical cell of a string; a long one keeps its bytes.

@@ -129,7 +129,8 @@ fn apply_delta<'py>(
     if verify {
         check_target(header, changes.preview(table).digest)?;
     }
-    Ok(patch(py, &base, table, &changes, &mut ObjectCache::default())?)
+    let mut objects = std::mem::take(&mut base.objects);
+    Ok(patch(py, &base, table, &changes, &mut objects)?)
 }
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.

@@ -162,13 +162,30 @@ impl ChangeSet {
 
     #[inline]
     pub(crate) fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
-        let column = self.column(path);
+        let at = path as usize;
+        if self.updates.len() <= at {
+            self.column(path);
+        }
+        let column = &mut self.updates[at];
         if column.rows.len() == column.rows.capacity() {
             column.grow();
         }
         column.rows.push(row);
         column.old.push(old);
         column.new.push(new);
+    }
+
+    /// Takes the latest updates back, of those columns that were updated in this row.
+    pub(crate) fn take_back(&mut self, paths: &[PathId], row: u32) {
+        for path in paths {
+            if let Some(column) = self.updates.get_mut(*path as usize).filter(|c| c.rows.last() == Some(&row))
+            {
+                column.rows.pop();
+                let n = column.rows.len();
+                column.old.truncate(n);
+                column.new.truncate(n);
+            }
+        }
     }
 
     /// Brings columns into row order whose cells were found out of order.

@@ -61,13 +61,6 @@ impl Shape {
         self.paths.len()
     }
 
-    /// Where dicts stand among the values of the record itself.
-    pub(crate) fn nested_positions(&self) -> impl Iterator<Item = usize> + '_ {
-        let entries: &[ShapeEntry] = if self.is_leaf() { &[] } else { self.dict(0) };
-        let is_dict = |entry: &ShapeEntry| matches!(entry.child, Child::Dict(_));
-        entries.iter().enumerate().filter(move |(_, entry)| is_dict(entry)).map(|(at, _)| at)
-    }
-
     pub(crate) fn is_leaf(&self) -> bool {
         *self.paths == [ROOT]
     }

@@ -55,6 +55,14 @@ impl Cells {
         self.words.reserve(more);
     }
 
+    /// So many more cells, to be written to.
+    pub(crate) fn append(&mut self, n: usize) -> impl Iterator<Item = (&mut Tag, &mut u64)> {
+        let start = self.len();
+        self.tags.resize(start + n, 0);
+        self.words.resize(start + n, 0);
+        self.tags[start..].iter_mut().zip(&mut self.words[start..])
+    }
+
     pub(crate) fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);

@@ -21,6 +21,8 @@ struct KeyTable {
     entries: ffi::Py_ssize_t,
 }
 
+/// Keys of any class, whose hashes stand beside them: what JSON parsers make that ask for room ahead.
+const GENERAL_KEYS: u8 = 0;
 /// All keys are str, and the values stand beside them.
 const UNICODE_KEYS: u8 = 1;
 
@@ -30,6 +32,21 @@ const UNICODE_KEYS: u8 = 1;
 pub(crate) struct DictEntry {
     pub(crate) key: *mut ffi::PyObject,
     pub(crate) value: *mut ffi::PyObject,
+}
+
+/// `PyDictKeyEntry`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct HashedEntry {
+    pub(crate) hash: ffi::Py_hash_t,
+    pub(crate) entry: DictEntry,
+}
+
+/// The entries of one key table.
+#[derive(Clone, Copy)]
+pub(crate) enum Entries<'w> {
+    Plain(&'w [DictEntry]),
+    Hashed(&'w [HashedEntry]),
 }
 
 /// Where a dict keeps its keys: an address to prefetch.
@@ -47,23 +64,27 @@ pub(crate) unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
 /// # Safety
 /// `dict` is exactly a dict, alive and unchanged for `'w`, and `check` has returned true.
 #[inline(always)]
-pub(crate) unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<&'w [DictEntry]> {
-    // SAFETY: a dict has always a key table. If its own values pointer is null, its kind says unicode keys and as many
-    // entries are in use as there are, all entries are live pairs
+pub(crate) unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<Entries<'w>> {
+    // SAFETY: a dict has always a key table. If its own values pointer is null, its kind says how its entries are made
+    // and as many of them are in use as there are, all entries are live pairs
     unsafe {
         let dict = &*dict.cast::<ffi::PyDictObject>();
         let table = dict.ma_keys.cast::<KeyTable>();
-        let simple =
-            dict.ma_values.is_null() && (*table).kind == UNICODE_KEYS && (*table).entries == dict.ma_used;
+        let simple = dict.ma_values.is_null() && (*table).entries == dict.ma_used;
         if !simple {
             return None;
         }
         // the table that all empty dicts share has no place for entries
         if dict.ma_used == 0 {
-            return Some(&[]);
+            return Some(Entries::Plain(&[]));
         }
+        let n = dict.ma_used as usize;
         let first = table.cast::<u8>().add(size_of::<KeyTable>() + (1 << (*table).log2_index_bytes));
-        Some(std::slice::from_raw_parts(first.cast::<DictEntry>(), dict.ma_used as usize))
+        match (*table).kind {
+            UNICODE_KEYS => Some(Entries::Plain(std::slice::from_raw_parts(first.cast(), n))),
+            GENERAL_KEYS => Some(Entries::Hashed(std::slice::from_raw_parts(first.cast(), n))),
+            _ => None,
+        }
     }
 }
 
@@ -78,21 +99,32 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<bool> {
         for i in 0..size {
             dict.set_item(format!("key {i}"), i)?;
         }
-        let by_api: Vec<(usize, usize)> =
-            dict.iter().map(|(key, value)| (key.as_ptr() as usize, value.as_ptr() as usize)).collect();
-        // SAFETY: exactly a dict, alive, and nothing changes it here. This is the check itself: on these versions
-        // the reads stay inside the dict's own memory
-        let in_place = unsafe { entries(dict.as_ptr()) };
-        let same = in_place.is_some_and(|entries| {
-            let pairs = entries.iter().map(|entry| (entry.key as usize, entry.value as usize));
-            pairs.eq(by_api.iter().copied())
-        });
-        dict.del_item("key 0")?;
+        let by_api = by_address(&dict);
+        let same = |by_api: &[(usize, usize)]| {
+            let address = |entry: &DictEntry| (entry.key as usize, entry.value as usize);
+            // SAFETY: exactly a dict, alive, and nothing changes it here. This is the check itself: on these versions
+            // the reads stay inside the dict's own memory
+            match unsafe { entries(dict.as_ptr()) } {
+                Some(Entries::Plain(entries)) => entries.iter().map(address).eq(by_api.iter().copied()),
+                Some(Entries::Hashed(entries)) => {
+                    entries.iter().map(|entry| address(&entry.entry)).eq(by_api.iter().copied())
+                }
+                None => false,
+            }
+        };
+        let plain = same(&by_api);
+        // a key of another class makes it a table with hashes; one that is gone leaves a gap
         dict.set_item(7, 8)?;
+        let hashed = same(&by_address(&dict));
+        dict.del_item("key 0")?;
         // SAFETY: as above
-        if !same || unsafe { entries(dict.as_ptr()) }.is_some() {
+        if !plain || !hashed || unsafe { entries(dict.as_ptr()) }.is_some() {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+fn by_address(dict: &Bound<'_, PyDict>) -> Vec<(usize, usize)> {
+    dict.iter().map(|(key, value)| (key.as_ptr() as usize, value.as_ptr() as usize)).collect()
 }

@@ -18,7 +18,7 @@ use pyo3::types::PyDict;
 
 use crate::format::datetime::{Clock, Date, Delta};
 use crate::python::convert_error::ConvertError;
-use crate::python::ffi::dict::{self, DictEntry};
+use crate::python::ffi::dict::{self, DictEntry, HashedEntry};
 use crate::python::ffi::int;
 use crate::python::ffi::types::Types;
 
@@ -129,6 +129,31 @@ impl<'w> Obj<'w> {
         prefetch(self.pointer.cast());
     }
 
+    /// Brings the table of keys and values into the cache, if it is a dict.
+    #[inline(always)]
+    pub(crate) fn prefetch_table(self, types: &Types) {
+        if let Some(dict) = Dict::of(self, types) {
+            dict.prefetch_table();
+        }
+    }
+
+    /// The value, if it is exactly a float.
+    #[inline(always)]
+    pub(crate) fn float(self, types: &Types) -> Option<f64> {
+        // SAFETY: read only of an exact float
+        (self.type_address() == types.float).then(|| unsafe { ffi::PyFloat_AS_DOUBLE(self.pointer) })
+    }
+
+    /// The value, if it is exactly an int that can be read in place.
+    #[inline(always)]
+    pub(crate) fn small_int(self, types: &Types) -> Option<i64> {
+        if self.type_address() != types.int {
+            return None;
+        }
+        // SAFETY: exactly an int; the layout is what `check` has returned
+        unsafe { int::small(self.pointer, types.int_layout) }
+    }
+
     #[inline(always)]
     pub(crate) fn view(self, types: &Types) -> ObjectView<'w> {
         let kind = self.type_address();
@@ -144,6 +169,14 @@ impl<'w> Obj<'w> {
         }
         if kind == types.dict {
             return ObjectView::Dict(Dict(self));
+        }
+        if kind == types.none {
+            return ObjectView::None;
+        }
+        if kind == types.bool {
+            // SAFETY: Py_True is immortal
+            let is_true = self.pointer == unsafe { ffi::Py_True() };
+            return if is_true { ObjectView::True } else { ObjectView::False };
         }
         self.slow_path(kind, types)
     }
@@ -171,12 +204,7 @@ impl<'w> Obj<'w> {
     #[inline(never)]
     fn slow_path(self, kind: usize, types: &Types) -> ObjectView<'w> {
         let at = self.pointer;
-        if kind == types.none {
-            ObjectView::None
-        } else if kind == types.bool {
-            // SAFETY: Py_True is immortal
-            if at == unsafe { ffi::Py_True() } { ObjectView::True } else { ObjectView::False }
-        } else if kind == types.list {
+        if kind == types.list {
             // SAFETY: exactly a list
             let length = unsafe { ffi::PyList_GET_SIZE(at) };
             ObjectView::List(Sequence { object: self, length, list: true })
@@ -355,17 +383,23 @@ impl<'w> Dict<'w> {
         Items { dict: self.0, position: 0 }
     }
 
-    /// Keys and values side by side, if the dict has them so and its layout is known.
+    /// Keys and values where they stand, if the dict's layout is known.
     #[inline(always)]
-    pub(crate) fn entries(self, types: &Types) -> Option<&'w [Pair<'w>]> {
+    pub(crate) fn entries(self, types: &Types) -> Option<Entries<'w>> {
         if !types.dicts_in_place {
             return None;
         }
         // SAFETY: exactly a dict, unchanged during the walk; `dicts_in_place` is what `check` has returned. A Pair is
-        // two borrowed pointers, like an Entry
+        // two borrowed pointers, like an Entry, and a HashedPair one behind a hash
         unsafe {
-            dict::entries(self.0.pointer)
-                .map(|entries| &*(std::ptr::from_ref::<[DictEntry]>(entries) as *const [Pair<'w>]))
+            Some(match dict::entries(self.0.pointer)? {
+                dict::Entries::Plain(entries) => {
+                    Entries::Plain(&*(std::ptr::from_ref::<[DictEntry]>(entries) as *const [Pair<'w>]))
+                }
+                dict::Entries::Hashed(entries) => Entries::Hashed(
+                    &*(std::ptr::from_ref::<[HashedEntry]>(entries) as *const [HashedPair<'w>]),
+                ),
+            })
         }
     }
 
@@ -374,12 +408,12 @@ impl<'w> Dict<'w> {
     pub(crate) fn prefetch_table(self) {
         // SAFETY: exactly a dict
         let table = unsafe { dict::key_table(self.0.pointer) };
-        // 32 bytes of head, one byte for each place of the hash table, 16 for each entry
-        let n = self.len();
-        let bytes = 32 + (n + n / 2).next_power_of_two().max(8) + 16 * n;
-        let first = table.wrapping_sub(table as usize % 64);
-        for line in 0..(table as usize % 64 + bytes).div_ceil(64) {
-            prefetch(first.wrapping_add(64 * line));
+        // 32 bytes of head, some two bytes for each entry's place in the hash table, 16 or 24 for each entry
+        let end = 32 + 26 * self.len();
+        let mut at = 0;
+        while at < end {
+            prefetch(table.wrapping_add(at));
+            at += 64;
         }
     }
 }
@@ -390,6 +424,40 @@ impl<'w> Dict<'w> {
 pub(crate) struct Pair<'w> {
     pub(crate) key: Obj<'w>,
     pub(crate) value: Obj<'w>,
+}
+
+/// A pair in a table that keeps hashes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct HashedPair<'w> {
+    hash: ffi::Py_hash_t,
+    pair: Pair<'w>,
+}
+
+/// The pairs of a dict, where they stand.
+#[derive(Clone, Copy)]
+pub(crate) enum Entries<'w> {
+    Plain(&'w [Pair<'w>]),
+    Hashed(&'w [HashedPair<'w>]),
+}
+
+/// What a pair stands in.
+pub(crate) trait Entry<'w> {
+    fn pair(&self) -> Pair<'w>;
+}
+
+impl<'w> Entry<'w> for Pair<'w> {
+    #[inline(always)]
+    fn pair(&self) -> Pair<'w> {
+        *self
+    }
+}
+
+impl<'w> Entry<'w> for HashedPair<'w> {
+    #[inline(always)]
+    fn pair(&self) -> Pair<'w> {
+        self.pair
+    }
 }
 
 /// Keys and values in insertion order.

@@ -6,10 +6,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::format::value::{Payload, Tag};
-use crate::python::ffi::object::{Obj, Str, Walk};
+use crate::python::ffi::object::Obj;
 use crate::python::ffi::types::{ClassKind, Classes};
-use crate::state::capacity::capacity_after_refusal;
-use crate::state::schema::{KeyId, Schema};
+use crate::python::from_python::gather::KeyLists;
+use crate::state::schema::Schema;
 
 /// A cell's content that is no part of a table yet.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ type KnownZone = (Py<PyAny>, Box<[u8]>);
 
 #[derive(Default)]
 pub(crate) struct ConversionCache {
-    pub(crate) keys: KeyCache,
+    pub(crate) keys: KeyLists,
     pub(crate) classes: Classes,
     /// By address: zones carried as they are, and zones that are converted.
     zones: HashMap<usize, KnownZone>,
@@ -88,64 +88,11 @@ impl ConversionCache {
     }
 
     pub(crate) fn forget_schema(&mut self) {
-        self.keys = KeyCache::default();
+        self.keys = KeyLists::default();
     }
 
-    /// Lets go of the objects of keys that the names have not any more.
+    /// Lets go of the key objects of shapes that the schema has not any more.
     pub(crate) fn forget_keys_beyond(&mut self, schema: &Schema) {
-        let n = schema.keys.len();
-        self.keys.objects.truncate(n);
-        self.keys.fresh.truncate(n);
-        self.keys.objects.shrink_to(capacity_after_refusal(n));
-        self.keys.fresh.shrink_to(capacity_after_refusal(n));
-    }
-}
-
-/// The key objects last seen, by number of the key: equal pointers need no look at the text.
-#[derive(Default)]
-pub(crate) struct KeyCache {
-    objects: Vec<Option<Py<PyAny>>>,
-    /// Already replaced in this walk.
-    fresh: Vec<bool>,
-    /// Replaced objects: they may only be let go after the walk.
-    replaced: Vec<Py<PyAny>>,
-}
-
-impl KeyCache {
-    #[inline(always)]
-    pub(crate) fn matches(&mut self, walk: &Walk<'_>, schema: &Schema, key: Obj<'_>, id: KeyId) -> bool {
-        match self.objects.get(id as usize) {
-            Some(Some(known)) if known.as_ptr() as usize == key.address() => true,
-            _ => self.compare(walk, schema, key, id),
-        }
-    }
-
-    #[inline(never)]
-    fn compare(&mut self, walk: &Walk<'_>, schema: &Schema, key: Obj<'_>, id: KeyId) -> bool {
-        let mut buffer = Vec::new();
-        let same = Str::of(key, walk.types)
-            .is_some_and(|text| text.text(&mut buffer).is_ok_and(|text| *text == *schema.keys[id as usize]));
-        if same {
-            self.remember(walk, key, id as usize);
-        }
-        same
-    }
-
-    fn remember(&mut self, walk: &Walk<'_>, key: Obj<'_>, id: usize) {
-        if self.objects.len() <= id {
-            self.objects.resize_with(id + 1, || None);
-            self.fresh.resize(id + 1, false);
-        }
-        if self.fresh[id] {
-            return;
-        }
-        self.fresh[id] = true;
-        self.replaced.extend(self.objects[id].replace(key.to_owned(walk)));
-    }
-
-    /// After a walk.
-    pub(crate) fn release_replaced(&mut self) {
-        self.fresh.fill(false);
-        self.replaced.clear();
+        self.keys.forget_beyond(schema.shapes.len());
     }
 }

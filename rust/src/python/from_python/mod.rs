@@ -2,7 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod deferred;
-pub(crate) mod prefetch;
+pub(crate) mod gather;
 pub(crate) mod resolve;
 pub(crate) mod scalars;
 pub(crate) mod walk;

@@ -75,7 +75,7 @@ impl<'py> Resolver<'_, 'py> {
         match resolved.map_err(|error| below_path(capture, path, error))? {
             Resolved::Leaf { tag, value, converted } => {
                 capture.exact_types[row] &= !converted;
-                let cell = capture.intern(tag, value.payload(), None);
+                let cell = capture.intern(tag, value.payload());
                 capture.fill(&place, path, cell);
                 Ok(())
             }
@@ -105,7 +105,7 @@ impl<'py> Resolver<'_, 'py> {
             let resolved = self.resolve_value(value, capture.cache, depth);
             match resolved.map_err(|error| below_path(capture, path, error))? {
                 Resolved::Leaf { tag, value, .. } => {
-                    let cell = capture.intern(tag, value.payload(), None);
+                    let cell = capture.intern(tag, value.payload());
                     cells.push((path, cell));
                 }
                 Resolved::Dict(dict) => {

@@ -15,17 +15,14 @@ use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{
     CellPlace, DeferredCell, DeferredRecord, DeferredValue, RecordItem, RowOwner,
 };
-use crate::python::from_python::prefetch::Prefetcher;
+use crate::python::from_python::gather::{self, BlockRow, Gather};
 use crate::python::from_python::scalars;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
-use crate::state::schema::{Child, PathId, ROOT, Shape, ShapeEntry, ShapeId};
+use crate::state::schema::{PathId, ROOT, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
 
-/// The tag of a cell that is resolved after the walk.
-const DEFERRED_CELL: Cell = Cell { tag: 254, word: 0 };
-
-/// Native rows are fetched so far ahead.
-const ROWS_AHEAD: usize = 8;
+/// So many values of a block are in the processor's cache together.
+const BLOCK_VALUES: usize = 1024;
 
 /// What a leaf is found to be.
 pub(crate) enum Found<'w> {
@@ -33,6 +30,16 @@ pub(crate) enum Found<'w> {
     /// A dict that is not empty.
     Dict(Dict<'w>),
     Deferred(DeferredValue),
+}
+
+/// A cell that the one at hand may be.
+#[derive(Clone, Copy)]
+enum Hint {
+    None,
+    /// The base's: then it changes nothing, and nothing is held for it.
+    Old(Cell),
+    /// That of a record before.
+    Like(Cell),
 }
 
 /// A capture on its way: the change set, and what is still to be resolved.
@@ -45,36 +52,40 @@ pub(crate) struct Capture<'a> {
     target: Vec<Source>,
     /// By row of the target: all of it is of types that are built back alike.
     pub(crate) exact_types: Vec<bool>,
+    /// The row at hand.
+    row: usize,
     /// The shape of the record before, which new ones mostly share.
     last_shape: Option<ShapeId>,
+    /// Positions in the record at hand whose leaves take more than a look.
+    open: Vec<u32>,
     text: Vec<u8>,
     writer: Writer,
 }
 
-/// What a record is read against: the shape that it had, or that the record before has; where its cells begin.
-struct Expected<'s> {
+/// Where a record's cells belong.
+#[derive(Clone, Copy)]
+struct RecordPlace<'s> {
     shape: &'s Shape,
     owner: RowOwner,
+    /// Where those of an added one begin.
     start: usize,
-}
-
-enum Lockstep {
-    Same,
-    /// Other keys, or a dict where there was none.
-    Other,
+    /// An added record before it, of the same shape, whose cells begin there.
+    like: Option<usize>,
 }
 
 impl<'a> Capture<'a> {
     pub(crate) fn new(table: &'a mut Table, cache: &'a mut ConversionCache) -> Self {
         Capture {
             changes: ChangeSet::over(table),
+            last_shape: table.rows.first().map(|row| row.shape),
             table,
             cache,
             deferred_cells: Vec::new(),
             deferred_records: Vec::new(),
             target: Vec::new(),
             exact_types: Vec::new(),
-            last_shape: None,
+            row: 0,
+            open: Vec::new(),
             text: Vec::new(),
             writer: Writer::default(),
         }
@@ -94,55 +105,130 @@ impl<'a> Capture<'a> {
         let records: Vec<Pair<'_>> = dict.items().collect();
         self.target.reserve(records.len());
         self.exact_types.reserve(records.len());
-        let mut symbol = Vec::new();
-        let mut prefetcher = Prefetcher::new(&walk, &records, only);
-        let mut expected = None;
-        for (at, Pair { key, value }) in records.iter().enumerate() {
-            let shape = self.table.rows.get(at).map(|row| row.shape).or(self.last_shape);
-            if let Some(shape) = shape.filter(|_| shape != expected) {
-                expected = Some(shape);
-                prefetcher.expect(self.table.schema.shapes[shape as usize].nested_positions());
+        let mut gather = Gather::new(&walk);
+        let read = self.blocks(&walk, &records, only, &mut gather);
+        gather.finish(&mut self.cache.keys);
+        read
+    }
+
+    fn blocks<'w>(
+        &mut self,
+        walk: &Walk<'_>,
+        records: &[Pair<'w>],
+        only: Option<&[bool]>,
+        gather: &mut Gather<'w>,
+    ) -> ConvertResult<()> {
+        let mut block: Vec<Option<BlockRow<'w>>> = Vec::with_capacity(gather::BLOCK);
+        let mut at = 0;
+        while at < records.len() {
+            let n = self.block_length().min(records.len() - at);
+            let (now, next) = records[at..].split_at(n);
+            for Pair { key, value } in next.iter().take(gather::BLOCK) {
+                key.prefetch();
+                value.prefetch();
             }
-            prefetcher.before(at);
-            if let Some(row) = self.table.rows.get(at + ROWS_AHEAD) {
+            let base = self.table.rows.get(at..).unwrap_or_default();
+            for row in base.iter().skip(n).take(gather::BLOCK) {
+                prefetch_slice(&row.symbol);
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }
-            let Some(text) = Str::of(*key, walk.types) else {
-                return Err(key.refused_key("symbols", &walk));
-            };
-            let text = text.text(&mut symbol)?;
-            let record = prefetcher.is_wanted(at).then_some(*value);
-            self.row(&walk, text, record).map_err(|error| error.below_key(text))?;
+            block.clear();
+            let mut refused = Ok(());
+            for (at, Pair { key, value }) in (at..).zip(now) {
+                refused = self.enter(walk, *key);
+                if refused.is_err() {
+                    break;
+                }
+                let is_wanted = only.is_none_or(|only| only.get(at) == Some(&true));
+                block.push(is_wanted.then(|| BlockRow { record: *value, shape: self.expected_shape(at) }));
+            }
+            gather.block(&block, &self.table.schema, &mut self.cache.keys);
+            for (i, row) in block.iter().enumerate() {
+                self.row = at + i;
+                self.record(walk, row.as_ref(), i, gather)
+                    .map_err(|error| error.below_key(self.symbol(self.row)))?;
+            }
+            refused?;
+            at += n;
         }
         Ok(())
     }
 
-    fn row(&mut self, walk: &Walk<'_>, symbol: &[u8], record: Option<Obj<'_>>) -> ConvertResult<()> {
-        let row = self.target.len();
-        let base = match self.table.rows.get(row) {
-            Some(expected) if *expected.symbol == *symbol => Some(row),
-            _ => self.table.position(symbol),
-        };
-        let owner = match base {
-            Some(base) => RowOwner::Base(base as u32),
-            None => RowOwner::Added(self.changes.added.len() as u32),
-        };
-        match owner {
-            RowOwner::Base(base) => self.target.push(Source::Base(base)),
-            RowOwner::Added(number) => {
-                self.target.push(Source::Added(number));
-                let record = Record { shape: 0, start: 0 };
-                self.changes.added.push(Added { symbol: symbol.into(), record });
+    fn block_length(&self) -> usize {
+        match self.last_shape {
+            // the first one tells what the others are like
+            None => 1,
+            Some(shape) => {
+                let leaves = self.table.schema.shapes[shape as usize].len();
+                (BLOCK_VALUES / leaves).clamp(4, gather::BLOCK)
             }
         }
+    }
+
+    /// Finds where the next row of the target comes from.
+    fn enter(&mut self, walk: &Walk<'_>, key: Obj<'_>) -> ConvertResult<()> {
+        let Some(text) = Str::of(key, walk.types) else {
+            return Err(key.refused_key("symbols", walk));
+        };
+        let symbol = text.text(&mut self.text)?;
+        let after_last = match self.target.last() {
+            Some(Source::Base(last)) => *last as usize + 1,
+            _ => self.target.len(),
+        };
+        let base = [after_last, self.target.len()]
+            .into_iter()
+            .find(|row| self.table.rows.get(*row).is_some_and(|expected| *expected.symbol == *symbol));
+        let source = match base.or_else(|| self.table.position(symbol)) {
+            Some(base) => Source::Base(base as u32),
+            None => {
+                let record = Record { shape: 0, start: 0 };
+                self.changes.added.push(Added { symbol: symbol.into(), record });
+                Source::Added(self.changes.added.len() as u32 - 1)
+            }
+        };
+        self.target.push(source);
         self.exact_types.push(true);
-        let Some(record) = record else {
+        Ok(())
+    }
+
+    fn expected_shape(&self, row: usize) -> Option<ShapeId> {
+        match self.target[row] {
+            Source::Base(base) => Some(self.table.rows[base as usize].shape),
+            Source::Added(_) => self.last_shape,
+        }
+    }
+
+    /// The record of the row at hand, which is number `i` of its block. None: it is not looked at.
+    fn record<'w>(
+        &mut self,
+        walk: &Walk<'_>,
+        row: Option<&BlockRow<'w>>,
+        i: usize,
+        gather: &Gather<'w>,
+    ) -> ConvertResult<()> {
+        let owner = match self.target[self.row] {
+            Source::Base(base) => RowOwner::Base(base),
+            Source::Added(number) => RowOwner::Added(number),
+        };
+        let Some(BlockRow { record, shape }) = row else {
             return self.placeholder(owner);
         };
-        match Dict::of(record, walk.types) {
-            Some(dict) if dict.len() > 0 => self.dict_record(walk, owner, dict),
-            _ => self.leaf_record(walk, owner, record),
+        if let Some(id) = *shape {
+            let shape = Arc::clone(&self.table.schema.shapes[id as usize]);
+            if let Some(values) = gather.values(i)
+                && self.gathered(walk, owner, id, &shape, values)?
+            {
+                return Ok(());
+            }
+        }
+        match Dict::of(*record, walk.types) {
+            Some(dict) if dict.len() > 0 => {
+                let mut items = Vec::new();
+                self.leaves(walk, dict, ROOT, &mut items)?;
+                self.assemble(owner, items)
+            }
+            _ => self.leaf_record(walk, owner, *record),
         }
     }
 
@@ -155,33 +241,8 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    fn dict_record(&mut self, walk: &Walk<'_>, owner: RowOwner, dict: Dict<'_>) -> ConvertResult<()> {
-        let shape_id = match owner {
-            RowOwner::Base(base) => Some(self.table.rows[base as usize].shape),
-            RowOwner::Added(_) => self.last_shape,
-        };
-        if let Some(shape_id) = shape_id {
-            let shape = Arc::clone(&self.table.schema.shapes[shape_id as usize]);
-            let start = self.changes.cells.len();
-            let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
-            let expected = Expected { shape: &shape, owner, start };
-            if !shape.is_leaf()
-                && let Lockstep::Same = self.lockstep(walk, dict, 0, &expected)?
-            {
-                self.compare_cells(owner, &shape, shape_id, start);
-                return Ok(());
-            }
-            self.changes.cells.truncate(start);
-            self.changes.release_since(retained_blobs, self.table);
-            self.deferred_cells.truncate(items);
-        }
-        let mut items = Vec::new();
-        self.leaves(walk, dict, ROOT, &mut items)?;
-        self.assemble(owner, items)
-    }
-
     fn leaf_record(&mut self, walk: &Walk<'_>, owner: RowOwner, record: Obj<'_>) -> ConvertResult<()> {
-        let item = match self.leaf(walk, record, None, 0)? {
+        let item = match self.leaf(walk, record, Hint::None, 0)? {
             Found::Cell(cell) => RecordItem::Cell(ROOT, cell),
             Found::Deferred(value) => RecordItem::Deferred(ROOT, value),
             Found::Dict(_) => return Err(ConvertError::unsupported("a dict is no leaf")),
@@ -189,110 +250,111 @@ impl<'a> Capture<'a> {
         self.assemble(owner, vec![item])
     }
 
-    /// Reads a dict against a shape and appends its cells. Dict and shape go side by side; the first difference ends it.
-    fn lockstep(
+    /// A record whose values stand in the order of a shape. False if one of them is no leaf, or may turn out to be none.
+    fn gathered(
         &mut self,
         walk: &Walk<'_>,
-        dict: Dict<'_>,
-        number: u32,
-        expected: &Expected<'_>,
-    ) -> ConvertResult<Lockstep> {
-        let entries = expected.shape.dict(number);
-        if dict.len() != entries.len() {
-            return Ok(Lockstep::Other);
-        }
-        match dict.entries(walk.types) {
-            Some(pairs) => self.match_entries(walk, pairs.iter().copied(), entries, expected),
-            None => self.match_entries(walk, dict.items(), entries, expected),
-        }
-    }
-
-    #[inline(always)]
-    fn match_entries<'w>(
-        &mut self,
-        walk: &Walk<'_>,
-        pairs: impl Iterator<Item = Pair<'w>>,
-        entries: &[ShapeEntry],
-        expected: &Expected<'_>,
-    ) -> ConvertResult<Lockstep> {
-        for (Pair { key, value }, entry) in pairs.zip(entries) {
-            if !self.cache.keys.matches(walk, &self.table.schema, key, entry.key) {
-                return Ok(Lockstep::Other);
-            }
-            if let Child::Dict(below) = entry.child {
-                match Dict::of(value, walk.types) {
-                    Some(dict) if dict.len() > 0 => {
-                        if let Lockstep::Other = self.lockstep(walk, dict, below, expected)? {
-                            return Ok(Lockstep::Other);
-                        }
-                    }
-                    _ => return Ok(Lockstep::Other),
-                }
-                continue;
-            }
-            match fast_leaf(value, walk.types) {
-                Some(cell) => self.changes.cells.push(cell),
-                None => {
-                    if !self.expected_leaf(walk, value, expected)? {
-                        return Ok(Lockstep::Other);
-                    }
-                }
-            }
-        }
-        Ok(Lockstep::Same)
-    }
-
-    /// A leaf that takes more than a look. False if it is none, or may turn out to be none.
-    #[inline(never)]
-    fn expected_leaf(
-        &mut self,
-        walk: &Walk<'_>,
-        value: Obj<'_>,
-        expected: &Expected<'_>,
+        owner: RowOwner,
+        id: ShapeId,
+        shape: &Shape,
+        (values, slots): (&[Obj<'_>], &[u32]),
     ) -> ConvertResult<bool> {
-        let Expected { shape, owner, start } = *expected;
-        let position = self.changes.cells.len() - start;
-        let path = shape.paths[position];
-        let depth = self.table.schema.paths[path as usize].depth;
-        let (old, place) = match owner {
-            RowOwner::Base(row) => {
-                (Some(self.table.rows[row as usize].cell(position)), CellPlace::Row(row, position))
+        let start = self.changes.cells.len();
+        let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
+        self.open.clear();
+        let mut like = None;
+        match owner {
+            RowOwner::Base(base) => self.compare(walk.types, base, shape, values, slots),
+            RowOwner::Added(number) => {
+                let before = number.checked_sub(1).map(|before| self.changes.added[before as usize].record);
+                like = before.filter(|before| before.shape == id && before.start < start).map(|b| b.start);
+                self.append(walk.types, values, slots);
+                self.changes.added[number as usize].record = Record { shape: id, start };
             }
-            RowOwner::Added(_) => (None, CellPlace::New(start + position)),
-        };
-        let found = self.leaf(walk, value, old, depth);
-        match found.map_err(|error| error.below_keys(&self.table.schema.keys_of(path)))? {
-            Found::Cell(cell) => self.changes.cells.push(cell),
-            Found::Deferred(value) if value.is_leaf() => {
-                let row = self.target.len() - 1;
-                self.deferred_cells.push(DeferredCell { row, place, path, value });
-                self.changes.cells.push(DEFERRED_CELL);
+        }
+        let place = RecordPlace { shape, owner, start, like };
+        for i in 0..self.open.len() {
+            let position = self.open[i] as usize;
+            if !self.open_leaf(walk, values[slots[position] as usize], position, place)? {
+                self.changes.cells.truncate(start);
+                if let RowOwner::Base(base) = owner {
+                    self.changes.take_back(&shape.paths, base);
+                }
+                self.changes.release_since(retained_blobs, self.table);
+                self.deferred_cells.truncate(items);
+                return Ok(false);
             }
-            Found::Dict(_) | Found::Deferred(_) => return Ok(false),
+        }
+        if let RowOwner::Added(_) = owner {
+            self.last_shape = Some(id);
         }
         Ok(true)
     }
 
-    /// The cells of a record in a shape that it had before, or that is known for a new one.
-    fn compare_cells(&mut self, owner: RowOwner, shape: &Shape, shape_id: ShapeId, start: usize) {
-        match owner {
-            RowOwner::Added(number) => {
-                self.changes.added[number as usize].record = Record { shape: shape_id, start };
-            }
-            RowOwner::Base(at) => {
-                let row = &self.table.rows[at as usize];
-                let cells = &self.changes.cells;
-                if cells.tags[start..] != *row.tags || cells.words[start..] != *row.words {
-                    for (position, path) in shape.paths.iter().enumerate() {
-                        let (old, new) = (row.cell(position), self.changes.cells.get(start + position));
-                        if old != new && new.tag != DEFERRED_CELL.tag {
-                            self.changes.update(*path, at, old, new);
-                        }
-                    }
-                }
-                self.changes.cells.truncate(start);
+    /// Values against the cells of a base row: nothing is written for what stayed.
+    fn compare(&mut self, types: &Types, base: u32, shape: &Shape, values: &[Obj<'_>], slots: &[u32]) {
+        let Capture { table, changes, open, .. } = self;
+        let row = &table.rows[base as usize];
+        let cells = row.tags.iter().zip(&row.words);
+        for (position, (slot, (&tag, &word))) in slots.iter().zip(cells).enumerate() {
+            match fast_leaf(values[*slot as usize], types) {
+                Some(new) if new.tag == tag && new.word == word => {}
+                Some(new) => changes.update(shape.paths[position], base, Cell { tag, word }, new),
+                None => open.push(position as u32),
             }
         }
+    }
+
+    /// Values as the cells of an added record.
+    fn append(&mut self, types: &Types, values: &[Obj<'_>], slots: &[u32]) {
+        let Capture { changes, open, .. } = self;
+        let cells = changes.cells.append(slots.len());
+        for (position, (slot, (tag, word))) in slots.iter().zip(cells).enumerate() {
+            match fast_leaf(values[*slot as usize], types) {
+                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
+                None => open.push(position as u32),
+            }
+        }
+    }
+
+    /// A leaf that takes more than a look. False if it is none, or may turn out to be none.
+    #[inline(never)]
+    fn open_leaf(
+        &mut self,
+        walk: &Walk<'_>,
+        value: Obj<'_>,
+        position: usize,
+        place: RecordPlace<'_>,
+    ) -> ConvertResult<bool> {
+        let RecordPlace { shape, owner, start, like } = place;
+        let path = shape.paths[position];
+        let depth = self.table.schema.paths[path as usize].depth;
+        let hint = match owner {
+            RowOwner::Base(row) => Hint::Old(self.table.rows[row as usize].cell(position)),
+            RowOwner::Added(_) => {
+                like.map_or(Hint::None, |like| Hint::Like(self.changes.cells.get(like + position)))
+            }
+        };
+        let found = self.leaf(walk, value, hint, depth);
+        match found.map_err(|error| error.below_keys(&self.table.schema.keys_of(path)))? {
+            Found::Cell(new) => match (owner, hint) {
+                (RowOwner::Base(row), Hint::Old(old)) => {
+                    if old != new {
+                        self.changes.update(path, row, old, new);
+                    }
+                }
+                _ => self.changes.cells.set(start + position, new),
+            },
+            Found::Deferred(value) if value.is_leaf() => {
+                let place = match owner {
+                    RowOwner::Base(row) => CellPlace::Row(row, position),
+                    RowOwner::Added(_) => CellPlace::New(start + position),
+                };
+                self.deferred_cells.push(DeferredCell { row: self.row, place, path, value });
+            }
+            Found::Dict(_) | Found::Deferred(_) => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// All leaves below a dict.
@@ -313,7 +375,7 @@ impl<'a> Capture<'a> {
             };
             let id = self.table.schema.key(text.text(&mut self.text)?);
             let below = self.table.schema.path(path, id);
-            let found = self.leaf(walk, value, None, depth).and_then(|found| match found {
+            let found = self.leaf(walk, value, Hint::None, depth).and_then(|found| match found {
                 Found::Cell(cell) => {
                     items.push(RecordItem::Cell(below, cell));
                     Ok(())
@@ -337,8 +399,7 @@ impl<'a> Capture<'a> {
         match items.iter().map(cell).collect::<Option<Vec<_>>>() {
             Some(cells) => self.add_record(owner, &cells),
             None => {
-                let row = self.target.len() - 1;
-                self.deferred_records.push(DeferredRecord { row, owner, items });
+                self.deferred_records.push(DeferredRecord { row: self.row, owner, items });
                 Ok(())
             }
         }
@@ -420,16 +481,16 @@ impl<'a> Capture<'a> {
         changes.rollback(table);
     }
 
-    /// A cell that the change set owns, unless it is the old one.
-    pub(crate) fn intern(&mut self, tag: Tag, payload: Payload<'_>, old: Option<Cell>) -> Cell {
-        intern(self.table, &mut self.changes, tag, payload, old)
+    /// A cell that the change set owns.
+    pub(crate) fn intern(&mut self, tag: Tag, payload: Payload<'_>) -> Cell {
+        intern(self.table, &mut self.changes, tag, payload, Hint::None)
     }
 
     fn leaf<'w>(
         &mut self,
         walk: &Walk<'_>,
         object: Obj<'w>,
-        old: Option<Cell>,
+        hint: Hint,
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
         if let Some(cell) = fast_leaf(object, walk.types) {
@@ -438,7 +499,7 @@ impl<'a> Capture<'a> {
         let (items, kind) = match object.view(walk.types) {
             ObjectView::Str(text) => {
                 let (tag, payload) = text_cell(text.text(&mut self.text)?);
-                return Ok(Found::Cell(intern(self.table, &mut self.changes, tag, payload, old)));
+                return Ok(Found::Cell(intern(self.table, &mut self.changes, tag, payload, hint)));
             }
             ObjectView::Dict(dict) if dict.len() == 0 => {
                 return Ok(Found::Cell(Cell { tag: tag::EMPTY, word: 0 }));
@@ -446,13 +507,13 @@ impl<'a> Capture<'a> {
             ObjectView::Dict(dict) => return Ok(Found::Dict(dict)),
             ObjectView::List(items) => (items, tag::LIST),
             ObjectView::Tuple(items) => (items, tag::TUPLE),
-            view => return self.slow_path(walk, object, &view, old),
+            view => return self.slow_path(walk, object, &view, hint),
         };
         self.writer.bytes.clear();
         let items = scalars::write(walk, items, &mut self.writer, self.cache, depth + 1)?;
         if items.is_empty() {
             let payload = Payload::Bytes(&self.writer.bytes);
-            Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, old)))
+            Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, hint)))
         } else {
             self.mark_inexact();
             let bytes = std::mem::take(&mut self.writer.bytes);
@@ -465,7 +526,7 @@ impl<'a> Capture<'a> {
         walk: &Walk<'_>,
         object: Obj<'w>,
         view: &ObjectView<'_>,
-        old: Option<Cell>,
+        hint: Hint,
     ) -> ConvertResult<Found<'w>> {
         self.writer.bytes.clear();
         let mut scalar = scalars::scalar(view, &mut self.writer, self.cache);
@@ -480,10 +541,10 @@ impl<'a> Capture<'a> {
                 Some(word) => Payload::Fixed64(word),
                 None => Payload::Bytes(&self.writer.bytes),
             };
-            return Ok(Found::Cell(intern(self.table, &mut self.changes, tag, payload, old)));
+            return Ok(Found::Cell(intern(self.table, &mut self.changes, tag, payload, hint)));
         }
         if let Some((tag, payload)) = self.cache.known_enum(object) {
-            let cell = intern(self.table, &mut self.changes, tag, payload, old);
+            let cell = intern(self.table, &mut self.changes, tag, payload, hint);
             self.mark_inexact();
             return Ok(Found::Cell(cell));
         }
@@ -493,43 +554,47 @@ impl<'a> Capture<'a> {
 
     /// The row at hand holds something that is built back as another type.
     fn mark_inexact(&mut self) {
-        if let Some(exact_types) = self.exact_types.last_mut() {
-            *exact_types = false;
-        }
+        self.exact_types[self.row] = false;
     }
 }
 
 /// Leaves whose cell needs nothing but the object.
 #[inline(always)]
 fn fast_leaf(object: Obj<'_>, types: &Types) -> Option<Cell> {
-    match object.view(types) {
-        ObjectView::Float(value) => Some(Cell { tag: tag::FLOAT, word: value.to_bits() }),
-        ObjectView::Int(value) => Some(Cell { tag: tag::INT, word: value as u64 }),
-        ObjectView::Str(text) => match text_cell(text.ascii()?) {
+    if let Some(value) = object.float(types) {
+        return Some(Cell { tag: tag::FLOAT, word: value.to_bits() });
+    }
+    if let Some(value) = object.small_int(types) {
+        return Some(Cell { tag: tag::INT, word: value as u64 });
+    }
+    if let Some(text) = Str::of(object, types) {
+        return match text_cell(text.ascii()?) {
             (tag, Payload::Fixed64(word)) => Some(Cell { tag, word }),
             _ => None,
-        },
-        ObjectView::None => Some(Cell { tag: tag::NONE, word: 0 }),
-        ObjectView::False => Some(Cell { tag: tag::FALSE, word: 0 }),
-        ObjectView::True => Some(Cell { tag: tag::TRUE, word: 0 }),
-        _ => None,
+        };
     }
+    let tag = match object.view(types) {
+        ObjectView::None => tag::NONE,
+        ObjectView::False => tag::FALSE,
+        ObjectView::True => tag::TRUE,
+        ObjectView::Int(value) => return Some(Cell { tag: tag::INT, word: value as u64 }),
+        _ => return None,
+    };
+    Some(Cell { tag, word: 0 })
 }
 
 #[inline]
-fn intern(
-    table: &mut Table,
-    changes: &mut ChangeSet,
-    tag: Tag,
-    payload: Payload<'_>,
-    old: Option<Cell>,
-) -> Cell {
-    if let (Some(old), Payload::Bytes(bytes)) = (old, payload)
-        && old.tag == tag
+fn intern(table: &mut Table, changes: &mut ChangeSet, tag: Tag, payload: Payload<'_>, hint: Hint) -> Cell {
+    if let (Hint::Old(near) | Hint::Like(near), Payload::Bytes(bytes)) = (hint, payload)
+        && near.tag == tag
         && is_blob(tag)
-        && table.pool.get(old.word) == bytes
+        && table.pool.get(near.word) == bytes
     {
-        return old;
+        if let Hint::Like(_) = hint {
+            table.pool.retain(near.word);
+            changes.retain(near);
+        }
+        return near;
     }
     let cell = table.acquire(tag, payload);
     changes.retain(cell);

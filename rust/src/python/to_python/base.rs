@@ -8,15 +8,17 @@ use pyo3::types::PyDict;
 
 use crate::format::budget::Budget;
 use crate::format::header::Header;
-use crate::format::value::{Tag, tag};
+use crate::format::reader::Reader;
+use crate::format::value::{Payload, Tag, read_item, tag};
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::object::GcPause;
 use crate::python::from_python::Read;
 use crate::python::from_python::as_snapshot;
 use crate::python::from_python::cache::ConversionCache;
+use crate::python::to_python::build::ObjectCache;
 use crate::state::change_set::ChangeSet;
-use crate::state::table::Table;
+use crate::state::table::{Cells, Table};
 
 /// Other threads may run while a body of so many bytes is read.
 const LONG: usize = 1 << 20;
@@ -28,6 +30,8 @@ pub(crate) struct Base<'py> {
     pub(crate) is_private: bool,
     /// By record: its objects may be shared.
     pub(crate) exact_types: Vec<bool>,
+    /// The objects of its keys.
+    pub(crate) objects: ObjectCache,
 }
 
 impl<'py> Base<'py> {
@@ -51,10 +55,11 @@ impl<'py> Base<'py> {
             }
             Ok(())
         };
-        let (changes, exact_types) =
-            read.capture(py, table, &mut ConversionCache::default(), default, walked)?;
+        let mut cache = ConversionCache::default();
+        let (changes, exact_types) = read.capture(py, table, &mut cache, default, walked)?;
         let is_private = copy.is_some();
-        Ok((Base { snapshot: copy.unwrap_or(snapshot), is_private, exact_types }, changes))
+        let objects = ObjectCache::with_keys(py, cache.keys.objects());
+        Ok((Base { snapshot: copy.unwrap_or(snapshot), is_private, exact_types, objects }, changes))
     }
 
     /// Reads the body against what was read of the dict.
@@ -69,7 +74,7 @@ impl<'py> Base<'py> {
             return Ok(py.detach(|| decode::read(contents, table, budget))?);
         }
         let changes = decode::read(contents, table, budget)?;
-        if builds_with_python(&changes) {
+        if builds_with_python(&changes, table) {
             self.snapshot = private_copy(&self.snapshot, &changes.updated(table.rows.len()))?;
             self.is_private = true;
         }
@@ -101,9 +106,28 @@ fn deep_copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
 }
 
 /// True if some of the new values are made by Python code, during which the base may change.
-fn builds_with_python(changes: &ChangeSet) -> bool {
-    let tags = changes.updates.iter().map(|column| &column.new.tags).chain([&changes.cells.tags]);
-    tags.flatten().any(|tag| !is_made_without_python(*tag))
+fn builds_with_python(changes: &ChangeSet, table: &Table) -> bool {
+    let columns = changes.updates.iter().map(|column| &column.new).chain([&changes.cells]);
+    columns.flat_map(Cells::iter).any(|cell| match cell.tag {
+        tag::LIST | tag::TUPLE => !are_made_without_python(cell.tag, table.pool.get(cell.word)),
+        tag => !is_made_without_python(tag),
+    })
+}
+
+/// The items of a list, tuple or dict, at any depth.
+fn are_made_without_python(tag: Tag, blob: &[u8]) -> bool {
+    let mut r = Reader::new(blob);
+    let Ok(n) = r.count("items") else { return false };
+    (0..n).all(|_| {
+        let key = if tag == tag::DICT { r.text().is_ok() } else { true };
+        key && match read_item(&mut r) {
+            Ok((tag @ (tag::LIST | tag::TUPLE | tag::DICT), Payload::Bytes(below))) => {
+                are_made_without_python(tag, below)
+            }
+            Ok((tag, _)) => is_made_without_python(tag),
+            Err(_) => false,
+        }
+    })
 }
 
 fn is_made_without_python(tag: Tag) -> bool {

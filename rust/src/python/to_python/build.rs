@@ -24,6 +24,22 @@ pub(crate) struct ObjectCache {
 }
 
 impl ObjectCache {
+    /// With these objects of keys: a dict finds the very objects that it has without a look at their text.
+    pub(crate) fn with_keys<'a>(
+        py: Python<'_>,
+        known: impl Iterator<Item = (KeyId, &'a Py<PyAny>)>,
+    ) -> ObjectCache {
+        let mut keys: Vec<Option<Py<PyAny>>> = Vec::new();
+        for (id, key) in known {
+            let at = id as usize;
+            if keys.len() <= at {
+                keys.resize_with(at + 1, || None);
+            }
+            keys[at] = Some(key.clone_ref(py));
+        }
+        ObjectCache { keys, ..ObjectCache::default() }
+    }
+
     pub(crate) fn forget_schema(&mut self) {
         self.keys.clear();
     }

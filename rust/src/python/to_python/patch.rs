@@ -19,7 +19,7 @@ pub(crate) fn patch<'py>(
     objects: &mut ObjectCache,
 ) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(py);
-    let Base { snapshot: previous, is_private, exact_types } = base;
+    let Base { snapshot: previous, is_private, exact_types, .. } = base;
     let copies = Copies { is_private: *is_private, by_path: Vec::new(), made: Vec::new() };
     let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, objects)?, copies };
     let updates = group_by_row(table.rows.len(), changes);
