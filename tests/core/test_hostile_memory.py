@@ -227,6 +227,7 @@ EXPANDING: dict[str, Callable[[], bytes]] = {
     "texts": lambda: one_blob(50_000, "x" * 100_000),
     "copies": lambda: copied_blob(5_000, 50),
     "sets": lambda: sets_of_all(100_000),
+    "keys that begin alike": lambda: shared_keys(20_000),
 }
 
 
