@@ -13,7 +13,7 @@ use crate::state::table::{Cell, Cells, Table};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Old,
-    Copy,
+    Other,
     OtherOld,
     OldPlusChange,
     OldMinusChange,
@@ -51,11 +51,18 @@ pub(crate) enum Operation {
     ChangePercent,
 }
 
-use Operation::*;
+use Operation::{
+    AbsoluteProduct, Change, ChangePercent, Difference, Larger, LargerOfOld, Mean, MinusOld, Multiple,
+    MultipleOfProduct, MultipleOfQuotient, Old, OldMinusChange, OldOverRatio, OldPlusChange,
+    OldPlusChangeTimes, OldPlusChanges, OldPlusConstant, OldPlusDifferenceOfChanges, OldPlusMultipleOfChange,
+    OldPlusMultipleOfChangeTimes, OldTimesRatio, Other, OtherOld, Percent, PercentAbove, PercentChange,
+    PercentOfRest, PercentOnClose, PercentOnRoundedClose, PlusOld, Product, Quotient, Smaller, SmallerOfOld,
+    Sum, WeightedMean,
+};
 
 pub(crate) const OPERATIONS: [Operation; 37] = [
     Old,
-    Copy,
+    Other,
     OtherOld,
     OldPlusChange,
     OldMinusChange,
@@ -95,7 +102,7 @@ pub(crate) const OPERATIONS: [Operation; 37] = [
 
 /// What the search tries with one column, and with two.
 pub(crate) const SINGLES: [Operation; 16] = [
-    Copy,
+    Other,
     OldPlusChange,
     OtherOld,
     OldMinusChange,
@@ -197,7 +204,8 @@ impl Operation {
     pub(crate) fn needs_base(self) -> bool {
         !matches!(
             self,
-            Copy | Multiple
+            Other
+                | Multiple
                 | Difference
                 | Sum
                 | Product
@@ -226,7 +234,7 @@ impl Operation {
         let Operands { old, a, a_old, b, b_old } = x;
         match self {
             Old => old,
-            Copy => a,
+            Other => a,
             OtherOld => a_old,
             OldPlusChange => old + (a - a_old),
             OldMinusChange => old - (a - a_old),

@@ -22,8 +22,8 @@ const KEPT: usize = 6;
 const CHEAP: f64 = 1.5;
 /// Alternatives may cost so much more than the best.
 const GOOD: u32 = SAMPLE as u32 / 4;
-/// So many glances cost as much as a row of a formula that is tried.
-const GLANCES: usize = 8;
+/// So many columns in a scan cost as much as a row of a formula that is tried.
+const SCANS: usize = 8;
 /// Ratios that agree this well are one constant.
 const AGREEMENT: f64 = 0.02;
 
@@ -303,7 +303,7 @@ impl FormulaSearch {
 
     /// Two columns at a time. A look at two rows tells which pairs are worth more.
     fn find_pairs(&mut self, budget: &mut usize) {
-        let glance = Glance::new(&self.operands, self.goal.target.len());
+        let scan = PairScan::new(&self.operands, self.goal.target.len());
         let mut promising: Vec<usize> = Vec::new();
         for at in 0..self.operands.len() {
             for operation in PAIRS {
@@ -314,9 +314,9 @@ impl FormulaSearch {
                 if *budget == 0 || self.found.first().is_some_and(|best| best.0 == 0) {
                     return;
                 }
-                // a glance costs a fraction of a formula that is tried
-                *budget = budget.saturating_sub(1 + self.operands.len() / GLANCES);
-                glance.promising(self, operation, at, &mut promising);
+                // a scan costs a fraction of a formula that is tried
+                *budget = budget.saturating_sub(1 + self.operands.len() / SCANS);
+                scan.promising(self, operation, at, &mut promising);
                 for &other in &promising {
                     self.find_pair(operation, at, other, budget);
                 }
@@ -389,18 +389,18 @@ impl FormulaSearch {
 }
 
 /// Two rows of the sample, column after column, so that one operation runs over all columns at once.
-struct Glance {
+struct PairScan {
     rows: [usize; 2],
     present: [Vec<f64>; 2],
     base: [Vec<f64>; 2],
 }
 
-impl Glance {
-    fn new(operands: &[SampledColumn], n: usize) -> Glance {
+impl PairScan {
+    fn new(operands: &[SampledColumn], n: usize) -> PairScan {
         let rows = [0, n / 2];
         let present = rows.map(|row| operands.iter().map(|column| column.present[row]).collect());
         let base = rows.map(|row| operands.iter().map(|column| column.base[row]).collect());
-        Glance { rows, present, base }
+        PairScan { rows, present, base }
     }
 
     /// The second columns with which an operation comes close in one of the rows, or needs one constant in both.

@@ -84,7 +84,8 @@ impl<'a> Tally<'a> {
                 let exponent = (cell.word >> 56) as u8 as i8;
                 if exponent <= 0 && exponent >= -(MAX_EXPONENT as i8) {
                     let coefficient = cell.word & ((1 << 55) - 1);
-                    self.decimals.push((exponent.unsigned_abs(), exponent < 0 && coefficient % 10 == 0));
+                    self.decimals
+                        .push((exponent.unsigned_abs(), exponent < 0 && coefficient.is_multiple_of(10)));
                 }
             }
             tag::DIGITS => self.texts.push(NumberText {
@@ -123,8 +124,8 @@ impl<'a> Tally<'a> {
             counted.push((self.ints, Form::Int));
             counted.push((self.floats.len(), Form::Float));
         }
-        let plain = |all: &[(u8, bool)]| !all.iter().any(|(_, padded)| *padded);
-        for (count, decimals) in decimals_forms(&self.decimals, &plain, SHORTEST) {
+        let is_plain = !self.decimals.iter().any(|(_, padded)| *padded);
+        for (count, decimals) in decimals_forms(&self.decimals, is_plain, SHORTEST) {
             counted.push((count, Form::Decimal(decimals)));
         }
         self.text_forms(&mut counted);
@@ -148,14 +149,12 @@ impl<'a> Tally<'a> {
             flags |=
                 text_flag::PLUS_ON_ZERO * u8::from(any(&|text| text.sign == b'+' && text.magnitude == 0));
             flags |= text_flag::GROUPED * u8::from(any(&|text| text.grouped));
-            let padded = |text: &NumberText<'_>| text.decimals > 0 && text.magnitude % 10 == 0;
+            let padded = |text: &NumberText<'_>| text.decimals > 0 && text.magnitude.is_multiple_of(10);
             let decimals: Vec<(u8, bool)> = alike.iter().map(|text| (text.decimals, padded(text))).collect();
             let with_point = alike.iter().all(|text| text.decimals > 0);
-            let plain = |all: &[(u8, bool)]| {
-                all.iter().all(|(decimals, padded)| !padded || with_point && *decimals == 1)
-            };
+            let is_plain = decimals.iter().all(|(decimals, padded)| !padded || with_point && *decimals == 1);
             let shortest = if with_point { SHORTEST_WITH_POINT } else { SHORTEST };
-            for (count, decimals) in decimals_forms(&decimals, &plain, shortest) {
+            for (count, decimals) in decimals_forms(&decimals, is_plain, shortest) {
                 let (prefix, suffix) = (first.prefix.into(), first.suffix.into());
                 counted.push((count, Form::Text(Template { flags, decimals, prefix, suffix })));
             }
@@ -167,16 +166,12 @@ impl<'a> Tally<'a> {
 }
 
 /// The decimals that numbers have: always so many, as many as they need, or several.
-fn decimals_forms(
-    all: &[(u8, bool)],
-    plain: &dyn Fn(&[(u8, bool)]) -> bool,
-    shortest: u8,
-) -> Vec<(usize, u8)> {
+fn decimals_forms(all: &[(u8, bool)], is_plain: bool, shortest: u8) -> Vec<(usize, u8)> {
     let Some((first, _)) = all.first() else { return Vec::new() };
     if all.iter().all(|(decimals, _)| decimals == first) {
         return vec![(all.len(), *first)];
     }
-    if plain(all) {
+    if is_plain {
         return vec![(all.len(), shortest)];
     }
     let mut counts = [0; MAX_EXPONENT as usize + 1];
@@ -328,8 +323,8 @@ fn other_column(
 ) -> Option<(Formula, f64)> {
     let few: Vec<usize> = sample_of(sample.len(), PRESAMPLE).into_iter().map(|i| sample[i]).collect();
     let operations: &[Operation] = match input.base {
-        Some(_) => &[Operation::Copy, Operation::OldPlusChange],
-        None => &[Operation::Copy],
+        Some(_) => &[Operation::Other, Operation::OldPlusChange],
+        None => &[Operation::Other],
     };
     let mut best = None;
     let mut least = bits * 0.95;

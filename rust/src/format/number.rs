@@ -51,7 +51,7 @@ fn decimal_value(word: u64) -> f64 {
 /// Rounds half to even; None beyond 2^51.
 #[inline(always)]
 pub(crate) fn round(value: f64) -> Option<f64> {
-    (value.abs() <= LIMIT).then(|| (value + ROUNDER) - ROUNDER)
+    (value.abs() <= LIMIT).then_some((value + ROUNDER) - ROUNDER)
 }
 
 /// How the numbers of a column become integers.
