@@ -158,6 +158,22 @@ def inflate(coded: bytes, length: int) -> tuple[bytes, bytes]:
     return bytes(out), zstd.unused_data + coded[at + 256 :]
 
 
+def body_of(head: Header) -> tuple[bytes, int]:
+    """The body with all its sections, and how many bytes of it stood behind a zstd frame."""
+    if not head.compression:
+        return head.coded, 0
+    data, entropy = inflate(head.coded, head.body_length)
+    if entropy:
+        data += bytes([ENTROPY]) + uvarint(len(entropy)) + entropy
+    return data, len(entropy)
+
+
+def uvarint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes([number])
+    return bytes([number & 0x7F | 0x80]) + uvarint(number >> 7)
+
+
 def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 30) -> Snapshot:
     """The snapshot that a frame makes of its base. A full frame needs none."""
     head = header(frame)
@@ -168,14 +184,10 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
         raise LimitExceeded("the frame needs more than the limit")
     budget = Budget(max_bytes)
     budget.charge(head.body_length)
-    coded = head.coded
+    data, behind = body_of(head)
+    budget.charge(behind)
     body = Body(rows, budget)
-    if head.compression:
-        data, entropy = inflate(coded, head.body_length)
-        budget.charge(len(entropy))
-        body.read(data, entropy)
-    else:
-        body.read(coded, b"")
+    body.read(data)
     if digest_of_rows(body.target) != head.target:
         raise Corrupt("the result has not the target's digest")
     return {row.symbol: record_of(row.cells) for row in body.target}
@@ -198,7 +210,8 @@ class Edit(NamedTuple):
 
 Predict = Callable[[RowCells, int], int]
 
-SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", 8: "entropy"}
+ENTROPY = 8
+SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", ENTROPY: "entropy"}
 EMPTY = {1: b"\0\0", 2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 
 
@@ -210,14 +223,9 @@ class Body:
         self.budget = budget
         self.target: list[Row] = []
 
-    def read(self, data: bytes, behind: bytes) -> None:
-        """The sections; `behind` are the contents of ENTROPY where the body was a zstd frame."""
+    def read(self, data: bytes) -> None:
         found = self.sections(Reader(data))
-        if behind:
-            if 8 in found:
-                raise Corrupt("a second section ENTROPY")
-            found[8] = behind
-        self.entropy = Entropy(found.pop(8, b""))
+        self.entropy = Entropy(found.pop(ENTROPY, b""))
         heads = column_heads(Reader(found.get(6, EMPTY[6])))
         self.budget.charge(512 * len(heads))
         for number, name in SECTIONS.items():

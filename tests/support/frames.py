@@ -118,15 +118,15 @@ def with_coded(frame: bytes, inside: bytes) -> bytes:
 def unmeasured(frame: bytes) -> bytes:
     """A verified frame as an Encoder without `verify` makes it: it does not say what a reader needs."""
     head = reference.header(frame)
-    body = body_in(frame)
-    assert head.required_bytes > 0 or not body
+    assert head.required_bytes > 0 or not head.coded
     return seal(
-        body,
+        head.coded,
         head.kind,
         base=head.base,
         rows=head.base_rows,
         target=head.target,
         coded=head.coded if head.compression else None,
+        length=head.body_length,
         epoch=head.epoch,
         sequence=head.sequence,
     )
@@ -138,8 +138,7 @@ def at_version(frame: bytes, version: int) -> bytes:
 
 
 def body_in(frame: bytes) -> bytes:
-    head = reference.header(frame)
-    return reference.inflate(head.coded, head.body_length) if head.compression else head.coded
+    return reference.body_of(reference.header(frame))[0]
 
 
 def compressed(body: bytes) -> bytes:
