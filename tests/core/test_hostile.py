@@ -162,7 +162,8 @@ def test_flips_and_splices(count: int) -> None:
                 assert repaired
                 assert reference.digest(outcome) == reference.header(frame).target
     assert sum(seen.values()) == count
-    assert seen["CorruptDeltaError"] > count * 0.9
+    assert seen["CorruptDeltaError"] > count * 0.8
+    assert seen["CorruptDeltaError"] + seen["UnsupportedVersionError"] > count * 0.95
     # damage makes nothing slow: CPU time against the honest frames', with room for noise
     assert slowest < 200 * honest, (slowest, honest)
 
@@ -332,7 +333,7 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "no result is no number": updates(
         numbers(0, INT, ABSENT, mode=2, predictor=b"\3\1" + uv(3)) + uv(1) + byte_planes()
     )
-    | {PATHS: uv(3) + strings("x", "y", "z") + uv(3) + sv(0, 0, 0, 0, 0, 0)},
+    | {PATHS: uv(1, 0) + strings("z") + uv(1) + sv(0, 0)},
     "a bitmap inside a set": {
         **updates(WORDS + byte_planes(4)),
         SETS: uv(2, 0) + b"\0" + gaps([0, 2]) + uv(1) + b"\x01\x02",
