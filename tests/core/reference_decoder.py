@@ -37,6 +37,7 @@ from core.reference_values import (
     record_of,
     rows_of,
     signed,
+    sized,
     text,
     unzigzag,
     value_of,
@@ -99,27 +100,43 @@ def header(frame: bytes) -> Header:
         raise Unsupported(f"version {version}")
     if version < 1 or kind > 1 or compression > 1 or zero:
         raise Corrupt("a header that the text does not allow")
-    if compression == 0 and found.body_length != found.coded_length:
+    if compression == 0 and found.body_length > found.coded_length:
         raise Corrupt("a stored body of another length")
     if kind == 0 and found.base != digest({}):
         raise Corrupt("a full frame with a base")
     return found
 
 
-def inflate(coded: bytes, length: int) -> bytes:
-    """The contents of one zstd frame that has exactly `length` bytes of them."""
-    zstd = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
-    out = bytearray()
+MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def inflate(coded: bytes, length: int, prefix: bytes = b"") -> tuple[bytes, bytes]:
+    """The contents of one zstd frame that has exactly `length` bytes of them, and what follows it."""
+    # zstd takes no dictionary of less than 8 bytes for one, and no empty one
+    before = zstandard.ZstdCompressionDict(prefix, zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+    zstd = zstandard.ZstdDecompressor(before, max_window_size=2**27).decompressobj()
+    out, rest = bytearray(), b""
     try:
         for at in range(0, len(coded), 256):  # small bites: each makes at most 8 MB
             out += zstd.decompress(coded[at : at + 256])
-            if len(out) > length or (zstd.eof and (zstd.unused_data or at + 256 < len(coded))):
-                raise Corrupt("the zstd frame is longer than declared, or bytes follow it")
+            if len(out) > length:
+                raise Corrupt("the zstd frame is longer than declared")
+            if zstd.eof:
+                rest = zstd.unused_data + coded[at + 256 :]
+                break
     except zstandard.ZstdError as error:
         raise Corrupt(f"zstd: {error}") from error
-    if not zstd.eof or len(out) != length or coded[:4] != b"\x28\xb5\x2f\xfd":
+    if not zstd.eof or len(out) != length or coded[:4] != MAGIC:
         raise Corrupt("the zstd frame is shorter than declared, or none")
-    return bytes(out)
+    return bytes(out), rest
+
+
+def contents_of(frame: bytes) -> tuple[bytes, bytes]:
+    """The body of a frame, and its compressed text."""
+    head, rest = header(frame), frame[56:]
+    if head.compression:
+        return inflate(rest, head.body_length)
+    return rest[: head.body_length], rest[head.body_length :]
 
 
 def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 30) -> Snapshot:
@@ -130,9 +147,9 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
         raise BaseMismatch("the base's digest is not the frame's")
     budget = Budget(max_bytes)
     budget.charge(head.body_length)
-    coded = frame[56:]
-    body = Body(rows, budget)
-    body.read(inflate(coded, head.body_length) if head.compression else coded)
+    contents, text = contents_of(frame)
+    body = Body(rows, budget, text)
+    body.read(contents)
     if digest_of_rows(body.target) != head.target:
         raise Corrupt("the result has not the target's digest")
     return {row.symbol: record_of(row.cells) for row in body.target}
@@ -148,15 +165,20 @@ class RowCells:
 
 Predict = Callable[[RowCells, int], int]
 
-SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order"}
+SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", 8: "text"}
 EMPTY = {2: b"\0\0", 3: b"\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
+BYTES_TAGS = (8, 9, 10, 11, 12, 16, 17, 18, 20, 21)
+FIXED_LENGTHS = {18: 12, 21: 16}
+READ_ORDER = (1, 2, 3, 4, 8, 5, 6, 7)  # the text is needed by SPARSE and COLUMNS
 
 
 class Body:
     """Reads the sections one after another; each leaves what the next ones need."""
 
-    def __init__(self, base: list[Row], budget: Budget) -> None:
+    def __init__(self, base: list[Row], budget: Budget, coded_text: bytes) -> None:
         self.base = base
+        self.coded_text = coded_text
+        self.values: Reader | None = None  # those of the text
         self.budget = budget
         self.target: list[Row] = []
 
@@ -166,15 +188,22 @@ class Body:
             raise Corrupt("no ROWS")
         heads = column_heads(Reader(found.get(6, EMPTY[6])))
         self.budget.charge(512 * len(heads))
-        for number, name in SECTIONS.items():
+        self.symbols_in_text = bool(found.get(8)) and Reader(found[8]).uv() > 0
+        for number in READ_ORDER:
+            name = SECTIONS[number]
             reader = Reader(found.get(number, EMPTY.get(number, b"")))
             if name == "loose":
                 self.sparse(reader, {head.node for head in heads if head.flags & 2})
             elif name == "columns":
                 self.columns(reader, heads)
+            elif name == "text":
+                if reader.left() or self.coded_text:
+                    self.text(reader, heads, Reader(found.get(5, EMPTY[5])))
             else:
                 getattr(self, name)(reader)
             reader.end()
+        if self.values is not None:
+            self.values.end()
 
     def sections(self, reader: Reader) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
@@ -197,15 +226,23 @@ class Body:
         if reader.uv() != len(self.base):
             raise Corrupt("another number of rows in the base")
         self.removed = set(reader.gaps(reader.uv(), len(self.base)))
-        self.added = self.names(reader)
         self.retained = [n for n in range(len(self.base)) if n not in self.removed]
+        count = reader.uv()
+        self.budget.charge(384 * (len(self.base) + len(self.retained) + count))
+        self.added = [""] * count
+        if not self.symbols_in_text:
+            self.name_added(reader.strings(count))
+
+    def name_added(self, names: list[bytes]) -> None:
+        self.added = self.names_of(names)
         symbols = [self.base[n].symbol for n in self.retained] + self.added
         if len(set(symbols)) != len(symbols):
             raise Corrupt("a symbol twice")
-        self.budget.charge(384 * (len(self.base) + len(symbols)))
 
     def names(self, reader: Reader) -> list[str]:
-        names = reader.strings(reader.uv())
+        return self.names_of(reader.strings(reader.uv()))
+
+    def names_of(self, names: list[bytes]) -> list[str]:
         self.budget.charge(3 * sum(map(len, names)))
         return [text(name) for name in names]
 
@@ -317,15 +354,19 @@ class Body:
 
     # --- 7. LOOSE
 
-    def sparse(self, reader: Reader, listed: set[int]) -> None:
+    def sparse_places(self, reader: Reader) -> list[tuple[int, int]]:
+        """Row and node of each updated cell."""
         count = reader.uv()
-        self.budget.charge(512 * count)
         row, rows = 0, []
         for _ in within(count, reader.left()):
             row += reader.uv()
             rows.append(row)
-        nodes = [reader.uv() for _ in range(count)]
-        cells = list(zip(rows, nodes, strict=True))
+        return [(row, reader.uv()) for row in rows]
+
+    def sparse(self, reader: Reader, listed: set[int]) -> None:
+        cells = self.sparse_places(reader)
+        self.budget.charge(512 * len(cells))
+        nodes = [node for _, node in cells]
         if any(a >= b for a, b in pairwise(cells)):
             raise Corrupt("loose cells out of order")
         self.sparse_paths = set(nodes)
@@ -338,7 +379,11 @@ class Body:
                     place.now[path] = self.sparse_cell(reader)
 
     def sparse_cell(self, reader: Reader) -> Cell:
-        cell = cell_of(read_plain(reader))
+        if self.values is not None and reader.left() and reader.peek() in BYTES_TAGS:
+            cell: Cell = (tag := reader.u8(), self.text_value(tag))
+            value_of(cell)  # it must be canonical
+        else:
+            cell = cell_of(read_plain(reader))
         self.weigh(cell)
         return cell
 
@@ -401,7 +446,7 @@ class Body:
             elif each in WORD_TAGS:
                 payloads[each] = iter(self.words(reader, each, path, of_tag))
             else:
-                payloads[each] = iter(blobs(reader, len(of_tag), self.budget))
+                payloads[each] = iter(self.blobs(reader, each, len(of_tag)))
         cells: list[Cell] = [(each, next(payloads[each])) for each in tags]
         for cell in cells:
             value_of(cell)  # corrupt if not canonical
@@ -540,6 +585,86 @@ class Body:
             return 0 if value != value else float_word(value)
 
         return predict
+
+    # --- 8.3 Blob streams
+
+    def blobs(self, reader: Reader, tag: int, n: int) -> list[bytes]:
+        encoding = reader.u8()
+        if encoding == 0:
+            return self.payloads(reader, tag, n)
+        if encoding > 1:
+            raise Unsupported(f"blob coding {encoding}")
+        count = reader.uv()
+        if not 1 <= count <= 65536:
+            raise Corrupt(f"a dictionary of {count}")
+        self.budget.charge(64 * count)
+        entries = self.payloads(reader, tag, count)
+        return [entry(entries, index) for index in reader.byte_planes(n)]
+
+    def payloads(self, reader: Reader, tag: int, n: int) -> list[bytes]:
+        if self.values is None:
+            return reader.strings(n)
+        return [self.text_value(tag) for _ in within(n, self.values.left())]
+
+    # --- 8.4 TEXT
+
+    def text(self, reader: Reader, heads: list[ColumnHead], sparse: Reader) -> None:
+        prefix = self.prefix(reader, heads, sparse)
+        chunks, coded = reader.uv(), Reader(self.coded_text)
+        if not chunks:
+            raise Corrupt("a text without chunks")
+        text = b""
+        for chunk in within(chunks, reader.left()):
+            length, skipped, skipped_at_end = reader.uv(), reader.uv(), reader.uv()
+            if not length or skipped + skipped_at_end > len(prefix):
+                raise Corrupt("an empty chunk, or more skipped than there is of the prefix")
+            size = reader.uv() if chunk + 1 < chunks else coded.left()
+            self.budget.charge(length)
+            before = prefix[skipped : len(prefix) - skipped_at_end]
+            contents, rest = inflate(MAGIC + coded.take(size), length, before)
+            if rest:
+                raise Corrupt("bytes follow a chunk")
+            text += contents
+        self.values = Reader(text)
+        if self.symbols_in_text:
+            self.name_added([self.values.take(self.values.uv()) for _ in self.added])
+
+    def prefix(self, reader: Reader, heads: list[ColumnHead], sparse: Reader) -> bytes:
+        rows = self.sampled(reader.uv())
+        symbols = [self.base[n].symbol.encode("utf-8", "surrogatepass") for n in rows]
+        self.budget.charge(16 * len(symbols) + sum(map(len, symbols)))
+        values = [sized(symbol) for symbol in symbols]
+        places = self.sparse_places(sparse)
+        values += self.prefix_values([self.base[n].cells.get(self.path(node)) for n, node in places])
+        updated = {head.node: head.row_set for head in heads if head.flags & 1}
+        node = -1
+        for _ in within(reader.uv(), reader.left()):
+            node += 1 + reader.sv()
+            path, code = self.path(node), reader.uv()
+            rows = self.sampled(code >> 1)
+            if code & 1:
+                if not 1 <= updated.get(node, 0) < len(self.row_sets):
+                    raise Corrupt(f"a part with the updates of node {node}, which has none")
+                rows = [*rows, *self.row_sets[updated[node]]]
+            self.budget.charge(16 * len(rows))
+            values += self.prefix_values([self.base[n].cells.get(path) for n in rows])
+        return b"".join(values)
+
+    def sampled(self, step: int) -> list[int]:
+        return list(range(0, len(self.base), step)) if step else []
+
+    def prefix_values(self, cells: list[Cell | None]) -> list[bytes]:
+        """Of equal payloads the first."""
+        first: dict[bytes, bytes] = {}
+        for tag, payload in filter(None, cells):
+            if isinstance(payload, bytes):
+                first.setdefault(payload, payload if tag in FIXED_LENGTHS else sized(payload))
+        self.budget.charge(sum(map(len, first)))
+        return list(first.values())
+
+    def text_value(self, tag: int) -> bytes:
+        assert self.values is not None
+        return self.values.take(FIXED_LENGTHS[tag] if tag in FIXED_LENGTHS else self.values.uv())
 
     # --- 9. ORDER
 
@@ -686,23 +811,6 @@ def operate(operation: int, a: float, b: float, o: float) -> float:
         lambda: (divide(a, b) - 1) * 100,
     )
     return steps[operation]()
-
-
-# --- 8.3 Blob streams
-
-
-def blobs(reader: Reader, n: int, budget: Budget) -> list[bytes]:
-    encoding = reader.u8()
-    if encoding == 0:
-        return reader.strings(n)
-    if encoding > 1:
-        raise Unsupported(f"blob coding {encoding}")
-    count = reader.uv()
-    if not 1 <= count <= 65536:
-        raise Corrupt(f"a dictionary of {count}")
-    budget.charge(64 * count)
-    entries = reader.strings(count)
-    return [entry(entries, index) for index in reader.byte_planes(n)]
 
 
 def order_key(cell: Cell | None) -> int:

@@ -10,7 +10,7 @@ import zstandard
 from core import reference_decoder as reference
 from core.reference_values import hash_bytes, sized, uv_bytes
 
-ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER = range(1, 8)
+ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER, TEXT = range(1, 9)
 FULL, DELTA = 0, 1
 
 
@@ -50,14 +50,16 @@ def seal(
     base: int | None = None,
     target: int = 0,
     coded: bytes | None = None,
+    text: bytes = b"",
     length: int | None = None,
     version: int = 1,
     compression: int | None = None,
     epoch: int = 0,
     sequence: int = 0,
 ) -> bytes:
-    """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it."""
-    inside = body if coded is None else coded
+    """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it;
+    `text` is the compressed text."""
+    inside = (body if coded is None else coded) + text
     numbers = (
         *(version, kind, (coded is not None) if compression is None else compression, 0, epoch, sequence),
         *(reference.digest({}) if base is None else base, target),
@@ -71,7 +73,9 @@ def resealed(frame: bytes, body: bytes, target: int | None = None) -> bytes:
     """A frame with another body, stored, and all that follows from it put right but the target's digest."""
     head = reference.header(frame)
     target = head.target if target is None else target
-    return seal(body, head.kind, base=head.base, target=target, epoch=head.epoch, sequence=head.sequence)
+    text = reference.contents_of(frame)[1]
+    numbers = {"epoch": head.epoch, "sequence": head.sequence}
+    return seal(body, head.kind, base=head.base, target=target, text=text, **numbers)
 
 
 def rechecked(frame: bytes) -> bytes:
@@ -85,8 +89,7 @@ def at_version(frame: bytes, version: int) -> bytes:
 
 
 def body_in(frame: bytes) -> bytes:
-    head = reference.header(frame)
-    return reference.inflate(frame[56:], head.body_length) if head.compression else frame[56:]
+    return reference.contents_of(frame)[0]
 
 
 def compressed(body: bytes) -> bytes:

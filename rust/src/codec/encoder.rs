@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, FrameWriter};
-use crate::frame::encode::FormulaCache;
+use crate::frame::encode::{Body, FormulaCache};
 use crate::frame::{decode, encode};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::table::{Table, digest};
@@ -123,9 +123,9 @@ impl State {
         let (body, base_digest) = match kind {
             FrameKind::Delta => {
                 let base_rows = self.table.rows.len();
-                (encode::write(&self.table, changes, base_rows, &mut formulas), self.digest)
+                (encode::write(&self.table, changes, base_rows, &mut formulas)?, self.digest)
             }
-            FrameKind::Full => (self.encode_full(changes, &mut formulas), digest(std::iter::empty())),
+            FrameKind::Full => (self.encode_full(changes, &mut formulas)?, digest(std::iter::empty())),
         };
         let header = self.header(kind, sequence, base_digest, target);
         let frame = self.write_frame(header, body, frame_writer, Some(changes))?;
@@ -134,7 +134,7 @@ impl State {
     }
 
     /// The body of a full frame of the state that the change set leads to.
-    fn encode_full(&self, changes: &ChangeSet, formulas: &mut FormulaCache) -> Vec<u8> {
+    fn encode_full(&self, changes: &ChangeSet, formulas: &mut FormulaCache) -> Result<Body> {
         let added;
         let changes = if self.table.rows.is_empty() {
             changes
@@ -149,12 +149,11 @@ impl State {
     fn write_frame(
         &mut self,
         header: Header,
-        body: Vec<u8>,
+        body: Body,
         frame_writer: &mut FrameWriter,
         changes: Option<&ChangeSet>,
     ) -> Result<Vec<u8>> {
-        let frame = frame_writer.write(header, &body)?;
-        drop(body);
+        let frame = frame_writer.write(header, body)?;
         if self.verify {
             self.verify_round_trip(&frame, &header, changes)
                 .map_err(|error| verify_failed(&header, &error))?;
@@ -172,12 +171,12 @@ impl State {
     ) -> Result<()> {
         // without a limit: what it leads to is in memory
         let mut budget = Budget::new(u64::MAX);
-        let (header, body) = container::read(frame, &mut budget)?;
+        let (header, contents) = container::read(frame, &mut budget)?;
         if header != (Header { compression: header.compression, body_length: header.body_length, ..*meant }) {
             return Err(Error::corrupt_at(0, "the header is not the one that was meant"));
         }
         let mut read = |table: &mut Table| {
-            let changes = decode::read(&body, table, &mut budget)?;
+            let changes = decode::read(&contents, table, &mut budget)?;
             // what was written leads to the digest that was meant; the same by another way is right as well
             let same = header.kind == FrameKind::Delta && written.is_some_and(|w| changes.is_same(w, table));
             let reached = if same { meant.target_digest } else { changes.preview(table).digest };
@@ -202,7 +201,7 @@ impl State {
 
     /// The state as a full frame, under the sequence number that it has.
     pub(crate) fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
-        let body = self.encode_full(&ChangeSet::default(), &mut FormulaCache::new());
+        let body = self.encode_full(&ChangeSet::default(), &mut FormulaCache::new())?;
         let empty = digest(std::iter::empty());
         self.write_frame(
             self.header(FrameKind::Full, self.sequence, empty, self.digest),

@@ -99,6 +99,7 @@ impl DecodedCells<'_> {
 /// The caller has checked that `column.rows` is within the budget.
 pub(crate) fn read<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     budget: &mut Budget,
 ) -> Result<DecodedCells<'a>> {
@@ -109,13 +110,14 @@ pub(crate) fn read<'a>(
         blobs: Vec::new(),
     };
     let places: Vec<u32> = (0..n as u32).collect();
-    read_level(r, column, places, &mut decoded, 0, budget)?;
+    read_level(r, text, column, places, &mut decoded, 0, budget)?;
     Ok(decoded)
 }
 
 /// Reads the cells that belong at `places` of the column.
 fn read_level<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     places: Vec<u32>,
     decoded: &mut DecodedCells<'a>,
@@ -150,7 +152,7 @@ fn read_level<'a>(
             if left.is_empty() {
                 return Ok(());
             }
-            read_level(r, column, left, decoded, copies + 1, budget)
+            read_level(r, text, column, left, decoded, copies + 1, budget)
         }
         COPY => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
@@ -164,17 +166,18 @@ fn read_level<'a>(
             }
             for (tag, _) in (0..).zip(used).filter(|(_, used)| *used) {
                 let part = places.iter().zip(tags).filter(|(_, t)| **t == tag);
-                read_tag(r, column, tag, part.map(|(at, _)| *at).collect(), decoded, budget)?;
+                read_tag(r, text, column, tag, part.map(|(at, _)| *at).collect(), decoded, budget)?;
             }
             Ok(())
         }
-        tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, decoded, budget),
+        tag if tag < tag::CELL_TAGS => read_tag(r, text, column, tag, places, decoded, budget),
         code => Err(r.reserved("tag", code)),
     }
 }
 
 fn read_tag<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     tag: Tag,
     places: Vec<u32>,
@@ -189,7 +192,7 @@ fn read_tag<'a>(
             }
         }
         PayloadForm::Bytes => {
-            let (entries, indices) = blobs::read(r, places.len(), budget)?;
+            let (entries, indices) = blobs::read(r, text, tag, places.len(), budget)?;
             let first = decoded.blobs.len() as u64;
             let mut named = vec![false; entries.len()];
             indices.iter().for_each(|i| named[*i as usize] = true);

@@ -1,6 +1,6 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
-use crate::encoding::blobs;
+use crate::encoding::blobs::{self, TextWriter};
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::sampling::sample_of;
@@ -22,6 +22,7 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) candidates: &'a [PathId],
     /// How most of it can be worked out from others.
     pub(crate) formula: Option<Predictor>,
+    pub(crate) text: TextWriter<'a>,
     /// The path id of a path in this frame.
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
@@ -108,7 +109,9 @@ fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
 fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) {
     match payload_form(tag) {
         PayloadForm::Empty => {}
-        PayloadForm::Bytes => blobs::write(w, &column.cells.words, &column.view.table.pool),
+        PayloadForm::Bytes => {
+            blobs::write(w, column.text, tag, &column.cells.words, &column.view.table.pool);
+        }
         PayloadForm::Fixed64 => {
             let base = base_words(column, tag);
             let stream = Stream { tag, words: &column.cells.words, base: base.as_deref(), rows: column.rows };

@@ -25,6 +25,8 @@ pub(crate) mod section {
     pub(crate) const SPARSE: u8 = 5;
     pub(crate) const COLUMNS: u8 = 6;
     pub(crate) const ORDER: u8 = 7;
+    pub(crate) const TEXT: u8 = 8;
+    pub(crate) const LAST: u8 = TEXT;
     pub(crate) const FIRST_OPTIONAL: u8 = 128;
 }
 

@@ -5,7 +5,11 @@ use zstd::zstd_safe;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::budget::Budget;
-use crate::format::header::{Compression, Header};
+use crate::format::header::{Compression, HEADER_LENGTH, Header};
+use crate::format::section;
+use crate::format::writer::Writer;
+use crate::frame::encode::Body;
+use crate::frame::text::{Chunk, FrameText};
 
 const MAX_WINDOW_LOG: u32 = 27;
 
@@ -15,6 +19,7 @@ fn failed(error: std::io::Error) -> Error {
 
 /// Makes frames with one level; the compressor's memory is kept between them.
 pub(crate) struct FrameWriter {
+    level: i32,
     compressor: Compressor<'static>,
     #[cfg(test)]
     pub(crate) fault: Option<Fault>,
@@ -28,25 +33,39 @@ impl FrameWriter {
     pub(crate) fn new(level: i32) -> Result<FrameWriter> {
         let compressor = Compressor::new(level).map_err(failed)?;
         Ok(FrameWriter {
+            level,
             compressor,
             #[cfg(test)]
             fault: None,
         })
     }
 
-    pub(crate) fn write(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn write(&mut self, header: Header, body: Body) -> Result<Vec<u8>> {
+        let Body { sections, text } = body;
+        if text.bytes.is_empty() {
+            return self.seal(header, &sections, &[]);
+        }
+        let mut w = Writer { bytes: sections };
+        let (section, compressed) = compress_text(&text, self.level)?;
+        w.section(section::TEXT, &section.bytes);
+        self.seal(header, &w.bytes, &compressed)
+    }
+
+    /// The frame of a body and of the compressed text that its section TEXT tells of.
+    pub(crate) fn seal(&mut self, header: Header, body: &[u8], text: &[u8]) -> Result<Vec<u8>> {
         let Ok(body_length) = u32::try_from(body.len()) else {
             let message = format!("a frame of {} bytes is over 4 GiB", body.len());
             return Err(Error::new(ErrorKind::TooLarge, message));
         };
-        let payload = self.compressor.compress(body).map_err(failed)?;
-        let (compression, payload) = if payload.len() < body.len() {
-            (Compression::Zstd, &payload[..])
+        let compressed = self.compressor.compress(body).map_err(failed)?;
+        let (compression, mut payload) = if compressed.len() < body.len() {
+            (Compression::Zstd, compressed)
         } else {
-            (Compression::Stored, body)
+            (Compression::Stored, body.to_vec())
         };
+        payload.extend_from_slice(text);
         let header = Header { compression, body_length, ..header };
-        let frame = header.write(payload);
+        let frame = header.write(&payload);
         #[cfg(test)]
         if let Some(fault) = &self.fault {
             return Ok(fault(frame));
@@ -55,28 +74,91 @@ impl FrameWriter {
     }
 }
 
-/// Header and decoded body of a frame.
-pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
+/// What follows the header of a frame.
+pub(crate) struct Contents<'a> {
+    pub(crate) body: Vec<u8>,
+    /// The compressed text.
+    pub(crate) text: &'a [u8],
+}
+
+/// Header, decoded body and compressed text of a frame.
+pub(crate) fn read<'a>(frame: &'a [u8], budget: &mut Budget) -> Result<(Header, Contents<'a>)> {
     let (header, payload) = Header::read(frame)?;
     budget.charge(u64::from(header.body_length), 1, "bytes of body")?;
     let length = header.body_length as usize;
-    let body = match header.compression {
-        Compression::Stored => payload.to_vec(),
+    let wrong_length = || Error::corrupt_at(40, "the body is not as long as declared");
+    let (body, text) = match header.compression {
+        Compression::Stored => {
+            let (body, text) = payload.split_at_checked(length).ok_or_else(wrong_length)?;
+            (body.to_vec(), text)
+        }
         Compression::Zstd => {
-            let bad =
-                || Error::corrupt_at(crate::format::header::HEADER_LENGTH, "the body is not one zstd frame");
-            if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
-                return Err(bad());
-            }
+            let bad = || Error::corrupt_at(HEADER_LENGTH, "the body is not one zstd frame");
+            let end = zstd_safe::find_frame_compressed_size(payload).map_err(|_| bad())?;
+            let (body, text) = payload.split_at_checked(end).ok_or_else(bad)?;
             let mut decompressor = Decompressor::new().map_err(failed)?;
             decompressor
                 .set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
                 .map_err(failed)?;
-            decompressor.decompress(payload, length).map_err(|_| bad())?
+            (decompressor.decompress(body, length).map_err(|_| bad())?, text)
         }
     };
     if body.len() != length {
-        return Err(Error::corrupt_at(40, "the body is not as long as declared"));
+        return Err(wrong_length());
     }
-    Ok((header, body))
+    Ok((header, Contents { body, text }))
+}
+
+/// Every zstd frame begins with these bytes; those of a text leave them out.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+
+/// The section TEXT of a text, and the compressed text.
+fn compress_text(text: &FrameText, level: i32) -> Result<(Writer, Vec<u8>)> {
+    let failed = |code| Error::new(ErrorKind::TooLarge, format!("zstd: {}", zstd_safe::get_error_name(code)));
+    let mut section = Writer::default();
+    section.raw(&text.section.bytes);
+    let ranges = text.ranges();
+    section.size(ranges.len());
+    let mut all = Vec::new();
+    let mut context = zstd_safe::CCtx::create();
+    context.set_parameter(zstd_safe::CParameter::CompressionLevel(level)).map_err(failed)?;
+    context.set_parameter(zstd_safe::CParameter::ContentSizeFlag(false)).map_err(failed)?;
+    let last = ranges.len() - 1;
+    for (i, (piece, prefix)) in ranges.into_iter().enumerate() {
+        section.size(piece.len());
+        section.size(prefix.start);
+        section.size(text.prefix.len() - prefix.end);
+        let mut compressed = Vec::with_capacity(zstd_safe::compress_bound(piece.len()));
+        context.ref_prefix(&text.prefix[prefix]).map_err(failed)?;
+        context.compress2(&mut compressed, &text.bytes[piece]).map_err(failed)?;
+        let compressed = &compressed[ZSTD_MAGIC.len()..];
+        if i < last {
+            section.size(compressed.len());
+        }
+        all.extend_from_slice(compressed);
+    }
+    Ok((section, all))
+}
+
+/// The text of a frame.
+pub(crate) fn decompress_text(chunks: &[Chunk], compressed: &[u8], prefix: &[u8]) -> Result<Vec<u8>> {
+    let bad = || Error::corrupt("the text is not one zstd frame a chunk");
+    let mut context = zstd_safe::DCtx::create();
+    let window = zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG);
+    context.set_parameter(window).map_err(|_| bad())?;
+    let mut text = Vec::with_capacity(chunks.iter().map(|chunk| chunk.length).sum());
+    for chunk in chunks {
+        let frame = [&ZSTD_MAGIC, &compressed[chunk.compressed.clone()]].concat();
+        if zstd_safe::find_frame_compressed_size(&frame) != Ok(frame.len()) {
+            return Err(bad());
+        }
+        let mut piece = Vec::with_capacity(chunk.length);
+        context.ref_prefix(&prefix[chunk.prefix.clone()]).map_err(|_| bad())?;
+        context.decompress(&mut piece, &frame).map_err(|_| bad())?;
+        if piece.len() != chunk.length {
+            return Err(bad());
+        }
+        text.extend_from_slice(&piece);
+    }
+    Ok(text)
 }

@@ -7,16 +7,18 @@ use crate::encoding::encode::{self as cells, ColumnInput};
 use crate::encoding::formula_search::FormulaSearch;
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{Inserts, RowView, Side};
+use crate::error::Result;
 use crate::format::column_flag::{INSERTS, UPDATES};
 use crate::format::section;
-use crate::format::value::{Tag, tag, write_inline};
+use crate::format::value::{Tag, is_blob, tag, write_inline, write_text_value};
 use crate::format::writer::Writer;
 use crate::frame::paths::FramePaths;
 use crate::frame::row_order;
 use crate::frame::row_sets::RowSetWriter;
-use crate::state::change_set::{ChangeSet, ColumnPatch, Record};
+use crate::frame::text::{FrameText, FrameTextBuilder, is_worth};
+use crate::state::change_set::{Added, ChangeSet, ColumnPatch, Record};
 use crate::state::schema::{PathId, ShapeId};
-use crate::state::table::{Cells, Table};
+use crate::state::table::{Cell, Table};
 
 /// Columns with at most this many cells go row by row.
 const MAX_SPARSE: usize = 4;
@@ -78,6 +80,8 @@ struct BodyWriter<'a> {
     changes: &'a ChangeSet,
     base_rows: usize,
     inserts: Vec<Inserts>,
+    /// What has no fixed length, if that is worth a stream of its own.
+    text: Option<RefCell<Writer>>,
     /// Path ids are numbered as they turn out to be needed.
     frame_paths: RefCell<FramePaths<'a>>,
 }
@@ -88,19 +92,27 @@ pub(crate) fn write(
     changes: &ChangeSet,
     base_rows: usize,
     formulas: &mut FormulaCache,
-) -> Vec<u8> {
+) -> Result<Body> {
+    let inserts = collect_inserts(table, changes);
+    let new = changes.updates.iter().map(|column| &column.new);
+    let new = new.chain(inserts.iter().map(|column| &column.cells));
+    let with_text = base_rows > 0 && (are_long(&changes.added) || is_worth(table, new));
     let body = BodyWriter {
         table,
         changes,
         base_rows,
-        inserts: collect_inserts(table, changes),
+        inserts,
+        text: with_text.then(RefCell::default),
         frame_paths: RefCell::new(FramePaths::new(&table.schema)),
     };
+    let mut text = FrameTextBuilder::new(table);
     let rows = body.rows();
+    text.symbols(body.text_length())?;
     let shapes = body.shapes();
     let plan = body.plan_columns();
-    let sparse = body.sparse(&plan);
-    let (sets, columns) = body.columns(&plan, formulas);
+    let sparse = body.sparse(&plan, &mut text)?;
+    text.anchor(body.text_length());
+    let (sets, columns) = body.columns(&plan, formulas, &mut text)?;
     let mut order = Writer::default();
     let mut frame_path = |path| body.frame_path(path);
     row_order::write(&mut order, table, changes, base_rows, &mut frame_path);
@@ -119,7 +131,21 @@ pub(crate) fn write(
     ] {
         w.section(id, &contents.bytes);
     }
-    w.bytes
+    let text = body.text.map(|bytes| text.finish(bytes.into_inner().bytes));
+    Ok(Body { sections: w.bytes, text: text.unwrap_or_default() })
+}
+
+/// The sections of a body up to TEXT, and the text.
+pub(crate) struct Body {
+    pub(crate) sections: Vec<u8>,
+    pub(crate) text: FrameText,
+}
+
+/// From so many bytes on, the symbols of added rows go into the text.
+const LONG_SYMBOLS: usize = 64;
+
+fn are_long(added: &[Added]) -> bool {
+    added.iter().map(|added| added.symbol.len()).sum::<usize>() >= LONG_SYMBOLS
 }
 
 impl BodyWriter<'_> {
@@ -127,12 +153,24 @@ impl BodyWriter<'_> {
         self.frame_paths.borrow_mut().of(path)
     }
 
+    /// Bytes of text so far.
+    fn text_length(&self) -> usize {
+        self.text.as_ref().map_or(0, |text| text.borrow().bytes.len())
+    }
+
     fn rows(&self) -> Writer {
         let mut w = Writer::default();
         w.size(self.base_rows);
         w.counted_gaps(&self.changes.removed);
         w.size(self.changes.added.len());
-        w.strings(self.changes.added.iter().map(|added| &*added.symbol));
+        let symbols = self.changes.added.iter().map(|added| &*added.symbol);
+        match &self.text {
+            Some(text) if are_long(&self.changes.added) => {
+                let mut text = text.borrow_mut();
+                symbols.for_each(|symbol| text.text(symbol));
+            }
+            _ => w.strings(symbols),
+        }
         w
     }
 
@@ -191,7 +229,7 @@ impl BodyWriter<'_> {
             .collect()
     }
 
-    fn sparse(&self, plan: &[ColumnPlan]) -> Writer {
+    fn sparse(&self, plan: &[ColumnPlan], prefix: &mut FrameTextBuilder<'_>) -> Result<Writer> {
         let mut w = Writer::default();
         let mut in_columns = vec![(false, false); self.table.schema.paths.len()];
         for column in plan {
@@ -201,33 +239,44 @@ impl BodyWriter<'_> {
         for (path, column) in (0..).zip(&self.changes.updates) {
             if !in_columns[path as usize].0 {
                 let frame_path = if column.rows.is_empty() { 0 } else { self.frame_path(path) };
-                let cells = column.rows.iter().zip(column.new.iter());
-                updates.extend(cells.map(|(row, cell)| (*row, frame_path, cell)));
+                let cells = column.rows.iter().zip(column.old.iter().zip(column.new.iter()));
+                updates.extend(cells.map(|(row, (old, new))| (*row, frame_path, old, new)));
             }
         }
-        updates.sort_unstable_by_key(|(row, frame_path, _)| (*row, *frame_path));
+        updates.sort_unstable_by_key(|(row, frame_path, ..)| (*row, *frame_path));
         let inserted = self.sparse_inserts(&in_columns);
         if updates.is_empty() && inserted.is_empty() {
-            return w;
+            return Ok(w);
         }
         w.size(updates.len());
         let mut last = 0;
-        for (row, _, _) in &updates {
+        for (row, ..) in &updates {
             w.uvarint(u64::from(row - last));
             last = *row;
         }
-        for (_, frame_path, _) in &updates {
+        for (_, frame_path, ..) in &updates {
             w.uvarint(*frame_path);
         }
-        let cells = updates.iter().map(|(_, _, cell)| *cell);
-        for cell in cells.chain(inserted.iter()) {
-            write_inline(&mut w, cell.tag, self.table.payload(cell));
+        prefix.sparse(updates.iter().map(|(_, _, old, _)| *old))?;
+        let updates = updates.iter().map(|(.., cell)| (None, *cell));
+        for (path, cell) in updates.chain(inserted.into_iter().map(|(path, cell)| (Some(path), cell))) {
+            match &self.text {
+                Some(text) if is_blob(cell.tag) => {
+                    w.u8(cell.tag);
+                    let payload = self.table.pool.get(cell.word);
+                    write_text_value(&mut text.borrow_mut(), cell.tag, payload);
+                    if let Some(path) = path {
+                        prefix.sparse_insert(path, self.frame_path(path), payload.len())?;
+                    }
+                }
+                _ => write_inline(&mut w, cell.tag, self.table.payload(cell)),
+            }
         }
-        w
+        Ok(w)
     }
 
-    fn sparse_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
-        let mut cells = Cells::default();
+    fn sparse_inserts(&self, in_columns: &[(bool, bool)]) -> Vec<(PathId, Cell)> {
+        let mut cells = Vec::new();
         let has_sparse = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
         if !has_sparse {
             return cells;
@@ -237,17 +286,22 @@ impl BodyWriter<'_> {
             for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
                 let stays = old_shape.is_some_and(|old| shapes[old as usize].position(*path).is_some());
                 if !stays && !in_columns[*path as usize].1 {
-                    cells.push(self.changes.cells.get(record.start + position));
+                    cells.push((*path, self.changes.cells.get(record.start + position)));
                 }
             }
         }
         cells
     }
 
-    fn columns(&self, plan: &[ColumnPlan], formulas: &mut FormulaCache) -> (Writer, Writer) {
+    fn columns(
+        &self,
+        plan: &[ColumnPlan],
+        formulas: &mut FormulaCache,
+        text: &mut FrameTextBuilder<'_>,
+    ) -> Result<(Writer, Writer)> {
         let (mut sets, mut w) = (Writer::default(), Writer::default());
         if plan.is_empty() {
-            return (sets, w);
+            return Ok((sets, w));
         }
         let mut set_writer = RowSetWriter::default();
         let handles: Vec<usize> = plan
@@ -262,7 +316,7 @@ impl BodyWriter<'_> {
         let mut last = -1;
         let mut column_writer = ColumnWriter::new(self, plan);
         let mut write_column =
-            |w: &mut Writer, column_writer: &mut ColumnWriter, at: usize, formula: Option<Predictor>| {
+            |w: &mut Writer, column_writer: &mut ColumnWriter, at: usize, formula: Option<Predictor>| -> Result<()> {
                 let column = &plan[at];
                 let frame_path = self.frame_path(column.path) as i64;
                 w.svarint(frame_path - last - 1);
@@ -271,7 +325,8 @@ impl BodyWriter<'_> {
                 if column.updates {
                     w.uvarint(numbers[handles[at]]);
                 }
-                w.text(&column_writer.column(self, column, formula).bytes);
+                w.text(&column_writer.column(self, column, formula, text)?.bytes);
+                Ok(())
             };
         // what is costly by itself waits for the columns that it may be worked out from
         let mut pending: Vec<DeferredColumn> = Vec::new();
@@ -280,7 +335,7 @@ impl BodyWriter<'_> {
                 let search = column_writer.search(self, column);
                 pending.push(DeferredColumn { at, search, formula: None, written: false });
             } else {
-                write_column(&mut w, &mut column_writer, at, None);
+                write_column(&mut w, &mut column_writer, at, None)?;
             }
         }
         pending.sort_by_key(|deferred| self.cells_of(&plan[deferred.at]));
@@ -310,7 +365,7 @@ impl BodyWriter<'_> {
             known.clear();
             for i in taken {
                 let deferred = &mut pending[i];
-                write_column(&mut w, &mut column_writer, deferred.at, deferred.formula);
+                write_column(&mut w, &mut column_writer, deferred.at, deferred.formula)?;
                 known.push(plan[deferred.at].path);
                 deferred.written = true;
             }
@@ -319,7 +374,7 @@ impl BodyWriter<'_> {
                 first += 1;
             }
         }
-        (sets, w)
+        Ok((sets, w))
     }
 
     fn cells_of(&self, plan: &ColumnPlan) -> usize {
@@ -377,20 +432,34 @@ impl ColumnWriter {
         }
     }
 
-    fn column(&mut self, body: &BodyWriter<'_>, plan: &ColumnPlan, formula: Option<Predictor>) -> Writer {
+    fn column(
+        &mut self,
+        body: &BodyWriter<'_>,
+        plan: &ColumnPlan,
+        formula: Option<Predictor>,
+        text: &mut FrameTextBuilder<'_>,
+    ) -> Result<Writer> {
         let mut w = Writer::default();
         let path = plan.path as usize;
+        let start = body.text_length();
         if plan.updates {
             self.with(body, plan, Part::Updates, formula, |column| cells::write(&mut w, column));
             self.updates_done[path] = true;
             self.update_candidates.push(plan.path, body.changes.updates[path].new.tags[0]);
         }
+        let middle = body.text_length();
         if plan.inserts {
             self.with(body, plan, Part::Inserts, formula, |column| cells::write(&mut w, column));
             self.inserts_done[path] = true;
             self.insert_candidates.push(plan.path, body.inserts[path].cells.tags[0]);
         }
-        w
+        let end = body.text_length();
+        if end > start {
+            let updated = (middle > start).then(|| &body.changes.updates[path].old);
+            text.column(plan.path, body.frame_path(plan.path), end - middle, updated)?;
+            text.anchor(end);
+        }
+        Ok(w)
     }
 
     /// The column's updates or inserts as they are coded now.
@@ -417,6 +486,7 @@ impl ColumnWriter {
                     view,
                     candidates: &candidates,
                     formula,
+                    text: body.text.as_ref(),
                     frame_path: &frame_path,
                 })
             }
@@ -432,6 +502,7 @@ impl ColumnWriter {
                     view,
                     candidates: &candidates,
                     formula,
+                    text: body.text.as_ref(),
                     frame_path: &frame_path,
                 })
             }

@@ -9,19 +9,23 @@ use crate::frame::column_headers::{self, ColumnHeader};
 use crate::frame::paths::{self, PathList};
 use crate::frame::row_sets;
 use crate::frame::sections::split;
+use crate::frame::text::TextSection;
+use crate::state::schema::ROOT;
 
 #[derive(Debug, Default)]
 pub(crate) struct BodySummary {
     pub(crate) base_rows: usize,
     pub(crate) removed: usize,
-    pub(crate) added: Vec<Vec<u8>>,
+    pub(crate) added: usize,
+    /// None if they are in the text, which takes the base.
+    pub(crate) added_symbols: Option<Vec<Vec<u8>>>,
     pub(crate) reshaped: usize,
     /// Base rows with at least one updated cell or another shape.
     pub(crate) updated: usize,
     /// By base row, as far as it goes: which these are.
     pub(crate) changed_rows: Vec<bool>,
-    /// The order is predicted from a column, which takes every row's cell.
-    pub(crate) sorted: bool,
+    /// The order or the text is predicted from a column, which takes every row's cell.
+    pub(crate) needs_all_rows: bool,
     pub(crate) moved: usize,
     pub(crate) columns: Vec<ColumnInfo>,
     pub(crate) sparse_updates: usize,
@@ -39,7 +43,8 @@ pub(crate) struct ColumnInfo {
     pub(crate) bytes: usize,
 }
 
-const NAMES: [&str; 8] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order"];
+const NAMES: [&str; section::LAST as usize + 1] =
+    ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order", "text"];
 
 pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     let mut parts = split(body)?;
@@ -55,10 +60,23 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     budget.charge(base_rows, MEMBER, "rows")?;
     contents.base_rows = base_rows as usize;
     contents.removed = r.counted_gaps(contents.base_rows)?.len();
-    let n = r.count("rows")?;
-    budget.charge(n as u64, KEY, "symbols")?;
-    contents.added = owned_texts(&r.strings(n)?, &r)?;
     let names = PathNames(paths::read(part(section::PATHS), budget)?);
+    let text = part(section::TEXT);
+    let mut symbols_in_text = false;
+    if !text.is_empty() {
+        let text = TextSection::read(text, &vec![ROOT; names.0.paths.len()])?;
+        symbols_in_text = text.symbols > 0;
+        contents.needs_all_rows = text.parts.iter().any(|part| part.step > 0);
+    }
+    if symbols_in_text {
+        let n = r.uvarint()?;
+        budget.charge(n, KEY, "symbols")?;
+        contents.added = n as usize;
+    } else {
+        contents.added = r.count("rows")?;
+        budget.charge(contents.added as u64, KEY, "symbols")?;
+        contents.added_symbols = Some(owned_texts(&r.strings(contents.added)?, &r)?);
+    }
     let mut changed: Vec<bool> = Vec::new();
     let mut mark_changed = |row: u32| {
         let at = row as usize;
@@ -105,8 +123,8 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
         if mode > order::SORTED {
             return Err(r.reserved("mode of an order", mode));
         }
-        contents.sorted = mode == order::SORTED;
-        if contents.sorted {
+        if mode == order::SORTED {
+            contents.needs_all_rows = true;
             r.uvarint()?;
             r.u8()?;
         }

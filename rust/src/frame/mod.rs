@@ -9,3 +9,4 @@ mod paths;
 pub(crate) mod row_order;
 mod row_sets;
 mod sections;
+mod text;

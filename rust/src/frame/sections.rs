@@ -13,7 +13,7 @@ pub(crate) fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>))
         if id <= last {
             return Err(r.corrupt("sections are out of order"));
         }
-        if id > section::ORDER && id < section::FIRST_OPTIONAL {
+        if id > section::LAST && id < section::FIRST_OPTIONAL {
             return Err(r.reserved("section", id));
         }
         let length = r.count("bytes")?;
@@ -27,8 +27,8 @@ pub(crate) fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>))
 }
 
 /// The sections by id; absent ones are empty.
-pub(crate) fn split(body: &[u8]) -> Result<[Option<Reader<'_>>; section::ORDER as usize + 1]> {
-    let mut parts = [const { None }; section::ORDER as usize + 1];
+pub(crate) fn split(body: &[u8]) -> Result<[Option<Reader<'_>>; section::LAST as usize + 1]> {
+    let mut parts = [const { None }; section::LAST as usize + 1];
     sections(body, |id, contents| parts[usize::from(id)] = Some(contents))?;
     Ok(parts)
 }

@@ -7,7 +7,7 @@ use crate::codec::decoder::{check_base, open_full};
 use crate::codec::state::{State, check_target};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
-use crate::frame::container::{self, FrameWriter};
+use crate::frame::container::{self, Contents, FrameWriter};
 use crate::frame::inspect as inspection;
 use crate::python::convert_error::ConvertResult;
 use crate::python::encoder::check_level;
@@ -109,7 +109,7 @@ pub(crate) fn apply<'py>(
 fn apply_delta<'py>(
     previous: &Bound<'py, PyAny>,
     header: &Header,
-    contents: &[u8],
+    contents: &Contents<'_>,
     verify: bool,
     default: Option<&Bound<'py, PyAny>>,
     budget: &mut Budget,
@@ -142,8 +142,8 @@ pub(crate) fn inspect(
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
         let (header, contents) = container::read(&frame, &mut budget)?;
-        let summary = inspection::inspect(&contents, &mut budget)?;
-        Ok((header, summary, contents.len()))
+        let summary = inspection::inspect(&contents.body, &mut budget)?;
+        Ok((header, summary, contents.body.len()))
     });
     let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
     FrameInfo::new(py, frame.len(), &header, summary, length)

@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 
 use crate::format::budget::Budget;
 use crate::format::value::{Tag, tag};
+use crate::frame::container::Contents;
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::object::GcPause;
@@ -33,7 +34,7 @@ impl<'py> Base<'py> {
     /// Reads the dict for a delta with this body. Unverified, only the records that the delta touches.
     pub(crate) fn read(
         previous: &Bound<'py, PyAny>,
-        contents: &[u8],
+        contents: &Contents<'_>,
         verify: bool,
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
@@ -41,12 +42,12 @@ impl<'py> Base<'py> {
     ) -> ConvertResult<(Base<'py>, ChangeSet)> {
         let py = previous.py();
         let snapshot = as_snapshot(previous)?;
-        let summary = || inspect::inspect(contents, &mut budget.clone());
-        let only = if verify { None } else { Some(summary()?).filter(|c| !c.sorted).map(|c| c.changed_rows) };
+        let summary = || inspect::inspect(&contents.body, &mut budget.clone());
+        let only = if verify { None } else { Some(summary()?).filter(|c| !c.needs_all_rows).map(|c| c.changed_rows) };
         let mut copy = None;
         let read = Read { snapshot: &snapshot, only: only.as_deref() };
         let walked = |open: bool| {
-            if open || contents.len() > LONG {
+            if open || contents.body.len() > LONG {
                 copy = Some(private_copy(&snapshot, &summary()?.changed_rows)?);
             }
             Ok(())
@@ -61,7 +62,7 @@ impl<'py> Base<'py> {
     pub(crate) fn changes(
         &mut self,
         py: Python<'py>,
-        contents: &[u8],
+        contents: &Contents<'_>,
         table: &mut Table,
         budget: &mut Budget,
     ) -> ConvertResult<ChangeSet> {
