@@ -344,13 +344,30 @@ class Body:
             if bits >> len(parent):
                 raise Corrupt("unused bits are not 0")
             return [row for n, row in enumerate(parent) if bits >> n & 1]
-        if kind > 2:
+        if kind in (3, 4):
+            return self.predicted_set(reader, kind, parent)
+        if kind > 4:
             raise Unsupported(f"a set of kind {kind}")
         indices = reader.gaps(reader.uv(), len(parent))
         if kind == 0:
             return [parent[n] for n in indices]
         without = set(indices)
         return [row for n, row in enumerate(parent) if n not in without]
+
+    def predicted_set(self, reader: Reader, kind: int, parent: list[int]) -> list[int]:
+        number, complement = divmod(reader.uv(), 2)
+        if number + 1 >= len(self.row_sets):
+            raise Corrupt(f"a set that set {number + 1} predicts, which is no earlier one")
+        self.budget.charge(len(parent) + len(self.row_sets[number + 1]))
+        predicted = set(self.row_sets[number + 1])
+        if kind == 4:
+            bits = int.from_bytes(reader.take((len(parent) + 7) // 8), "little")
+            if bits >> len(parent):
+                raise Corrupt("unused bits are not 0")
+            wrong = {n for n in range(len(parent)) if bits >> n & 1}
+        else:
+            wrong = set(reader.gaps(reader.uv(), len(parent)))
+        return [row for n, row in enumerate(parent) if ((row in predicted) ^ bool(complement)) ^ (n in wrong)]
 
     # --- 7. LOOSE
 
@@ -407,6 +424,7 @@ class Body:
         reader.take(reader.left())  # column_heads has taken it apart
         for head in heads:
             path, rest = self.path(head.node), Reader(head.rest)
+            self.may_name_base_values = bool(head.flags & 4)
             if head.flags & 1:
                 if head.node in self.sparse_paths:
                     raise Corrupt(f"listed and loose updates at {path}")
@@ -446,7 +464,7 @@ class Body:
             elif each in WORD_TAGS:
                 payloads[each] = iter(self.words(reader, each, path, of_tag))
             else:
-                payloads[each] = iter(self.blobs(reader, each, len(of_tag)))
+                payloads[each] = iter(self.blobs(reader, each, len(of_tag), path))
         cells: list[Cell] = [(each, next(payloads[each])) for each in tags]
         for cell in cells:
             value_of(cell)  # corrupt if not canonical
@@ -588,17 +606,36 @@ class Body:
 
     # --- 8.3 Blob streams
 
-    def blobs(self, reader: Reader, tag: int, n: int) -> list[bytes]:
+    def blobs(self, reader: Reader, tag: int, n: int, path: Path) -> list[bytes]:
         encoding = reader.u8()
         if encoding == 0:
             return self.payloads(reader, tag, n)
-        if encoding > 1:
+        if encoding > 2:
             raise Unsupported(f"blob coding {encoding}")
+        if encoding == 2:
+            if not self.may_name_base_values:
+                raise Corrupt("base values that the flags do not announce")
+            return self.base_values(reader, tag, n, path)
         count = reader.uv()
         if not 1 <= count <= 65536:
             raise Corrupt(f"a dictionary of {count}")
         self.budget.charge(64 * count)
         entries = self.payloads(reader, tag, count)
+        return [entry(entries, index) for index in reader.byte_planes(n)]
+
+    def base_values(self, reader: Reader, tag: int, n: int, path: Path) -> list[bytes]:
+        if not (step := reader.uv()):
+            raise Corrupt("a step of 0")
+        rows = self.sampled(step)
+        self.budget.charge(16 * len(rows))
+        cells = filter(None, (self.base[n].cells.get(path) for n in rows))
+        known = list(
+            dict.fromkeys(payload for of, payload in cells if of == tag and isinstance(payload, bytes))
+        )
+        if (count := reader.uv()) > 65536:
+            raise Corrupt(f"{count} entries beside those of the base")
+        self.budget.charge(64 * (len(known) + count))
+        entries = known + self.payloads(reader, tag, count)
         return [entry(entries, index) for index in reader.byte_planes(n)]
 
     def payloads(self, reader: Reader, tag: int, n: int) -> list[bytes]:
@@ -740,7 +777,7 @@ def column_heads(reader: Reader) -> list[ColumnHead]:
     for _ in within(reader.uv(), reader.left()):
         node += 1 + reader.sv()
         flags = reader.u8()
-        if not 1 <= flags <= 3:
+        if not flags & 3 or flags > 7:
             raise Unsupported(f"column flags {flags}")
         row_set = reader.uv() if flags & 1 else 0
         heads.append(ColumnHead(node, flags, row_set, reader.take(reader.uv())))

@@ -258,7 +258,9 @@ fn resealed(frame: &[u8], change: impl Fn(&mut Header, &mut Vec<u8>)) -> Vec<u8>
     let (mut header, Contents { mut body, text }) =
         container::read(frame, &mut Budget::new(u64::MAX)).expect("a frame");
     change(&mut header, &mut body);
-    FrameWriter::new(3).and_then(|mut frame_writer| frame_writer.seal(header, &body, text)).expect("a frame")
+    FrameWriter::new(3)
+        .and_then(|mut frame_writer| frame_writer.write_parts(header, &body, text))
+        .expect("a frame")
 }
 
 /// What may befall a frame that is sealed; `other` is a frame of other contents.
@@ -411,7 +413,8 @@ fn no_flipped_byte_of_a_body_gets_through() {
     let ((mut writer, mut frame_writer), (mut proof, _)) = (begun(&first), begun(&first));
     let begin = proof.full(&mut frame_writer).expect("a full frame");
     let (frame, _) = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta).expect("a delta");
-    let (meant, Contents { body, .. }) = container::read(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let (meant, Contents { body, .. }) =
+        container::read(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
     let written = changes(&mut proof.table, &second);
     proof.verify_round_trip(&frame, &meant, Some(&written)).expect("the frame itself");
     let held = told(&proof);

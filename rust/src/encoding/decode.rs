@@ -22,6 +22,8 @@ pub(crate) struct ColumnContext<'a> {
     pub(crate) view: RowView<'a>,
     /// The path of each path id of the frame.
     pub(crate) paths: &'a [PathId],
+    /// It declares that it names values of other rows of the base.
+    pub(crate) with_base_values: bool,
     /// The column's own path.
     pub(crate) path: PathId,
     /// Keys that lead to it.
@@ -192,10 +194,13 @@ fn read_tag<'a>(
             }
         }
         PayloadForm::Bytes => {
-            let (entries, indices) = blobs::read(r, text, tag, places.len(), budget)?;
+            let base = (column.view.table, column.path, column.with_base_values);
+            let blobs::BlobStream { known, entries, indices } =
+                blobs::read(r, text, tag, places.len(), base, budget)?;
             let first = decoded.blobs.len() as u64;
             let mut named = vec![false; entries.len()];
-            indices.iter().for_each(|i| named[*i as usize] = true);
+            let new = |i: u64| i.checked_sub(known.len() as u64);
+            indices.iter().filter_map(|i| new(*i)).for_each(|i| named[i as usize] = true);
             for (bytes, named) in entries.into_iter().zip(named) {
                 // an entry that no index names is skipped, whatever it is
                 let weight = if named {
@@ -206,7 +211,7 @@ fn read_tag<'a>(
                 decoded.blobs.push(FrameBlob { bytes, weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {
-                let word = first + i;
+                let word = new(i).map_or_else(|| known[i as usize] | COPIED, |i| first + i);
                 decoded.set(at as usize, Cell { tag, word });
             }
         }

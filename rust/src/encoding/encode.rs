@@ -23,6 +23,7 @@ pub(crate) struct ColumnInput<'a> {
     /// How most of it can be worked out from others.
     pub(crate) formula: Option<Predictor>,
     pub(crate) text: TextWriter<'a>,
+    pub(crate) path: PathId,
     /// The path id of a path in this frame.
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
@@ -110,7 +111,7 @@ fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Opti
     match payload_form(tag) {
         PayloadForm::Empty => {}
         PayloadForm::Bytes => {
-            blobs::write(w, column.text, tag, &column.cells.words, &column.view.table.pool);
+            blobs::write(w, column.text, tag, &column.cells.words, (column.view.table, column.path));
         }
         PayloadForm::Fixed64 => {
             let base = base_words(column, tag);

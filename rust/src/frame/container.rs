@@ -43,16 +43,16 @@ impl FrameWriter {
     pub(crate) fn write(&mut self, header: Header, body: Body) -> Result<Vec<u8>> {
         let Body { sections, text } = body;
         if text.bytes.is_empty() {
-            return self.seal(header, &sections, &[]);
+            return self.write_parts(header, &sections, &[]);
         }
         let mut w = Writer { bytes: sections };
         let (section, compressed) = compress_text(&text, self.level)?;
         w.section(section::TEXT, &section.bytes);
-        self.seal(header, &w.bytes, &compressed)
+        self.write_parts(header, &w.bytes, &compressed)
     }
 
     /// The frame of a body and of the compressed text that its section TEXT tells of.
-    pub(crate) fn seal(&mut self, header: Header, body: &[u8], text: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn write_parts(&mut self, header: Header, body: &[u8], text: &[u8]) -> Result<Vec<u8>> {
         let Ok(body_length) = u32::try_from(body.len()) else {
             let message = format!("a frame of {} bytes is over 4 GiB", body.len());
             return Err(Error::new(ErrorKind::TooLarge, message));

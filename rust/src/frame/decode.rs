@@ -63,6 +63,7 @@ struct ListedColumn<'a> {
     updates: Option<usize>,
     base: Cells,
     has_inserts: bool,
+    with_base_values: bool,
     contents: Reader<'a>,
 }
 
@@ -80,11 +81,12 @@ impl BodyReader<'_> {
             column_headers::read(part(section::COLUMNS), self.paths.len(), row_sets.len(), self.budget)?;
         let mut columns: Vec<ListedColumn<'_>> = headers
             .into_iter()
-            .map(|ColumnHeader { path_id, updates, has_inserts, contents }| ListedColumn {
+            .map(|ColumnHeader { path_id, updates, has_inserts, with_base_values, contents }| ListedColumn {
                 path: self.paths[path_id],
                 updates,
                 base: Cells::default(),
                 has_inserts,
+                with_base_values,
                 contents,
             })
             .collect();
@@ -509,7 +511,7 @@ impl BodyReader<'_> {
         updates_done: &mut [bool],
         inserts_done: &mut [bool],
     ) -> Result<()> {
-        let ListedColumn { path, updates, base, has_inserts, mut contents } = listed;
+        let ListedColumn { path, updates, base, has_inserts, with_base_values, mut contents } = listed;
         let depth = self.table.schema.paths[path as usize].depth;
         if let Some(set) = updates {
             let rows = &row_sets[set];
@@ -525,6 +527,7 @@ impl BodyReader<'_> {
                     done: updates_done,
                 },
                 paths: &self.paths,
+                with_base_values,
                 path,
                 depth,
             };
@@ -551,6 +554,7 @@ impl BodyReader<'_> {
                 rows: &rows,
                 view: RowView { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
                 paths: &self.paths,
+                with_base_values,
                 path,
                 depth,
             };

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use crate::encoding::blobs::Text;
 use crate::encoding::encode::{self as cells, ColumnInput};
 use crate::encoding::formula_search::FormulaSearch;
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{Inserts, RowView, Side};
 use crate::error::Result;
-use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::column_flag::{BASE_VALUES, INSERTS, UPDATES};
 use crate::format::section;
 use crate::format::value::{Tag, is_blob, tag, write_inline, write_text_value};
 use crate::format::writer::Writer;
@@ -81,7 +82,7 @@ struct BodyWriter<'a> {
     base_rows: usize,
     inserts: Vec<Inserts>,
     /// What has no fixed length, if that is worth a stream of its own.
-    text: Option<RefCell<Writer>>,
+    text: Option<RefCell<Text>>,
     /// Path ids are numbered as they turn out to be needed.
     frame_paths: RefCell<FramePaths<'a>>,
 }
@@ -131,7 +132,7 @@ pub(crate) fn write(
     ] {
         w.section(id, &contents.bytes);
     }
-    let text = body.text.map(|bytes| text.finish(bytes.into_inner().bytes));
+    let text = body.text.map(|bytes| text.finish(bytes.into_inner().values.bytes));
     Ok(Body { sections: w.bytes, text: text.unwrap_or_default() })
 }
 
@@ -155,7 +156,7 @@ impl BodyWriter<'_> {
 
     /// Bytes of text so far.
     fn text_length(&self) -> usize {
-        self.text.as_ref().map_or(0, |text| text.borrow().bytes.len())
+        self.text.as_ref().map_or(0, |text| text.borrow().values.bytes.len())
     }
 
     fn rows(&self) -> Writer {
@@ -166,7 +167,7 @@ impl BodyWriter<'_> {
         let symbols = self.changes.added.iter().map(|added| &*added.symbol);
         match &self.text {
             Some(text) if are_long(&self.changes.added) => {
-                let mut text = text.borrow_mut();
+                let text = &mut text.borrow_mut().values;
                 symbols.for_each(|symbol| text.text(symbol));
             }
             _ => w.strings(symbols),
@@ -264,7 +265,7 @@ impl BodyWriter<'_> {
                 Some(text) if is_blob(cell.tag) => {
                     w.u8(cell.tag);
                     let payload = self.table.pool.get(cell.word);
-                    write_text_value(&mut text.borrow_mut(), cell.tag, payload);
+                    write_text_value(&mut text.borrow_mut().values, cell.tag, payload);
                     if let Some(path) = path {
                         prefix.sparse_insert(path, self.frame_path(path), payload.len())?;
                     }
@@ -315,19 +316,29 @@ impl BodyWriter<'_> {
         w.size(plan.len());
         let mut last = -1;
         let mut column_writer = ColumnWriter::new(self, plan);
-        let mut write_column =
-            |w: &mut Writer, column_writer: &mut ColumnWriter, at: usize, formula: Option<Predictor>| -> Result<()> {
-                let column = &plan[at];
-                let frame_path = self.frame_path(column.path) as i64;
-                w.svarint(frame_path - last - 1);
-                last = frame_path;
-                w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
-                if column.updates {
-                    w.uvarint(numbers[handles[at]]);
-                }
-                w.text(&column_writer.column(self, column, formula, text)?.bytes);
-                Ok(())
-            };
+        let mut write_column = |w: &mut Writer,
+                                column_writer: &mut ColumnWriter,
+                                at: usize,
+                                formula: Option<Predictor>|
+         -> Result<()> {
+            let column = &plan[at];
+            let frame_path = self.frame_path(column.path) as i64;
+            w.svarint(frame_path - last - 1);
+            last = frame_path;
+            let contents = column_writer.column(self, column, formula, text)?;
+            let with_base_values = self
+                .text
+                .as_ref()
+                .is_some_and(|text| std::mem::take(&mut text.borrow_mut().with_base_values));
+            w.u8(u8::from(column.updates) * UPDATES
+                + u8::from(column.inserts) * INSERTS
+                + u8::from(with_base_values) * BASE_VALUES);
+            if column.updates {
+                w.uvarint(numbers[handles[at]]);
+            }
+            w.text(&contents.bytes);
+            Ok(())
+        };
         // what is costly by itself waits for the columns that it may be worked out from
         let mut pending: Vec<DeferredColumn> = Vec::new();
         for (at, column) in plan.iter().enumerate() {
@@ -487,6 +498,7 @@ impl ColumnWriter {
                     candidates: &candidates,
                     formula,
                     text: body.text.as_ref(),
+                    path: plan.path,
                     frame_path: &frame_path,
                 })
             }
@@ -503,6 +515,7 @@ impl ColumnWriter {
                     candidates: &candidates,
                     formula,
                     text: body.text.as_ref(),
+                    path: plan.path,
                     frame_path: &frame_path,
                 })
             }

@@ -110,6 +110,7 @@ pub(crate) fn inspect(body: &[u8], budget: &mut Budget) -> Result<BodySummary> {
     }
     let headers = column_headers::read(part(section::COLUMNS), names.0.paths.len(), row_sets.len(), budget)?;
     for header in headers {
+        contents.needs_all_rows |= header.with_base_values;
         if let Some(set) = header.updates {
             row_sets[set].iter().copied().for_each(&mut mark_changed);
         }
@@ -175,7 +176,7 @@ fn column_info(
     row_sets: &[Vec<u32>],
     budget: &mut Budget,
 ) -> Result<ColumnInfo> {
-    let ColumnHeader { path_id, updates, has_inserts, mut contents } = header;
+    let ColumnHeader { path_id, updates, has_inserts, mut contents, .. } = header;
     let bytes = contents.left();
     Ok(ColumnInfo {
         keys: names.keys_of(path_id, budget, &contents)?,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use crate::encoding::blobs::step_for;
 use crate::error::{Error, Result};
 use crate::format::budget::{Budget, PREFIX_ROW};
 use crate::format::reader::Reader;
@@ -53,7 +54,12 @@ impl<'a> Prefix<'a> {
     }
 
     /// `updated` are the base's cells that the frame updates in the column.
-    pub(crate) fn part(&mut self, part: PrefixPart, updated: Option<&Cells>, budget: &mut Budget) -> Result<()> {
+    pub(crate) fn part(
+        &mut self,
+        part: PrefixPart,
+        updated: Option<&Cells>,
+        budget: &mut Budget,
+    ) -> Result<()> {
         self.parts += 1;
         for row in self.sampled_rows(part.step, budget)? {
             if let Some(cell) = self.table.cell(row, part.path) {
@@ -77,7 +83,9 @@ impl<'a> Prefix<'a> {
     /// A part brings each payload once.
     #[inline]
     fn cell(&mut self, cell: Cell, budget: &mut Budget) -> Result<()> {
-        if !is_blob(cell.tag) || std::mem::replace(&mut self.seen[cell.word as usize], self.parts) == self.parts {
+        if !is_blob(cell.tag)
+            || std::mem::replace(&mut self.seen[cell.word as usize], self.parts) == self.parts
+        {
             return Ok(());
         }
         let payload = self.table.pool.get(cell.word);
@@ -126,7 +134,12 @@ impl<'a> TextSection<'a> {
     }
 
     /// Reads the chunks of a text of which `compressed` bytes are there, with so many bytes of prefix.
-    pub(crate) fn chunks(mut self, prefix: usize, compressed: usize, budget: &mut Budget) -> Result<Vec<Chunk>> {
+    pub(crate) fn chunks(
+        mut self,
+        prefix: usize,
+        compressed: usize,
+        budget: &mut Budget,
+    ) -> Result<Vec<Chunk>> {
         let r = &mut self.chunks;
         let n = r.count("chunks")?;
         let mut chunks = Vec::with_capacity(n);
@@ -202,8 +215,6 @@ impl FrameText {
 
 /// So many bytes of text are worth a stream of their own.
 const WORTH: usize = 64;
-/// Base rows that the prefix may look at, for each byte of text.
-const LOOKS: u64 = 64;
 
 /// True if the distinct bytes payloads are worth it.
 pub(crate) fn is_worth<'a>(table: &Table, all: impl Iterator<Item = &'a Cells>) -> bool {
@@ -245,9 +256,8 @@ impl<'a> FrameTextBuilder<'a> {
         }
     }
 
-    /// Every so many rows of the base, for so many bytes of text: few for few.
     fn step_for(&self, text: usize) -> u64 {
-        (self.prefix.table.rows.len() as u64).div_ceil(LOOKS * text.max(1) as u64)
+        step_for(self.prefix.table, text) as u64
     }
 
     /// Symbols are in the text, up to `end`.

@@ -43,7 +43,11 @@ impl<'py> Base<'py> {
         let py = previous.py();
         let snapshot = as_snapshot(previous)?;
         let summary = || inspect::inspect(&contents.body, &mut budget.clone());
-        let only = if verify { None } else { Some(summary()?).filter(|c| !c.needs_all_rows).map(|c| c.changed_rows) };
+        let only = if verify {
+            None
+        } else {
+            Some(summary()?).filter(|c| !c.needs_all_rows).map(|c| c.changed_rows)
+        };
         let mut copy = None;
         let read = Read { snapshot: &snapshot, only: only.as_deref() };
         let walked = |open: bool| {
