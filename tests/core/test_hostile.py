@@ -636,7 +636,7 @@ BAD_TEXTS: dict[str, tuple[dict[int, bytes], bytes]] = {
 
 
 def text_by_hand(sections: dict[int, bytes], text: bytes) -> tuple[bytes, bytes]:
-    body = f.body_of(sections)
+    body = f.body_of(dict(sorted(sections.items())))
     return f.seal(body, DELTA, base=reference.digest(BASE), text=text), body
 
 

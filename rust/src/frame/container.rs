@@ -53,10 +53,7 @@ impl FrameWriter {
 
     /// The frame of a body and of the compressed text that its section TEXT tells of.
     pub(crate) fn write_parts(&mut self, header: Header, body: &[u8], text: &[u8]) -> Result<Vec<u8>> {
-        let Ok(body_length) = u32::try_from(body.len()) else {
-            let message = format!("a frame of {} bytes is over 4 GiB", body.len());
-            return Err(Error::new(ErrorKind::TooLarge, message));
-        };
+        let body_length = checked_length(body.len())?;
         let compressed = self.compressor.compress(body).map_err(failed)?;
         let (compression, mut payload) = if compressed.len() < body.len() {
             (Compression::Zstd, compressed)
@@ -64,6 +61,7 @@ impl FrameWriter {
             (Compression::Stored, body.to_vec())
         };
         payload.extend_from_slice(text);
+        checked_length(payload.len())?;
         let header = Header { compression, body_length, ..header };
         let frame = header.write(&payload);
         #[cfg(test)]
@@ -72,6 +70,11 @@ impl FrameWriter {
         }
         Ok(frame)
     }
+}
+
+fn checked_length(bytes: usize) -> Result<u32> {
+    u32::try_from(bytes)
+        .map_err(|_| Error::new(ErrorKind::TooLarge, format!("a frame of {bytes} bytes is over 4 GiB")))
 }
 
 /// What follows the header of a frame.
