@@ -138,10 +138,10 @@ impl BodyReader<'_> {
         let listed = columns.iter().filter(|column| column.updates.is_some());
         let updated: HashMap<PathId, &Cells> = listed.map(|column| (column.path, &column.base)).collect();
         for part in &section.parts {
-            let updated = match part.updated {
-                false => None,
-                true => Some(*updated.get(&part.path).ok_or_else(|| section.corrupt("no such updates"))?),
-            };
+            let updated = updated.get(&part.path).copied().filter(|_| part.updated);
+            if part.updated && updated.is_none() {
+                return Err(section.corrupt("the prefix names updates that are not listed"));
+            }
             prefix.part(*part, updated, self.budget)?;
         }
         let prefix = prefix.bytes.bytes;

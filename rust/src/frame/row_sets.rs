@@ -61,7 +61,7 @@ pub(crate) struct RowSetWriter {
 /// So many earlier sets are tried as parents, or compared. (A set may be written twice.)
 const PARENTS: usize = 64;
 /// So many earlier sets are tried as predictions.
-const PREDICTIONS: usize = 16;
+const PREDICTIONS: usize = 32;
 /// Members are looked up one by one in a parent that is so many times as long.
 const SPARSE: usize = 16;
 
@@ -115,6 +115,12 @@ fn listed(count: usize, of: usize) -> f64 {
     count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
 }
 
+/// Bits that it takes to tell `count` of so many, once they are compressed.
+fn entropy(count: usize, of: usize) -> f64 {
+    let part = |count: usize| count as f64 * (of as f64 / count.max(1) as f64).log2();
+    part(count) + part(of - count)
+}
+
 /// An earlier set, or its complement, that tells most members of another.
 struct Prediction {
     number: usize,
@@ -136,11 +142,8 @@ fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usi
         [(number, false, wrong), (number, true, of - wrong)]
     });
     let (number, complement, wrong) = all.min_by_key(|(.., wrong)| *wrong)?;
-    let plain = listed(n, of).min(listed(of - n, of)).min(of as f64);
     // the number of the prediction is a byte
-    let cost = listed(wrong, of).min(of as f64) + 8.0;
-    // a bitmap of another density is no gain
-    (cost < plain && (wrong < n.min(of - n))).then_some(Prediction { number, complement, wrong })
+    (entropy(wrong, of) + 8.0 < entropy(n, of)).then_some(Prediction { number, complement, wrong })
 }
 
 fn write_predicted(
@@ -156,7 +159,7 @@ fn write_predicted(
     let wrong: Vec<u32> = (0..).zip(parent).filter(|(_, row)| is_wrong(**row)).map(|(i, _)| i).collect();
     let as_list = listed(prediction.wrong, of) < of as f64;
     w.u8(if as_list { WRONG } else { WRONG_BITMAP });
-    w.uvarint((prediction.number as u64) << 1 | u64::from(prediction.complement));
+    w.uvarint(((prediction.number as u64) << 1) | u64::from(prediction.complement));
     if as_list {
         w.counted_gaps(&wrong);
     } else {
@@ -343,7 +346,8 @@ mod tests {
     #[test]
     fn a_set_that_overlaps_an_earlier_one_is_predicted() {
         // of what either of two changes, the second changes nearly all that the first does not
-        let either: Vec<u32> = (0..4000).filter(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 97 < 40).collect();
+        let either: Vec<u32> =
+            (0..4000u32).filter(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 97 < 40).collect();
         let first: Vec<u32> =
             either.iter().copied().filter(|i| (i.wrapping_mul(40_503) >> 3) % 89 < 60).collect();
         let mut second: Vec<u32> =

@@ -183,7 +183,7 @@ pub(crate) struct FrameText {
 }
 
 /// Bytes of text that are compressed at once, and bytes of prefix beside those that they resemble.
-const CHUNK: usize = 1 << 17;
+const CHUNK: usize = 1 << 18;
 const MARGIN: usize = 1 << 16;
 /// A chunk's prefix is at most so long.
 const LONGEST_PREFIX: usize = 1 << 20;
@@ -305,7 +305,7 @@ impl<'a> FrameTextBuilder<'a> {
         let mut last = -1;
         for (path_id, PrefixPart { step, updated, .. }) in self.parts {
             section.svarint(path_id as i64 - last - 1);
-            section.uvarint(step << 1 | u64::from(updated) * UPDATED);
+            section.uvarint((step << 1) | (u64::from(updated) * UPDATED));
             last = path_id as i64;
         }
         FrameText { bytes, prefix: self.prefix.bytes.bytes, section, anchors: self.anchors }
