@@ -656,7 +656,7 @@ class Body:
             if not length or skipped + skipped_at_end > len(prefix):
                 raise Corrupt("an empty chunk, or more skipped than there is of the prefix")
             size = reader.uv() if chunk + 1 < chunks else coded.left()
-            self.budget.charge(length)
+            self.budget.charge(2 * length)
             before = prefix[skipped : len(prefix) - skipped_at_end]
             contents, rest = inflate(MAGIC + coded.take(size), length, before)
             if rest:

@@ -24,7 +24,7 @@ pub(crate) struct Text {
 }
 
 /// Base rows that are looked at for each byte of text: what that saves is bounded by the text.
-const LOOKS: usize = 64;
+const LOOKS: usize = 16;
 /// Bytes that a value takes in the text which the prefix has, about.
 const REPEATED: f64 = 4.0;
 

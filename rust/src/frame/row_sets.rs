@@ -142,8 +142,8 @@ fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usi
         [(number, false, wrong), (number, true, of - wrong)]
     });
     let (number, complement, wrong) = all.min_by_key(|(.., wrong)| *wrong)?;
-    // the number of the prediction is a byte
-    (entropy(wrong, of) + 8.0 < entropy(n, of)).then_some(Prediction { number, complement, wrong })
+    // the number of the prediction is a byte, and the reader goes through what is predicted
+    (1.05 * entropy(wrong, of) + 8.0 < entropy(n, of)).then_some(Prediction { number, complement, wrong })
 }
 
 fn write_predicted(
@@ -212,7 +212,7 @@ pub(crate) fn read(
             0 => &all,
             number => &sets[number - 1],
         };
-        let set = read_set(r, parent, &sets, budget)?;
+        let set = read_set(r, parent, &sets, base_rows, budget)?;
         budget.charge(set.len() as u64, MEMBER, "members of row sets")?;
         if !removed.is_empty() && set.iter().any(|row| gone.contains(*row)) {
             return Err(r.corrupt("a row set holds a removed row"));
@@ -227,6 +227,7 @@ fn read_set(
     r: &mut Reader<'_>,
     parent: &[u32],
     earlier: &[Vec<u32>],
+    base_rows: usize,
     budget: &mut Budget,
 ) -> Result<Vec<u32>> {
     let of = parent.len();
@@ -265,7 +266,9 @@ fn read_set(
                 }
                 (predicted.get(at) == Some(&row)) != complement
             };
-            if kind == WRONG {
+            if kind == WRONG && of == base_rows && !complement {
+                symmetric_difference(predicted, &r.counted_gaps(of)?)
+            } else if kind == WRONG {
                 let mut wrong = r.counted_gaps(of)?.into_iter().peekable();
                 let all = (0u32..).zip(parent);
                 let kept = all.filter(|(i, row)| holds(**row) != wrong.next_if_eq(i).is_some());
@@ -279,6 +282,25 @@ fn read_set(
         }
         kind => return Err(r.reserved("kind of row set", kind)),
     })
+}
+
+/// What one of two ascending lists has and the other has not.
+fn symmetric_difference(mut a: &[u32], mut b: &[u32]) -> Vec<u32> {
+    let mut found = Vec::with_capacity(a.len() + b.len());
+    while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
+        if x < y {
+            found.push(*x);
+            a = rest_a;
+        } else if y < x {
+            found.push(*y);
+            b = rest_b;
+        } else {
+            (a, b) = (rest_a, rest_b);
+        }
+    }
+    found.extend_from_slice(a);
+    found.extend_from_slice(b);
+    found
 }
 
 fn read_bitmap<'a>(r: &mut Reader<'a>, of: usize) -> Result<&'a [u8]> {

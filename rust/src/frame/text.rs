@@ -150,7 +150,7 @@ impl<'a> TextSection<'a> {
             let after = r.up_to(prefix - start, "end of a prefix")?;
             let left = compressed - at;
             let size = if i + 1 == n { left } else { r.up_to(left, "length of a chunk")? };
-            budget.charge(length, 1, "bytes of text")?;
+            budget.charge(length, 2, "bytes of text")?;
             if length == 0 {
                 return Err(r.corrupt("a chunk is empty"));
             }
