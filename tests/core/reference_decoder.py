@@ -671,8 +671,8 @@ class Body:
         symbols = [self.base[n].symbol.encode("utf-8", "surrogatepass") for n in rows]
         self.budget.charge(16 * len(symbols) + sum(map(len, symbols)))
         values = [sized(symbol) for symbol in symbols]
-        places = self.sparse_places(sparse)
-        values += self.prefix_values([self.base[n].cells.get(self.path(node)) for n, node in places])
+        places = [(row, self.path(node)) for row, node in self.sparse_places(sparse)]
+        values += self.prefix_values([self.updatable(row, path).old[path] for row, path in places])
         updated = {head.node: head.row_set for head in heads if head.flags & 1}
         node = -1
         for _ in within(reader.uv(), reader.left()):

@@ -73,9 +73,15 @@ def resealed(frame: bytes, body: bytes, target: int | None = None) -> bytes:
     """A frame with another body, stored, and all that follows from it put right but the target's digest."""
     head = reference.header(frame)
     target = head.target if target is None else target
-    text = reference.contents_of(frame)[1]
-    numbers = {"epoch": head.epoch, "sequence": head.sequence}
-    return seal(body, head.kind, base=head.base, target=target, text=text, **numbers)
+    return seal(
+        body,
+        head.kind,
+        base=head.base,
+        target=target,
+        text=reference.contents_of(frame)[1],
+        epoch=head.epoch,
+        sequence=head.sequence,
+    )
 
 
 def rechecked(frame: bytes) -> bytes:
