@@ -1,5 +1,6 @@
 //! Row sets, coded inside one another: FORMAT.md section 6.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::error::Result;
@@ -18,7 +19,7 @@ impl Set<'_> {
     fn new(members: &[u32], universe: usize) -> Set<'_> {
         let words = universe.div_ceil(64);
         let mut bits = Vec::new();
-        if members.len() * SPARSE >= words {
+        if members.len() * WORDS_A_MEMBER >= words {
             bits.resize(words, 0u64);
             for row in members {
                 bits[*row as usize / 64] |= 1 << (row % 64);
@@ -60,6 +61,8 @@ pub(crate) struct RowSetWriter {
 
 /// So many earlier sets are tried as parents, or compared. (A set may be written twice.)
 const PARENTS: usize = 64;
+/// A set has bits if they take at most so many words for each member.
+const WORDS_A_MEMBER: usize = 4;
 /// So many earlier sets are tried as predictions.
 const PREDICTIONS: usize = 32;
 /// Members are looked up one by one in a parent that is so many times as long.
@@ -288,14 +291,16 @@ fn read_set(
 fn symmetric_difference(mut a: &[u32], mut b: &[u32]) -> Vec<u32> {
     let mut found = Vec::with_capacity(a.len() + b.len());
     while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
-        if x < y {
-            found.push(*x);
-            a = rest_a;
-        } else if y < x {
-            found.push(*y);
-            b = rest_b;
-        } else {
-            (a, b) = (rest_a, rest_b);
+        match x.cmp(y) {
+            Ordering::Less => {
+                found.push(*x);
+                a = rest_a;
+            }
+            Ordering::Greater => {
+                found.push(*y);
+                b = rest_b;
+            }
+            Ordering::Equal => (a, b) = (rest_a, rest_b),
         }
     }
     found.extend_from_slice(a);
