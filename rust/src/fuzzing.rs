@@ -5,7 +5,7 @@ use crate::codec::state::State;
 use crate::error::Result;
 use crate::format::budget::Budget;
 use crate::format::header::{Compression, FrameKind, Header};
-use crate::frame::container::{self, FrameWriter};
+use crate::frame::container::{self, Contents, FrameWriter};
 use crate::frame::{decode, inspect};
 use crate::state::table::{Table, digest};
 
@@ -22,26 +22,26 @@ pub fn apply(base: &[u8], frame: &[u8], max_bytes: u64) {
     if decoder.apply(frame).is_err() {
         assert_eq!(digest_of(&decoder.state.table), before, "after an error the state is what it was");
     }
-    if let Ok((header, body)) = container::read(frame, &mut Budget::new(max_bytes)) {
-        let _ = inspect::inspect(&body, header.base.rows, None, &mut Budget::new(max_bytes));
-        let _ = apply_body(base, header, &body, max_bytes);
+    if let Ok((header, contents)) = container::read(frame, &mut Budget::new(max_bytes)) {
+        let _ = inspect::inspect(&contents.body, header.base.rows, None, &mut Budget::new(max_bytes));
+        let _ = apply_body(base, header, &contents, max_bytes);
     }
 }
 
 /// Mutated bodies lead to digests that no header names: here the header names the one that the body leads to.
-fn apply_body(base: &[u8], mut header: Header, body: &[u8], max_bytes: u64) -> Result<()> {
+fn apply_body(base: &[u8], mut header: Header, contents: &Contents<'_>, max_bytes: u64) -> Result<()> {
     let mut state = match header.kind {
         FrameKind::Full => State::new(header.position.epoch),
         FrameKind::Delta => open_full(base, max_bytes)?,
     };
     let before = digest_of(&state.table);
-    let read = decode::read(body, &mut state.table, &mut Budget::new(max_bytes));
+    let read = decode::read(contents, &mut state.table, &mut Budget::new(max_bytes));
     let changes =
         read.inspect_err(|_| assert_eq!(digest_of(&state.table), before, "a refused body left a trace"))?;
     header.target_digest = changes.preview(&state.table).digest;
     changes.rollback(&mut state.table);
     assert_eq!(digest_of(&state.table), before, "a rolled back body left a trace");
-    let applied = state.apply_body(&header, body, &mut Budget::new(max_bytes));
+    let applied = state.apply_body(&header, contents, &mut Budget::new(max_bytes));
     assert!(applied.is_ok(), "a body was read once and not again");
     assert_eq!(digest_of(&state.table), header.target_digest, "the state differs from the previewed digest");
     state.verify = true;
@@ -65,8 +65,9 @@ pub fn is_base(base: &[u8], frame: &[u8]) -> bool {
 
 /// The frame with its body changed: stored, under a checksum that fits. None if `frame` is no frame.
 pub fn with_body(frame: &[u8], max_bytes: u64, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Option<Vec<u8>> {
-    let (header, body) = container::read(frame, &mut Budget::new(max_bytes)).ok()?;
-    let body = change(body);
+    let (header, Contents { body, text }) = container::read(frame, &mut Budget::new(max_bytes)).ok()?;
+    let mut body = change(body);
     let body_length = u32::try_from(body.len()).ok()?;
+    body.extend_from_slice(text);
     Some(Header { compression: Compression::Stored, body_length, ..header }.write(&body))
 }

@@ -40,6 +40,7 @@ from core.reference_values import (
     record_of,
     rows_of,
     signed,
+    sized,
     text,
     unzigzag,
     value_of,
@@ -77,6 +78,7 @@ class Header(NamedTuple):
     kind: int  # 0 full, 1 delta
     compression: int  # 0 stored, 1 zstd
     within_tolerance: bool
+    has_text: bool
     epoch: int
     sequence: int
     required_bytes: int  # 0: not known
@@ -90,7 +92,7 @@ class Header(NamedTuple):
 
 
 def header(frame: bytes) -> Header:
-    """The header of a frame, checked, and its coded body."""
+    """The header of a frame, checked, and what follows its fields, coded."""
     if frame[:4] != b"\xd1SND" or len(frame) < 13:
         raise Corrupt("no frame")
     reader = Reader(frame[:-8])
@@ -106,11 +108,11 @@ def header(frame: bytes) -> Header:
         raise Corrupt("version 0")
     fields = Reader(reader.take(fields_length))
     flags = fields.u8()
-    if flags > 15:
+    if flags > 31:
         raise Unsupported(f"flags {flags}")
-    kind, compression = flags & 1, flags >> 1 & 1
+    kind, compression, has_text = flags & 1, flags >> 1 & 1, bool(flags & 16)
     epoch, sequence, required = fields.uv(), fields.uv(), fields.uv()
-    length = fields.uv() if compression else coded_length
+    length = fields.uv() if compression or has_text else coded_length
     base_epoch = base_sequence = base_rows = 0
     base = digest({})
     if flags & 4 and not kind:
@@ -125,7 +127,7 @@ def header(frame: bytes) -> Header:
     if max(length, coded_length, base_rows) >= 2**32:
         raise Corrupt("a length of 33 bits")
     return Header(
-        *(version, kind, compression, bool(flags & 8), epoch, sequence, required, length),
+        *(version, kind, compression, bool(flags & 8), has_text, epoch, sequence, required, length),
         *(base_epoch, base_sequence, base, base_rows, target, reader.take(coded_length)),
     )
 
@@ -140,38 +142,63 @@ def check_base_place(
         raise Corrupt("a base that does not come before")
 
 
-def inflate(coded: bytes, length: int) -> tuple[bytes, bytes]:
-    """The contents of one zstd frame that has exactly `length` bytes of them, and the bytes behind it."""
-    zstd = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
-    out = bytearray()
+MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def inflate(coded: bytes, length: int, prefix: bytes = b"") -> tuple[bytes, bytes]:
+    """The contents of one zstd frame that has exactly `length` bytes of them, and what follows it."""
+    # zstd takes no dictionary of less than 8 bytes for one, and no empty one
+    before = zstandard.ZstdCompressionDict(prefix, zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+    zstd = zstandard.ZstdDecompressor(before, max_window_size=2**27).decompressobj()
+    out, rest = bytearray(), b""
     try:
         for at in range(0, len(coded), 256):  # small bites: each makes at most 8 MB
             out += zstd.decompress(coded[at : at + 256])
             if len(out) > length:
                 raise Corrupt("the zstd frame is longer than declared")
             if zstd.eof:
+                rest = zstd.unused_data + coded[at + 256 :]
                 break
     except zstandard.ZstdError as error:
         raise Corrupt(f"zstd: {error}") from error
-    if not zstd.eof or len(out) != length or coded[:4] != b"\x28\xb5\x2f\xfd":
+    if not zstd.eof or len(out) != length or coded[:4] != MAGIC:
         raise Corrupt("the zstd frame is shorter than declared, or none")
-    return bytes(out), zstd.unused_data + coded[at + 256 :]
+    return bytes(out), rest
 
 
-def body_of(head: Header) -> tuple[bytes, int]:
-    """The body with all its sections, and how many bytes of it stood behind a zstd frame."""
-    if not head.compression:
-        return head.coded, 0
-    data, entropy = inflate(head.coded, head.body_length)
-    if entropy:
-        data += bytes([ENTROPY]) + uvarint(len(entropy)) + entropy
-    return data, len(entropy)
+class Contents(NamedTuple):
+    body: bytes  # with all its sections
+    apart: int  # bytes of it that stood behind a zstd frame
+    text: bytes  # compressed
 
 
-def uvarint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes([number])
-    return bytes([number & 0x7F | 0x80]) + uvarint(number >> 7)
+def contents_of(head: Header) -> Contents:
+    """What follows the fields of a frame."""
+    if head.compression:
+        contents = with_entropy(*inflate(head.coded, head.body_length))
+    elif head.body_length <= len(head.coded):
+        contents = Contents(head.coded[: head.body_length], 0, head.coded[head.body_length :])
+    else:
+        raise Corrupt("a body that is longer than the frame")
+    if head.has_text != bool(contents.text):
+        raise Corrupt("a text that the header does not tell of, or none")
+    return contents
+
+
+def with_entropy(declared: bytes, following: bytes) -> Contents:
+    """Puts the entropy stream where the body has its length."""
+    reader, body, apart = Reader(declared), b"", 0
+    while reader.left():
+        number, contents = reader.u8(), reader.take(reader.uv())
+        if number == ENTROPY and contents:
+            length = Reader(contents)
+            apart = length.uv()
+            length.end()
+            if not 1 <= apart <= len(following):
+                raise Corrupt(f"an entropy stream of {apart} bytes")
+            contents, following = following[:apart], following[apart:]
+        body += bytes([number]) + sized(contents)
+    return Contents(body, apart, following)
 
 
 def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 30) -> Snapshot:
@@ -184,10 +211,10 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
         raise LimitExceeded("the frame needs more than the limit")
     budget = Budget(max_bytes)
     budget.charge(head.body_length)
-    data, behind = body_of(head)
-    budget.charge(behind)
-    body = Body(rows, budget)
-    body.read(data)
+    contents = contents_of(head)
+    budget.charge(contents.apart)
+    body = Body(rows, budget, contents.text)
+    body.read(contents.body)
     if digest_of_rows(body.target) != head.target:
         raise Corrupt("the result has not the target's digest")
     return {row.symbol: record_of(row.cells) for row in body.target}
@@ -210,16 +237,31 @@ class Edit(NamedTuple):
 
 Predict = Callable[[RowCells, int], int]
 
-ENTROPY = 8
-SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", ENTROPY: "entropy"}
+TEXT, ENTROPY = 8, 9
+SECTIONS = {
+    1: "rows",
+    2: "paths",
+    3: "shapes",
+    4: "sets",
+    5: "loose",
+    6: "columns",
+    7: "order",
+    TEXT: "text",
+    ENTROPY: "entropy",
+}
+READ_ORDER = (1, 2, 3, 4, TEXT, 5, 6, 7, ENTROPY)  # the text is needed by SPARSE and COLUMNS
 EMPTY = {1: b"\0\0", 2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
+BYTES_TAGS = (8, 9, 10, 11, 12, 16, 17, 18, 20, 21)
+FIXED_LENGTHS = {18: 12, 21: 16}
 
 
 class Body:
     """Reads the sections one after another; each leaves what the next ones need."""
 
-    def __init__(self, base: list[Row], budget: Budget) -> None:
+    def __init__(self, base: list[Row], budget: Budget, coded_text: bytes) -> None:
         self.base = base
+        self.coded_text = coded_text
+        self.values: Reader | None = None  # those of the text
         self.budget = budget
         self.target: list[Row] = []
 
@@ -228,7 +270,9 @@ class Body:
         self.entropy = Entropy(found.pop(ENTROPY, b""))
         heads = column_heads(Reader(found.get(6, EMPTY[6])))
         self.budget.charge(512 * len(heads))
-        for number, name in SECTIONS.items():
+        self.symbols_in_text = bool(found.get(TEXT)) and Reader(found[TEXT]).uv() > 0
+        for number in READ_ORDER:
+            name = SECTIONS[number]
             reader = Reader(found.get(number, EMPTY.get(number, b"")), self.entropy)
             if name == "entropy":
                 self.entropy.end()
@@ -236,9 +280,14 @@ class Body:
                 self.sparse(reader, {head.node for head in heads if head.flags & 2})
             elif name == "columns":
                 self.columns(reader, heads)
+            elif name == "text":
+                if reader.left() or self.coded_text:
+                    self.text(reader, heads, Reader(found.get(5, EMPTY[5])))
             else:
                 getattr(self, name)(reader)
             reader.end()
+        if self.values is not None:
+            self.values.end()
 
     def sections(self, reader: Reader) -> dict[int, bytes]:
         found: dict[int, bytes] = {}
@@ -259,15 +308,23 @@ class Body:
 
     def rows(self, reader: Reader) -> None:
         self.removed = set(reader.gaps(reader.uv(), len(self.base)))
-        self.added = self.names(reader)
         self.retained = [n for n in range(len(self.base)) if n not in self.removed]
+        count = reader.uv()
+        self.budget.charge(384 * (len(self.base) + len(self.retained) + count))
+        self.added = [""] * count
+        if not self.symbols_in_text:
+            self.name_added(reader.strings(count))
+
+    def name_added(self, names: list[bytes]) -> None:
+        self.added = self.names_of(names)
         symbols = [self.base[n].symbol for n in self.retained] + self.added
         if len(set(symbols)) != len(symbols):
             raise Corrupt("a symbol twice")
-        self.budget.charge(384 * (len(self.base) + len(symbols)))
 
     def names(self, reader: Reader) -> list[str]:
-        names = reader.strings(reader.uv())
+        return self.names_of(reader.strings(reader.uv()))
+
+    def names_of(self, names: list[bytes]) -> list[str]:
         self.budget.charge(3 * sum(map(len, names)))
         return [text(name) for name in names]
 
@@ -435,7 +492,9 @@ class Body:
             if bits >> len(parent):
                 raise Corrupt("unused bits are not 0")
             return [row for n, row in enumerate(parent) if bits >> n & 1]
-        if kind > 2:
+        if kind in (3, 4):
+            return self.predicted_set(reader, kind, parent)
+        if kind > 4:
             raise Unsupported(f"a set of kind {kind}")
         indices = reader.gaps(reader.uv(), len(parent))
         if kind == 0:
@@ -443,17 +502,36 @@ class Body:
         without = set(indices)
         return [row for n, row in enumerate(parent) if n not in without]
 
+    def predicted_set(self, reader: Reader, kind: int, parent: list[int]) -> list[int]:
+        number, complement = divmod(reader.uv(), 2)
+        if number + 1 >= len(self.row_sets):
+            raise Corrupt(f"a set that set {number + 1} predicts, which is no earlier one")
+        self.budget.charge(len(parent) + len(self.row_sets[number + 1]))
+        predicted = set(self.row_sets[number + 1])
+        if kind == 4:
+            bits = int.from_bytes(reader.take((len(parent) + 7) // 8), "little")
+            if bits >> len(parent):
+                raise Corrupt("unused bits are not 0")
+            wrong = {n for n in range(len(parent)) if bits >> n & 1}
+        else:
+            wrong = set(reader.gaps(reader.uv(), len(parent)))
+        return [row for n, row in enumerate(parent) if ((row in predicted) ^ bool(complement)) ^ (n in wrong)]
+
     # --- 7. LOOSE
 
-    def sparse(self, reader: Reader, listed: set[int]) -> None:
+    def sparse_places(self, reader: Reader) -> list[tuple[int, int]]:
+        """Row and node of each updated cell."""
         count = reader.uv()
-        self.budget.charge(512 * count)
         row, rows = 0, []
         for _ in within(count, reader.left()):
             row += reader.uv()
             rows.append(row)
-        nodes = [reader.uv() for _ in range(count)]
-        cells = list(zip(rows, nodes, strict=True))
+        return [(row, reader.uv()) for row in rows]
+
+    def sparse(self, reader: Reader, listed: set[int]) -> None:
+        cells = self.sparse_places(reader)
+        self.budget.charge(512 * len(cells))
+        nodes = [node for _, node in cells]
         if any(a >= b for a, b in pairwise(cells)):
             raise Corrupt("loose cells out of order")
         self.sparse_paths = set(nodes)
@@ -466,7 +544,11 @@ class Body:
                     place.now[path] = self.sparse_cell(reader)
 
     def sparse_cell(self, reader: Reader) -> Cell:
-        cell = cell_of(read_plain(reader))
+        if self.values is not None and reader.left() and reader.peek() in BYTES_TAGS:
+            cell: Cell = (tag := reader.u8(), self.text_value(tag))
+            value_of(cell)  # it must be canonical
+        else:
+            cell = cell_of(read_plain(reader))
         self.weigh(cell)
         return cell
 
@@ -490,6 +572,7 @@ class Body:
         reader.take(reader.left())  # column_heads has taken it apart
         for head in heads:
             path, rest = self.path(head.node), Reader(head.rest, self.entropy)
+            self.may_name_base_values = bool(head.flags & 4)
             if head.flags & 1:
                 if head.node in self.sparse_paths:
                     raise Corrupt(f"listed and loose updates at {path}")
@@ -531,7 +614,7 @@ class Body:
             elif each in WORD_TAGS:
                 payloads[each] = iter(self.words(reader, each, path, of_tag))
             else:
-                payloads[each] = iter(blobs(reader, len(of_tag), self.budget))
+                payloads[each] = iter(self.blobs(reader, each, len(of_tag), path))
         cells: list[Cell] = [(each, next(payloads[each])) for each in tags]
         for cell in cells:
             value_of(cell)  # corrupt if not canonical
@@ -628,6 +711,45 @@ class Body:
 
         return larger
 
+    # --- 8.3 Blob streams
+
+    def blobs(self, reader: Reader, tag: int, n: int, path: Path) -> list[bytes]:
+        encoding = reader.u8()
+        if encoding == 0:
+            return self.payloads(reader, tag, n)
+        if encoding > 2:
+            raise Unsupported(f"blob coding {encoding}")
+        if encoding == 2:
+            if not self.may_name_base_values:
+                raise Corrupt("base values that the flags do not announce")
+            return self.base_values(reader, tag, n, path)
+        count = reader.uv()
+        if not 1 <= count <= 65536:
+            raise Corrupt(f"a dictionary of {count}")
+        self.budget.charge(64 * count)
+        entries = self.payloads(reader, tag, count)
+        return [entry(entries, index) for index in reader.integers(n)]
+
+    def base_values(self, reader: Reader, tag: int, n: int, path: Path) -> list[bytes]:
+        if not (step := reader.uv()):
+            raise Corrupt("a step of 0")
+        rows = self.sampled(step)
+        self.budget.charge(16 * len(rows))
+        cells = filter(None, (self.base[n].cells.get(path) for n in rows))
+        known = list(
+            dict.fromkeys(payload for of, payload in cells if of == tag and isinstance(payload, bytes))
+        )
+        if (count := reader.uv()) > 65536:
+            raise Corrupt(f"{count} entries beside those of the base")
+        self.budget.charge(64 * (len(known) + count))
+        entries = known + self.payloads(reader, tag, count)
+        return [entry(entries, index) for index in reader.integers(n)]
+
+    def payloads(self, reader: Reader, tag: int, n: int) -> list[bytes]:
+        if self.values is None:
+            return reader.strings(n)
+        return [self.text_value(tag) for _ in within(n, self.values.left())]
+
     # --- 8.4 Numbers
 
     def numbers(self, reader: Reader, path: Path, places: list[RowCells], nested: int) -> list[Cell]:
@@ -715,6 +837,66 @@ class Body:
 
         return result
 
+    # --- 8.5 TEXT
+
+    def text(self, reader: Reader, heads: list[ColumnHead], sparse: Reader) -> None:
+        prefix = self.prefix(reader, heads, sparse)
+        chunks, coded = reader.uv(), Reader(self.coded_text)
+        if not chunks:
+            raise Corrupt("a text without chunks")
+        text = b""
+        for chunk in within(chunks, reader.left()):
+            length, skipped, skipped_at_end = reader.uv(), reader.uv(), reader.uv()
+            if not length or skipped + skipped_at_end > len(prefix):
+                raise Corrupt("an empty chunk, or more skipped than there is of the prefix")
+            size = reader.uv() if chunk + 1 < chunks else coded.left()
+            self.budget.charge(2 * length)
+            before = prefix[skipped : len(prefix) - skipped_at_end]
+            contents, rest = inflate(MAGIC + coded.take(size), length, before)
+            if rest:
+                raise Corrupt("bytes follow a chunk")
+            text += contents
+        self.values = Reader(text)
+        if self.symbols_in_text:
+            self.name_added([self.values.take(self.values.uv()) for _ in self.added])
+
+    def prefix(self, reader: Reader, heads: list[ColumnHead], sparse: Reader) -> bytes:
+        rows = self.sampled(reader.uv())
+        symbols = [self.base[n].symbol.encode("utf-8", "surrogatepass") for n in rows]
+        self.budget.charge(16 * len(symbols) + sum(map(len, symbols)))
+        values = [sized(symbol) for symbol in symbols]
+        places = [(row, self.path(node)) for row, node in self.sparse_places(sparse)]
+        values += self.prefix_values([self.updatable(row, path).old[path] for row, path in places])
+        updated = {head.node: head.row_set for head in heads if head.flags & 1}
+        node = -1
+        for _ in within(reader.uv(), reader.left()):
+            node += 1 + reader.sv()
+            path, code = self.path(node), reader.uv()
+            rows = self.sampled(code >> 1)
+            if code & 1:
+                if not 1 <= updated.get(node, 0) < len(self.row_sets):
+                    raise Corrupt(f"a part with the updates of node {node}, which has none")
+                rows = [*rows, *self.row_sets[updated[node]]]
+            self.budget.charge(16 * len(rows))
+            values += self.prefix_values([self.base[n].cells.get(path) for n in rows])
+        return b"".join(values)
+
+    def sampled(self, step: int) -> list[int]:
+        return list(range(0, len(self.base), step)) if step else []
+
+    def prefix_values(self, cells: list[Cell | None]) -> list[bytes]:
+        """Of equal payloads the first."""
+        first: dict[bytes, bytes] = {}
+        for tag, payload in filter(None, cells):
+            if isinstance(payload, bytes):
+                first.setdefault(payload, payload if tag in FIXED_LENGTHS else sized(payload))
+        self.budget.charge(sum(map(len, first)))
+        return list(first.values())
+
+    def text_value(self, tag: int) -> bytes:
+        assert self.values is not None
+        return self.values.take(FIXED_LENGTHS[tag] if tag in FIXED_LENGTHS else self.values.uv())
+
     # --- 9. ORDER
 
     def order(self, reader: Reader) -> None:
@@ -789,7 +971,7 @@ def column_heads(reader: Reader) -> list[ColumnHead]:
     for _ in within(reader.uv(), reader.left()):
         node += 1 + reader.sv()
         flags = reader.u8()
-        if not 1 <= flags <= 3:
+        if not flags & 3 or flags > 7:
             raise Unsupported(f"column flags {flags}")
         row_set = reader.uv() if flags & 1 else 0
         heads.append(ColumnHead(node, flags, row_set, reader.take(reader.uv())))
@@ -818,23 +1000,6 @@ def divide(a: float, b: float) -> float:
     if b:
         return a / b
     return nan if a == 0 or a != a else copysign(inf, a) * copysign(1.0, b)
-
-
-# --- 8.3 Blob streams
-
-
-def blobs(reader: Reader, n: int, budget: Budget) -> list[bytes]:
-    encoding = reader.u8()
-    if encoding == 0:
-        return reader.strings(n)
-    if encoding > 1:
-        raise Unsupported(f"blob coding {encoding}")
-    count = reader.uv()
-    if not 1 <= count <= 65536:
-        raise Corrupt(f"a dictionary of {count}")
-    budget.charge(64 * count)
-    entries = reader.strings(count)
-    return [entry(entries, index) for index in reader.integers(n)]
 
 
 # --- 8.4 Numbers

@@ -89,6 +89,9 @@ class Reader:
     def u8(self) -> int:
         return self.take(1)[0]
 
+    def peek(self) -> int:
+        return self.data[self.at]
+
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "little")
 

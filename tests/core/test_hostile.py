@@ -16,6 +16,7 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 import pytest
+import zstandard
 
 import snapdelta
 from core import reference_decoder as reference
@@ -34,6 +35,7 @@ from support.frames import (
     SETS,
     SHAPES,
     SPARSE,
+    TEXT,
     byte_planes,
     gaps,
     strings,
@@ -191,10 +193,10 @@ def test_a_decoder_outlives_damage() -> None:
         assert_same(decoder.snapshot(), snapshots[n])
 
 
-def read_body(base: Snapshot, body: bytes) -> tuple[Snapshot, int] | type[Exception]:
-    """What the second decoder makes of a body, whatever digest was promised."""
+def read_body(base: Snapshot, body: bytes, text: bytes = b"") -> tuple[Snapshot, int] | type[Exception]:
+    """What the second decoder makes of a body and a compressed text, whatever digest was promised."""
     try:
-        reading = reference.Body(rows_of(base), reference.Budget(256 << 20))
+        reading = reference.Body(rows_of(base), reference.Budget(256 << 20), text)
         reading.read(body)
         rows: list[Row] = reading.target
         return {row.symbol: record_of(row.cells) for row in rows}, digest_of_rows(rows)
@@ -204,7 +206,7 @@ def read_body(base: Snapshot, body: bytes) -> tuple[Snapshot, int] | type[Except
 
 def check_alike(base: Snapshot, frame: bytes, body: bytes) -> bool:
     """Both decoders refuse the body, or both make the same of it. Returns whether it is good."""
-    found = read_body(base, body)
+    found = read_body(base, body, f.text_in(frame))
     if isinstance(found, type):
         # without the digest's help: the body itself is refused
         got = attempt(base, f.resealed(frame, body), verify=False)
@@ -270,6 +272,17 @@ def blobs(*entries: bytes, tag: int = 8) -> bytes:
 def added(plain: bytes) -> dict[int, bytes]:
     """A body that adds a row of one leaf."""
     return {ROWS: NEW_ROW, SHAPES: ONE_LEAF, SPARSE: uv(0) + plain}
+
+
+def predicted(second: bytes) -> bytes:
+    """Rows 0 and 2, and a set that they predict."""
+    return uv(2, 0) + b"\0" + gaps([0, 2]) + uv(0) + second
+
+
+def base_values(stream: bytes, flags: int = 5) -> dict[int, bytes]:
+    """The list of row D gets a value that is named by its number in the base."""
+    contents = b"\x0b\x02" + stream
+    return {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\0" + gaps([3]), COLUMNS: column(contents, 0, flags)}
 
 
 WORDS = b"\x04\x02\x00" + uv(1)  # tag 4, residuals from zero, scale 1; the planes follow
@@ -340,6 +353,13 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
         COLUMNS: column(WORDS + byte_planes(4), row_set=2),
     },
     "a set without": {**updates(b"\x00"), SETS: uv(1, 0) + b"\x02" + gaps([1, 3])},
+    "a predicted set": {**updates(WORDS + byte_planes(4, 6)), SETS: predicted(b"\x03" + uv(1) + gaps([3]))},
+    "a set predicted by a bitmap": {
+        **updates(WORDS + byte_planes(4, 6)),
+        SETS: predicted(b"\x04" + uv(0) + b"\x02"),
+    },
+    "base values": base_values(uv(1, 0) + byte_planes(0)),
+    "base values and one more": base_values(uv(2, 1, 1) + b"\0" + byte_planes(0)),
     "moves": {ROWS: NO_ROWS, ORDER: b"\0" + gaps([0]) + byte_planes(6)},
     "a sort": {ROWS: NO_ROWS, PATHS: XY, ORDER: b"\x01" + uv(1) + b"\x01" + gaps([]) + byte_planes()},
     "a formula": updates(
@@ -492,6 +512,19 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a set inside a later one": {ROWS: NO_ROWS, SETS: uv(2, 2) + b"\0" + gaps([]) + uv(0) + b"\0" + gaps([])},
     "a member out of range": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\0" + gaps([4])},
     "a bitmap with a bit too many": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\1\x10"},
+    "a set predicted by itself": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3" + uv(0) + gaps([])},
+    "a set predicted by a later one": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(2) + gaps([]))},
+    "a wrong prediction out of range": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(0) + gaps([4]))},
+    "wrong predictions with a bit too many": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0) + b"\x10")},
+    "a predicted set that holds a removed row": {
+        ROWS: gaps([0]) + uv(0),
+        SETS: uv(2, 0) + b"\0" + gaps([1]) + uv(0) + b"\3" + uv(1) + gaps([]),
+    },
+    "base values that the column does not declare": base_values(uv(1, 0) + byte_planes(0), flags=1),
+    "base values of every 0th row": base_values(uv(0, 0) + byte_planes(0)),
+    "a base value past the list": base_values(uv(1, 0) + byte_planes(1)),
+    "no base values, of steps past the rows": base_values(uv(2**63, 0) + byte_planes(0)),
+    "65537 values beside those of the base": base_values(uv(1, 65537) + b"\0" * 65537 + byte_planes(0)),
     "a set that holds a removed row": {ROWS: gaps([1]) + uv(0), SETS: uv(1, 0) + b"\1\x02"},
     "a loose cell that is not there": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(3, 1, 5)},
     "a loose cell of no row": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(4, 1, 5)},
@@ -618,8 +651,8 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
 }
 UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
     "an unknown section": {ROWS: NO_ROWS, 100: b""},
-    "a set of another kind": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3"},
-    "a column of other flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\4" + sized(b"")},
+    "a set of another kind": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\5"},
+    "a column of other flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\x09" + sized(b"")},
     "a column without flags": {ROWS: NO_ROWS, PATHS: XY, COLUMNS: uv(1) + sv(1) + b"\0" + sized(b"")},
     "a sort with other flags": {ROWS: NO_ROWS, ORDER: b"\1" + uv(0) + b"\2" + gaps([]) + byte_planes()},
     "a tag in a stream": updates(b"\x16"),
@@ -633,7 +666,7 @@ UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
     "a mode of forms": updates(numbers(2, FLOAT, mode=3)),
     "a predictor of numbers": updates(numbers(2, FLOAT, predictor=b"\4")),
     "an operation": updates(numbers(2, FLOAT, predictor=b"\3\x25")),
-    "a blob coding": updates(b"\x08\x02"),
+    "a blob coding": updates(b"\x08\x03"),
     "an order": {ROWS: NO_ROWS, ORDER: b"\2" + gaps([]) + byte_planes()},
 }
 
@@ -665,6 +698,126 @@ def test_made_by_hand_for_a_newer_reader(name: str) -> None:
     frame, body = by_hand(UNSUPPORTED[name])
     assert read_body(BASE, body) is reference.Unsupported
     assert attempt(BASE, frame) is snapdelta.UnsupportedVersionError
+
+
+def chunk(values: bytes, prefix: bytes = b"") -> bytes:
+    """A compressed chunk of a text."""
+    before = zstandard.ZstdCompressionDict(prefix, zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+    return zstandard.ZstdCompressor(dict_data=before).compress(values)[4:]
+
+
+VALUE = sized(plain_of([1, 2, 3])[1:])  # a list as a value of the text
+OLD = sized(plain_of([1])[1:])  # the list of row D, as the prefix has it
+LIST = {ROWS: NO_ROWS, SPARSE: uv(1, 3, 0) + b"\x0b"}
+ONE = uv(1, len(VALUE), 0, 0)
+SYMBOLS = {**added(b"\0"), ROWS: uv(0, 1)}
+TEXTS: dict[str, tuple[dict[int, bytes], bytes]] = {
+    "a list": ({**LIST, TEXT: uv(0, 0) + ONE}, chunk(VALUE, OLD)),
+    "a list without the prefix": (
+        {**LIST, TEXT: uv(0, 0, 1, len(VALUE), len(OLD), 0)},
+        chunk(VALUE),
+    ),
+    "a list in two chunks": (
+        {**LIST, TEXT: uv(0, 0, 2, 3, 1, 0, len(chunk(VALUE[:3], OLD[1:])), len(VALUE) - 3, 0, 1)},
+        chunk(VALUE[:3], OLD[1:]) + chunk(VALUE[3:], OLD[:-1]),
+    ),
+    "a part of every third row": (
+        {**LIST, PATHS: XY, TEXT: uv(0, 1) + sv(0) + uv(6) + ONE},
+        chunk(VALUE, OLD + OLD),
+    ),
+    "a part of updates that have no bytes": (
+        {**updates(WORDS + byte_planes(4, 6)), **LIST, TEXT: uv(0, 1) + sv(1) + uv(1) + ONE},
+        chunk(VALUE, OLD),
+    ),
+    "a symbol": ({**SYMBOLS, TEXT: uv(2, 0, 1, 2, 0, 0)}, chunk(b"\1N", b"\1A\1C")),
+    "base values and one of the text": (
+        {**base_values(uv(1, 1) + byte_planes(1)), TEXT: uv(0, 0) + ONE},
+        chunk(VALUE),
+    ),
+}
+BAD_TEXTS: dict[str, tuple[dict[int, bytes], bytes]] = {
+    "a text without its section": (LIST, chunk(VALUE, OLD)),
+    "a section without its text": (TEXTS["a list"][0], b""),
+    "no chunks": ({**LIST, TEXT: uv(0, 0, 0)}, chunk(VALUE, OLD)),
+    "a chunk of no bytes": (
+        {**LIST, TEXT: uv(0, 0, 2, 0, 0, 0, len(chunk(b"")), len(VALUE), 0, 0)},
+        chunk(b"") + chunk(VALUE, OLD),
+    ),
+    "a shorter text": ({**LIST, TEXT: uv(0, 0, 1, len(VALUE) - 1, 0, 0)}, chunk(VALUE, OLD)),
+    "a longer text": ({**LIST, TEXT: uv(0, 0, 1, len(VALUE) + 1, 0, 0)}, chunk(VALUE, OLD)),
+    "a text of 2^60 bytes": ({**LIST, TEXT: uv(0, 0, 1, 2**60, 0, 0)}, chunk(VALUE, OLD)),
+    "2^60 chunks": ({**LIST, TEXT: uv(0, 0, 2**60) + ONE[1:]}, chunk(VALUE, OLD)),
+    "another prefix": (TEXTS["a list without the prefix"][0], chunk(VALUE * 9, VALUE * 9)),
+    "more skipped than the prefix has": ({**LIST, TEXT: uv(0, 0, 1, len(VALUE), 3, 2)}, chunk(VALUE)),
+    "more skipped than 64 bits": ({**LIST, TEXT: uv(0, 0, 1, len(VALUE), 2**64 - 1, 2)}, chunk(VALUE)),
+    "bytes after the text": (TEXTS["a list"][0], chunk(VALUE, OLD) + b"\0"),
+    "two zstd frames": (TEXTS["a list"][0], chunk(VALUE, OLD) + chunk(VALUE, OLD)),
+    "values left over": ({**LIST, TEXT: uv(0, 0, 1, len(VALUE) + 1, 0, 0)}, chunk(VALUE + b"\0", OLD)),
+    "a value past the end": ({**LIST, TEXT: uv(0, 0, 1, len(VALUE) - 1, 0, 0)}, chunk(VALUE[:-1], OLD)),
+    "a value that is not canonical": ({**LIST, TEXT: uv(0, 0, 1, 3, 0, 0)}, chunk(b"\2\1\x17", OLD)),
+    "a part of no path": ({**LIST, TEXT: uv(0, 1) + sv(9) + uv(2) + ONE}, chunk(VALUE, OLD)),
+    "a part of updates that are not there": (
+        {**LIST, TEXT: uv(0, 1) + sv(0) + uv(1) + ONE},
+        chunk(VALUE, OLD),
+    ),
+    "parts without end": ({**LIST, TEXT: uv(0, 2**60)}, chunk(VALUE, OLD)),
+    "bytes after the chunks": ({**LIST, TEXT: uv(0, 0) + ONE + b"\0"}, chunk(VALUE, OLD)),
+    "a chunk past the end": (
+        {**LIST, TEXT: uv(0, 0, 2, len(VALUE), 0, 0, 1000, 1, 0, 0)},
+        chunk(VALUE, OLD),
+    ),
+    "a symbol that is there": ({**SYMBOLS, TEXT: uv(2, 0, 1, 2, 0, 0)}, chunk(b"\1A", b"\1A\1C")),
+    "2^60 symbols": ({**SYMBOLS, ROWS: uv(0, 2**60), TEXT: uv(2, 0, 1, 2, 0, 0)}, chunk(b"\1N")),
+    "a dictionary past the text": (
+        {**base_values(uv(1, 9) + byte_planes(0)), TEXT: uv(0, 0) + ONE},
+        chunk(VALUE),
+    ),
+}
+
+
+def text_by_hand(sections: dict[int, bytes], text: bytes) -> tuple[bytes, bytes]:
+    body = f.body_of(dict(sorted(sections.items())))
+    return f.seal(body, DELTA, base=reference.digest(BASE), rows=len(BASE), text=text), body
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_made_by_hand(name: str) -> None:
+    assert check_alike(BASE, *text_by_hand(*TEXTS[name]))
+
+
+@pytest.mark.parametrize("name", BAD_TEXTS)
+def test_a_text_made_by_hand_and_corrupt(name: str) -> None:
+    frame, body = text_by_hand(*BAD_TEXTS[name])
+    outcomes = read_body(BASE, body, BAD_TEXTS[name][1]), attempt(BASE, frame, verify=False)
+    assert isinstance(outcomes[0], type)
+    assert issubclass(outcomes[0], reference.Corrupt)
+    assert isinstance(outcomes[1], type)
+    assert issubclass(outcomes[1], snapdelta.CorruptDeltaError | snapdelta.LimitExceededError)
+
+
+@pytest.mark.parametrize("level", [1, 3, 19])
+def test_text_of_every_kind_in_both_decoders(level: int) -> None:
+    """Lists that change a little, texts that the base has elsewhere, new ones; few rows and many chunks."""
+    rng = random.Random(level)
+    cities = [f"{a} {b}" for a in ("San", "Santa", "Los") for b in ("Mateo", "Monica", "Altos", "Gatos")]
+
+    def record() -> dict[str, Any]:
+        book = [[rng.randrange(10**6), rng.random()] for _ in range(rng.choice((0, 3, 40)))]
+        stamp = timedelta(rng.randrange(9), rng.randrange(9))
+        return {"book": book, "city": rng.choice(cities), "gone": stamp, "big": 2 ** rng.randrange(64, 90)}
+
+    prev: Snapshot = {f"row number {i}": record() for i in range(700)}
+    for changed in (1, 30, 699):
+        curr = {symbol: dict(values) for symbol, values in prev.items() if rng.random() < 0.98}
+        for symbol in rng.sample(list(curr), min(changed, len(curr))):
+            curr[symbol] |= {"book": [*curr[symbol]["book"][1:], [1, 2.5]], "city": rng.choice(cities)}
+        curr |= {f"new row {changed} {i}": record() for i in range(changed % 50)}
+        frame = snapdelta.diff(prev, curr, level=level)
+        assert f.text_in(frame)
+        for verify in (True, False):
+            assert_same(snapdelta.apply(prev, frame, verify=verify), curr)
+        assert_same(reference.decode(frame, prev), curr)
+        prev = curr
 
 
 SPECIAL = [0.0, -0.0, 1.5, -3, nan, inf, 5e-324, 1.7e308, None, "$-1,234.50", Decimal("1.20"), "0.07%"]

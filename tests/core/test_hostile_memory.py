@@ -26,6 +26,7 @@ from support.frames import (
     SETS,
     SHAPES,
     SPARSE,
+    TEXT,
     constant_column,
     gaps,
     strings,
@@ -131,6 +132,15 @@ def zeros(length: int) -> bytes:
     return b"".join(parts) + compressor.flush()
 
 
+def text_of(chunk: bytes, declared: int) -> bytes:
+    """A frame whose text is one chunk."""
+    return f.seal(f.body_of({ROWS: uv(0, 0), TEXT: uv(0, 0, 1, declared, 0, 0)}), text=chunk)
+
+
+def zero_text(length: int, declared: int) -> bytes:
+    return text_of(zeros(length)[4:], declared)
+
+
 def wide_window() -> bytes:
     """A zstd frame whose header asks for a window of 2 GiB."""
     parameters = zstandard.ZstdCompressionParameters(window_log=31)
@@ -152,6 +162,23 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str, way: str) -> None:
     outcome, rise = read_elsewhere(BOMBS[name](), way)
+    assert outcome in REFUSED
+    assert rise < LIMIT + SLACK
+
+
+TEXT_BOMBS: dict[str, Callable[[], bytes]] = {
+    "a text declared small": lambda: zero_text(1024 * MIB, 1000),
+    "a text declared as it is": lambda: zero_text(1024 * MIB, 1024 * MIB),
+    "a text declared within the limit": lambda: zero_text(1024 * MIB, LIMIT // 2 - 1000),
+    "a text declared larger than it is": lambda: zero_text(MIB, LIMIT // 2 - 1000),
+    "a text of a window of 2 GiB": lambda: text_of(wide_window()[4:], 1000),
+}
+
+
+@pytest.mark.parametrize("way", ["loads", "Decoder"])
+@pytest.mark.parametrize("name", TEXT_BOMBS)
+def test_bombs_in_the_text(name: str, way: str) -> None:
+    outcome, rise = read_elsewhere(TEXT_BOMBS[name](), way)
     assert outcome in REFUSED
     assert rise < LIMIT + SLACK
 

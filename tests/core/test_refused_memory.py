@@ -68,7 +68,7 @@ def a_broken_shape(n):
     return f.body_of({PATHS: paths_of(n), SHAPES: uv(2) + uv(0, 1) + sv(0) + uv(0, 2) + sv(0, -1) + uv(0, 0)})
 
 def a_newer_coding(n):
-    return f.body_of({PATHS: paths_of(n), COLUMNS: uv(1) + sv(0) + b"\\7" + uv(0)})
+    return f.body_of({PATHS: paths_of(n), COLUMNS: uv(1) + sv(0) + b"\\x0f" + uv(0)})
 
 def full(n):
     return snapdelta.dumps({f"S{n}": record(n)})

@@ -10,8 +10,9 @@ import zstandard
 from core import reference_decoder as reference
 from core.reference_values import hash_bytes, sized, uv_bytes
 
-ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER = range(1, 8)
+ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER, TEXT, ENTROPY = range(1, 10)
 FULL, DELTA = 0, 1
+TEXT_FOLLOWS = 16  # flag of a header
 
 
 def uv(*numbers: int) -> bytes:
@@ -56,6 +57,7 @@ def seal(
     rows: int = 0,
     target: int = 0,
     coded: bytes | None = None,
+    text: bytes = b"",
     length: int | None = None,
     version: int = 1,
     flags: int = 0,
@@ -66,11 +68,13 @@ def seal(
 ) -> bytes:
     """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it.
 
-    The base, of so many rows, is the frame before, unless `base_place` has the bytes that say another.
+    `text` is the compressed text. The base, of so many rows, is the frame before, unless `base_place` has the
+    bytes that say another.
     """
-    inside = body if coded is None else coded
-    fields = bytes([kind | (coded is not None) << 1 | flags]) + uv(epoch, sequence, required)
-    if coded is not None:
+    inside = (body if coded is None else coded) + text
+    flags |= kind | (coded is not None) << 1 | bool(text) * TEXT_FOLLOWS
+    fields = bytes([flags]) + uv(epoch, sequence, required)
+    if coded is not None or flags & TEXT_FOLLOWS:
         fields += uv(len(body) if length is None else length)
     if kind:
         digest = reference.digest({}) if base is None else base
@@ -98,6 +102,7 @@ def resealed(frame: bytes, body: bytes, target: int | None = None) -> bytes:
         base=head.base,
         rows=head.base_rows,
         target=head.target if target is None else target,
+        text=text_in(frame),
         epoch=head.epoch,
         sequence=head.sequence,
     )
@@ -127,6 +132,7 @@ def unmeasured(frame: bytes) -> bytes:
         target=head.target,
         coded=head.coded if head.compression else None,
         length=head.body_length,
+        flags=head.has_text * TEXT_FOLLOWS,
         epoch=head.epoch,
         sequence=head.sequence,
     )
@@ -138,7 +144,12 @@ def at_version(frame: bytes, version: int) -> bytes:
 
 
 def body_in(frame: bytes) -> bytes:
-    return reference.body_of(reference.header(frame))[0]
+    return reference.contents_of(reference.header(frame)).body
+
+
+def text_in(frame: bytes) -> bytes:
+    """The compressed text."""
+    return reference.contents_of(reference.header(frame)).text
 
 
 def compressed(body: bytes) -> bytes:

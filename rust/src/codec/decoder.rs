@@ -5,7 +5,7 @@ use crate::codec::state::State;
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
-use crate::frame::container;
+use crate::frame::container::{self, Contents};
 
 pub(crate) fn base_mismatch(message: String) -> Error {
     Error::new(ErrorKind::BaseMismatch, message)
@@ -14,17 +14,17 @@ pub(crate) fn base_mismatch(message: String) -> Error {
 /// A full frame as a state.
 pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
     let mut budget = Budget::new(max_bytes);
-    let (header, body) = container::read(frame, &mut budget)?;
+    let (header, contents) = container::read(frame, &mut budget)?;
     budget.check_required(header.required_bytes)?;
     if header.kind != FrameKind::Full {
         return Err(base_mismatch("this is a delta: apply it to the snapshot that it was made from".into()));
     }
-    state_of_full(&header, &body, &mut budget)
+    state_of_full(&header, &contents, &mut budget)
 }
 
-fn state_of_full(header: &Header, body: &[u8], budget: &mut Budget) -> Result<State> {
+fn state_of_full(header: &Header, contents: &Contents<'_>, budget: &mut Budget) -> Result<State> {
     let mut state = State::new(header.position.epoch);
-    state.apply_body(header, body, budget)?;
+    state.apply_body(header, contents, budget)?;
     Ok(state)
 }
 
@@ -54,17 +54,17 @@ impl Decoder {
     /// After an error the state is what it was.
     pub(crate) fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
         let mut budget = Budget::new(self.max_bytes);
-        let (header, body) = container::read(frame, &mut budget)?;
+        let (header, contents) = container::read(frame, &mut budget)?;
         budget.check_required(header.required_bytes)?;
         match header.kind {
             FrameKind::Full => {
-                let mut next = state_of_full(&header, &body, &mut budget)?;
+                let mut next = state_of_full(&header, &contents, &mut budget)?;
                 self.changed_keys = ChangedKeys::between(&mut self.state.table, &mut next.table);
                 self.state = next;
             }
             FrameKind::Delta => {
                 self.check_position(&header)?;
-                self.changed_keys = self.state.apply_body(&header, &body, &mut budget)?;
+                self.changed_keys = self.state.apply_body(&header, &contents, &mut budget)?;
             }
         }
         Ok(header.kind)

@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, FrameWriter};
+use crate::frame::encode::Body;
 use crate::frame::learning::Knowledge;
 use crate::frame::{decode, encode};
 use crate::state::change_set::{Added, ChangeSet, Record};
@@ -121,8 +122,8 @@ impl State {
         // what was learned from a frame that is refused is forgotten with it
         let mut knowledge = self.knowledge.clone();
         let body = match kind {
-            FrameKind::Delta => encode::write(&self.table, changes, self.table.rows.len(), &mut knowledge),
-            FrameKind::Full => self.encode_full(changes, &mut knowledge),
+            FrameKind::Delta => encode::write(&self.table, changes, self.table.rows.len(), &mut knowledge)?,
+            FrameKind::Full => self.encode_full(changes, &mut knowledge)?,
         };
         let header = self.header(kind, sequence, target);
         let frame = self.write_frame(header, body, frame_writer, Some(changes))?;
@@ -131,7 +132,7 @@ impl State {
     }
 
     /// The body of a full frame of the state that the change set leads to.
-    fn encode_full(&self, changes: &ChangeSet, knowledge: &mut Knowledge) -> Vec<u8> {
+    fn encode_full(&self, changes: &ChangeSet, knowledge: &mut Knowledge) -> Result<Body> {
         let added;
         let changes = if self.table.rows.is_empty() {
             changes
@@ -146,12 +147,11 @@ impl State {
     fn write_frame(
         &mut self,
         header: Header,
-        body: Vec<u8>,
+        body: Body,
         frame_writer: &mut FrameWriter,
         changes: Option<&ChangeSet>,
     ) -> Result<Vec<u8>> {
-        let frame = frame_writer.write(header, &body)?;
-        drop(body);
+        let frame = frame_writer.write(header, body)?;
         if !self.verify {
             return Ok(frame);
         }
@@ -170,12 +170,13 @@ impl State {
     ) -> Result<u64> {
         // without a limit: what it leads to is in memory
         let mut budget = Budget::new(u64::MAX);
-        let (header, body) = container::read(frame, &mut budget)?;
-        if header != (Header { compression: header.compression, body_length: header.body_length, ..*meant }) {
+        let (header, contents) = container::read(frame, &mut budget)?;
+        let Header { compression, has_text, body_length, .. } = header;
+        if header != (Header { compression, has_text, body_length, ..*meant }) {
             return Err(Error::corrupt("the header is not the one that was meant"));
         }
         let mut read = |table: &mut Table| {
-            let changes = decode::read(&body, table, &mut budget)?;
+            let changes = decode::read(&contents, table, &mut budget)?;
             // what was written leads to the digest that was meant; the same by another way is right as well
             let same = header.kind == FrameKind::Delta && written.is_some_and(|w| changes.is_same(w, table));
             let reached = if same { meant.target_digest } else { changes.preview(table).digest };
@@ -200,7 +201,7 @@ impl State {
 
     /// The state as a full frame, under the sequence number that it has.
     pub(crate) fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
-        let body = self.encode_full(&ChangeSet::default(), &mut Knowledge::default());
+        let body = self.encode_full(&ChangeSet::default(), &mut Knowledge::default())?;
         let header = self.header(FrameKind::Full, self.position.sequence, self.digest);
         self.write_frame(header, body, frame_writer, None)
     }

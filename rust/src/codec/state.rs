@@ -4,6 +4,7 @@ use crate::codec::changed_keys::ChangedKeys;
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{Compression, FrameBase, FrameKind, Header, Position};
+use crate::frame::container::Contents;
 use crate::frame::decode;
 use crate::frame::learning::Knowledge;
 use crate::state::change_set::{ChangeSet, Preview};
@@ -36,6 +37,7 @@ impl State {
         Header {
             kind,
             compression: Compression::Stored,
+            has_text: false,
             within_tolerance: false,
             position: Position { sequence, ..self.position },
             base: match kind {
@@ -78,15 +80,15 @@ impl State {
         self.started = true;
     }
 
-    /// Applies a delta's body to the table, if it leads to the digest that its header names.
+    /// Applies a delta's contents to the table, if it leads to the digest that its header names.
     pub(crate) fn apply_body(
         &mut self,
         header: &Header,
-        body: &[u8],
+        contents: &Contents<'_>,
         budget: &mut Budget,
     ) -> Result<ChangedKeys> {
         check_rows(header, self.table.rows.len())?;
-        let changes = decode::read(body, &mut self.table, budget)?;
+        let changes = decode::read(contents, &mut self.table, budget)?;
         let preview = changes.preview(&self.table);
         if let Err(error) = check_target(header, preview.digest) {
             changes.rollback(&mut self.table);

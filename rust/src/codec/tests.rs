@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 use crate::format::budget::{Budget, DEFAULT_MAX_BYTES};
 use crate::format::header::{FrameKind, Header, Position};
 use crate::format::value::{Payload, Tag, tag, text_cell};
-use crate::frame::container::{self, Fault, FrameWriter};
+use crate::frame::container::{self, Contents, Fault, FrameWriter};
 use crate::frame::row_order::tests::keys_both_ways;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
 use crate::state::schema::{PathId, ROOT};
@@ -262,9 +262,12 @@ fn a_damaged_frame_changes_nothing() {
 
 /// The frame with another header or body, sealed as if nothing were wrong.
 fn resealed(frame: &[u8], change: impl Fn(&mut Header, &mut Vec<u8>)) -> Vec<u8> {
-    let (mut header, mut body) = container::read(frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let (mut header, Contents { mut body, text }) =
+        container::read(frame, &mut Budget::new(u64::MAX)).expect("a frame");
     change(&mut header, &mut body);
-    FrameWriter::new(3).and_then(|mut frame_writer| frame_writer.write(header, &body)).expect("a frame")
+    FrameWriter::new(3)
+        .and_then(|mut frame_writer| frame_writer.write_parts(header, &body, text))
+        .expect("a frame")
 }
 
 /// What may befall a frame that is sealed; `other` is a frame of other contents.
@@ -275,7 +278,7 @@ fn faults(other: Vec<u8>) -> Vec<(&'static str, Fault)> {
     let other = move |header: &mut Header, body: &mut Vec<u8>| {
         let (_, contents) = container::read(&other, &mut Budget::new(u64::MAX)).expect("a frame");
         header.compression = crate::format::header::Compression::Stored;
-        *body = contents;
+        *body = contents.body;
     };
     vec![
         ("nothing", Box::new(|_| Vec::new())),
@@ -420,7 +423,8 @@ fn no_flipped_byte_of_a_body_gets_through() {
     let ((mut writer, mut frame_writer), (mut proof, _)) = (begun(&first), begun(&first));
     let begin = proof.full(&mut frame_writer).expect("a full frame");
     let (frame, _) = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta).expect("a delta");
-    let (meant, body) = container::read(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
+    let (meant, Contents { body, .. }) =
+        container::read(&frame, &mut Budget::new(u64::MAX)).expect("a frame");
     let written = changes(&mut proof.table, &second);
     let required_bytes = proof.verify_round_trip(&frame, &meant, Some(&written)).expect("the frame itself");
     assert_eq!(meant.required_bytes, required_bytes);

@@ -24,6 +24,8 @@ pub(crate) struct ColumnContext<'a> {
     pub(crate) view: RowView<'a>,
     /// The path of each path id of the frame.
     pub(crate) paths: &'a [PathId],
+    /// It declares that it names values of other rows of the base.
+    pub(crate) with_base_values: bool,
     /// The column's own path.
     pub(crate) path: PathId,
     /// Keys that lead to it.
@@ -101,6 +103,7 @@ impl DecodedCells<'_> {
 /// The caller has checked that `column.rows` is within the budget.
 pub(crate) fn read<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     budget: &mut Budget,
 ) -> Result<DecodedCells<'a>> {
@@ -111,13 +114,14 @@ pub(crate) fn read<'a>(
         blobs: Vec::new(),
     };
     let places: Vec<u32> = (0..n as u32).collect();
-    read_level(r, column, places, &mut decoded, 0, budget)?;
+    read_level(r, text, column, places, &mut decoded, 0, budget)?;
     Ok(decoded)
 }
 
 /// Reads the cells that belong at `places` of the column.
 fn read_level<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     places: Vec<u32>,
     decoded: &mut DecodedCells<'a>,
@@ -149,9 +153,9 @@ fn read_level<'a>(
             if left.is_empty() {
                 return Ok(());
             }
-            read_level(r, column, left, decoded, copies + 1, budget)
+            read_level(r, text, column, left, decoded, copies + 1, budget)
         }
-        NUMBERS if copies < MAX_COPIES => read_numbers(r, column, places, decoded, copies, budget),
+        NUMBERS if copies < MAX_COPIES => read_numbers(r, text, column, places, decoded, copies, budget),
         COPY | NUMBERS => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
             let tags = r.raw(places.len())?;
@@ -164,17 +168,18 @@ fn read_level<'a>(
             }
             for (tag, _) in (0..).zip(used).filter(|(_, used)| *used) {
                 let part = places.iter().zip(tags).filter(|(_, t)| **t == tag);
-                read_tag(r, column, tag, part.map(|(at, _)| *at).collect(), decoded, budget)?;
+                read_tag(r, text, column, tag, part.map(|(at, _)| *at).collect(), decoded, budget)?;
             }
             Ok(())
         }
-        tag if tag < tag::CELL_TAGS => read_tag(r, column, tag, places, decoded, budget),
+        tag if tag < tag::CELL_TAGS => read_tag(r, text, column, tag, places, decoded, budget),
         code => Err(r.reserved("tag", code)),
     }
 }
 
 fn read_numbers<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     places: Vec<u32>,
     decoded: &mut DecodedCells<'a>,
@@ -207,9 +212,9 @@ fn read_numbers<'a>(
             Some(Form::Absent) => Cell { tag: tag::NONE, word: 0 },
             Some(form) => match form.cell(scale, integer, &mut buffer) {
                 Some((tag, Payload::Fixed64(word))) => Cell { tag, word },
-                Some((tag, Payload::Bytes(text))) => {
+                Some((tag, Payload::Bytes(bytes))) => {
                     decoded.blobs.push(FrameBlob {
-                        bytes: Cow::Owned(text.to_vec()),
+                        bytes: Cow::Owned(bytes.to_vec()),
                         weight: 0,
                         number: None,
                     });
@@ -223,11 +228,12 @@ fn read_numbers<'a>(
     if others.is_empty() {
         return Ok(());
     }
-    read_level(r, column, others, decoded, copies + 1, budget)
+    read_level(r, text, column, others, decoded, copies + 1, budget)
 }
 
 fn read_tag<'a>(
     r: &mut Reader<'a>,
+    text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     tag: Tag,
     places: Vec<u32>,
@@ -242,10 +248,13 @@ fn read_tag<'a>(
             }
         }
         PayloadForm::Bytes => {
-            let (entries, indices) = blobs::read(r, places.len(), budget)?;
+            let base = (column.view.table, column.path, column.with_base_values);
+            let blobs::BlobStream { known, entries, indices } =
+                blobs::read(r, text, tag, places.len(), base, budget)?;
             let first = decoded.blobs.len() as u64;
             let mut named = vec![false; entries.len()];
-            indices.iter().for_each(|i| named[*i as usize] = true);
+            let new = |i: u64| i.checked_sub(known.len() as u64);
+            indices.iter().filter_map(|i| new(*i)).for_each(|i| named[i as usize] = true);
             for (bytes, named) in entries.into_iter().zip(named) {
                 // an entry that no index names is skipped, whatever it is
                 let weight = if named {
@@ -256,7 +265,7 @@ fn read_tag<'a>(
                 decoded.blobs.push(FrameBlob { bytes: Cow::Borrowed(bytes), weight, number: None });
             }
             for (i, at) in indices.into_iter().zip(places) {
-                let word = first + i;
+                let word = new(i).map_or_else(|| known[i as usize] | COPIED, |i| first + i);
                 decoded.set(at as usize, Cell { tag, word });
             }
         }

@@ -1,6 +1,6 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
-use crate::encoding::blobs;
+use crate::encoding::blobs::{self, TextWriter};
 use crate::encoding::formula::Formula;
 use crate::encoding::numbers::{self, Input};
 use crate::encoding::numbers_plan::{self, PlannedNumbers};
@@ -57,6 +57,8 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) candidates: &'a [PathId],
     /// How most of it was found to follow from others.
     pub(crate) learned: Option<Learned>,
+    pub(crate) text: TextWriter<'a>,
+    pub(crate) path: PathId,
     /// The path id of a path in this frame.
     pub(crate) frame_path: &'a dyn Fn(PathId) -> u64,
 }
@@ -152,7 +154,7 @@ fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Opti
     match payload_form(tag) {
         PayloadForm::Empty => true,
         PayloadForm::Bytes => {
-            blobs::write(w, &column.cells.words, &column.view.table.pool);
+            blobs::write(w, column.text, tag, &column.cells.words, (column.view.table, column.path));
             true
         }
         PayloadForm::Fixed64 => {

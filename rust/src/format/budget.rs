@@ -22,6 +22,8 @@ pub(crate) const SHAPE_DICT: u64 = 32;
 /// A row set, a member of it.
 pub(crate) const SET: u64 = 64;
 pub(crate) const MEMBER: u64 = 16;
+/// A base row that a part of the prefix of TEXT looks at.
+pub(crate) const PREFIX_ROW: u64 = 16;
 /// A column of COLUMNS, a cell of SPARSE.
 pub(crate) const COLUMN: u64 = 512;
 /// An entry of a dictionary: of words, of blobs.

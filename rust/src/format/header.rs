@@ -15,7 +15,8 @@ mod flag {
     pub(super) const ZSTD: u8 = 2;
     pub(super) const OTHER_EPOCH: u8 = 4;
     pub(super) const WITHIN_TOLERANCE: u8 = 8;
-    pub(super) const ALL: u8 = 15;
+    pub(super) const TEXT: u8 = 16;
+    pub(super) const ALL: u8 = 31;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,8 @@ impl FrameBase {
 pub(crate) struct Header {
     pub(crate) kind: FrameKind,
     pub(crate) compression: Compression,
+    /// A compressed text follows the body.
+    pub(crate) has_text: bool,
     pub(crate) within_tolerance: bool,
     pub(crate) position: Position,
     pub(crate) base: FrameBase,
@@ -74,7 +77,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The whole frame around a compressed body.
+    /// The whole frame around a compressed body and text.
     pub(crate) fn write(&self, payload: &[u8]) -> Vec<u8> {
         let fields = self.fields();
         let mut w = Writer::default();
@@ -99,13 +102,14 @@ impl Header {
             (self.compression == Compression::Zstd, flag::ZSTD),
             (other_epoch, flag::OTHER_EPOCH),
             (self.within_tolerance, flag::WITHIN_TOLERANCE),
+            (self.has_text, flag::TEXT),
         ];
         let mut w = Writer::default();
         w.u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
         w.uvarint(position.epoch);
         w.uvarint(position.sequence);
         w.uvarint(self.required_bytes);
-        if self.compression == Compression::Zstd {
+        if self.compression == Compression::Zstd || self.has_text {
             w.uvarint(u64::from(self.body_length));
         }
         if is_delta {
@@ -122,7 +126,7 @@ impl Header {
         w.bytes
     }
 
-    /// Checks a frame and takes it apart into header and compressed body.
+    /// Checks a frame and takes it apart into header and what is compressed.
     pub(crate) fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));
@@ -164,7 +168,7 @@ impl Header {
         let has = |flag: u8| flags & flag != 0;
         let position = Position { epoch: r.uvarint()?, sequence: r.uvarint()? };
         let required_bytes = r.uvarint()?;
-        let body_length = if has(flag::ZSTD) { r.uvarint()? } else { payload as u64 };
+        let body_length = if has(flag::ZSTD) || has(flag::TEXT) { r.uvarint()? } else { payload as u64 };
         let body_length = u32::try_from(body_length).map_err(|_| r.corrupt("a body of 4 GiB and more"))?;
         if has(flag::OTHER_EPOCH) && !has(flag::DELTA) {
             return Err(r.corrupt("a full frame has no base"));
@@ -184,6 +188,7 @@ impl Header {
         Ok(Header {
             kind: if has(flag::DELTA) { FrameKind::Delta } else { FrameKind::Full },
             compression: if has(flag::ZSTD) { Compression::Zstd } else { Compression::Stored },
+            has_text: has(flag::TEXT),
             within_tolerance: has(flag::WITHIN_TOLERANCE),
             position,
             base,
@@ -219,6 +224,7 @@ mod tests {
     const HEADER: Header = Header {
         kind: FrameKind::Delta,
         compression: Compression::Stored,
+        has_text: false,
         within_tolerance: false,
         position: Position { epoch: 1, sequence: 2 },
         base: FrameBase { position: Position { epoch: 1, sequence: 1 }, digest: 3, rows: 300 },
@@ -251,6 +257,7 @@ mod tests {
         let headers = [
             HEADER,
             Header { compression: Compression::Zstd, body_length: u32::MAX, ..HEADER },
+            Header { has_text: true, body_length: 2, ..HEADER },
             Header { within_tolerance: true, required_bytes: u64::MAX, ..HEADER },
             Header { kind: FrameKind::Full, base: FrameBase::empty(), ..HEADER },
             delta(position(0, 0), position(0, 0)),

@@ -30,7 +30,8 @@ pub(crate) mod section {
     pub(crate) const SPARSE: u8 = 5;
     pub(crate) const COLUMNS: u8 = 6;
     pub(crate) const ORDER: u8 = 7;
-    pub(crate) const ENTROPY: u8 = 8;
+    pub(crate) const TEXT: u8 = 8;
+    pub(crate) const ENTROPY: u8 = 9;
     pub(crate) const LAST: u8 = ENTROPY;
     pub(crate) const FIRST_OPTIONAL: u8 = 128;
 }
@@ -40,12 +41,15 @@ pub(crate) mod row_set_kind {
     pub(crate) const MEMBERS: u8 = 0;
     pub(crate) const BITMAP: u8 = 1;
     pub(crate) const EXCLUSIONS: u8 = 2;
+    pub(crate) const WRONG: u8 = 3;
+    pub(crate) const WRONG_BITMAP: u8 = 4;
 }
 
 /// Flags of a column, FORMAT.md section 8.
 pub(crate) mod column_flag {
     pub(crate) const UPDATES: u8 = 1;
     pub(crate) const INSERTS: u8 = 2;
+    pub(crate) const BASE_VALUES: u8 = 4;
 }
 
 /// First byte of a cell stream where it is no tag, FORMAT.md section 8.1.
@@ -126,6 +130,7 @@ pub(crate) mod numbers {
 pub(crate) mod bytes {
     pub(crate) const DIRECT: u8 = 0;
     pub(crate) const DICTIONARY: u8 = 1;
+    pub(crate) const BASE_VALUES: u8 = 2;
 }
 
 /// Modes of ORDER, FORMAT.md section 9.

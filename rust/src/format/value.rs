@@ -132,6 +132,46 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
     Ok((tag, payload, weight))
 }
 
+/// The length of the payloads of a tag, if all have the same.
+fn fixed_length(tag: Tag) -> Option<usize> {
+    match tag {
+        tag::TIMEDELTA => Some(12),
+        tag::UUID => Some(16),
+        _ => None,
+    }
+}
+
+/// A bytes payload in the text of a frame, or in the prefix of it: FORMAT.md section 8.5.
+pub(crate) fn write_text_value(text: &mut Writer, tag: Tag, payload: &[u8]) {
+    if fixed_length(tag).is_none() {
+        text.size(payload.len());
+    }
+    text.raw(payload);
+}
+
+pub(crate) fn read_text_value<'a>(text: &mut Reader<'a>, tag: Tag) -> Result<&'a [u8]> {
+    match fixed_length(tag) {
+        Some(length) => text.raw(length),
+        None => text.text(),
+    }
+}
+
+/// Reads a cell of SPARSE whose bytes payload is in the frame's text.
+pub(crate) fn read_cell<'a>(
+    r: &mut Reader<'a>,
+    text: &mut Reader<'a>,
+    depth: usize,
+) -> Result<(Tag, Payload<'a>, u64)> {
+    match r.clone().u8()? {
+        tag if is_blob(tag) => {
+            r.u8()?;
+            let payload = read_text_value(text, tag)?;
+            Ok((tag, Payload::Bytes(payload), check_blob(tag, payload, depth)?))
+        }
+        _ => read_inline(r, depth),
+    }
+}
+
 /// Reads a cell in inline encoding; `depth` is the nesting around it. The last number is the weight of its items.
 pub(crate) fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let (tag, payload, weight) = read_any(r, depth)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::error::Result;
 use crate::format::budget::{Budget, COLUMN};
-use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::format::column_flag::{BASE_VALUES, INSERTS, UPDATES};
 use crate::format::reader::Reader;
 
 /// One column before its cells are read.
@@ -13,6 +13,8 @@ pub(crate) struct ColumnHeader<'a> {
     /// Index of the row set of its updates.
     pub(crate) updates: Option<usize>,
     pub(crate) has_inserts: bool,
+    /// It names values of any row of the base.
+    pub(crate) with_base_values: bool,
     pub(crate) contents: Reader<'a>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn read<'a>(
             return Err(r.corrupt("duplicate column"));
         }
         let flags = r.u8()?;
-        if flags == 0 || flags > UPDATES + INSERTS {
+        if flags & (UPDATES | INSERTS) == 0 || flags > UPDATES + INSERTS + BASE_VALUES {
             return Err(r.reserved("flags of a column", flags));
         }
         let updates = match flags & UPDATES {
@@ -52,7 +54,13 @@ pub(crate) fn read<'a>(
         };
         let length = r.count("bytes")?;
         let contents = r.part(length)?;
-        headers.push(ColumnHeader { path_id, updates, has_inserts: flags & INSERTS != 0, contents });
+        headers.push(ColumnHeader {
+            path_id,
+            updates,
+            has_inserts: flags & INSERTS != 0,
+            with_base_values: flags & BASE_VALUES != 0,
+            contents,
+        });
     }
     r.finish()?;
     Ok(headers)

@@ -8,7 +8,9 @@ use crate::format::budget::Budget;
 use crate::format::header::{Compression, Header};
 use crate::format::section;
 use crate::format::writer::Writer;
-use crate::frame::sections::split_entropy;
+use crate::frame::encode::Body;
+use crate::frame::sections::around_entropy;
+use crate::frame::text::{Chunk, FrameText};
 
 const MAX_WINDOW_LOG: u32 = 27;
 
@@ -18,6 +20,7 @@ fn failed(error: std::io::Error) -> Error {
 
 /// Makes frames with one level; the compressor's memory is kept between them.
 pub(crate) struct FrameWriter {
+    level: i32,
     compressor: Compressor<'static>,
     #[cfg(test)]
     pub(crate) fault: Option<Fault>,
@@ -31,32 +34,78 @@ impl FrameWriter {
     pub(crate) fn new(level: i32) -> Result<FrameWriter> {
         let compressor = Compressor::new(level).map_err(failed)?;
         Ok(FrameWriter {
+            level,
             compressor,
             #[cfg(test)]
             fault: None,
         })
     }
 
-    pub(crate) fn write(&mut self, header: Header, body: &[u8]) -> Result<Vec<u8>> {
-        let Ok(body_length) = u32::try_from(body.len()) else {
-            let message = format!("a frame of {} bytes is over 4 GiB", body.len());
-            return Err(Error::new(ErrorKind::TooLarge, message));
-        };
-        let (text, entropy) = split_entropy(body);
-        let mut payload = self.compressor.compress(text).map_err(failed)?;
-        payload.extend_from_slice(entropy);
-        let frame = if payload.len() < body.len() {
-            let body_length = text.len() as u32;
-            Header { compression: Compression::Zstd, body_length, ..header }.write(&payload)
+    pub(crate) fn write(&mut self, header: Header, body: Body) -> Result<Vec<u8>> {
+        let Body { sections, text, entropy } = body;
+        let mut w = Writer { bytes: sections, ..Writer::default() };
+        let mut compressed = Vec::new();
+        if !text.bytes.is_empty() {
+            let (section, chunks) = compress_text(&text, self.level)?;
+            w.section(section::TEXT, &section);
+            compressed = chunks;
+        }
+        drop(text);
+        w.section(section::ENTROPY, &Writer { bytes: entropy, ..Writer::default() });
+        self.write_parts(header, &w.bytes, &compressed)
+    }
+
+    /// The frame of a body and of the compressed text that its section TEXT tells of.
+    pub(crate) fn write_parts(&mut self, header: Header, body: &[u8], text: &[u8]) -> Result<Vec<u8>> {
+        let (declaring, entropy) = without_entropy(body);
+        let mut compressed = self.compressor.compress(&declaring).map_err(failed)?;
+        compressed.extend_from_slice(entropy);
+        let (compression, body_length, mut payload) = if compressed.len() < body.len() {
+            (Compression::Zstd, declaring.len(), compressed)
         } else {
-            Header { compression: Compression::Stored, body_length, ..header }.write(body)
+            (Compression::Stored, body.len(), body.to_vec())
         };
+        let body_length = checked_length(body_length)?;
+        payload.extend_from_slice(text);
+        checked_length(payload.len())?;
+        let has_text = !text.is_empty();
+        let frame = Header { compression, has_text, body_length, ..header }.write(&payload);
         #[cfg(test)]
         if let Some(fault) = &self.fault {
             return Ok(fault(frame));
         }
         Ok(frame)
     }
+}
+
+/// The body with the length of its entropy stream in the place of that, and the stream.
+fn without_entropy(body: &[u8]) -> (Vec<u8>, &[u8]) {
+    let Ok(Some((before, mut contents, after))) = around_entropy(body) else { return (body.to_vec(), &[]) };
+    let entropy = contents.rest();
+    let mut length = Writer::default();
+    length.size(entropy.len());
+    let mut w = Writer::default();
+    w.raw(before);
+    w.section(section::ENTROPY, &length);
+    w.raw(after);
+    (w.bytes, entropy)
+}
+
+/// The contrary: the body with its entropy stream, which begins what follows it, and the rest of that.
+fn with_entropy<'a>(body: Vec<u8>, following: &'a [u8], budget: &mut Budget) -> Result<(Vec<u8>, &'a [u8])> {
+    let Some((before, mut contents, after)) = around_entropy(&body)? else { return Ok((body, following)) };
+    let length = contents.up_to(following.len(), "length of the entropy stream")?;
+    if length == 0 {
+        return Err(contents.corrupt("an entropy stream of no bytes"));
+    }
+    contents.finish()?;
+    budget.charge(length as u64, 1, "bytes of body")?;
+    let (entropy, rest) = following.split_at(length);
+    let mut w = Writer::default();
+    w.raw(before);
+    w.section(section::ENTROPY, &Writer { bytes: entropy.to_vec(), ..Writer::default() });
+    w.raw(after);
+    Ok((w.bytes, rest))
 }
 
 /// The frame with what its header says that a reader needs.
@@ -70,35 +119,101 @@ pub(crate) fn with_required_bytes(frame: &[u8], required_bytes: u64) -> Result<V
     }
 }
 
-/// Header and decoded body of a frame.
-pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>)> {
+fn checked_length(bytes: usize) -> Result<u32> {
+    u32::try_from(bytes)
+        .map_err(|_| Error::new(ErrorKind::TooLarge, format!("a frame of {bytes} bytes is over 4 GiB")))
+}
+
+/// What follows the header of a frame.
+pub(crate) struct Contents<'a> {
+    /// With its entropy stream.
+    pub(crate) body: Vec<u8>,
+    /// The compressed text.
+    pub(crate) text: &'a [u8],
+}
+
+/// Header, decoded body and compressed text of a frame.
+pub(crate) fn read<'a>(frame: &'a [u8], budget: &mut Budget) -> Result<(Header, Contents<'a>)> {
     let (header, payload) = Header::read(frame)?;
     budget.charge(u64::from(header.body_length), 1, "bytes of body")?;
     let length = header.body_length as usize;
-    let body = match header.compression {
-        Compression::Stored => payload.to_vec(),
+    let wrong_length = || Error::corrupt("the body is not as long as declared");
+    let (body, text) = match header.compression {
+        Compression::Stored => {
+            let (body, text) = payload.split_at_checked(length).ok_or_else(wrong_length)?;
+            (body.to_vec(), text)
+        }
         Compression::Zstd => {
             let bad = || Error::corrupt("the body is not one zstd frame");
-            let Ok(end) = zstd_safe::find_frame_compressed_size(payload) else {
-                return Err(bad());
-            };
-            let (payload, entropy) = payload.split_at_checked(end).ok_or_else(bad)?;
+            let end = zstd_safe::find_frame_compressed_size(payload).map_err(|_| bad())?;
+            let (compressed, following) = payload.split_at_checked(end).ok_or_else(bad)?;
             let mut decompressor = Decompressor::new().map_err(failed)?;
             decompressor
                 .set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
                 .map_err(failed)?;
-            let mut w = Writer::default();
-            w.bytes = decompressor.decompress(payload, length).map_err(|_| bad())?;
-            if w.bytes.len() != length {
-                return Err(Error::corrupt("the body is not as long as declared"));
+            let body = decompressor.decompress(compressed, length).map_err(|_| bad())?;
+            if body.len() != length {
+                return Err(wrong_length());
             }
-            budget.charge(entropy.len() as u64, 1, "bytes of body")?;
-            w.section(section::ENTROPY, &Writer { bytes: entropy.to_vec(), ..Writer::default() });
-            w.bytes
+            with_entropy(body, following, budget)?
         }
     };
-    if header.compression == Compression::Stored && body.len() != length {
-        return Err(Error::corrupt("the body is not as long as declared"));
+    if header.has_text == text.is_empty() {
+        return Err(Error::corrupt("what follows the body is not the text that the header tells of"));
     }
-    Ok((header, body))
+    Ok((header, Contents { body, text }))
+}
+
+/// Every zstd frame begins with these bytes; those of a text leave them out.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+
+/// The section TEXT of a text, and the compressed text.
+fn compress_text(text: &FrameText, level: i32) -> Result<(Writer, Vec<u8>)> {
+    let failed = |code| Error::new(ErrorKind::TooLarge, format!("zstd: {}", zstd_safe::get_error_name(code)));
+    let mut section = Writer::default();
+    section.raw(&text.section.bytes);
+    let ranges = text.ranges();
+    section.size(ranges.len());
+    let mut all = Vec::new();
+    let mut context = zstd_safe::CCtx::create();
+    context.set_parameter(zstd_safe::CParameter::CompressionLevel(level)).map_err(failed)?;
+    context.set_parameter(zstd_safe::CParameter::ContentSizeFlag(false)).map_err(failed)?;
+    let last = ranges.len() - 1;
+    for (i, (piece, prefix)) in ranges.into_iter().enumerate() {
+        section.size(piece.len());
+        section.size(prefix.start);
+        section.size(text.prefix.len() - prefix.end);
+        let mut compressed = Vec::with_capacity(zstd_safe::compress_bound(piece.len()));
+        context.ref_prefix(&text.prefix[prefix]).map_err(failed)?;
+        context.compress2(&mut compressed, &text.bytes[piece]).map_err(failed)?;
+        let compressed = &compressed[ZSTD_MAGIC.len()..];
+        if i < last {
+            section.size(compressed.len());
+        }
+        all.extend_from_slice(compressed);
+    }
+    Ok((section, all))
+}
+
+/// The text of a frame.
+pub(crate) fn decompress_text(chunks: &[Chunk], compressed: &[u8], prefix: &[u8]) -> Result<Vec<u8>> {
+    let bad = || Error::corrupt("the text is not one zstd frame a chunk");
+    let mut context = zstd_safe::DCtx::create();
+    let window = zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG);
+    context.set_parameter(window).map_err(|_| bad())?;
+    let mut text = Vec::with_capacity(chunks.iter().map(|chunk| chunk.length).sum());
+    for chunk in chunks {
+        let frame = [&ZSTD_MAGIC, &compressed[chunk.compressed.clone()]].concat();
+        if zstd_safe::find_frame_compressed_size(&frame) != Ok(frame.len()) {
+            return Err(bad());
+        }
+        let mut piece = Vec::with_capacity(chunk.length);
+        context.ref_prefix(&prefix[chunk.prefix.clone()]).map_err(|_| bad())?;
+        context.decompress(&mut piece, &frame).map_err(|_| bad())?;
+        if piece.len() != chunk.length {
+            return Err(bad());
+        }
+        text.extend_from_slice(&piece);
+    }
+    Ok(text)
 }

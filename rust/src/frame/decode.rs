@@ -1,6 +1,6 @@
 //! Body -> change set.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::encoding::decode::{self as cells, ColumnContext};
 use crate::encoding::row_view::{Inserts, MISSING, RowView, Side, gather_all};
@@ -9,11 +9,13 @@ use crate::format::budget::{Budget, CELL, COLUMN, DICT, ROW, weight_of};
 use crate::format::entropy::EntropyReader;
 use crate::format::reader::Reader;
 use crate::format::section;
-use crate::format::value::{Payload, is_blob, is_text, read_inline};
+use crate::format::value::{Payload, is_blob, is_text, read_cell, read_inline};
 use crate::frame::column_headers::{self, ColumnHeader};
+use crate::frame::container::{self, Contents};
 use crate::frame::paths::{FrameSchema, NewPaths};
 use crate::frame::sections::split;
 use crate::frame::shapes::ShapeList;
+use crate::frame::text::{Prefix, TextSection, symbols_in_text};
 use crate::frame::{row_order, row_sets};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::schema::{PathId, ROOT, ShapeId};
@@ -22,8 +24,8 @@ use crate::state::table::{Cell, Cells, Table};
 const WEIGHTS: &str = "bytes of Decimals";
 const MISSING_CELL: &str = "an updated cell is not there";
 
-/// Reads a body against the table's state. The change set owns its blobs; after an error nothing is held.
-pub(crate) fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
+/// Reads a frame's contents against the table's state. The change set owns its blobs; after an error nothing is held.
+pub(crate) fn read(contents: &Contents<'_>, table: &mut Table, budget: &mut Budget) -> Result<ChangeSet> {
     let mut reading = BodyReader {
         changes: ChangeSet::over(table),
         table,
@@ -33,7 +35,7 @@ pub(crate) fn read(body: &[u8], table: &mut Table, budget: &mut Budget) -> Resul
         replaced: HashSet::new(),
         base_cells: 0,
     };
-    match reading.body(body) {
+    match reading.body(contents) {
         Ok(()) => Ok(reading.changes),
         Err(error) => {
             let BodyReader { table, changes, .. } = reading;
@@ -63,28 +65,31 @@ struct ListedColumn<'a> {
     updates: Option<usize>,
     base: Cells,
     has_inserts: bool,
+    with_base_values: bool,
     contents: Reader<'a>,
 }
 
 impl BodyReader<'_> {
-    fn body(&mut self, body: &[u8]) -> Result<()> {
-        let mut parts = split(body)?;
+    fn body(&mut self, contents: &Contents<'_>) -> Result<()> {
+        let mut parts = split(&contents.body)?;
         let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
         let entropy = EntropyReader::new(part(section::ENTROPY).rest())?;
         let mut part = |id: u8| part(id).with_entropy(&entropy);
-        let rows = part(section::ROWS);
-        self.rows(rows)?;
+        let (rows, text) = (part(section::ROWS), part(section::TEXT));
+        let symbols_in_text = symbols_in_text(&text);
+        self.rows(rows, symbols_in_text)?;
         self.schema(part(section::PATHS), part(section::SHAPES))?;
         let row_sets = self.row_sets(part(section::ROW_SETS))?;
         let headers =
             column_headers::read(part(section::COLUMNS), self.paths.len(), row_sets.len(), self.budget)?;
         let mut columns: Vec<ListedColumn<'_>> = headers
             .into_iter()
-            .map(|ColumnHeader { path_id, updates, has_inserts, contents }| ListedColumn {
+            .map(|ColumnHeader { path_id, updates, has_inserts, with_base_values, contents }| ListedColumn {
                 path: self.paths[path_id],
                 updates,
                 base: Cells::default(),
                 has_inserts,
+                with_base_values,
                 contents,
             })
             .collect();
@@ -94,11 +99,25 @@ impl BodyReader<'_> {
             updates_done[column.path as usize] &= column.updates.is_none();
             inserts_done[column.path as usize] &= !column.has_inserts;
         }
-        self.sparse(part(section::SPARSE), &updates_done, &inserts_done)?;
         self.load_base_cells(&mut columns, &row_sets)?;
-        for column in columns {
-            self.column(column, &row_sets, &mut updates_done, &mut inserts_done)?;
+        let mut sparse = part(section::SPARSE);
+        let places = self.sparse_places(&mut sparse, &updates_done)?;
+        let bytes;
+        let mut text = if text.is_empty() && contents.text.is_empty() {
+            None
+        } else {
+            bytes = self.text(text, contents.text, &places, &columns)?;
+            Some(Reader::new(&bytes))
+        };
+        if symbols_in_text && let Some(text) = &mut text {
+            let symbols = (0..self.changes.added.len()).map(|_| text.text()).collect::<Result<Vec<_>>>()?;
+            self.set_symbols(&symbols, text)?;
         }
+        self.sparse(sparse, &mut text, places, &inserts_done)?;
+        for column in columns {
+            self.column(column, &mut text, &row_sets, &mut updates_done, &mut inserts_done)?;
+        }
+        text.map_or(Ok(()), |text| text.finish())?;
         self.retain_unchanged();
         let mut r = part(section::ORDER);
         if !r.is_empty() {
@@ -108,20 +127,55 @@ impl BodyReader<'_> {
         entropy.finish()
     }
 
-    fn rows(&mut self, mut r: Reader<'_>) -> Result<()> {
+    /// The frame's text, which needs nothing but the base and what the sections say of rows and columns.
+    fn text(
+        &mut self,
+        section: Reader<'_>,
+        compressed: &[u8],
+        places: &[(u32, PathId, Cell)],
+        columns: &[ListedColumn<'_>],
+    ) -> Result<Vec<u8>> {
+        let section = TextSection::read(section, &self.paths)?;
+        let mut prefix = Prefix::new(self.table);
+        prefix.symbols(section.symbols, self.budget)?;
+        prefix.sparse(places.iter().map(|(.., old)| *old), self.budget)?;
+        let listed = columns.iter().filter(|column| column.updates.is_some());
+        let updated: HashMap<PathId, &Cells> = listed.map(|column| (column.path, &column.base)).collect();
+        for part in &section.parts {
+            let updated = updated.get(&part.path).copied().filter(|_| part.updated);
+            if part.updated && updated.is_none() {
+                return Err(section.corrupt("the prefix names updates that are not listed"));
+            }
+            prefix.part(*part, updated, self.budget)?;
+        }
+        let prefix = prefix.bytes.bytes;
+        let chunks = section.chunks(prefix.len(), compressed.len(), self.budget)?;
+        container::decompress_text(&chunks, compressed, &prefix)
+    }
+
+    fn rows(&mut self, mut r: Reader<'_>, symbols_in_text: bool) -> Result<()> {
         let here = self.table.rows.len();
         let mut n = 0;
         if !r.is_empty() {
             self.changes.removed = r.counted_gaps(here)?;
-            n = r.count("rows")?;
+            n = if symbols_in_text { r.uvarint()? } else { r.count("rows")? as u64 };
         }
-        let target = here - self.changes.removed.len() + n;
-        self.budget.charge((here + target) as u64, ROW, "rows")?;
-        let symbols = r.strings(n)?;
-        self.budget.charge_names(&symbols)?;
-        r.finish()?;
-        let mut seen = HashSet::with_capacity(n);
-        for symbol in &symbols {
+        let target = ((here - self.changes.removed.len()) as u64).saturating_add(n);
+        self.budget.charge(target.saturating_add(here as u64), ROW, "rows")?;
+        let record = Record { shape: 0, start: 0 };
+        self.changes.added.resize_with(n as usize, || Added { symbol: Box::default(), record });
+        if !symbols_in_text {
+            let symbols = r.strings(n as usize)?;
+            self.set_symbols(&symbols, &r)?;
+        }
+        r.finish()
+    }
+
+    /// The symbols of the added rows.
+    fn set_symbols(&mut self, symbols: &[&[u8]], r: &Reader<'_>) -> Result<()> {
+        self.budget.charge_names(symbols)?;
+        let mut seen = HashSet::with_capacity(symbols.len());
+        for symbol in symbols {
             let twice = match self.table.position(symbol) {
                 Some(row) => self.changes.removed.binary_search(&(row as u32)).is_err(),
                 None => false,
@@ -133,9 +187,9 @@ impl BodyReader<'_> {
                 return Err(r.corrupt("a symbol is not UTF-8"));
             }
         }
-        let record = Record { shape: 0, start: 0 };
-        let added = symbols.into_iter().map(|symbol| Added { symbol: symbol.into(), record });
-        self.changes.added = added.collect();
+        for (added, symbol) in self.changes.added.iter_mut().zip(symbols) {
+            added.symbol = (*symbol).into();
+        }
         Ok(())
     }
 
@@ -235,7 +289,12 @@ impl BodyReader<'_> {
         record.start + shape.position(path).unwrap_or(0)
     }
 
-    fn sparse(&mut self, mut r: Reader<'_>, sparse_updates: &[bool], sparse_inserts: &[bool]) -> Result<()> {
+    /// Rows, paths and base cells of SPARSE's updates.
+    fn sparse_places(
+        &mut self,
+        r: &mut Reader<'_>,
+        sparse_updates: &[bool],
+    ) -> Result<Vec<(u32, PathId, Cell)>> {
         let n = if r.is_empty() { 0 } else { r.count("cells")? };
         self.budget.charge(n as u64, COLUMN, "sparse cells")?;
         let mut places = Vec::with_capacity(n);
@@ -253,6 +312,7 @@ impl BodyReader<'_> {
         if !places.is_sorted_by(|a, b| a < b) {
             return Err(r.corrupt("sparse cells are out of order"));
         }
+        let mut found = Vec::with_capacity(n);
         for (row, frame_path) in places {
             let path = self.paths[frame_path];
             let old = self.table.cell(row as usize, path).ok_or_else(|| r.corrupt(MISSING_CELL))?;
@@ -263,17 +323,36 @@ impl BodyReader<'_> {
             if !sparse_updates[path as usize] {
                 return Err(r.corrupt("a column has both listed and sparse updates"));
             }
-            let new = self.read_cell(&mut r, path)?;
+            found.push((row, path, old));
+        }
+        Ok(found)
+    }
+
+    fn sparse<'a>(
+        &mut self,
+        mut r: Reader<'a>,
+        text: &mut Option<Reader<'a>>,
+        places: Vec<(u32, PathId, Cell)>,
+        sparse_inserts: &[bool],
+    ) -> Result<()> {
+        for (row, path, old) in places {
+            let new = self.read_cell(&mut r, text, path)?;
             self.changes.update(path, row, old, new);
             self.update_record(path, row, new);
         }
         for number in 0..self.changes.reshaped.len() + self.changes.added.len() {
-            self.sparse_record(&mut r, number, sparse_inserts)?;
+            self.sparse_record(&mut r, text, number, sparse_inserts)?;
         }
         r.finish()
     }
 
-    fn sparse_record(&mut self, r: &mut Reader<'_>, number: usize, sparse_inserts: &[bool]) -> Result<()> {
+    fn sparse_record<'a>(
+        &mut self,
+        r: &mut Reader<'a>,
+        text: &mut Option<Reader<'a>>,
+        number: usize,
+        sparse_inserts: &[bool],
+    ) -> Result<()> {
         let record = self.record(number);
         for position in 0..self.table.schema.shapes[record.shape as usize].len() {
             let path = self.table.schema.shapes[record.shape as usize].paths[position];
@@ -281,16 +360,24 @@ impl BodyReader<'_> {
             if !sparse_inserts[path as usize] || self.changes.cells.tags[at] != MISSING {
                 continue;
             }
-            let cell = self.read_cell(r, path)?;
+            let cell = self.read_cell(r, text, path)?;
             self.changes.cells.set(at, cell);
             self.inserts[path as usize].cells.push(cell);
         }
         Ok(())
     }
 
-    fn read_cell(&mut self, r: &mut Reader<'_>, path: PathId) -> Result<Cell> {
+    fn read_cell<'a>(
+        &mut self,
+        r: &mut Reader<'a>,
+        text: &mut Option<Reader<'a>>,
+        path: PathId,
+    ) -> Result<Cell> {
         let depth = self.table.schema.paths[path as usize].depth;
-        let (tag, payload, weight) = read_inline(r, depth)?;
+        let (tag, payload, weight) = match text {
+            None => read_inline(r, depth)?,
+            Some(text) => read_cell(r, text, depth)?,
+        };
         match payload {
             Payload::Bytes(bytes) => self.budget.charge_blob(bytes.len(), weight)?,
             Payload::Fixed64(_) => self.budget.charge(1, weight_of(tag), WEIGHTS)?,
@@ -368,14 +455,15 @@ impl BodyReader<'_> {
         }
     }
 
-    fn column(
+    fn column<'a>(
         &mut self,
-        listed: ListedColumn<'_>,
+        listed: ListedColumn<'a>,
+        text: &mut Option<Reader<'a>>,
         row_sets: &[Vec<u32>],
         updates_done: &mut [bool],
         inserts_done: &mut [bool],
     ) -> Result<()> {
-        let ListedColumn { path, updates, base, has_inserts, mut contents } = listed;
+        let ListedColumn { path, updates, base, has_inserts, with_base_values, mut contents } = listed;
         let depth = self.table.schema.paths[path as usize].depth;
         if let Some(set) = updates {
             let rows = &row_sets[set];
@@ -391,10 +479,11 @@ impl BodyReader<'_> {
                     done: updates_done,
                 },
                 paths: &self.paths,
+                with_base_values,
                 path,
                 depth,
             };
-            let pending = cells::read(&mut contents, &column, self.budget)?;
+            let pending = cells::read(&mut contents, text, &column, self.budget)?;
             let new = pending.intern_blobs(self.table, &mut self.changes, self.budget)?;
             if !self.changes.reshaped.is_empty() {
                 for (row, cell) in rows.iter().zip(new.iter()) {
@@ -417,10 +506,11 @@ impl BodyReader<'_> {
                 rows: &rows,
                 view: RowView { table: self.table, side: Side::Inserts(&self.inserts), done: inserts_done },
                 paths: &self.paths,
+                with_base_values,
                 path,
                 depth,
             };
-            let pending = cells::read(&mut contents, &column, self.budget)?;
+            let pending = cells::read(&mut contents, text, &column, self.budget)?;
             let new = pending.intern_blobs(self.table, &mut self.changes, self.budget)?;
             for (number, cell) in rows.iter().zip(new.iter()) {
                 let at = self.cell_index(*number, path);

@@ -1,21 +1,26 @@
 //! Change set -> body.
 
+use std::cell::RefCell;
+
+use crate::encoding::blobs::Text;
 use crate::encoding::encode::{self as cells, ColumnInput};
 use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
-use crate::format::column_flag::{INSERTS, UPDATES};
+use crate::error::Result;
+use crate::format::column_flag::{BASE_VALUES, INSERTS, UPDATES};
 use crate::format::entropy;
 use crate::format::section;
-use crate::format::value::{Tag, tag, write_inline};
+use crate::format::value::{Tag, is_blob, tag, write_inline, write_text_value};
 use crate::format::writer::Writer;
 use crate::frame::learning::{CANDIDATES, Knowledge, Part, Subject};
 use crate::frame::paths::FrameSchema;
 use crate::frame::row_order;
 use crate::frame::row_sets::RowSetWriter;
 use crate::frame::shapes;
-use crate::state::change_set::{ChangeSet, ColumnPatch, Record};
+use crate::frame::text::{FrameText, FrameTextBuilder, is_worth};
+use crate::state::change_set::{Added, ChangeSet, ColumnPatch, Record};
 use crate::state::schema::{PathId, ShapeId};
-use crate::state::table::{Cells, Table};
+use crate::state::table::{Cell, Table};
 
 /// Columns with at most this many cells go row by row.
 const MAX_SPARSE: usize = 4;
@@ -69,6 +74,8 @@ struct BodyWriter<'a> {
     base_rows: usize,
     inserts: Vec<Inserts>,
     numbers: FrameSchema,
+    /// What has no fixed length, if that is worth a stream of its own.
+    text: Option<RefCell<Text>>,
 }
 
 /// The body of a frame that leads from the table's state (or, with `base_rows` 0, from nothing) to the next.
@@ -77,16 +84,24 @@ pub(crate) fn write(
     changes: &ChangeSet,
     base_rows: usize,
     knowledge: &mut Knowledge,
-) -> Vec<u8> {
+) -> Result<Body> {
     let mut numbers = FrameSchema::of_base(&table.schema, &table.rows[..base_rows]);
     let shapes = shapes::write(table, changes, &mut numbers);
     let mut paths = Writer::default();
     numbers.write_new_paths(&mut paths, &table.schema);
-    let body = BodyWriter { table, changes, base_rows, inserts: collect_inserts(table, changes), numbers };
+    let inserts = collect_inserts(table, changes);
+    let new = changes.updates.iter().map(|column| &column.new);
+    let new = new.chain(inserts.iter().map(|column| &column.cells));
+    let with_text = base_rows > 0 && (are_long(&changes.added) || is_worth(table, new));
+    let text = with_text.then(RefCell::default);
+    let body = BodyWriter { table, changes, base_rows, inserts, numbers, text };
+    let mut text = FrameTextBuilder::new(table);
     let rows = body.rows();
+    text.symbols(body.text_length())?;
     let plan = body.plan_columns();
-    let sparse = body.sparse(&plan);
-    let (sets, columns) = body.columns(&plan, knowledge);
+    let sparse = body.sparse(&plan, &mut text)?;
+    text.anchor(body.text_length());
+    let (sets, columns) = body.columns(&plan, knowledge, &mut text)?;
     let mut order = Writer::default();
     let mut frame_path = |path| body.frame_path(path);
     row_order::write(&mut order, table, changes, base_rows, &mut frame_path);
@@ -103,15 +118,38 @@ pub(crate) fn write(
     ] {
         w.section(id, &contents);
     }
-    let entropy = Writer { bytes: entropy::write(&w.steps), ..Writer::default() };
-    w.section(section::ENTROPY, &entropy);
-    w.bytes
+    let text = body.text.map(|bytes| text.finish(bytes.into_inner().values.bytes));
+    Ok(Body { sections: w.bytes, text: text.unwrap_or_default(), entropy: entropy::write(&w.steps) })
+}
+
+/// The sections of a body up to TEXT, and what the sections after it are made of.
+pub(crate) struct Body {
+    pub(crate) sections: Vec<u8>,
+    pub(crate) text: FrameText,
+    pub(crate) entropy: Vec<u8>,
+}
+
+/// From so many bytes on, the symbols of added rows go into the text.
+const LONG_SYMBOLS: usize = 64;
+
+fn are_long(added: &[Added]) -> bool {
+    added.iter().map(|added| added.symbol.len()).sum::<usize>() >= LONG_SYMBOLS
 }
 
 impl BodyWriter<'_> {
     /// The path id of a path that is the base's, or that a new shape has.
     fn frame_path(&self, path: PathId) -> u64 {
         self.numbers.paths.number(path).map_or(0, u64::from)
+    }
+
+    /// Bytes of text so far.
+    fn text_length(&self) -> usize {
+        self.text.as_ref().map_or(0, |text| text.borrow().values.bytes.len())
+    }
+
+    /// True if a stream named values of the base since this was last asked.
+    fn takes_base_values(&self) -> bool {
+        self.text.as_ref().is_some_and(|text| std::mem::take(&mut text.borrow_mut().with_base_values))
     }
 
     fn rows(&self) -> Writer {
@@ -121,7 +159,14 @@ impl BodyWriter<'_> {
         }
         w.counted_gaps(&self.changes.removed);
         w.size(self.changes.added.len());
-        w.strings(self.changes.added.iter().map(|added| &*added.symbol));
+        let symbols = self.changes.added.iter().map(|added| &*added.symbol);
+        match &self.text {
+            Some(text) if are_long(&self.changes.added) => {
+                let text = &mut text.borrow_mut().values;
+                symbols.for_each(|symbol| text.text(symbol));
+            }
+            _ => w.strings(symbols),
+        }
         w
     }
 
@@ -142,7 +187,7 @@ impl BodyWriter<'_> {
             .collect()
     }
 
-    fn sparse(&self, plan: &[ColumnPlan]) -> Writer {
+    fn sparse(&self, plan: &[ColumnPlan], prefix: &mut FrameTextBuilder<'_>) -> Result<Writer> {
         let mut w = Writer::default();
         let mut in_columns = vec![(false, false); self.table.schema.paths.len()];
         for column in plan {
@@ -152,33 +197,44 @@ impl BodyWriter<'_> {
         for (path, column) in (0..).zip(&self.changes.updates) {
             if !in_columns[path as usize].0 {
                 let frame_path = if column.rows.is_empty() { 0 } else { self.frame_path(path) };
-                let cells = column.rows.iter().zip(column.new.iter());
-                updates.extend(cells.map(|(row, cell)| (*row, frame_path, cell)));
+                let cells = column.rows.iter().zip(column.old.iter().zip(column.new.iter()));
+                updates.extend(cells.map(|(row, (old, new))| (*row, frame_path, old, new)));
             }
         }
-        updates.sort_unstable_by_key(|(row, frame_path, _)| (*row, *frame_path));
+        updates.sort_unstable_by_key(|(row, frame_path, ..)| (*row, *frame_path));
         let inserted = self.sparse_inserts(&in_columns);
         if updates.is_empty() && inserted.is_empty() {
-            return w;
+            return Ok(w);
         }
         w.size(updates.len());
         let mut last = 0;
-        for (row, _, _) in &updates {
+        for (row, ..) in &updates {
             w.uvarint(u64::from(row - last));
             last = *row;
         }
-        for (_, frame_path, _) in &updates {
+        for (_, frame_path, ..) in &updates {
             w.uvarint(*frame_path);
         }
-        let cells = updates.iter().map(|(_, _, cell)| *cell);
-        for cell in cells.chain(inserted.iter()) {
-            write_inline(&mut w, cell.tag, self.table.payload(cell));
+        prefix.sparse(updates.iter().map(|(_, _, old, _)| *old))?;
+        let updates = updates.iter().map(|(.., cell)| (None, *cell));
+        for (path, cell) in updates.chain(inserted.into_iter().map(|(path, cell)| (Some(path), cell))) {
+            match &self.text {
+                Some(text) if is_blob(cell.tag) => {
+                    w.u8(cell.tag);
+                    let payload = self.table.pool.get(cell.word);
+                    write_text_value(&mut text.borrow_mut().values, cell.tag, payload);
+                    if let Some(path) = path {
+                        prefix.sparse_insert(path, self.frame_path(path), payload.len())?;
+                    }
+                }
+                _ => write_inline(&mut w, cell.tag, self.table.payload(cell)),
+            }
         }
-        w
+        Ok(w)
     }
 
-    fn sparse_inserts(&self, in_columns: &[(bool, bool)]) -> Cells {
-        let mut cells = Cells::default();
+    fn sparse_inserts(&self, in_columns: &[(bool, bool)]) -> Vec<(PathId, Cell)> {
+        let mut cells = Vec::new();
         let has_sparse = self.inserts.iter().zip(in_columns).any(|(i, c)| !i.rows.is_empty() && !c.1);
         if !has_sparse {
             return cells;
@@ -188,17 +244,22 @@ impl BodyWriter<'_> {
             for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
                 let stays = old_shape.is_some_and(|old| shapes[old as usize].position(*path).is_some());
                 if !stays && !in_columns[*path as usize].1 {
-                    cells.push(self.changes.cells.get(record.start + position));
+                    cells.push((*path, self.changes.cells.get(record.start + position)));
                 }
             }
         }
         cells
     }
 
-    fn columns(&self, plan: &[ColumnPlan], knowledge: &mut Knowledge) -> (Writer, Writer) {
+    fn columns(
+        &self,
+        plan: &[ColumnPlan],
+        knowledge: &mut Knowledge,
+        text: &mut FrameTextBuilder<'_>,
+    ) -> Result<(Writer, Writer)> {
         let (mut sets, mut w) = (Writer::default(), Writer::default());
         if plan.is_empty() {
-            return (sets, w);
+            return Ok((sets, w));
         }
         let mut set_writer = RowSetWriter::default();
         let handles: Vec<usize> = plan
@@ -220,13 +281,19 @@ impl BodyWriter<'_> {
             let frame_path = self.frame_path(column.path) as i64;
             w.svarint(frame_path - last - 1);
             last = frame_path;
-            w.u8(u8::from(column.updates) * UPDATES + u8::from(column.inserts) * INSERTS);
+            let contents = column_writer.column(self, column, knowledge, text)?;
+            let flags = [
+                (column.updates, UPDATES),
+                (column.inserts, INSERTS),
+                (self.takes_base_values(), BASE_VALUES),
+            ];
+            w.u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
             if column.updates {
                 w.uvarint(numbers[handles[at]]);
             }
-            w.part(&column_writer.column(self, column, knowledge));
+            w.part(&contents);
         }
-        (sets, w)
+        Ok((sets, w))
     }
 
     /// Finds out what columns follow from others, where it is time to.
@@ -321,15 +388,30 @@ impl ColumnWriter {
         }
     }
 
-    fn column(&mut self, body: &BodyWriter<'_>, plan: &ColumnPlan, knowledge: &mut Knowledge) -> Writer {
+    fn column(
+        &mut self,
+        body: &BodyWriter<'_>,
+        plan: &ColumnPlan,
+        knowledge: &mut Knowledge,
+        text: &mut FrameTextBuilder<'_>,
+    ) -> Result<Writer> {
         let mut w = Writer::default();
+        let path = plan.path as usize;
+        let start = body.text_length();
         if plan.updates {
             self.part(&mut w, body, plan.path, Part::Updates, knowledge);
         }
+        let middle = body.text_length();
         if plan.inserts {
             self.part(&mut w, body, plan.path, Part::Inserts, knowledge);
         }
-        w
+        let end = body.text_length();
+        if end > start {
+            let updated = (middle > start).then(|| &body.changes.updates[path].old);
+            text.column(plan.path, body.frame_path(plan.path), end - middle, updated)?;
+            text.anchor(end);
+        }
+        Ok(w)
     }
 
     fn part(
@@ -355,6 +437,8 @@ impl ColumnWriter {
                 view,
                 candidates: &candidates.latest(cells.tags[0]),
                 learned,
+                text: body.text.as_ref(),
+                path,
                 frame_path: &|path: PathId| body.frame_path(path),
             },
         );

@@ -12,18 +12,22 @@ use crate::frame::paths::{FrameSchema, NewPaths};
 use crate::frame::row_sets;
 use crate::frame::sections::split;
 use crate::frame::shapes::ShapeList;
+use crate::frame::text::symbols_in_text;
 use crate::state::table::Table;
 
 #[derive(Debug, Default)]
 pub(crate) struct BodySummary {
     pub(crate) base_rows: usize,
     pub(crate) removed: usize,
-    pub(crate) added: Vec<Vec<u8>>,
+    pub(crate) added: usize,
+    /// None if they are in the text, which takes the base to read.
+    pub(crate) added_symbols: Option<Vec<Vec<u8>>>,
     pub(crate) reshaped: usize,
     /// Base rows with at least one updated cell or another shape.
     pub(crate) updated: usize,
     /// By base row, as far as it goes: which these are.
     pub(crate) changed_rows: Vec<bool>,
+
     pub(crate) moved: usize,
     pub(crate) columns: Vec<ColumnInfo>,
     pub(crate) sparse_updates: usize,
@@ -43,7 +47,8 @@ pub(crate) struct ColumnInfo {
     pub(crate) bytes: usize,
 }
 
-const NAMES: [&str; 9] = ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order", "entropy"];
+const NAMES: [&str; section::LAST as usize + 1] =
+    ["", "rows", "paths", "shapes", "row_sets", "sparse", "columns", "order", "text", "entropy"];
 
 /// A body made from so many rows; `base` is the state that they are of, where it is known.
 pub(crate) fn inspect(
@@ -63,11 +68,15 @@ pub(crate) fn inspect(
     let mut r = part(section::ROWS);
     budget.charge(base_rows as u64, MEMBER, "rows")?;
     contents.base_rows = base_rows;
+    let symbols_in_text = symbols_in_text(&part(section::TEXT));
     if !r.is_empty() {
         contents.removed = r.counted_gaps(base_rows)?.len();
-        let n = r.count("rows")?;
-        budget.charge(n as u64, KEY, "symbols")?;
-        contents.added = owned_texts(&r.strings(n)?, &r)?;
+        let n = if symbols_in_text { r.uvarint()? } else { r.count("rows")? as u64 };
+        budget.charge(n, KEY, "symbols")?;
+        contents.added = n as usize;
+    }
+    if !symbols_in_text {
+        contents.added_symbols = Some(owned_texts(&r.strings(contents.added)?, &r)?);
     }
     let nothing = Table::default();
     let base = if contents.base_rows == 0 { Some(&nothing) } else { base };
@@ -84,7 +93,7 @@ pub(crate) fn inspect(
         changed[at] = true;
     };
     let r = part(section::SHAPES);
-    let shapes = ShapeList::read(r, contents.base_rows, contents.added.len(), None, budget)?;
+    let shapes = ShapeList::read(r, contents.base_rows, contents.added, None, budget)?;
     contents.reshaped = shapes.reshaped.len();
     shapes.reshaped.iter().for_each(|(row, _)| mark_changed(*row));
     let mut r = part(section::ROW_SETS);
@@ -186,7 +195,7 @@ fn column_info(
     row_sets: &[Vec<u32>],
     budget: &mut Budget,
 ) -> Result<ColumnInfo> {
-    let ColumnHeader { path_id, updates, has_inserts, mut contents } = header;
+    let ColumnHeader { path_id, updates, has_inserts, mut contents, .. } = header;
     let bytes = contents.left();
     let keys = match names {
         Some(names) => Some(names.keys_of(path_id, budget, &contents)?),

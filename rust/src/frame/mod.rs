@@ -11,3 +11,4 @@ pub(crate) mod row_order;
 mod row_sets;
 mod sections;
 mod shapes;
+mod text;

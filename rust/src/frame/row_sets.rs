@@ -1,16 +1,17 @@
 //! Row sets, coded inside one another: FORMAT.md section 6.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::format::budget::{Budget, MEMBER, SET};
 use crate::format::reader::Reader;
-use crate::format::row_set_kind::{BITMAP, EXCLUSIONS, MEMBERS};
+use crate::format::row_set_kind::{BITMAP, EXCLUSIONS, MEMBERS, WRONG, WRONG_BITMAP};
 use crate::format::writer::Writer;
 
 struct Set<'a> {
     members: &'a [u32],
-    /// A bit for each row of the base; none if that would be more than the members.
+    /// A bit for each row of the base; none if that would be much more than the members.
     bits: Vec<u64>,
 }
 
@@ -18,7 +19,7 @@ impl Set<'_> {
     fn new(members: &[u32], universe: usize) -> Set<'_> {
         let words = universe.div_ceil(64);
         let mut bits = Vec::new();
-        if members.len() >= words {
+        if members.len() * WORDS_A_MEMBER >= words {
             bits.resize(words, 0u64);
             for row in members {
                 bits[*row as usize / 64] |= 1 << (row % 64);
@@ -32,6 +33,11 @@ impl Set<'_> {
             return self.members.binary_search(&row).is_ok();
         }
         self.bits[row as usize / 64] >> (row % 64) & 1 == 1
+    }
+
+    /// Members of both, which have bits.
+    fn in_common(&self, other: &Set<'_>) -> u32 {
+        self.bits.iter().zip(&other.bits).map(|(a, b)| (a & b).count_ones()).sum()
     }
 
     fn covers(&self, other: &Set<'_>) -> bool {
@@ -55,6 +61,10 @@ pub(crate) struct RowSetWriter {
 
 /// So many earlier sets are tried as parents, or compared. (A set may be written twice.)
 const PARENTS: usize = 64;
+/// A set has bits if they take at most so many words for each member.
+const WORDS_A_MEMBER: usize = 4;
+/// So many earlier sets are tried as predictions.
+const PREDICTIONS: usize = 32;
 /// Members are looked up one by one in a parent that is so many times as long.
 const SPARSE: usize = 16;
 
@@ -91,7 +101,11 @@ impl RowSetWriter {
             let parent = parent.map(|at| at + recent);
             w.size(parent.map_or(0, |at| at + 1));
             let within = parent.map_or(&*all, |at| written[at].members);
-            write_set(w, &set, within);
+            let predicted = predict(&set, parent.map(|at| &written[at]), &written, within.len());
+            match predicted {
+                Some(prediction) => write_predicted(w, &set, within, &prediction, &written),
+                None => write_set(w, &set, within),
+            }
             written.push(set);
             numbers[handle] = written.len() as u64;
         }
@@ -99,9 +113,74 @@ impl RowSetWriter {
     }
 }
 
+/// Bits that a list of `count` of so many takes, about.
+fn listed(count: usize, of: usize) -> f64 {
+    count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
+}
+
+/// Bits that it takes to tell `count` of so many, once they are compressed.
+fn entropy(count: usize, of: usize) -> f64 {
+    let part = |count: usize| count as f64 * (of as f64 / count.max(1) as f64).log2();
+    part(count) + part(of - count)
+}
+
+/// An earlier set, or its complement, that tells most members of another.
+struct Prediction {
+    number: usize,
+    complement: bool,
+    wrong: usize,
+}
+
+/// The best prediction among the latest sets, if it is cheaper than none.
+fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usize) -> Option<Prediction> {
+    let n = set.members.len();
+    if set.bits.is_empty() || parent.is_some_and(|parent| parent.bits.is_empty()) {
+        return None;
+    }
+    let recent = written.len().saturating_sub(PREDICTIONS);
+    let candidates = written.iter().enumerate().skip(recent).filter(|(_, other)| !other.bits.is_empty());
+    let all = candidates.flat_map(|(number, other)| {
+        let inside = parent.map_or(other.members.len(), |parent| parent.in_common(other) as usize);
+        let wrong = n + inside - 2 * set.in_common(other) as usize;
+        [(number, false, wrong), (number, true, of - wrong)]
+    });
+    let (number, complement, wrong) = all.min_by_key(|(.., wrong)| *wrong)?;
+    // the number of the prediction is a byte, and the reader goes through what is predicted
+    (1.05 * entropy(wrong, of) + 8.0 < entropy(n, of)).then_some(Prediction { number, complement, wrong })
+}
+
+fn write_predicted(
+    w: &mut Writer,
+    set: &Set<'_>,
+    parent: &[u32],
+    prediction: &Prediction,
+    written: &[Set<'_>],
+) {
+    let of = parent.len();
+    let predicted = &written[prediction.number];
+    let is_wrong = |row: u32| (predicted.contains(row) != prediction.complement) != set.contains(row);
+    let wrong: Vec<u32> = (0..).zip(parent).filter(|(_, row)| is_wrong(**row)).map(|(i, _)| i).collect();
+    let as_list = listed(prediction.wrong, of) < of as f64;
+    w.u8(if as_list { WRONG } else { WRONG_BITMAP });
+    w.uvarint(((prediction.number as u64) << 1) | u64::from(prediction.complement));
+    if as_list {
+        w.counted_gaps(&wrong);
+    } else {
+        w.raw(&bitmap(&wrong, of));
+    }
+}
+
+fn bitmap(indices: &[u32], of: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; of.div_ceil(8)];
+    for i in indices {
+        bytes[*i as usize / 8] |= 1 << (i % 8);
+    }
+    bytes
+}
+
 fn write_set(w: &mut Writer, set: &Set<'_>, parent: &[u32]) {
     let (n, of) = (set.members.len(), parent.len());
-    let listed = |count: usize| count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2());
+    let listed = |count: usize| listed(count, of);
     let inside = |wanted: bool| {
         let chosen = (0..).zip(parent).filter(move |(_, row)| set.contains(**row) == wanted);
         chosen.map(|(i, _)| i).collect::<Vec<u32>>()
@@ -116,11 +195,7 @@ fn write_set(w: &mut Writer, set: &Set<'_>, parent: &[u32]) {
         w.counted_gaps(&members);
     } else {
         w.u8(BITMAP);
-        let mut bytes = vec![0u8; of.div_ceil(8)];
-        for i in inside(true) {
-            bytes[i as usize / 8] |= 1 << (i % 8);
-        }
-        w.raw(&bytes);
+        w.raw(&bitmap(&inside(true), of));
     }
 }
 
@@ -140,7 +215,7 @@ pub(crate) fn read(
             0 => &all,
             number => &sets[number - 1],
         };
-        let set = read_set(r, parent)?;
+        let set = read_set(r, parent, &sets, base_rows, budget)?;
         budget.charge(set.len() as u64, MEMBER, "members of row sets")?;
         if !removed.is_empty() && set.iter().any(|row| gone.contains(*row)) {
             return Err(r.corrupt("a row set holds a removed row"));
@@ -151,7 +226,13 @@ pub(crate) fn read(
 }
 
 /// At most as long as its parent, which was charged.
-fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
+fn read_set(
+    r: &mut Reader<'_>,
+    parent: &[u32],
+    earlier: &[Vec<u32>],
+    base_rows: usize,
+    budget: &mut Budget,
+) -> Result<Vec<u32>> {
     let of = parent.len();
     Ok(match r.u8()? {
         MEMBERS => {
@@ -159,10 +240,7 @@ fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
             chosen.into_iter().map(|i| parent[i as usize]).collect()
         }
         BITMAP => {
-            let bytes = r.raw(of.div_ceil(8))?;
-            if !of.is_multiple_of(8) && bytes.last().is_some_and(|last| last >> (of % 8) != 0) {
-                return Err(r.corrupt("an unused bit is set"));
-            }
+            let bytes = read_bitmap(r, of)?;
             let mut set = Vec::with_capacity(bytes.iter().map(|byte| byte.count_ones() as usize).sum());
             for (rows, &byte) in parent.chunks(8).zip(bytes) {
                 let mut left = byte;
@@ -178,8 +256,64 @@ fn read_set(r: &mut Reader<'_>, parent: &[u32]) -> Result<Vec<u32>> {
             let left = (0u32..).zip(parent).filter(|(i, _)| without.next_if_eq(i).is_none());
             left.map(|(_, row)| *row).collect()
         }
+        kind @ (WRONG | WRONG_BITMAP) => {
+            let code = r.up_to((earlier.len() << 1).saturating_sub(1), "prediction")?;
+            let predicted = earlier.get(code >> 1).ok_or_else(|| r.corrupt("no set is there yet"))?;
+            budget.charge((of + predicted.len()) as u64, 1, "rows that are predicted")?;
+            let complement = code & 1 == 1;
+            // both ascend: one pass, which is what was charged
+            let mut at = 0;
+            let mut holds = |row: u32| {
+                while predicted.get(at).is_some_and(|other| *other < row) {
+                    at += 1;
+                }
+                (predicted.get(at) == Some(&row)) != complement
+            };
+            if kind == WRONG && of == base_rows && !complement {
+                symmetric_difference(predicted, &r.counted_gaps(of)?)
+            } else if kind == WRONG {
+                let mut wrong = r.counted_gaps(of)?.into_iter().peekable();
+                let all = (0u32..).zip(parent);
+                let kept = all.filter(|(i, row)| holds(**row) != wrong.next_if_eq(i).is_some());
+                kept.map(|(_, row)| *row).collect()
+            } else {
+                let bytes = read_bitmap(r, of)?;
+                let is_wrong = |i: usize| bytes[i / 8] >> (i % 8) & 1 == 1;
+                let all = parent.iter().enumerate();
+                all.filter(|(i, row)| holds(**row) != is_wrong(*i)).map(|(_, row)| *row).collect()
+            }
+        }
         kind => return Err(r.reserved("kind of row set", kind)),
     })
+}
+
+/// What one of two ascending lists has and the other has not.
+fn symmetric_difference(mut a: &[u32], mut b: &[u32]) -> Vec<u32> {
+    let mut found = Vec::with_capacity(a.len() + b.len());
+    while let ([x, rest_a @ ..], [y, rest_b @ ..]) = (a, b) {
+        match x.cmp(y) {
+            Ordering::Less => {
+                found.push(*x);
+                a = rest_a;
+            }
+            Ordering::Greater => {
+                found.push(*y);
+                b = rest_b;
+            }
+            Ordering::Equal => (a, b) = (rest_a, rest_b),
+        }
+    }
+    found.extend_from_slice(a);
+    found.extend_from_slice(b);
+    found
+}
+
+fn read_bitmap<'a>(r: &mut Reader<'a>, of: usize) -> Result<&'a [u8]> {
+    let bytes = r.raw(of.div_ceil(8))?;
+    if !of.is_multiple_of(8) && bytes.last().is_some_and(|last| last >> (of % 8) != 0) {
+        return Err(r.corrupt("an unused bit is set"));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -234,6 +368,33 @@ mod tests {
         let read = read.unwrap_or_default();
         assert_eq!(read[numbers[first] as usize - 1], list(0));
         assert_eq!(read[numbers[again] as usize - 1], list(0));
+    }
+
+    #[test]
+    fn a_set_that_overlaps_an_earlier_one_is_predicted() {
+        // of what either of two changes, the second changes nearly all that the first does not
+        let either: Vec<u32> =
+            (0..4000u32).filter(|i| (i.wrapping_mul(2_654_435_761) >> 7) % 97 < 40).collect();
+        let first: Vec<u32> =
+            either.iter().copied().filter(|i| (i.wrapping_mul(40_503) >> 3) % 89 < 60).collect();
+        let mut second: Vec<u32> =
+            either.iter().copied().filter(|i| first.binary_search(i).is_err()).collect();
+        second.extend([either[0], either[7]]);
+        second.sort_unstable();
+        second.dedup();
+        // neither holds the other, but for a few
+        let shifted: Vec<u32> = first[3..].iter().copied().chain([4001, 4002]).collect();
+        let sets = [either, first, second, shifted];
+        let mut writer = RowSetWriter::default();
+        let handles: Vec<usize> = sets.iter().map(|set| writer.add(set)).collect();
+        let mut w = Writer::default();
+        let numbers = writer.write(&mut w, 4100);
+        assert!(w.bytes.len() < 3000 && w.bytes.contains(&WRONG), "{}", w.bytes.len());
+        let read = read(&mut Reader::new(&w.bytes), 4100, &[], &mut Budget::new(DEFAULT_MAX_BYTES));
+        let read = read.unwrap_or_default();
+        for (set, handle) in sets.iter().zip(handles) {
+            assert_eq!(read[numbers[handle] as usize - 1], *set);
+        }
     }
 
     #[test]

@@ -26,21 +26,22 @@ pub(crate) fn sections<'a>(body: &'a [u8], mut take: impl FnMut(u8, Reader<'a>))
     Ok(())
 }
 
-/// The body without its entropy section, and that section's contents; the body alone where it has none.
-pub(crate) fn split_entropy(body: &[u8]) -> (&[u8], &[u8]) {
+/// A body before its section ENTROPY, the contents of that, and the body after it.
+pub(crate) type AroundEntropy<'a> = (&'a [u8], Reader<'a>, &'a [u8]);
+
+/// None where the body has no such section, or nothing in it.
+pub(crate) fn around_entropy(body: &[u8]) -> Result<Option<AroundEntropy<'_>>> {
     let mut before = 0;
-    let mut entropy: Option<&[u8]> = None;
-    let read = sections(body, |id, mut contents| {
-        if id == section::ENTROPY {
-            entropy = Some(contents.rest());
-        } else {
-            before = contents.offset() + contents.left();
+    let mut found = None;
+    sections(body, |id, contents| {
+        let end = contents.offset() + contents.left();
+        if id != section::ENTROPY {
+            before = end;
+        } else if !contents.is_empty() {
+            found = Some((contents, end));
         }
-    });
-    match entropy {
-        Some(entropy) if read.is_ok() => (&body[..before], entropy),
-        _ => (body, &[]),
-    }
+    })?;
+    Ok(found.map(|(contents, end)| (&body[..before], contents, &body[end..])))
 }
 
 /// The sections by id; absent ones are empty.

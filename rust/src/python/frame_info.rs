@@ -32,7 +32,7 @@ pub(crate) struct FrameInfo {
     /// rows of the base and of the target
     base_symbols: usize,
     target_symbols: usize,
-    /// symbols that are new, in the frame's order
+    /// symbols that are new, in the frame's order; None if it takes the base to read them
     added: Py<PyAny>,
     /// how many symbols are removed; neither added nor removed, with another record; moved out of the predicted order
     removed: usize,
@@ -116,7 +116,13 @@ impl FrameInfo {
                 },
             )?);
         }
-        let added: Vec<_> = summary.added.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
+        let added = match summary.added_symbols {
+            None => py.None(),
+            Some(all) => {
+                let all: Vec<_> = all.iter().map(|symbol| text(py, symbol)).collect::<PyResult<_>>()?;
+                PyTuple::new(py, all)?.into_any().unbind()
+            }
+        };
         let base = (header.kind == FrameKind::Delta).then_some(header.base.position);
         Ok(FrameInfo {
             kind: header.kind.name(),
@@ -132,8 +138,8 @@ impl FrameInfo {
             size,
             body_size,
             base_symbols: summary.base_rows,
-            target_symbols: (summary.base_rows - summary.removed) + added.len(),
-            added: PyTuple::new(py, added)?.into_any().unbind(),
+            target_symbols: (summary.base_rows - summary.removed) + summary.added,
+            added,
             removed: summary.removed,
             updated: summary.updated,
             moved: summary.moved,

@@ -7,7 +7,8 @@ use crate::codec::decoder::{check_base, open_full};
 use crate::codec::state::{State, check_rows, check_target};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
-use crate::frame::container::{self, FrameWriter};
+use crate::frame::container::{self, Contents, FrameWriter};
+use crate::frame::decode;
 use crate::frame::inspect as inspection;
 use crate::python::convert_error::ConvertResult;
 use crate::python::encoder::check_level;
@@ -110,7 +111,7 @@ pub(crate) fn apply<'py>(
 fn apply_delta<'py>(
     previous: &Bound<'py, PyAny>,
     header: &Header,
-    contents: &[u8],
+    contents: &Contents<'_>,
     verify: bool,
     default: Option<&Bound<'py, PyAny>>,
     budget: &mut Budget,
@@ -153,18 +154,22 @@ pub(crate) fn inspect<'py>(
         Some(base) => {
             read_base(py, base, &mut state, &mut ConversionCache::default(), default)
                 .map_err(|e| errors::to_python(py, e))?;
-            Some(&state)
+            Some(&mut state)
         }
     };
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
         let (header, contents) = container::read(&frame, &mut budget)?;
-        if let Some(base) = base {
+        if let Some(base) = &base {
             check_base(&header, base.digest)?;
         }
-        let summary =
-            inspection::inspect(&contents, header.base.rows, base.map(|base| &base.table), &mut budget)?;
-        Ok((header, summary, contents.len()))
+        let table = base.as_deref().map(|base| &base.table);
+        let mut summary = inspection::inspect(&contents.body, header.base.rows, table, &mut budget)?;
+        if let Some(base) = base.filter(|_| summary.added_symbols.is_none()) {
+            let changes = decode::read(&contents, &mut base.table, &mut budget)?;
+            summary.added_symbols = Some(changes.added.iter().map(|added| added.symbol.to_vec()).collect());
+        }
+        Ok((header, summary, contents.body.len()))
     });
     let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
     FrameInfo::new(py, frame.len(), &header, summary, length)

@@ -30,10 +30,6 @@ impl Cells {
         self.tags.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tags.is_empty()
-    }
-
     #[inline(always)]
     pub(crate) fn push(&mut self, cell: Cell) {
         self.tags.push(cell.tag);

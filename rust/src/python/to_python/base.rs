@@ -10,6 +10,7 @@ use crate::format::budget::Budget;
 use crate::format::header::Header;
 use crate::format::reader::Reader;
 use crate::format::value::{Payload, Tag, read_item, tag};
+use crate::frame::container::Contents;
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::object::GcPause;
@@ -39,18 +40,19 @@ impl<'py> Base<'py> {
     pub(crate) fn read(
         previous: &Bound<'py, PyAny>,
         header: &Header,
-        contents: &[u8],
+        contents: &Contents<'_>,
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
         budget: &Budget,
     ) -> ConvertResult<(Base<'py>, ChangeSet)> {
         let py = previous.py();
         let snapshot = as_snapshot(previous)?;
+
         let mut copy = None;
         let read = Read { snapshot: &snapshot, only: None };
         let walked = |open: bool| {
-            if open || contents.len() > LONG {
-                let summary = inspect::inspect(contents, header.base.rows, None, &mut budget.clone())?;
+            if open || contents.body.len() > LONG {
+                let summary = inspect::inspect(&contents.body, header.base.rows, None, &mut budget.clone())?;
                 copy = Some(private_copy(&snapshot, &summary.changed_rows)?);
             }
             Ok(())
@@ -66,7 +68,7 @@ impl<'py> Base<'py> {
     pub(crate) fn changes(
         &mut self,
         py: Python<'py>,
-        contents: &[u8],
+        contents: &Contents<'_>,
         table: &mut Table,
         budget: &mut Budget,
     ) -> ConvertResult<ChangeSet> {
