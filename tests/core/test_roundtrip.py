@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import snapdelta
 from core import reference_decoder as reference
 from snapdelta.testing.feed import Feed, Kind
+from support import frames as f
 from support import generators
 from support.assert_exact import assert_same, same
 from support.expected import N
@@ -358,15 +359,18 @@ def test_inspect_tells_what_is_in_the_frame(frames: list[Snapshot]) -> None:
     for snapshot in frames:
         before = stream.state
         frame = stream.step(snapshot)
-        info, head = snapdelta.inspect(frame), reference.header(frame)
+        head = reference.header(frame)
+        info = snapdelta.inspect(frame, base=before if head.kind else None)
         kept = [symbol for symbol in before if symbol in stream.state]
         assert info.kind == ("full", "delta")[head.kind]
         assert (info.version, info.epoch, info.sequence) == (head.version, head.epoch, head.sequence)
         assert (info.base_digest, info.target_digest) == (head.base, head.target)
-        assert (info.size, info.body_size) == (len(frame), head.body_length)
+        assert (info.size, info.body_size) == (len(frame), len(f.body_in(frame)))
         assert info.target_symbols == len(stream.state)
         if info.kind == "delta":
             assert info.base_symbols == len(before)
+            assert info.added is not None
+            assert snapdelta.inspect(frame).added in (info.added, None)
             assert set(info.added) == stream.state.keys() - before.keys()
             assert info.removed == len(before) - len(kept)
             assert info.updated == sum(not same(before[symbol], stream.state[symbol]) for symbol in kept)
