@@ -211,7 +211,7 @@ class Edit(NamedTuple):
 Predict = Callable[[RowCells, int], int]
 
 ENTROPY = 8
-SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", ENTROPY: "entropy"}
+SECTIONS = {1: "rows", 2: "paths", 3: "shapes", 4: "sets", 5: "loose", 6: "columns", 7: "order", 8: "entropy"}
 EMPTY = {1: b"\0\0", 2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 
 

@@ -87,8 +87,8 @@ pub(crate) fn read(frame: &[u8], budget: &mut Budget) -> Result<(Header, Vec<u8>
             decompressor
                 .set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
                 .map_err(failed)?;
-            let mut w = Writer::default();
-            w.bytes = decompressor.decompress(payload, length).map_err(|_| bad())?;
+            let bytes = decompressor.decompress(payload, length).map_err(|_| bad())?;
+            let mut w = Writer { bytes, ..Writer::default() };
             if w.bytes.len() != length {
                 return Err(Error::corrupt("the body is not as long as declared"));
             }
