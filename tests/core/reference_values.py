@@ -56,7 +56,7 @@ class Entropy:
             self.x = self.x << 32 | self.reader.u32()
 
     def raw(self, bits: int) -> int:
-        slot = self.x % 2**bits
+        slot: int = self.x % 2**bits
         self.step(slot, 1, bits)
         return slot
 

@@ -120,7 +120,7 @@ impl Reader<'_> {
     pub(crate) fn integers(&mut self, n: usize) -> Result<Vec<u64>> {
         let mode = self.u8()?;
         if mode < CODED {
-            return self.planes(mode, n);
+            return self.byte_planes_of(mode, n);
         }
         let mantissa = mode - CODED;
         if !MANTISSAS.contains(&mantissa) {
@@ -135,10 +135,10 @@ impl Reader<'_> {
 
     pub(crate) fn byte_planes(&mut self, n: usize) -> Result<Vec<u64>> {
         let width = self.u8()?;
-        self.planes(width, n)
+        self.byte_planes_of(width, n)
     }
 
-    fn planes(&mut self, width: u8, n: usize) -> Result<Vec<u64>> {
+    fn byte_planes_of(&mut self, width: u8, n: usize) -> Result<Vec<u64>> {
         if width > 8 {
             return Err(self.corrupt("byte planes are wider than 8 bytes"));
         }

@@ -304,9 +304,12 @@ impl BodyWriter<'_> {
             parts.extend(column.updates.then_some((column.path, Part::Updates)));
             parts.extend(column.inserts.then_some((column.path, Part::Inserts)));
         }
-        let cells = plan.iter().filter(|column| column.updates);
-        let cells = cells.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
-        knowledge.learn(&parts, cells, |path, part| {
+        let inserts = plan.iter().filter(|column| column.inserts);
+        let inserts: usize = inserts.map(|column| self.inserts[column.path as usize].rows.len()).sum();
+        let updates = plan.iter().filter(|column| column.updates);
+        let updates: usize =
+            updates.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
+        knowledge.learn(&parts, updates + inserts / 4, |path, part| {
             let input = self.input(path, part, &all);
             Subject { path, part, columns: self.neighbours(path, part, &input), input }
         });

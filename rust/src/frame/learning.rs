@@ -15,17 +15,17 @@ pub(crate) enum Part {
     Inserts,
 }
 
-/// Rows of samples that the search may look at in one frame, and more for each updated cell, up to a limit: what is
-/// left is searched in the next frames.
-const SEARCH_BUDGET: usize = 100_000;
-const BUDGET_A_CELL: usize = 1;
+/// Rows of samples that the search may look at in one frame, and more for each updated cell and each fourth inserted
+/// one, up to a limit: what is left is searched in the next frames.
+const SEARCH_BUDGET: usize = 60_000;
+const BUDGET_A_CELL: usize = 2;
 const MOST_BUDGET: usize = 200_000;
 
 /// So many columns are looked at for what explains another: those that stand nearest.
 pub(crate) const CANDIDATES: usize = 96;
 
 /// Frames until a column is searched again: twice as many each time, up to the longest.
-const FIRST_WAIT: u32 = 4;
+const FIRST_WAIT: u32 = 16;
 const LONGEST_WAIT: u32 = 256;
 
 /// A check for cycles goes through so many columns at most.
@@ -100,7 +100,7 @@ impl Knowledge {
         }
     }
 
-    /// Begins a frame of so many updated cells: learns what is due, as far as the budget goes.
+    /// Begins a frame of so many cells: learns what is due, as far as the budget goes.
     pub(crate) fn learn<'a>(
         &mut self,
         parts: &[(PathId, Part)],

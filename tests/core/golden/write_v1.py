@@ -1,7 +1,7 @@
 """Writes the golden vectors of format 1, once: `python tests/core/golden/write_v1.py [FOLDER]`.
 
-They prove that frames of this version stay readable, so once it is released they are never written again: what is there is left
-alone, and the script refuses. A later format gets a folder and a script of its own.
+They prove that frames of this version stay readable. Once it is released they are never written again: what
+is there is left alone, and the script refuses. A later format gets a folder and a script of its own.
 """
 
 from __future__ import annotations
