@@ -795,6 +795,57 @@ def test_a_text_made_by_hand_and_corrupt(name: str) -> None:
     assert issubclass(outcomes[1], snapdelta.CorruptDeltaError | snapdelta.LimitExceededError)
 
 
+def test_what_follows_a_zstd_body_is_as_it_declares() -> None:
+    tried = 0
+    for base, frame in real_frames():
+        head = reference.header(frame)
+        whole, apart, text = reference.contents_of(head)
+        if not (head.kind and apart):
+            continue
+        stream = whole[len(whole) - apart :]
+        before = whole[: len(whole) - apart - len(bytes([f.ENTROPY]) + uv(apart))]
+
+        def made(
+            declared: bytes,
+            following: bytes = stream,
+            flags: int = 0,
+            *,
+            text: bytes = text,
+            head: reference.Header = head,
+            before: bytes = before,
+        ) -> bytes:
+            body = before + bytes([f.ENTROPY]) + sized(declared)
+            return f.seal(
+                body,
+                DELTA,
+                base=head.base,
+                rows=head.base_rows,
+                target=head.target,
+                coded=f.compressed(body) + following,
+                text=text,
+                flags=flags,
+            )
+
+        assert_same(attempt(base, made(uv(apart))), reference.decode(frame, base))
+        tried += 1
+        bad = [
+            made(uv(0)),
+            made(uv(apart + len(text) + 1)),
+            made(uv(2**60)),
+            made(uv(apart) + b"\0"),
+            made(b"\x80"),
+            made(uv(apart), text=text + b"\0" if text else b"\0"),
+            made(uv(apart), stream + b"\0", text=b""),
+            made(uv(apart), stream[1:], text=b""),
+            made(uv(apart), flags=f.TEXT_FOLLOWS, text=b""),
+        ]
+        for other in bad:
+            assert attempt(base, other) is snapdelta.CorruptDeltaError
+            with pytest.raises(reference.Corrupt):
+                reference.decode(other, base)
+    assert tried > 1
+
+
 @pytest.mark.parametrize("level", [1, 3, 19])
 def test_text_of_every_kind_in_both_decoders(level: int) -> None:
     """Lists that change a little, texts that the base has elsewhere, new ones; few rows and many chunks."""
