@@ -309,7 +309,7 @@ impl BodyWriter<'_> {
         let updates = plan.iter().filter(|column| column.updates);
         let updates: usize =
             updates.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
-        knowledge.learn(&parts, updates + inserts / 4, |path, part| {
+        knowledge.learn(&parts, (updates, inserts), |path, part| {
             let input = self.input(path, part, &all);
             Subject { path, part, columns: self.neighbours(path, part, &input), input }
         });

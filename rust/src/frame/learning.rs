@@ -15,10 +15,11 @@ pub(crate) enum Part {
     Inserts,
 }
 
-/// Rows of samples that the search may look at in one frame, and more for each updated cell and each fourth inserted
-/// one, up to a limit: what is left is searched in the next frames.
-const SEARCH_BUDGET: usize = 60_000;
-const BUDGET_A_CELL: usize = 2;
+/// Rows of samples that the search may look at in one frame, and more for each cell, up to a limit: a share of what the
+/// frame costs by itself. What is left is searched in the next frames.
+const LEAST_BUDGET: usize = 1_000;
+const BUDGET_AN_UPDATE: usize = 12;
+const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;
 
 /// So many columns are looked at for what explains another: those that stand nearest.
@@ -100,15 +101,16 @@ impl Knowledge {
         }
     }
 
-    /// Begins a frame of so many cells: learns what is due, as far as the budget goes.
+    /// Begins a frame of so many updated and inserted cells: learns what is due, as far as the budget goes.
     pub(crate) fn learn<'a>(
         &mut self,
         parts: &[(PathId, Part)],
-        cells: usize,
+        (updates, inserts): (usize, usize),
         subject: impl Fn(PathId, Part) -> Subject<'a>,
     ) {
         self.frame += 1;
-        let mut budget = (SEARCH_BUDGET + BUDGET_A_CELL * cells).min(MOST_BUDGET);
+        let cells = BUDGET_AN_UPDATE * updates + BUDGET_AN_INSERT * inserts;
+        let mut budget = (LEAST_BUDGET + cells).min(MOST_BUDGET);
         let frame = self.frame;
         let is_due = |(path, part): &&(PathId, Part)| {
             self.lessons.get(&(*path, *part)).is_none_or(|lesson| lesson.due <= frame)
