@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import snapdelta
 from core import reference_decoder as reference
 from snapdelta.testing.feed import Feed, Kind
-from support import frames as f
+from support import frames as made_frames
 from support import generators
 from support.assert_exact import assert_same, same
 from support.expected import N
@@ -292,7 +292,7 @@ def test_inputs_are_not_changed_and_not_kept() -> None:
     snapshot["C"] = 1
     del snapshot["B"]
     frame = pending.finish()
-    assert f.unmeasured(verified.finish()) == frame
+    assert made_frames.unmeasured(verified.finish()) == frame
     stream.check(frame, kept)
     stream.state, stream.sequence = kept, stream.sequence + 1
     stream.step(snapshot)
@@ -365,7 +365,7 @@ def test_inspect_tells_what_is_in_the_frame(frames: list[Snapshot]) -> None:
         assert info.kind == ("full", "delta")[head.kind]
         assert (info.version, info.epoch, info.sequence) == (head.version, head.epoch, head.sequence)
         assert (info.base_digest, info.target_digest) == (head.base, head.target)
-        assert (info.size, info.body_size) == (len(frame), len(f.body_in(frame)))
+        assert (info.size, info.body_size) == (len(frame), len(made_frames.body_in(frame)))
         assert info.target_symbols == len(stream.state)
         if info.kind == "delta":
             assert info.base_symbols == len(before)

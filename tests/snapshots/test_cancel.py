@@ -38,7 +38,8 @@ async def in_task() -> AsyncIterator[Callable[[str, int], list[CancelAt]]]:
         return await cancelled
 
     def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
-        return asyncio.Task(drive(coroutine), loop=loop, **options)
+        # What is cancelled before its first step never gets to the coroutine that it drives.
+        return asyncio.Task(drive(coroutine) if planned else coroutine, loop=loop, **options)
 
     def plan(name: str, nth: int) -> list[CancelAt]:
         planned[:] = [(name, nth)]

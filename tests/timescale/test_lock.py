@@ -68,6 +68,8 @@ def test_second_migration_is_refused(postgres: str, entry: Callable[[str], None]
         for statement in load(OPTIMIZE).statements
         if "pg_try_advisory_lock" in statement.render(load(OPTIMIZE).defaults)
     ]
+    # The session of the test before may not have ended yet.
+    wait_for_no_lock(postgres)
     with psycopg.connect(postgres, autocommit=True) as first:
         first.execute(lock.render({}).encode())
         with pytest.raises(MigrationLockedError, match="another migration is running"):
