@@ -13,6 +13,8 @@ const TABLE_BYTE: f64 = 6.0;
 const PLANE_SYMBOL: f64 = 8.0;
 /// zstd has one table for the planes of many columns.
 const SHARED_TABLE: f64 = 1.2;
+/// Bytes of shorter lists cost half of what they are at least: few values tell a table nothing.
+const SHORT: usize = 64;
 
 pub(crate) fn write(w: &mut Writer, numbers: &[u64]) {
     match best_table(numbers) {
@@ -105,6 +107,7 @@ fn frequencies_of(counts: &[u32], n: usize, bits: u8) -> Vec<u16> {
 fn planes_cost(numbers: &[u64]) -> f64 {
     let all = numbers.iter().fold(0, |all, number| all | number);
     let n = numbers.len() as f64;
+    let least = if numbers.len() < SHORT { 4.0 } else { 1.0 };
     let mut cost = 0.0;
     let mut shift = 0;
     while shift < 64 && all >> shift != 0 {
@@ -122,7 +125,7 @@ fn planes_cost(numbers: &[u64]) -> f64 {
         cost += if distinct == 1 {
             8.0
         } else {
-            (SHARED_TABLE * plane.max(n) + PLANE_SYMBOL * f64::from(distinct)).min(8.0 * n)
+            (SHARED_TABLE * plane.max(least * n) + PLANE_SYMBOL * f64::from(distinct)).min(8.0 * n)
         };
         shift += 8;
     }
