@@ -90,7 +90,8 @@ async def test_the_server_is_killed_again_and_again_under_load(fresh_server: Cal
             # What was on its way may be there as well.
             assert (latest.epoch, latest.sequence) in (confirmed, (confirmed[0], confirmed[1] + 1))
             await stage.recover(writer)
-        assert stage.resyncs <= {"outcome_unknown"}
+        # Where a checkpoint is due at that save, its restart only says that the head is behind.
+        assert stage.resyncs <= {"outcome_unknown", "head_behind"}
 
 
 async def _saves_until_it_fails(writer: Writer) -> None:
