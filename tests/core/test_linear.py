@@ -79,9 +79,9 @@ def test_private_names_cost_what_their_leaves_cost() -> None:
     few, many = costs(FEW), costs(MANY)
     ratios = {name: many[name] / few[name] / (MANY / FEW) for name in few}
     assert max(ratios.values()) < SLACK, ratios
+    assert ratios["full"] < 1.3, ratios
     # Numbers of rows, paths and values have more digits where there are more of them.
-    assert ratios["full"] < 1.5, ratios
-    assert ratios["delta"] < 1.5, ratios
+    assert ratios["delta"] < 1.35, ratios
 
 
 MEMORY = """

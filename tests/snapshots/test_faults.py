@@ -75,7 +75,8 @@ async def test_a_save_waits_for_a_server_that_comes_back_soon(fresh_server: Call
 async def test_the_server_is_killed_again_and_again_under_load(fresh_server: Callable[..., Server]) -> None:
     """Whatever it had confirmed is there after every restart."""
     server = fresh_server(persist=True)
-    async with staged(server.client, followers=2) as (stage, writer):
+    # No checkpoint is due at the save after an outage: its restart would only say that the head is behind.
+    async with staged(server.client, followers=2, chain_ratio=1e6) as (stage, writer):
         for _ in range(3):
             saving = asyncio.create_task(_saves_until_it_fails(writer))
             await asyncio.sleep(0.1)
@@ -90,8 +91,7 @@ async def test_the_server_is_killed_again_and_again_under_load(fresh_server: Cal
             # What was on its way may be there as well.
             assert (latest.epoch, latest.sequence) in (confirmed, (confirmed[0], confirmed[1] + 1))
             await stage.recover(writer)
-        # Where a checkpoint is due at that save, its restart only says that the head is behind.
-        assert stage.resyncs <= {"outcome_unknown", "head_behind"}
+        assert stage.resyncs <= {"outcome_unknown"}
 
 
 async def _saves_until_it_fails(writer: Writer) -> None:

@@ -101,7 +101,7 @@ impl Encoder {
     ) -> PyResult<ChangeSet> {
         let EncoderState { core, cache, default } = inner;
         let default = default.as_ref().map(|default| default.bind(py));
-        let captured = capture(py, snapshot, &mut core.state.table, cache, default);
+        let captured = capture(snapshot, &mut core.state.table, cache, default);
         captured.map_err(|error| errors::to_python(py, error))
     }
 }

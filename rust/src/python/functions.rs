@@ -152,7 +152,7 @@ pub(crate) fn inspect<'py>(
     let base = match base {
         None => None,
         Some(base) => {
-            read_base(py, base, &mut state, &mut ConversionCache::default(), default)
+            read_base(base, &mut state, &mut ConversionCache::default(), default)
                 .map_err(|e| errors::to_python(py, e))?;
             Some(&mut state)
         }
@@ -177,13 +177,12 @@ pub(crate) fn inspect<'py>(
 
 /// Brings an empty state to a snapshot.
 fn read_base(
-    py: Python<'_>,
     snapshot: &Bound<'_, PyAny>,
     state: &mut State,
     cache: &mut ConversionCache,
     default: Option<&Bound<'_, PyAny>>,
 ) -> ConvertResult<()> {
-    let changes = capture(py, snapshot, &mut state.table, cache, default)?;
+    let changes = capture(snapshot, &mut state.table, cache, default)?;
     let preview = changes.preview(&state.table);
     state.digest = preview.digest;
     changes.commit(&mut state.table, &preview);
@@ -204,10 +203,10 @@ fn stateless(
     let kind = match previous {
         None => FrameKind::Full,
         Some(previous) => {
-            read_base(py, previous, &mut state, &mut cache, default)?;
+            read_base(previous, &mut state, &mut cache, default)?;
             FrameKind::Delta
         }
     };
-    let changes = capture(py, current, &mut state.table, &mut cache, default)?;
+    let changes = capture(current, &mut state.table, &mut cache, default)?;
     Ok(py.detach(|| state.encode(changes, kind, 0, &mut frame_writer))?.0)
 }

@@ -144,11 +144,11 @@ impl<'w> Gather<'w> {
     }
 
     /// Reads the records of a block as far as they have the shapes that are expected.
-    pub(crate) fn block(&mut self, rows: &[Option<BlockRow<'w>>], schema: &Schema, cache: &mut KeyLists) {
+    pub(crate) fn block(&mut self, rows: &[BlockRow<'w>], schema: &Schema, cache: &mut KeyLists) {
         let mut values = 0;
         self.starts.clear();
         for row in rows {
-            let expected = row.as_ref().and_then(|row| row.shape.map(|shape| (row.record, shape)));
+            let expected = row.shape.map(|shape| (row.record, shape));
             self.starts.push(expected.map(|(_, shape)| (shape, values)));
             if let Some((record, shape)) = expected {
                 values += self.open(shape, schema, cache);
@@ -156,11 +156,11 @@ impl<'w> Gather<'w> {
             }
         }
         // written before they are read: any object will do
-        let Some(any) = rows.iter().flatten().next().map(|row| row.record) else { return };
+        let Some(any) = rows.first().map(|row| row.record) else { return };
         self.values.resize(values.max(self.values.len()), any);
         for below in [false, true] {
             for (at, row) in rows.iter().enumerate() {
-                let (Some(row), Some((shape, values))) = (row, self.starts[at]) else { continue };
+                let Some((shape, values)) = self.starts[at] else { continue };
                 if !self.record(shape, values, row.record, below, schema) {
                     self.starts[at] = None;
                 }

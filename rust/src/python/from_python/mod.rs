@@ -20,49 +20,38 @@ use crate::state::table::Table;
 
 /// The change set that leads from the table's state to the snapshot. After an error the state is what it was.
 pub(crate) fn capture(
-    py: Python<'_>,
     snapshot: &Bound<'_, PyAny>,
     table: &mut Table,
     cache: &mut ConversionCache,
     default: Option<&Bound<'_, PyAny>>,
 ) -> ConvertResult<ChangeSet> {
-    let read = Read { snapshot: &as_snapshot(snapshot)?, only: None };
-    read.capture(py, table, cache, default, |_| Ok(())).map(|(changes, _)| changes)
+    capture_dict(&as_snapshot(snapshot)?, table, cache, default, |_| Ok(())).map(|(changes, _)| changes)
 }
 
-/// What is read, and how much of it.
-pub(crate) struct Read<'a, 'py> {
-    pub(crate) snapshot: &'a Bound<'py, PyDict>,
-    /// By record: read it. Others are taken as `None`.
-    pub(crate) only: Option<&'a [bool]>,
-}
-
-impl Read<'_, '_> {
-    /// The change set, and for each record whether it is built back from the same types. `walked` is called when all
-    /// was seen and before Python code runs, with whether some will.
-    pub(crate) fn capture(
-        &self,
-        py: Python<'_>,
-        table: &mut Table,
-        cache: &mut ConversionCache,
-        default: Option<&Bound<'_, PyAny>>,
-        walked: impl FnOnce(bool) -> ConvertResult<()>,
-    ) -> ConvertResult<(ChangeSet, Vec<bool>)> {
-        let types = Types::get(py)?;
-        let mut capture = Capture::new(table, cache);
-        let resolver = Resolver { py, types, default };
-        let read = capture
-            .walk(py, self.snapshot, self.only)
-            .and_then(|()| walked(capture.is_open()))
-            .and_then(|()| resolver.resolve(&mut capture));
-        capture.cache.keys.release_replaced();
-        match read {
-            Ok(()) => Ok(capture.into_changes()),
-            Err(error) => {
-                capture.rollback();
-                cache.forget_keys_beyond(&table.schema);
-                Err(error)
-            }
+/// The change set, and for each record whether it is built back from the same types. `walked` is called when all
+/// was seen and before Python code runs, with whether some will.
+pub(crate) fn capture_dict(
+    snapshot: &Bound<'_, PyDict>,
+    table: &mut Table,
+    cache: &mut ConversionCache,
+    default: Option<&Bound<'_, PyAny>>,
+    walked: impl FnOnce(bool) -> ConvertResult<()>,
+) -> ConvertResult<(ChangeSet, Vec<bool>)> {
+    let py = snapshot.py();
+    let types = Types::get(py)?;
+    let mut capture = Capture::new(table, cache);
+    let resolver = Resolver { py, types, default };
+    let read = capture
+        .walk(py, snapshot)
+        .and_then(|()| walked(capture.is_open()))
+        .and_then(|()| resolver.resolve(&mut capture));
+    capture.cache.keys.release_replaced();
+    match read {
+        Ok(()) => Ok(capture.into_changes()),
+        Err(error) => {
+            capture.rollback();
+            cache.forget_keys_beyond(&table.schema);
+            Err(error)
         }
     }
 }

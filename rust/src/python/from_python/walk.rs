@@ -91,13 +91,8 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Reads the whole snapshot. No Python code runs. Records not wanted (`only`) are taken as `None`.
-    pub(crate) fn walk(
-        &mut self,
-        py: Python<'_>,
-        snapshot: &Bound<'_, PyDict>,
-        only: Option<&[bool]>,
-    ) -> ConvertResult<()> {
+    /// Reads the whole snapshot. No Python code runs.
+    pub(crate) fn walk(&mut self, py: Python<'_>, snapshot: &Bound<'_, PyDict>) -> ConvertResult<()> {
         let walk = Walk::new(py, Types::get(py)?);
         let Some(dict) = Dict::of(walk.root(snapshot.as_any()), walk.types) else {
             return Err(ConvertError::unsupported("a snapshot is a dict"));
@@ -106,7 +101,7 @@ impl<'a> Capture<'a> {
         self.target.reserve(records.len());
         self.exact_types.reserve(records.len());
         let mut gather = Gather::new(&walk);
-        let read = self.blocks(&walk, &records, only, &mut gather);
+        let read = self.blocks(&walk, &records, &mut gather);
         gather.finish(&mut self.cache.keys);
         read
     }
@@ -115,10 +110,9 @@ impl<'a> Capture<'a> {
         &mut self,
         walk: &Walk<'_>,
         records: &[Pair<'w>],
-        only: Option<&[bool]>,
         gather: &mut Gather<'w>,
     ) -> ConvertResult<()> {
-        let mut block: Vec<Option<BlockRow<'w>>> = Vec::with_capacity(gather::BLOCK);
+        let mut block: Vec<BlockRow<'w>> = Vec::with_capacity(gather::BLOCK);
         let mut at = 0;
         while at < records.len() {
             let n = self.block_length().min(records.len() - at);
@@ -140,14 +134,12 @@ impl<'a> Capture<'a> {
                 if refused.is_err() {
                     break;
                 }
-                let is_wanted = only.is_none_or(|only| only.get(at) == Some(&true));
-                block.push(is_wanted.then(|| BlockRow { record: *value, shape: self.expected_shape(at) }));
+                block.push(BlockRow { record: *value, shape: self.expected_shape(at) });
             }
             gather.block(&block, &self.table.schema, &mut self.cache.keys);
             for (i, row) in block.iter().enumerate() {
                 self.row = at + i;
-                self.record(walk, row.as_ref(), i, gather)
-                    .map_err(|error| error.below_key(self.symbol(self.row)))?;
+                self.record(walk, row, i, gather).map_err(|error| error.below_key(self.symbol(self.row)))?;
             }
             refused?;
             at += n;
@@ -199,20 +191,17 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// The record of the row at hand, which is number `i` of its block. None: it is not looked at.
+    /// The record of the row at hand, which is number `i` of its block.
     fn record<'w>(
         &mut self,
         walk: &Walk<'_>,
-        row: Option<&BlockRow<'w>>,
+        BlockRow { record, shape }: &BlockRow<'w>,
         i: usize,
         gather: &Gather<'w>,
     ) -> ConvertResult<()> {
         let owner = match self.target[self.row] {
             Source::Base(base) => RowOwner::Base(base),
             Source::Added(number) => RowOwner::Added(number),
-        };
-        let Some(BlockRow { record, shape }) = row else {
-            return self.placeholder(owner);
         };
         if let Some(id) = *shape {
             let shape = Arc::clone(&self.table.schema.shapes[id as usize]);
@@ -230,15 +219,6 @@ impl<'a> Capture<'a> {
             }
             _ => self.leaf_record(walk, owner, *record),
         }
-    }
-
-    /// A row whose record is not looked at, in a table made for one delta.
-    fn placeholder(&mut self, owner: RowOwner) -> ConvertResult<()> {
-        let last = self.last_shape;
-        self.add_record(owner, &[(ROOT, Cell { tag: tag::NONE, word: 0 })])?;
-        // the next record is like the one before, not like this
-        self.last_shape = last;
-        Ok(())
     }
 
     fn leaf_record(&mut self, walk: &Walk<'_>, owner: RowOwner, record: Obj<'_>) -> ConvertResult<()> {

@@ -14,9 +14,9 @@ use crate::frame::container::Contents;
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::object::GcPause;
-use crate::python::from_python::Read;
 use crate::python::from_python::as_snapshot;
 use crate::python::from_python::cache::ConversionCache;
+use crate::python::from_python::capture_dict;
 use crate::python::to_python::build::ObjectCache;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::{Cells, Table};
@@ -47,9 +47,7 @@ impl<'py> Base<'py> {
     ) -> ConvertResult<(Base<'py>, ChangeSet)> {
         let py = previous.py();
         let snapshot = as_snapshot(previous)?;
-
         let mut copy = None;
-        let read = Read { snapshot: &snapshot, only: None };
         let walked = |open: bool| {
             if open || contents.body.len() > LONG {
                 let summary = inspect::inspect(&contents.body, header.base.rows, None, &mut budget.clone())?;
@@ -58,7 +56,7 @@ impl<'py> Base<'py> {
             Ok(())
         };
         let mut cache = ConversionCache::default();
-        let (changes, exact_types) = read.capture(py, table, &mut cache, default, walked)?;
+        let (changes, exact_types) = capture_dict(&snapshot, table, &mut cache, default, walked)?;
         let is_private = copy.is_some();
         let objects = ObjectCache::with_keys(py, cache.keys.objects());
         Ok((Base { snapshot: copy.unwrap_or(snapshot), is_private, exact_types, objects }, changes))
