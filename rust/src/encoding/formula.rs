@@ -5,6 +5,7 @@ use crate::encoding::row_view::{MISSING, RowView};
 use crate::error::Result;
 use crate::format::number::{round, value};
 use crate::format::reader::Reader;
+use crate::format::tag::tag;
 use crate::format::writer::Writer;
 use crate::state::schema::{PathId, ROOT};
 use crate::state::table::{Cell, Cells, Table};
@@ -368,5 +369,10 @@ impl Formula {
 /// The value of a cell of the table, NaN where there is none.
 #[inline(always)]
 pub(crate) fn number(table: &Table, cell: Cell) -> f64 {
-    if cell.tag == MISSING { f64::NAN } else { value(cell.tag, table.payload(cell)) }
+    match cell.tag {
+        tag::FLOAT => f64::from_bits(cell.word),
+        tag::INT => cell.word as i64 as f64,
+        MISSING => f64::NAN,
+        tag => value(tag, table.payload(cell)),
+    }
 }

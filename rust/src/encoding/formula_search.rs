@@ -301,9 +301,9 @@ impl FormulaSearch {
         }
     }
 
-    /// Two columns at a time. A look at two rows tells which pairs are worth more.
+    /// Two columns at a time. A look at a few rows tells which pairs are worth more.
     fn find_pairs(&mut self, budget: &mut usize) {
-        let scan = PairScan::new(&self.operands, self.goal.target.len());
+        let mut scan = PairScan::new(&self.operands, self.goal.target.len());
         let mut promising: Vec<usize> = Vec::new();
         for at in 0..self.operands.len() {
             for operation in PAIRS {
@@ -388,30 +388,34 @@ impl FormulaSearch {
     }
 }
 
-/// Two rows of the sample, column after column, so that one operation runs over all columns at once.
+/// Rows of the sample that a scan looks at, and in how many of them a column has to come close.
+const SCANNED: usize = 4;
+const CLOSE: u64 = 2;
+
+/// Some rows of the sample, column after column, so that one operation runs over all columns at once.
 struct PairScan {
-    rows: [usize; 2],
-    present: [Vec<f64>; 2],
-    base: [Vec<f64>; 2],
+    rows: [usize; SCANNED],
+    present: [Vec<f64>; SCANNED],
+    base: [Vec<f64>; SCANNED],
+    /// By column: the rows in which it comes close.
+    hits: Vec<u64>,
 }
 
 impl PairScan {
     fn new(operands: &[SampledColumn], n: usize) -> PairScan {
-        let rows = [0, n / 2];
+        let rows = std::array::from_fn(|i| i * n / SCANNED);
         let present = rows.map(|row| operands.iter().map(|column| column.present[row]).collect());
         let base = rows.map(|row| operands.iter().map(|column| column.base[row]).collect());
-        PairScan { rows, present, base }
+        PairScan { rows, present, base, hits: vec![0; operands.len()] }
     }
 
-    /// The second columns with which an operation comes close in one of the rows, or needs one constant in both.
-    fn promising(&self, search: &FormulaSearch, operation: Operation, at: usize, found: &mut Vec<usize>) {
-        found.clear();
+    /// The second columns with which an operation comes close in most rows, or needs one constant in two.
+    fn promising(&mut self, search: &FormulaSearch, operation: Operation, at: usize, found: &mut Vec<usize>) {
+        self.hits.fill(0);
         macro_rules! run {
             ($($name:ident)*) => {
                 match operation {
-                    $(Operation::$name => {
-                        self.sweep(search, at, operation, |x| Operation::$name.apply(1.0, x), found);
-                    })*
+                    $(Operation::$name => self.sweep(search, at, operation, |x| Operation::$name.apply(1.0, x)),)*
                     _ => {}
                 }
             };
@@ -419,51 +423,72 @@ impl PairScan {
         run!(Difference Sum Product Quotient Mean Percent PercentChange AbsoluteProduct PercentAbove PercentOfRest
             Larger Smaller OldPlusChanges OldPlusDifferenceOfChanges OldPlusChangeTimes WeightedMean
             MultipleOfQuotient MultipleOfProduct OldPlusMultipleOfChangeTimes);
+        found.clear();
+        found.extend(self.hits.iter().enumerate().filter(|(_, hits)| **hits >= CLOSE).map(|(at, _)| at));
+    }
+
+    /// Counts the columns that come close in one of the rows.
+    #[inline(always)]
+    fn count(
+        &mut self,
+        side: usize,
+        at: usize,
+        old: f64,
+        apply: &impl Fn(Operands) -> f64,
+        mut is_close: impl FnMut(usize, f64) -> bool,
+    ) {
+        let (present, base) = (&self.present[side], &self.base[side]);
+        let (a, a_old) = (present[at], base[at]);
+        let columns = self.hits.iter_mut().zip(present).zip(base);
+        for (other, ((hits, b), b_old)) in columns.enumerate() {
+            let result = apply(Operands { old, a, a_old, b: *b, b_old: *b_old });
+            *hits += u64::from(is_close(other, result));
+        }
     }
 
     #[inline(always)]
     fn sweep(
-        &self,
+        &mut self,
         search: &FormulaSearch,
         at: usize,
         operation: Operation,
         apply: impl Fn(Operands) -> f64,
-        found: &mut Vec<usize>,
     ) {
         let goal = &search.goal;
-        let reach = search.limit() / goal.target.len() as u32;
-        let result = |side: usize, b: usize| {
-            apply(Operands {
-                old: search.old[self.rows[side]],
-                a: self.present[side][at],
-                a_old: self.base[side][at],
-                b: self.present[side][b],
-                b_old: self.base[side][b],
-            })
-        };
-        let columns = 0..self.present[0].len();
+        let bound = (1u64 << (search.limit() / goal.target.len() as u32).min(62)) as f64;
+        let rows = self.rows;
+        let olds = rows.map(|row| search.old[row]);
         if operation.has_constant() {
             let on_old = operation == Operation::OldPlusMultipleOfChangeTimes;
-            let old = self.rows.map(|row| if on_old { search.old[row] } else { 0.0 });
-            let [x, y] = [0, 1].map(|side| search.values[self.rows[side]] - old[side]);
-            found.extend(columns.filter(|b| {
-                let (left, right) = ((result(0, *b) - old[0]) * y, (result(1, *b) - old[1]) * x);
-                (left - right).abs() <= AGREEMENT * right.abs()
-            }));
-        } else if goal.scale.is_raw() {
-            let near = |side: usize, b: usize| {
-                let difference = result(side, b).to_bits().wrapping_sub(goal.target[self.rows[side]]);
-                (difference as i64).unsigned_abs() <= 1 << reach.min(62)
-            };
-            found.extend(columns.filter(|b| near(0, *b) | near(1, *b)));
-        } else {
-            let factor = POWERS[usize::from(goal.scale.exponent)] / goal.scale.unit as f64;
-            let bound = (1u64 << reach.min(62)) as f64;
-            let near = |side: usize, b: usize| {
-                let target = goal.target[self.rows[side]] as i64 as f64;
-                (result(side, b) * factor - target).abs() <= bound
-            };
-            found.extend(columns.filter(|b| near(0, *b) | near(1, *b)));
+            let old = |side: usize| if on_old { olds[side] } else { 0.0 };
+            let [first, second] = [0, SCANNED / 2];
+            let [x, y] = [first, second].map(|side| search.values[rows[side]] - old(side));
+            let mut lefts = Vec::with_capacity(self.hits.len());
+            self.count(first, at, olds[first], &apply, |_, result| {
+                lefts.push((result - old(first)) * y);
+                false
+            });
+            self.count(second, at, olds[second], &apply, |other, result| {
+                let right = (result - old(second)) * x;
+                (lefts[other] - right).abs() <= AGREEMENT * right.abs()
+            });
+            self.hits.iter_mut().for_each(|hits| *hits *= CLOSE);
+            return;
+        }
+        let factor = POWERS[usize::from(goal.scale.exponent) % POWERS.len()] / goal.scale.unit as f64;
+        for (side, row) in rows.into_iter().enumerate() {
+            let target = goal.target[row];
+            if goal.scale.is_raw() {
+                self.count(side, at, olds[side], &apply, |_, result| {
+                    let difference = result.to_bits().wrapping_sub(target) as i64;
+                    difference.unsigned_abs() as f64 <= bound
+                });
+            } else {
+                let target = target as i64 as f64;
+                self.count(side, at, olds[side], &apply, |_, result| {
+                    (result * factor - target).abs() <= bound
+                });
+            }
         }
     }
 }

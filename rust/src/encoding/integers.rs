@@ -1,5 +1,6 @@
 //! The cheaper form of a list of integers: byte planes, or classes in the entropy stream with a table of their own.
 
+use crate::encoding::sampling::log2;
 use crate::format::integers::{CLASSES, Table, WHOLE, class_of, table_bits};
 use crate::format::writer::Writer;
 
@@ -78,7 +79,7 @@ fn table_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> (f64, Table) {
             continue;
         }
         let open = if mantissa == WHOLE { 0.0 } else { (class >> mantissa).saturating_sub(1) as f64 };
-        cost += f64::from(*count) * (f64::from(bits) - f64::from(*frequency).log2() + open);
+        cost += f64::from(*count) * (f64::from(bits) - log2(usize::from(*frequency)) + open);
         cost += TABLE_BYTE + if *frequency > 127 { TABLE_BYTE } else { 0.0 };
     }
     (cost, Table { mantissa, bits, lowest: lowest as u8, frequencies })
@@ -108,6 +109,7 @@ fn planes_cost(numbers: &[u64]) -> f64 {
     let all = numbers.iter().fold(0, |all, number| all | number);
     let n = numbers.len() as f64;
     let least = if numbers.len() < SHORT { 4.0 } else { 1.0 };
+    let bits = log2(numbers.len());
     let mut cost = 0.0;
     let mut shift = 0;
     while shift < 64 && all >> shift != 0 {
@@ -118,7 +120,7 @@ fn planes_cost(numbers: &[u64]) -> f64 {
         let mut plane = 0.0;
         let mut distinct = 0;
         for count in counts.into_iter().filter(|count| *count != 0) {
-            plane += f64::from(count) * (n / f64::from(count)).log2();
+            plane += f64::from(count) * (bits - log2(count as usize));
             distinct += 1;
         }
         // A table of its own for what comes at all.

@@ -102,6 +102,16 @@ fn form_of(
     None
 }
 
+/// The tag of cells that have the first form if they have any, and whose integer is quickly told.
+fn plain_tag(scale: Scale, first: &Form) -> Option<Tag> {
+    match first {
+        _ if scale.unit > 1 => None,
+        Form::Float => Some(tag::FLOAT),
+        Form::Int => Some(tag::INT),
+        _ => None,
+    }
+}
+
 pub(crate) fn classify(
     table: &Table,
     scale: Scale,
@@ -111,12 +121,13 @@ pub(crate) fn classify(
     let n = cells.size_hint().0;
     let mut classified = Classified { forms: Vec::with_capacity(n), integers: Vec::with_capacity(n) };
     let mut buffer = Vec::new();
-    let plain = scale.unit == 1 && !scale.is_raw() && forms[0] == Form::Float;
+    let plain = plain_tag(scale, &forms[0]);
     for cell in cells {
-        let found = if plain && cell.tag == tag::FLOAT {
-            exact_integer(cell.word, scale.exponent).map(|integer| (0, integer as u64))
-        } else {
-            form_of(table, scale, forms, cell, &mut buffer)
+        let found = match cell.tag {
+            tag if Some(tag) != plain => form_of(table, scale, forms, cell, &mut buffer),
+            tag::FLOAT if scale.is_raw() => (!f64::from_bits(cell.word).is_nan()).then_some((0, cell.word)),
+            tag::FLOAT => exact_integer(cell.word, scale.exponent).map(|integer| (0, integer as u64)),
+            _ => scale.integer(cell.word as i64 as f64).map(|integer| (0, integer)),
         };
         let (form, integer) = found.unwrap_or((forms.len() as u8, 0));
         classified.forms.push(form);

@@ -1,5 +1,7 @@
 //! The plan for a stream of numbers: scale and forms from a sample, the predictor by what it would cost.
 
+use std::iter::repeat_n;
+
 use crate::encoding::formula::{Formula, Operation, number};
 use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
 use crate::encoding::residuals::common_divisor;
@@ -288,7 +290,7 @@ fn own_predictor(
     sample: &[usize],
 ) -> (NumberPredictor, f64) {
     let integers = pick(&classified.integers, sample);
-    let mut best = (NumberPredictor::Zero, residual_bits(&integers, &vec![0; integers.len()]));
+    let mut best = (NumberPredictor::Zero, residual_bits(&integers, repeat_n(0, integers.len())));
     let mut offer = |predictor, bits| {
         if bits < best.1 {
             best = (predictor, bits);
@@ -298,15 +300,15 @@ fn own_predictor(
         let table = input.view.table;
         let old = sample.iter().map(|i| scale.integer(number(table, base.get(*i))).unwrap_or(0));
         let old: Vec<u64> = old.collect();
-        offer(NumberPredictor::Formula(Formula::OLD), residual_bits(&integers, &old));
+        offer(NumberPredictor::Formula(Formula::OLD), residual_bits(&integers, old.into_iter()));
     }
     let previous = sample.iter().map(|i| i.checked_sub(1).map_or(0, |i| classified.integers[i]));
-    offer(NumberPredictor::Previous, residual_bits(&integers, &previous.collect::<Vec<u64>>()));
+    offer(NumberPredictor::Previous, residual_bits(&integers, previous));
     if let Some(newest) = integers.iter().map(|m| *m as i64).max() {
         let newest = newest as u64;
         // 8 bytes of argument, spread over the stream
         let argument = 64.0 / classified.integers.len() as f64;
-        let bits = residual_bits(&integers, &vec![newest; integers.len()]) + argument;
+        let bits = residual_bits(&integers, repeat_n(newest, integers.len())) + argument;
         offer(NumberPredictor::Reference(newest), bits);
     }
     best
@@ -360,6 +362,6 @@ fn formula_cost(
     let missing = results.iter().filter(|result| result.is_nan()).count();
     let predictions = round_all(scale, &results, base.as_ref(), input.view.table);
     let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
-    let bits = residual_bits(&pick(&classified.integers, sample), &predictions);
+    let bits = residual_bits(&pick(&classified.integers, sample), predictions.into_iter());
     (bits + arguments / classified.integers.len() as f64, missing * 8 <= results.len())
 }

@@ -106,12 +106,6 @@ pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> R
 }
 
 impl RowView<'_> {
-    /// The base's cells by themselves: what they are needed for would keep them from being waited for together.
-    fn base(&self, path: PathId, rows: &[u32]) -> Vec<Cell> {
-        let mut gather = ColumnGather::new(self.table, path);
-        rows.iter().map(|row| gather.cell(*row).unwrap_or(NO_CELL)).collect()
-    }
-
     /// Calls `take` for each row with the present and the base cell of another column.
     #[inline(always)]
     pub(crate) fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
@@ -120,21 +114,18 @@ impl RowView<'_> {
             Side::Updates(updates) => {
                 match updates.get(path as usize).filter(|column| done && !column.rows.is_empty()) {
                     None => {
-                        let base = self.base(path, rows);
-                        base.into_iter().enumerate().for_each(|(i, cell)| take(i, cell, cell));
+                        let mut gather = ColumnGather::new(self.table, path);
+                        for (i, row) in rows.iter().enumerate() {
+                            let cell = gather.cell(*row).unwrap_or(NO_CELL);
+                            take(i, cell, cell);
+                        }
                     }
                     Some(column) => {
-                        let mut others = Vec::new();
-                        join(&column.rows, rows, |i, at| {
-                            if at.is_none() {
-                                others.push(rows[i]);
-                            }
-                        });
-                        let mut others = self.base(path, &others).into_iter();
+                        let mut gather = ColumnGather::new(self.table, path);
                         join(&column.rows, rows, |i, at| match at {
                             Some(at) => take(i, column.new.get(at), column.old.get(at)),
                             None => {
-                                let cell = others.next().unwrap_or(NO_CELL);
+                                let cell = gather.cell(rows[i]).unwrap_or(NO_CELL);
                                 take(i, cell, cell);
                             }
                         });

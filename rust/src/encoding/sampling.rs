@@ -1,5 +1,7 @@
 //! Samples, and what numbers cost on them.
 
+use std::sync::LazyLock;
+
 use crate::format::writer::zigzag;
 
 /// At most `size` indices, evenly spread.
@@ -15,26 +17,40 @@ pub(crate) fn pick<T: Copy>(all: &[T], sample: &[usize]) -> Vec<T> {
 }
 
 /// Bits a value that compressed planes of these numbers take: their length, or less where few numbers come often.
-pub(crate) fn bits_of(numbers: &mut [u64]) -> f64 {
-    let n = numbers.len() as f64;
-    let length: u32 = numbers.iter().map(|z| 64 - z.leading_zeros()).sum();
-    let length = f64::from(length) / n;
+pub(crate) fn bits_of(numbers: impl ExactSizeIterator<Item = u64> + Clone) -> f64 {
+    let n = numbers.len();
+    let length: u32 = numbers.clone().map(|z| 64 - z.leading_zeros()).sum();
+    let length = f64::from(length) / n as f64;
     if length <= 1.0 {
         return length;
     }
-    numbers.sort_unstable();
-    let runs = numbers.chunk_by(|a, b| a == b);
-    let (mut distinct, mut entropy) = (0, 0.0);
-    for run in runs {
-        let share = run.len() as f64 / n;
-        distinct += 1;
-        entropy -= share * share.log2();
+    let mut counts: Vec<(u64, usize)> = Vec::with_capacity(n / 4);
+    for number in numbers {
+        if let Some((_, count)) = counts.iter_mut().find(|(other, _)| *other == number) {
+            *count += 1;
+        } else if counts.len() < n / 4 {
+            counts.push((number, 1));
+        } else {
+            // so many different ones cost their length
+            return length;
+        }
     }
-    if distinct * 4 <= numbers.len() { length.min(entropy + 0.1) } else { length }
+    let known: f64 = counts.iter().map(|(_, count)| *count as f64 * log2(*count)).sum();
+    length.min(log2(n) - known / n as f64 + 0.1)
 }
 
-pub(crate) fn residual_bits(integers: &[u64], predictions: &[u64]) -> f64 {
-    let pairs = integers.iter().zip(predictions);
-    let mut residuals: Vec<u64> = pairs.map(|(i, p)| zigzag(i.wrapping_sub(*p))).collect();
-    bits_of(&mut residuals)
+/// Bits a value that residuals take.
+pub(crate) fn residual_bits(
+    integers: &[u64],
+    predictions: impl ExactSizeIterator<Item = u64> + Clone,
+) -> f64 {
+    bits_of(integers.iter().zip(predictions).map(|(i, p)| zigzag(i.wrapping_sub(p))))
+}
+
+const TABLE: usize = 4097;
+static LOGARITHMS: LazyLock<Vec<f64>> = LazyLock::new(|| (0..TABLE).map(|n| (n as f64).log2()).collect());
+
+/// The binary logarithm; small ones are kept.
+pub(crate) fn log2(n: usize) -> f64 {
+    LOGARITHMS.get(n).copied().unwrap_or_else(|| (n as f64).log2())
 }

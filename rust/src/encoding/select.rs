@@ -1,5 +1,7 @@
 //! The choice between the encodings of a word stream, by what they would cost on a sample.
 
+use std::iter::repeat_n;
+
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::RowView;
 use crate::encoding::sampling::{bits_of, pick, residual_bits, sample_of};
@@ -43,21 +45,22 @@ impl<'a> Sample<'a> {
 
     /// The best predictor that needs no other column.
     fn without_columns(&self) -> (Predictor, f64) {
-        let mut best = (Predictor::Zero, residual_bits(&self.words, &vec![0; self.words.len()]));
+        let n = self.words.len();
+        let mut best = (Predictor::Zero, residual_bits(&self.words, repeat_n(0, n)));
         let mut offer = |predictor, bits| {
             if bits < best.1 {
                 best = (predictor, bits);
             }
         };
         if let Some(base) = &self.base {
-            offer(Predictor::Base, residual_bits(&self.words, base));
+            offer(Predictor::Base, residual_bits(&self.words, base.iter().copied()));
         }
-        offer(Predictor::Previous, residual_bits(&self.words, &self.previous));
+        offer(Predictor::Previous, residual_bits(&self.words, self.previous.iter().copied()));
         if let Some(newest) = self.words.iter().map(|i| *i as i64).max() {
             let newest = newest as u64;
             // 8 bytes of argument, spread over the stream
             let argument = 64.0 / self.stream.words.len() as f64;
-            let bits = residual_bits(&self.words, &vec![newest; self.words.len()]) + argument;
+            let bits = residual_bits(&self.words, repeat_n(newest, n)) + argument;
             offer(Predictor::Reference(newest), bits);
         }
         best
@@ -65,7 +68,7 @@ impl<'a> Sample<'a> {
 
     fn with_predictor(&self, predictor: Predictor, view: &RowView<'_>) -> f64 {
         let predictions = predictor.predictions(self.base.as_deref(), &self.rows, self.stream.tag, view);
-        residual_bits(&self.words, &predictions)
+        residual_bits(&self.words, predictions.into_iter())
     }
 
     fn dictionary(&self) -> Option<f64> {
@@ -83,9 +86,8 @@ impl<'a> Sample<'a> {
             return None;
         }
         // the numbers of the entries, as their places in the sample's own order would be
-        let mut indices: Vec<u64> =
-            self.words.iter().map(|word| sorted.partition_point(|entry| entry < word) as u64).collect();
-        Some(bits_of(&mut indices) + 64.0 * distinct.len() as f64 / n as f64)
+        let indices = self.words.iter().map(|word| sorted.partition_point(|entry| entry < word) as u64);
+        Some(bits_of(indices) + 64.0 * distinct.len() as f64 / n as f64)
     }
 }
 
@@ -168,7 +170,7 @@ impl Estimate {
         let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
         let direct = useful.then(|| {
             let predictions: Vec<u64> = now.iter().map(number).collect();
-            (Predictor::Column(path), residual_bits(&self.words, &predictions))
+            (Predictor::Column(path), residual_bits(&self.words, predictions.into_iter()))
         });
         let base = self.base.as_ref().filter(|_| useful);
         let change = base.map(|base| {
@@ -178,7 +180,7 @@ impl Estimate {
                 .map(|(now, before)| number(now).wrapping_sub(number(before)));
             let predictions: Vec<u64> =
                 base.iter().zip(changes).map(|(base, change)| base.wrapping_add(change)).collect();
-            (Predictor::ColumnChange(path), residual_bits(&self.words, &predictions))
+            (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.into_iter()))
         });
         direct.into_iter().chain(change)
     }

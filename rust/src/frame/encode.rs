@@ -445,9 +445,7 @@ impl ColumnWriter {
                 frame_path: &|path: PathId| body.frame_path(path),
             },
         );
-        if !pays {
-            knowledge.note_miss(path, part);
-        }
+        knowledge.note(path, part, pays);
         candidates.push(path, cells.tags[0]);
         done[path as usize] = true;
     }

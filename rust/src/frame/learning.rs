@@ -22,12 +22,18 @@ const BUDGET_AN_UPDATE: usize = 12;
 const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;
 
+/// A column's search may look at so many rows for each bit that the column costs by itself.
+const ROWS_A_BIT: f64 = 4.0;
+
 /// So many columns are looked at for what explains another: those that stand nearest.
 pub(crate) const CANDIDATES: usize = 96;
 
 /// Frames until a column is searched again: twice as many each time, up to the longest.
 const FIRST_WAIT: u32 = 16;
 const LONGEST_WAIT: u32 = 256;
+
+/// A column is searched again when what was learned did not pay in so many frames in a row.
+const MISSES: u32 = 2;
 
 /// A check for cycles goes through so many columns at most.
 const REACH: usize = 512;
@@ -36,8 +42,10 @@ const REACH: usize = 512;
 #[derive(Debug, Clone)]
 struct Lesson {
     learned: Option<Learned>,
-    /// How often what was learned did not pay.
+    /// In how many frames, up to the last one, what was learned did not pay.
     missed: u32,
+    /// Frames until it is searched again for that.
+    retry: u32,
     /// The frame in which to search again.
     due: u32,
     wait: u32,
@@ -90,14 +98,15 @@ impl Knowledge {
         false
     }
 
-    /// Notes that what was learned of a column did not pay in this frame: it is forgotten and searched again, less
-    /// often each time.
-    pub(crate) fn note_miss(&mut self, path: PathId, part: Part) {
-        if let Some(lesson) = self.lessons.get_mut(&(path, part))
-            && lesson.learned.take().is_some()
-        {
-            lesson.due = lesson.due.min(self.frame + (1 << lesson.missed));
-            lesson.missed = (lesson.missed + 1).min(LONGEST_WAIT.ilog2());
+    /// Notes if what was learned of a column paid in this frame. If it did not, in several frames in a row, the column
+    /// is searched again, each time after more frames.
+    pub(crate) fn note(&mut self, path: PathId, part: Part, pays: bool) {
+        let Some(lesson) = self.lessons.get_mut(&(path, part)) else { return };
+        lesson.missed = if pays { 0 } else { lesson.missed + 1 };
+        if lesson.missed == MISSES {
+            lesson.missed = 0;
+            lesson.due = lesson.due.min(self.frame + lesson.retry);
+            lesson.retry = (2 * lesson.retry).min(LONGEST_WAIT);
         }
     }
 
@@ -139,9 +148,12 @@ impl Knowledge {
             }
             let own = search.own_bits();
             let known = self.of(path, part);
-            for Finding { learned, bits } in search.run(&columns, known, &input.view, &mut budget) {
+            let share = budget.min((ROWS_A_BIT * worth) as usize);
+            let mut left = share;
+            for Finding { learned, bits } in search.run(&columns, known, &input.view, &mut left) {
                 findings.push((worth * (1.0 - bits / own), path, part, learned));
             }
+            budget -= share - left;
             self.wait(path, part);
             if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
                 lesson.learned = None;
@@ -161,7 +173,7 @@ impl Knowledge {
 
     /// Puts off the next search of a column.
     fn wait(&mut self, path: PathId, part: Part) {
-        let new = || Lesson { learned: None, missed: 0, due: 0, wait: FIRST_WAIT };
+        let new = || Lesson { learned: None, missed: 0, retry: 1, due: 0, wait: FIRST_WAIT };
         let lesson = self.lessons.entry((path, part)).or_insert_with(new);
         lesson.due = self.frame + lesson.wait;
         lesson.wait = (2 * lesson.wait).min(LONGEST_WAIT);
