@@ -59,6 +59,10 @@ impl DecodedCells<'_> {
         changes: &mut ChangeSet,
         budget: &mut Budget,
     ) -> Result<Cells> {
+        // the tags of nearly all cells; those need no look at each
+        if self.cells.tags.iter().all(|tag| *tag <= tag::SHORT) {
+            return Ok(self.cells);
+        }
         let weight = self.cells.tags.iter().filter(|tag| !is_blob(**tag)).map(|tag| weight_of(*tag)).sum();
         budget.charge(1, weight, "bytes of Decimals")?;
         for i in 0..self.cells.len() {

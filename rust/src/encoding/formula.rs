@@ -1,14 +1,13 @@
 //! Columns that are arithmetic on others: change = price - close, percent = change / close × 100, mid, spread,
 //! turnover. FORMAT.md section 8.4.
 
-use crate::encoding::row_view::{MISSING, RowView};
+use crate::encoding::row_view::{RowView, numbers_of};
 use crate::error::Result;
-use crate::format::number::{round, value};
+use crate::format::number::round;
 use crate::format::reader::Reader;
-use crate::format::tag::tag;
 use crate::format::writer::Writer;
 use crate::state::schema::{PathId, ROOT};
-use crate::state::table::{Cell, Cells, Table};
+use crate::state::table::Cells;
 
 /// In the order of their codes; o is the column's old value, a and b are others now, A and B before, k is a constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,6 +277,22 @@ impl Operation {
     }
 }
 
+/// The operation on each of these; which one it is is asked once, not for each.
+fn each(operation: Operation, k: f64, operands: impl Iterator<Item = Operands>) -> Vec<f64> {
+    macro_rules! run {
+        ($($name:ident)*) => {
+            match operation {
+                $(Operation::$name => operands.map(|x| Operation::$name.apply(k, x)).collect(),)*
+            }
+        };
+    }
+    run!(Old Other OtherOld OldPlusChange OldMinusChange OldTimesRatio OldOverRatio Multiple OldPlusMultipleOfChange
+        OldPlusConstant LargerOfOld SmallerOfOld PercentOnClose PercentOnRoundedClose Difference Sum Product Quotient
+        Mean Percent PercentChange AbsoluteProduct PercentAbove PercentOfRest MultipleOfQuotient MultipleOfProduct
+        Larger Smaller OldPlusChangeTimes OldPlusMultipleOfChangeTimes WeightedMean OldPlusChanges
+        OldPlusDifferenceOfChanges MinusOld PlusOld Change ChangePercent)
+}
+
 /// NaN if one is.
 #[inline(always)]
 fn larger(p: f64, q: f64) -> f64 {
@@ -307,31 +322,18 @@ impl Formula {
 
     /// The result in each row, NaN where there is none.
     pub(crate) fn results(&self, base: Option<&Cells>, rows: &[u32], view: &RowView<'_>) -> Vec<f64> {
-        let Formula { operation, k, .. } = *self;
-        let value = |cell: Cell| number(view.table, cell);
-        let old: Vec<f64> = match base.filter(|_| operation.needs_base()) {
-            Some(base) => base.iter().map(value).collect(),
-            None => vec![f64::NAN; rows.len()],
-        };
-        let mut results = Vec::with_capacity(rows.len());
-        let none = Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
-        match operation.columns() {
-            0 => results.extend(old.iter().map(|old| operation.apply(k, Operands { old: *old, ..none }))),
-            1 => view.visit(self.a, rows, |i, now, base| {
-                let x = Operands { old: old[i], a: value(now), a_old: value(base), ..none };
-                results.push(operation.apply(k, x));
-            }),
-            _ => {
-                let mut first = Vec::with_capacity(rows.len());
-                view.visit(self.a, rows, |_, now, base| first.push((value(now), value(base))));
-                view.visit(self.b, rows, |i, now, base| {
-                    let (a, a_old) = first[i];
-                    let x = Operands { old: old[i], a, a_old, b: value(now), b_old: value(base) };
-                    results.push(operation.apply(k, x));
-                });
-            }
-        }
-        results
+        let with_base = self.operation.needs_base();
+        let none = || vec![f64::NAN; rows.len()];
+        let old = base.filter(|_| with_base).map_or_else(none, |base| numbers_of(view.table, base));
+        let mut columns = self.columns().map(|path| view.numbers(path, rows, with_base));
+        let (a, a_old) = columns.next().unwrap_or_default();
+        let (b, b_old) = columns.next().unwrap_or_default();
+        let or_none = |numbers: Vec<f64>| if numbers.is_empty() { none() } else { numbers };
+        let [a, a_old, b, b_old] = [a, a_old, b, b_old].map(or_none);
+        let lefts = old.iter().zip(a).zip(a_old);
+        let all = lefts.zip(b).zip(b_old);
+        let operands = all.map(|((((old, a), a_old), b), b_old)| Operands { old: *old, a, a_old, b, b_old });
+        each(self.operation, self.k, operands)
     }
 
     pub(crate) fn write(&self, w: &mut Writer, frame_path: impl Fn(PathId) -> u64) {
@@ -363,16 +365,5 @@ impl Formula {
             formula.k = f64::from_bits(r.u64()?);
         }
         Ok(formula)
-    }
-}
-
-/// The value of a cell of the table, NaN where there is none.
-#[inline(always)]
-pub(crate) fn number(table: &Table, cell: Cell) -> f64 {
-    match cell.tag {
-        tag::FLOAT => f64::from_bits(cell.word),
-        tag::INT => cell.word as i64 as f64,
-        MISSING => f64::NAN,
-        tag => value(tag, table.payload(cell)),
     }
 }

@@ -1,10 +1,10 @@
 //! Finds what a column follows from, on a sample of its cells.
 
 use crate::encoding::encode::Learned;
-use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES, number};
+use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
 use crate::encoding::numbers::{Input, classify};
 use crate::encoding::numbers_plan::profile;
-use crate::encoding::row_view::RowView;
+use crate::encoding::row_view::{RowView, number};
 use crate::encoding::sampling::sample_of;
 use crate::format::number::{Form, Scale};
 use crate::format::powers::POWERS;

@@ -1,8 +1,8 @@
 //! Streams of numbers of any tag: FORMAT.md section 8.4. Writing follows the plan; reading obeys the bytes.
 
-use crate::encoding::formula::{Formula, number};
+use crate::encoding::formula::Formula;
 use crate::encoding::residuals;
-use crate::encoding::row_view::{MISSING, RowView};
+use crate::encoding::row_view::{MISSING, RowView, number};
 use crate::error::Result;
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};

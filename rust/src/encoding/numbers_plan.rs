@@ -2,9 +2,10 @@
 
 use std::iter::repeat_n;
 
-use crate::encoding::formula::{Formula, Operation, number};
+use crate::encoding::formula::{Formula, Operation};
 use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
 use crate::encoding::residuals::common_divisor;
+use crate::encoding::row_view::number;
 use crate::encoding::sampling::{pick, residual_bits, sample_of};
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::number_text::{NumberText, Template, parse};

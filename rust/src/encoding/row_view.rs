@@ -1,6 +1,7 @@
 //! What a column sees of the others in its row: the *present* and *base* cells of FORMAT.md section 8.
 
-use crate::format::value::Tag;
+use crate::format::number::value;
+use crate::format::tag::{Tag, tag};
 use crate::state::change_set::{BlockStep, ColumnPatch, for_each_block};
 use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cell, Cells, Table};
@@ -8,6 +9,26 @@ use crate::state::table::{Cell, Cells, Table};
 /// The tag of a cell that is not there.
 pub(crate) const MISSING: Tag = 255;
 const NO_CELL: Cell = Cell { tag: MISSING, word: 0 };
+
+/// The value of a cell of the table, NaN where there is none.
+#[inline(always)]
+pub(crate) fn number(table: &Table, cell: Cell) -> f64 {
+    match cell.tag {
+        tag::FLOAT => f64::from_bits(cell.word),
+        tag::INT => cell.word as i64 as f64,
+        MISSING => f64::NAN,
+        tag => value(tag, table.payload(cell)),
+    }
+}
+
+/// The values of cells.
+pub(crate) fn numbers_of(table: &Table, cells: &Cells) -> Vec<f64> {
+    if cells.tags.iter().all(|tag| *tag == tag::FLOAT) {
+        return cells.words.iter().map(|word| f64::from_bits(*word)).collect();
+    }
+    let pairs = cells.tags.iter().zip(&cells.words);
+    pairs.map(|(tag, word)| number(table, Cell { tag: *tag, word: *word })).collect()
+}
 
 /// The inserted cells of one column; `rows` are numbers of reshaped, then added records.
 #[derive(Default)]
@@ -82,21 +103,25 @@ impl<'a> ColumnGather<'a> {
 pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
     let mut gathers: Vec<ColumnGather<'_>> =
         paths.iter().map(|path| ColumnGather::new(table, *path)).collect();
-    let room = |rows: &&[u32]| Cells { tags: vec![MISSING; rows.len()], words: vec![0; rows.len()] };
-    let mut all: Vec<Cells> = lists.iter().map(room).collect();
+    let mut all: Vec<Cells> = Vec::new();
+    all.resize_with(lists.len(), Cells::default);
+    all.iter_mut().zip(lists).for_each(|(cells, rows)| cells.reserve(rows.len()));
     let mut lacking = None;
     for_each_block(lists, |step| {
         let (at, part) = match step {
             BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
             BlockStep::Part(at, part) => (at, part),
         };
-        let Cells { tags, words } = &mut all[at];
-        let places = tags[part.clone()].iter_mut().zip(&mut words[part.clone()]);
-        for (row, (tag, word)) in lists[at][part].iter().zip(places) {
-            match gathers[at].cell(*row) {
-                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
-                None => lacking = Some(at),
-            }
+        let (gather, rows) = (&mut gathers[at], &lists[at][part]);
+        let mut cell = |row: &u32| {
+            gather.cell(*row).unwrap_or_else(|| {
+                lacking = Some(at);
+                NO_CELL
+            })
+        };
+        // the parts of a list come in its order
+        for row in rows {
+            all[at].push(cell(row));
         }
     });
     match lacking {
@@ -140,6 +165,27 @@ impl RowView<'_> {
                 }),
             },
         }
+    }
+
+    /// The numbers of another column in these rows: present, and, if they are wanted, the base's.
+    pub(crate) fn numbers(&self, path: PathId, rows: &[u32], with_base: bool) -> (Vec<f64>, Vec<f64>) {
+        if let Side::Updates(updates) = self.side
+            && self.done.get(path as usize) == Some(&true)
+            && let Some(column) = updates.get(path as usize)
+            && column.rows == rows
+        {
+            let base = if with_base { numbers_of(self.table, &column.old) } else { Vec::new() };
+            return (numbers_of(self.table, &column.new), base);
+        }
+        let mut present = Vec::with_capacity(rows.len());
+        let mut base = Vec::with_capacity(if with_base { rows.len() } else { 0 });
+        self.visit(path, rows, |_, now, before| {
+            present.push(number(self.table, now));
+            if with_base {
+                base.push(number(self.table, before));
+            }
+        });
+        (present, base)
     }
 
     /// The present cells of another column in these rows.

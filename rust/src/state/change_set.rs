@@ -283,11 +283,11 @@ impl ChangeSet {
                 continue;
             }
             let path_hash = table.schema.paths[path].hash;
-            for (i, row) in column.rows.iter().enumerate() {
+            for (row, (old, new)) in column.rows.iter().zip(column.old.iter().zip(column.new.iter())) {
                 let hash = &mut hashes[*row as usize];
                 *hash = hash
-                    .wrapping_sub(table.hash_cell(path_hash, column.old.get(i)))
-                    .wrapping_add(table.hash_cell(path_hash, column.new.get(i)));
+                    .wrapping_sub(table.hash_cell(path_hash, old))
+                    .wrapping_add(table.hash_cell(path_hash, new));
             }
         }
         let record_hash = |record| {
@@ -369,26 +369,25 @@ impl ChangeSet {
                 BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
                 BlockStep::Part(path, part) => (path, part),
             };
-            let column = &self.updates[path];
+            let ColumnPatch { rows, old, new } = &self.updates[path];
+            let cells = old.part(part.clone()).zip(new.part(part.clone()));
             // rows that follow one another mostly share their shape
             let mut last = (ShapeId::MAX, None);
-            for i in part {
-                let row = column.rows[i];
-                if self.reshaped.binary_search_by_key(&row, |r| r.0).is_ok() {
+            for (row, (old, new)) in rows[part].iter().zip(cells) {
+                if !self.reshaped.is_empty() && self.reshaped.binary_search_by_key(row, |r| r.0).is_ok() {
                     continue; // replaced as a whole
                 }
-                let old = column.old.get(i);
                 if is_blob(old.tag) {
                     table.pool.release(old.word);
                 }
-                let target = &mut table.rows[row as usize];
+                let target = &mut table.rows[*row as usize];
                 if target.shape != last.0 {
                     let shape = &table.schema.shapes[target.shape as usize];
                     last = (target.shape, shape.position(path as PathId));
                 }
                 if let Some(position) = last.1 {
-                    target.tags[position] = column.new.tags[i];
-                    target.words[position] = column.new.words[i];
+                    target.tags[position] = new.tag;
+                    target.words[position] = new.word;
                 }
             }
         });

@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::hint::black_box;
+use std::ops::Range;
 
 use hashbrown::HashTable;
 
@@ -65,7 +66,12 @@ impl Cells {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Cell> + '_ {
-        let pairs = self.tags.iter().zip(&self.words);
+        self.part(0..self.len())
+    }
+
+    #[inline(always)]
+    pub(crate) fn part(&self, part: Range<usize>) -> impl Iterator<Item = Cell> + '_ {
+        let pairs = self.tags[part.clone()].iter().zip(&self.words[part]);
         pairs.map(|(&tag, &word)| Cell { tag, word })
     }
 }
