@@ -223,6 +223,11 @@ impl Operation {
         )
     }
 
+    /// A constant is a factor of what it adds to the old value.
+    pub(crate) fn adds_to_old(self) -> bool {
+        matches!(self, OldPlusMultipleOfChange | OldPlusMultipleOfChangeTimes)
+    }
+
     /// True if a and b may change places.
     pub(crate) fn is_symmetric(self) -> bool {
         matches!(self, Sum | Product | Mean | MultipleOfProduct | Larger | Smaller | OldPlusChanges)

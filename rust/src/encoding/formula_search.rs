@@ -2,10 +2,11 @@
 
 use crate::encoding::encode::Learned;
 use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
+use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
 use crate::encoding::numbers::{Input, classify};
 use crate::encoding::numbers_plan::profile;
 use crate::encoding::row_view::{RowView, number};
-use crate::encoding::sampling::sample_of;
+use crate::encoding::sampling::{pick, sample_of};
 use crate::format::number::{Form, Scale};
 use crate::format::powers::POWERS;
 use crate::format::value::tag;
@@ -24,20 +25,17 @@ const CHEAP: f64 = 1.5;
 const GOOD: u32 = SAMPLE as u32 / 4;
 /// So many columns in a scan cost as much as a row of a formula that is tried.
 const SCANS: usize = 8;
-/// Ratios that agree this well are one constant.
-const AGREEMENT: f64 = 0.02;
 
-/// Another column at the places of a sample.
-struct SampledColumn {
-    path: PathId,
-    present: Vec<f64>,
-    base: Vec<f64>,
-    /// The present words, if all are ints.
-    ints: Option<Vec<i64>>,
-    /// The value is not the same all over.
-    varies: bool,
-    /// Some value differs from the base's.
-    moves: bool,
+/// The numbers of another column on the sample, and the base's.
+type Sampled = (Vec<f64>, Vec<f64>);
+
+/// The columns that may explain another: all in a few rows, those that look promising on the whole sample.
+struct Columns<'a> {
+    view: &'a RowView<'a>,
+    rows: &'a [u32],
+    with_base: bool,
+    scan: Scan<'a>,
+    sampled: Vec<Option<Sampled>>,
 }
 
 /// A way to work out a column, and its bits a cell on the sample.
@@ -65,8 +63,6 @@ pub(crate) struct FormulaSearch {
     old: Vec<f64>,
     has_base: bool,
     own: u32,
-    operands: Vec<SampledColumn>,
-    found: Vec<(u32, Learned)>,
 }
 
 fn bits(prediction: u64, target: u64) -> u32 {
@@ -149,8 +145,6 @@ impl FormulaSearch {
             old,
             has_base: input.base.is_some(),
             own,
-            operands: Vec::new(),
-            found: Vec::new(),
         })
     }
 
@@ -161,108 +155,88 @@ impl FormulaSearch {
 
     /// Looks through columns, as far as the budget goes, which counts rows looked at.
     pub(crate) fn run(
-        mut self,
+        self,
         columns: &[PathId],
         known: Option<Learned>,
         view: &RowView<'_>,
         budget: &mut usize,
     ) -> Vec<Finding> {
-        if let Some(known) = known {
-            self.offer_known(known, view);
-        }
+        let mut found = Found { own: self.own, all: Vec::new() };
         if self.large {
-            self.add_columns(columns, view, budget);
-            self.find_larger();
+            self.find_larger(columns, view, budget, &mut found);
         } else {
-            self.find_constant(budget);
-            self.add_columns(columns, view, budget);
-            for at in 0..self.operands.len() {
-                self.find_single(at, budget);
+            let mut columns = self.columns(columns, view, budget);
+            if let Some(Learned::Formula(formula)) = known {
+                self.offer_known(formula, view, &mut found);
             }
-            self.find_pairs(budget);
+            self.find_constant(budget, &mut found);
+            self.find_singles(&mut columns, budget, &mut found);
+            self.find_pairs(&mut columns, budget, &mut found);
         }
         let n = self.goal.target.len() as f64;
         let finding = |(sum, learned)| Finding { learned, bits: f64::from(sum) / n };
-        self.found.into_iter().map(finding).collect()
+        found.all.into_iter().map(finding).collect()
     }
 
-    fn offer_known(&mut self, known: Learned, view: &RowView<'_>) {
-        if let Learned::Formula(formula) = known {
-            let none = Operands { old: f64::NAN, a: f64::NAN, a_old: f64::NAN, b: f64::NAN, b_old: f64::NAN };
-            let mut operands = vec![none; self.rows.len()];
-            operands.iter_mut().zip(&self.old).for_each(|(x, old)| x.old = *old);
-            for (at, path) in formula.columns().enumerate() {
-                view.visit(path, &self.rows, |i, now, base| {
-                    let pair = (number(view.table, now), number(view.table, base));
-                    let x = &mut operands[i];
-                    if at == 0 { (x.a, x.a_old) = pair } else { (x.b, x.b_old) = pair }
-                });
-            }
-            let mut budget = usize::MAX;
-            self.offer(formula, &mut budget, |i| operands[i]);
-        }
-    }
-
-    fn add_columns(&mut self, columns: &[PathId], view: &RowView<'_>, budget: &mut usize) {
-        for path in columns {
+    /// Looks at columns in a few rows.
+    fn columns<'a>(&'a self, paths: &[PathId], view: &'a RowView<'a>, budget: &mut usize) -> Columns<'a> {
+        let wanted = Wanted {
+            scale: self.goal.scale,
+            integers: &self.goal.target,
+            values: &self.values,
+            old: &self.old,
+        };
+        let mut scan = Scan::new(wanted);
+        let probes = pick(&self.rows, scan.probes());
+        for path in paths {
             if *budget == 0 {
-                return;
+                break;
             }
-            *budget = budget.saturating_sub(SAMPLE);
-            let mut added = SampledColumn {
-                path: *path,
-                present: Vec::with_capacity(SAMPLE),
-                base: Vec::with_capacity(SAMPLE),
-                ints: Some(Vec::new()),
-                varies: false,
-                moves: false,
-            };
-            view.visit(*path, &self.rows, |_, present, base| {
-                let (now, before) = (number(view.table, present), number(view.table, base));
-                added.varies |= added.present.last().is_some_and(|last| *last != now);
-                added.moves |= now != before;
-                added.present.push(now);
-                added.base.push(before);
-                match &mut added.ints {
-                    Some(ints) if present.tag == tag::INT => ints.push(present.word as i64),
-                    ints => *ints = None,
-                }
-            });
-            let there = added.present.iter().filter(|value| !value.is_nan()).count();
-            let is_twin = |other: &SampledColumn| other.present == added.present && other.base == added.base;
-            if there * 2 >= self.rows.len() && !self.operands.iter().any(is_twin) {
-                self.operands.push(added);
-            }
+            *budget = budget.saturating_sub(probes.len());
+            let (present, base) = view.numbers(*path, &probes, self.has_base);
+            scan.add(*path, present, base);
         }
-    }
-
-    /// What a finding must stay below to be of use: alternatives that are much worse than the best are not.
-    fn limit(&self) -> u32 {
-        let own = self.own - self.own / 4;
-        let near = self.found.first().map_or(own, |best| 2 * best.0 + GOOD);
-        let last = self.found.get(KEPT - 1).map_or(own, |last| last.0);
-        own.min(near).min(last)
-    }
-
-    fn keep(&mut self, sum: u32, learned: Learned) {
-        let at = self.found.partition_point(|found| found.0 <= sum);
-        self.found.insert(at, (sum, learned));
-        self.found.truncate(KEPT);
+        let mut sampled = Vec::new();
+        sampled.resize_with(scan.len(), || None);
+        Columns { view, rows: &self.rows, with_base: self.has_base, scan, sampled }
     }
 
     /// Takes a formula in if it does better than others.
-    fn offer(&mut self, formula: Formula, budget: &mut usize, operands: impl Fn(usize) -> Operands) {
-        if let Some(sum) = self.goal.cost(formula, self.limit(), budget, operands) {
-            self.keep(sum, Learned::Formula(formula));
+    fn offer(
+        &self,
+        formula: Formula,
+        operands: impl Fn(usize) -> Operands,
+        budget: &mut usize,
+        found: &mut Found,
+    ) {
+        if let Some(sum) = self.goal.cost(formula, found.limit(), budget, operands) {
+            found.keep(sum, Learned::Formula(formula));
         }
     }
 
-    fn single(&self, at: usize, i: usize) -> Operands {
-        let a = &self.operands[at];
-        Operands { old: self.old[i], a: a.present[i], a_old: a.base[i], b: f64::NAN, b_old: f64::NAN }
+    fn operands<'a>(
+        &'a self,
+        a: Option<&'a Sampled>,
+        b: Option<&'a Sampled>,
+    ) -> impl Fn(usize) -> Operands + 'a {
+        let at = |numbers: &[f64], i: usize| numbers.get(i).copied().unwrap_or(f64::NAN);
+        let pair = move |sampled: Option<&Sampled>, i: usize| {
+            sampled.map_or((f64::NAN, f64::NAN), |(present, base)| (at(present, i), at(base, i)))
+        };
+        move |i| {
+            let ((a, a_old), (b, b_old)) = (pair(a, i), pair(b, i));
+            Operands { old: self.old[i], a, a_old, b, b_old }
+        }
     }
 
-    fn find_constant(&mut self, budget: &mut usize) {
+    fn offer_known(&self, formula: Formula, view: &RowView<'_>, found: &mut Found) {
+        let mut budget = usize::MAX;
+        let sampled: Vec<Sampled> =
+            formula.columns().map(|path| view.numbers(path, &self.rows, self.has_base)).collect();
+        self.offer(formula, self.operands(sampled.first(), sampled.get(1)), &mut budget, found);
+    }
+
+    fn find_constant(&self, budget: &mut usize, found: &mut Found) {
         if !self.has_base || self.goal.scale.is_raw() {
             return;
         }
@@ -274,89 +248,103 @@ impl FormulaSearch {
         let Some(run) = runs.max_by_key(|run| run.len()).filter(|run| run.len() > 2) else { return };
         let k = run[0] as f64 / POWERS[usize::from(self.goal.scale.exponent)];
         let formula = Formula { operation: Operation::OldPlusConstant, k, ..Formula::OLD };
-        let old = self.old.clone();
-        let nan = f64::NAN;
-        self.offer(formula, budget, |i| Operands { old: old[i], a: nan, a_old: nan, b: nan, b_old: nan });
+        self.offer(formula, self.operands(None, None), budget, found);
     }
 
-    fn find_single(&mut self, at: usize, budget: &mut usize) {
+    /// What a finding may cost a cell, in whole bits.
+    fn reach(&self, found: &Found) -> u32 {
+        found.limit() / self.goal.target.len() as u32
+    }
+
+    fn find_singles(&self, columns: &mut Columns<'_>, budget: &mut usize, found: &mut Found) {
+        let mut promising: Vec<usize> = Vec::new();
         for operation in SINGLES {
-            let a = &self.operands[at];
-            // an operand that stays the same would only repeat the old value
-            let repeats = operation.needs_base() && !a.moves && operation != Operation::OtherOld;
-            if operation.needs_base() && !self.has_base || repeats || *budget == 0 {
+            if operation.needs_base() && !self.has_base {
                 continue;
             }
-            let k = match operation {
-                Operation::PercentOnRoundedClose => Some(POWERS[usize::from(decimals(&a.base))]),
-                _ if operation.has_constant() => self.constant(operation, |i| self.single(at, i)),
-                _ => Some(1.0),
-            };
-            let Some(k) = k else { continue };
-            let formula = Formula { operation, a: a.path, b: ROOT, k };
-            let cost = self.goal.cost(formula, self.limit(), budget, |i| self.single(at, i));
-            if let Some(sum) = cost {
-                self.keep(sum, Learned::Formula(formula));
+            if *budget == 0 {
+                return;
             }
-        }
-    }
-
-    /// Two columns at a time. A look at a few rows tells which pairs are worth more.
-    fn find_pairs(&mut self, budget: &mut usize) {
-        let mut scan = PairScan::new(&self.operands, self.goal.target.len());
-        let mut promising: Vec<usize> = Vec::new();
-        for at in 0..self.operands.len() {
-            for operation in PAIRS {
-                let a = &self.operands[at];
-                if !a.varies || operation.needs_base() && !(self.has_base && a.moves) {
+            *budget = budget.saturating_sub(1 + columns.scan.len() / SCANS);
+            columns.scan.singles(operation, self.reach(found), &mut promising);
+            for &at in &promising {
+                // an operand that stays the same would only repeat the old value
+                let repeats = operation.needs_base() && operation != Operation::OtherOld;
+                if repeats && !columns.scan.moves(at) {
                     continue;
                 }
-                if *budget == 0 || self.found.first().is_some_and(|best| best.0 == 0) {
-                    return;
-                }
-                // a scan costs a fraction of a formula that is tried
-                *budget = budget.saturating_sub(1 + self.operands.len() / SCANS);
-                scan.promising(self, operation, at, &mut promising);
-                for &other in &promising {
-                    self.find_pair(operation, at, other, budget);
+                columns.sample(at, budget);
+                let operands = self.operands(columns.sampled[at].as_ref(), None);
+                let k = match operation {
+                    Operation::PercentOnRoundedClose => columns.sampled[at].as_ref().map(power_of_base),
+                    _ if operation.has_constant() => self.constant(operation, &operands),
+                    _ => Some(1.0),
+                };
+                if let Some(k) = k {
+                    let formula = Formula { operation, a: columns.scan.path(at), b: ROOT, k };
+                    self.offer(formula, operands, budget, found);
                 }
             }
         }
     }
 
-    fn find_pair(&mut self, operation: Operation, at: usize, other: usize, budget: &mut usize) {
-        let [a, b] = [&self.operands[at], &self.operands[other]];
-        if !b.varies || at == other || operation.is_symmetric() && at > other {
+    /// Two columns at a time.
+    fn find_pairs(&self, columns: &mut Columns<'_>, budget: &mut usize, found: &mut Found) {
+        let mut promising: Vec<usize> = Vec::new();
+        for first in 0..columns.scan.len() {
+            if !columns.scan.varies(first) {
+                continue;
+            }
+            let has_change = self.has_base && columns.scan.moves(first);
+            for operation in PAIRS {
+                if operation.needs_base() && !has_change {
+                    continue;
+                }
+                if *budget == 0 || found.all.first().is_some_and(|best| best.0 == 0) {
+                    return;
+                }
+                *budget = budget.saturating_sub(1 + columns.scan.len() / SCANS);
+                columns.scan.pairs(operation, first, self.reach(found), &mut promising);
+                for &second in &promising {
+                    self.find_pair(operation, first, second, columns, budget, found);
+                }
+            }
+        }
+    }
+
+    fn find_pair(
+        &self,
+        operation: Operation,
+        first: usize,
+        second: usize,
+        columns: &mut Columns<'_>,
+        budget: &mut usize,
+        found: &mut Found,
+    ) {
+        if first == second || !columns.scan.varies(second) {
             return;
         }
-        let operands = |i: usize| Operands {
-            old: self.old[i],
-            a: a.present[i],
-            a_old: a.base[i],
-            b: b.present[i],
-            b_old: b.base[i],
-        };
-        let mut formula = Formula { operation, a: a.path, b: b.path, k: 1.0 };
+        columns.sample(first, budget);
+        columns.sample(second, budget);
+        let operands = self.operands(columns.sampled[first].as_ref(), columns.sampled[second].as_ref());
+        let [a, b] = [first, second].map(|at| columns.scan.path(at));
+        let mut formula = Formula { operation, a, b, k: 1.0 };
         if operation.has_constant() {
             *budget = budget.saturating_sub(3);
-            match self.constant(operation, operands) {
+            match self.constant(operation, &operands) {
                 Some(k) => formula.k = k,
                 None => return,
             }
         }
-        if let Some(sum) = self.goal.cost(formula, self.limit(), budget, operands) {
-            self.keep(sum, Learned::Formula(formula));
-        }
+        self.offer(formula, operands, budget, found);
     }
 
     /// The constant that a formula needs, if a few rows agree on one.
-    fn constant(&self, operation: Operation, operands: impl Fn(usize) -> Operands) -> Option<f64> {
+    fn constant(&self, operation: Operation, operands: &impl Fn(usize) -> Operands) -> Option<f64> {
         let n = self.goal.target.len();
-        let on_old =
-            matches!(operation, Operation::OldPlusMultipleOfChange | Operation::OldPlusMultipleOfChangeTimes);
         let ratio = |i: usize| {
             let x = operands(i);
-            let old = if on_old { x.old } else { 0.0 };
+            let old = if operation.adds_to_old() { x.old } else { 0.0 };
             (self.values[i] - old) / (operation.apply(1.0, x) - old)
         };
         let usable = |ratio: &f64| ratio.is_finite() && *ratio != 0.0;
@@ -371,125 +359,66 @@ impl FormulaSearch {
         ratios.get(ratios.len() / 2).map(|k| simple(*k)).filter(|k| *k != 1.0)
     }
 
-    fn find_larger(&mut self) {
-        let mut found = None;
-        for (at, one) in self.operands.iter().enumerate() {
-            for other in &self.operands[..at] {
-                let (Some(a), Some(b)) = (&one.ints, &other.ints) else { continue };
+    /// Two columns of which the larger is always the one that is looked for.
+    fn find_larger(&self, paths: &[PathId], view: &RowView<'_>, budget: &mut usize, found: &mut Found) {
+        let mut ints: Vec<(PathId, Vec<i64>)> = Vec::new();
+        for path in paths {
+            if *budget == 0 {
+                break;
+            }
+            *budget = budget.saturating_sub(1);
+            // one row tells most columns off
+            let first = view.present(*path, &self.rows[..1]);
+            if first.tags[0] != tag::INT {
+                continue;
+            }
+            *budget = budget.saturating_sub(SAMPLE);
+            let cells = view.present(*path, &self.rows);
+            if cells.tags.iter().all(|tag| *tag == tag::INT) {
+                ints.push((*path, cells.words.iter().map(|word| *word as i64).collect()));
+            }
+        }
+        for (at, (one, a)) in ints.iter().enumerate() {
+            for (other, b) in &ints[..at] {
                 let mut pairs = a.iter().zip(b).zip(&self.goal.target);
                 if pairs.all(|((a, b), target)| *a.max(b) == *target as i64) {
-                    found = Some(Learned::Larger(one.path, other.path));
+                    found.keep(0, Learned::Larger(*one, *other));
                 }
             }
-        }
-        if let Some(found) = found {
-            self.keep(0, found);
         }
     }
 }
 
-/// Rows of the sample that a scan looks at, and in how many of them a column has to come close.
-const SCANNED: usize = 4;
-const CLOSE: u64 = 2;
-
-/// Some rows of the sample, column after column, so that one operation runs over all columns at once.
-struct PairScan {
-    rows: [usize; SCANNED],
-    present: [Vec<f64>; SCANNED],
-    base: [Vec<f64>; SCANNED],
-    /// By column: the rows in which it comes close.
-    hits: Vec<u64>,
+impl Columns<'_> {
+    /// Looks at a column on the whole sample.
+    fn sample(&mut self, at: usize, budget: &mut usize) {
+        if self.sampled[at].is_none() {
+            *budget = budget.saturating_sub(self.rows.len());
+            self.sampled[at] = Some(self.view.numbers(self.scan.path(at), self.rows, self.with_base));
+        }
+    }
 }
 
-impl PairScan {
-    fn new(operands: &[SampledColumn], n: usize) -> PairScan {
-        let rows = std::array::from_fn(|i| i * n / SCANNED);
-        let present = rows.map(|row| operands.iter().map(|column| column.present[row]).collect());
-        let base = rows.map(|row| operands.iter().map(|column| column.base[row]).collect());
-        PairScan { rows, present, base, hits: vec![0; operands.len()] }
+/// What was found so far, the best first.
+struct Found {
+    /// What the sample costs by itself.
+    own: u32,
+    all: Vec<(u32, Learned)>,
+}
+
+impl Found {
+    /// What a finding must stay below to be of use: alternatives that are much worse than the best are not.
+    fn limit(&self) -> u32 {
+        let own = self.own - self.own / 4;
+        let near = self.all.first().map_or(own, |best| 2 * best.0 + GOOD);
+        let last = self.all.get(KEPT - 1).map_or(own, |last| last.0);
+        own.min(near).min(last)
     }
 
-    /// The second columns with which an operation comes close in most rows, or needs one constant in two.
-    fn promising(&mut self, search: &FormulaSearch, operation: Operation, at: usize, found: &mut Vec<usize>) {
-        self.hits.fill(0);
-        macro_rules! run {
-            ($($name:ident)*) => {
-                match operation {
-                    $(Operation::$name => self.sweep(search, at, operation, |x| Operation::$name.apply(1.0, x)),)*
-                    _ => {}
-                }
-            };
-        }
-        run!(Difference Sum Product Quotient Mean Percent PercentChange AbsoluteProduct PercentAbove PercentOfRest
-            Larger Smaller OldPlusChanges OldPlusDifferenceOfChanges OldPlusChangeTimes WeightedMean
-            MultipleOfQuotient MultipleOfProduct OldPlusMultipleOfChangeTimes);
-        found.clear();
-        found.extend(self.hits.iter().enumerate().filter(|(_, hits)| **hits >= CLOSE).map(|(at, _)| at));
-    }
-
-    /// Counts the columns that come close in one of the rows.
-    #[inline(always)]
-    fn count(
-        &mut self,
-        side: usize,
-        at: usize,
-        old: f64,
-        apply: &impl Fn(Operands) -> f64,
-        mut is_close: impl FnMut(usize, f64) -> bool,
-    ) {
-        let (present, base) = (&self.present[side], &self.base[side]);
-        let (a, a_old) = (present[at], base[at]);
-        let columns = self.hits.iter_mut().zip(present).zip(base);
-        for (other, ((hits, b), b_old)) in columns.enumerate() {
-            let result = apply(Operands { old, a, a_old, b: *b, b_old: *b_old });
-            *hits += u64::from(is_close(other, result));
-        }
-    }
-
-    #[inline(always)]
-    fn sweep(
-        &mut self,
-        search: &FormulaSearch,
-        at: usize,
-        operation: Operation,
-        apply: impl Fn(Operands) -> f64,
-    ) {
-        let goal = &search.goal;
-        let bound = (1u64 << (search.limit() / goal.target.len() as u32).min(62)) as f64;
-        let rows = self.rows;
-        let olds = rows.map(|row| search.old[row]);
-        if operation.has_constant() {
-            let on_old = operation == Operation::OldPlusMultipleOfChangeTimes;
-            let old = |side: usize| if on_old { olds[side] } else { 0.0 };
-            let [first, second] = [0, SCANNED / 2];
-            let [x, y] = [first, second].map(|side| search.values[rows[side]] - old(side));
-            let mut lefts = Vec::with_capacity(self.hits.len());
-            self.count(first, at, olds[first], &apply, |_, result| {
-                lefts.push((result - old(first)) * y);
-                false
-            });
-            self.count(second, at, olds[second], &apply, |other, result| {
-                let right = (result - old(second)) * x;
-                (lefts[other] - right).abs() <= AGREEMENT * right.abs()
-            });
-            self.hits.iter_mut().for_each(|hits| *hits *= CLOSE);
-            return;
-        }
-        let factor = POWERS[usize::from(goal.scale.exponent) % POWERS.len()] / goal.scale.unit as f64;
-        for (side, row) in rows.into_iter().enumerate() {
-            let target = goal.target[row];
-            if goal.scale.is_raw() {
-                self.count(side, at, olds[side], &apply, |_, result| {
-                    let difference = result.to_bits().wrapping_sub(target) as i64;
-                    difference.unsigned_abs() as f64 <= bound
-                });
-            } else {
-                let target = target as i64 as f64;
-                self.count(side, at, olds[side], &apply, |_, result| {
-                    (result * factor - target).abs() <= bound
-                });
-            }
-        }
+    fn keep(&mut self, sum: u32, learned: Learned) {
+        let at = self.all.partition_point(|found| found.0 <= sum);
+        self.all.insert(at, (sum, learned));
+        self.all.truncate(KEPT);
     }
 }
 
@@ -499,6 +428,11 @@ fn large_ints(cells: &Cells) -> Option<Vec<(usize, u64)>> {
     let ints = probes.iter().filter(|i| cells.tags[**i] == tag::INT);
     let ints: Vec<(usize, u64)> = ints.map(|i| (*i, cells.words[*i])).collect();
     (ints.len() >= 2 && ints.len() == probes.len()).then_some(ints)
+}
+
+/// The power of ten that makes integers of a column's old values.
+fn power_of_base((_, base): &Sampled) -> f64 {
+    POWERS[usize::from(decimals(base))]
 }
 
 /// The decimals that values of a column have.

@@ -4,6 +4,7 @@ pub(crate) mod blobs;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod formula;
+mod formula_scan;
 pub(crate) mod formula_search;
 pub(crate) mod integers;
 pub(crate) mod numbers;

@@ -18,7 +18,7 @@ pub(crate) enum Part {
 /// Rows of samples that the search may look at in one frame, and more for each cell, up to a limit: a share of what the
 /// frame costs by itself. What is left is searched in the next frames.
 const LEAST_BUDGET: usize = 1_000;
-const BUDGET_AN_UPDATE: usize = 12;
+const BUDGET_AN_UPDATE: usize = 8;
 const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;
 

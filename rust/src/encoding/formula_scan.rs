@@ -1,0 +1,232 @@
+//! A first look, in a few rows, at all columns at once: which of them may explain another.
+
+use std::ops::Range;
+
+use crate::encoding::formula::{Operands, Operation};
+use crate::encoding::sampling::sample_of;
+use crate::format::number::Scale;
+use crate::format::powers::POWERS;
+use crate::state::schema::PathId;
+
+/// Rows of a sample in which every column is looked at, and those of them in which operations are tried.
+const PROBED: usize = 8;
+const SCANNED: usize = 2;
+/// Ratios that agree this well are one constant.
+pub(crate) const AGREEMENT: f64 = 0.02;
+const ABSENT: f64 = f64::NAN;
+
+/// A column at the probed rows.
+struct Probed {
+    path: PathId,
+    present: Vec<f64>,
+    base: Vec<f64>,
+}
+
+/// What is looked for, by row of the sample.
+pub(crate) struct Wanted<'a> {
+    pub(crate) scale: Scale,
+    pub(crate) integers: &'a [u64],
+    pub(crate) values: &'a [f64],
+    pub(crate) old: &'a [f64],
+}
+
+/// The columns, row after row, so that one operation runs over all of them at once.
+pub(crate) struct Scan<'a> {
+    wanted: Wanted<'a>,
+    probes: Vec<usize>,
+    /// Rows of the sample in which operations are tried, far apart.
+    rows: [usize; SCANNED],
+    columns: Vec<Probed>,
+    present: [Vec<f64>; SCANNED],
+    base: [Vec<f64>; SCANNED],
+    /// By column: in how many of them it comes close.
+    hits: Vec<u64>,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(wanted: Wanted<'a>) -> Scan<'a> {
+        let probes = sample_of(wanted.integers.len(), PROBED);
+        let rows = std::array::from_fn(|side| probes[side * probes.len() / SCANNED]);
+        let [present, base] = std::array::from_fn(|_| std::array::from_fn(|_| Vec::new()));
+        Scan { wanted, probes, rows, columns: Vec::new(), present, base, hits: Vec::new() }
+    }
+
+    /// The rows of the sample in which it wants to see each column.
+    pub(crate) fn probes(&self) -> &[usize] {
+        &self.probes
+    }
+
+    /// Takes a column in, unless it repeats another one or has few numbers.
+    pub(crate) fn add(&mut self, path: PathId, present: Vec<f64>, base: Vec<f64>) {
+        let there = present.iter().filter(|value| !value.is_nan()).count();
+        let is_twin = |other: &Probed| other.present == present && other.base == base;
+        if there * 2 < present.len() || self.columns.iter().any(is_twin) {
+            return;
+        }
+        for side in 0..SCANNED {
+            let probe = side * self.probes.len() / SCANNED;
+            self.present[side].push(present[probe]);
+            self.base[side].push(base.get(probe).copied().unwrap_or(ABSENT));
+        }
+        self.columns.push(Probed { path, present, base });
+        self.hits.push(0);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub(crate) fn path(&self, at: usize) -> PathId {
+        self.columns[at].path
+    }
+
+    /// The value is not the same all over.
+    pub(crate) fn varies(&self, at: usize) -> bool {
+        self.columns[at].present.windows(2).any(|pair| pair[0] != pair[1])
+    }
+
+    /// Some value differs from the base's.
+    pub(crate) fn moves(&self, at: usize) -> bool {
+        let Probed { present, base, .. } = &self.columns[at];
+        present.iter().zip(base).any(|(now, before)| now != before)
+    }
+
+    /// The columns with which an operation on one column comes within so many bits in some row.
+    pub(crate) fn singles(&mut self, operation: Operation, bits: u32, found: &mut Vec<usize>) {
+        let all = 0..self.len();
+        macro_rules! run {
+            ($($name:ident)*) => {
+                match operation {
+                    $(Operation::$name => {
+                        self.look::<false>(operation, 0, all, bits, |x| Operation::$name.apply(1.0, x), found);
+                    })*
+                    // the closes that are implied differ a little from those rounded
+                    Operation::PercentOnRoundedClose => {
+                        self.singles(Operation::PercentOnClose, bits + 2, found);
+                    }
+                    _ => {}
+                }
+            };
+        }
+        run!(Other OtherOld OldPlusChange OldMinusChange OldTimesRatio OldOverRatio Multiple OldPlusMultipleOfChange
+            LargerOfOld SmallerOfOld PercentOnClose MinusOld PlusOld Change ChangePercent);
+    }
+
+    /// The columns with which an operation comes within so many bits in some row, one column being the first.
+    pub(crate) fn pairs(&mut self, operation: Operation, first: usize, bits: u32, found: &mut Vec<usize>) {
+        let others = if operation.is_symmetric() { 0..first } else { 0..self.len() };
+        macro_rules! run {
+            ($($name:ident)*) => {
+                match operation {
+                    $(Operation::$name => {
+                        self.look::<true>(operation, first, others, bits, |x| Operation::$name.apply(1.0, x), found);
+                    })*
+                    _ => {}
+                }
+            };
+        }
+        run!(Difference Sum Product Quotient Mean Percent PercentChange AbsoluteProduct PercentAbove PercentOfRest
+            Larger Smaller OldPlusChanges OldPlusDifferenceOfChanges OldPlusChangeTimes WeightedMean
+            MultipleOfQuotient MultipleOfProduct OldPlusMultipleOfChangeTimes);
+    }
+
+    #[inline(always)]
+    fn look<const PAIR: bool>(
+        &mut self,
+        operation: Operation,
+        first: usize,
+        columns: Range<usize>,
+        bits: u32,
+        apply: impl Fn(Operands) -> f64,
+        found: &mut Vec<usize>,
+    ) {
+        found.clear();
+        self.hits[columns.clone()].fill(0);
+        if operation.has_constant() {
+            self.compare_ratios::<PAIR>(operation, first, columns.clone(), apply);
+        } else {
+            self.compare::<PAIR>(first, columns.clone(), bits, apply);
+        }
+        // mostly there are none, which is quickly told
+        if self.hits[columns.clone()].iter().fold(0, |all, hits| all | hits) != 0 {
+            let hits = columns.clone().zip(&self.hits[columns]);
+            found.extend(hits.filter(|(_, hits)| **hits > 0).map(|(at, _)| at));
+        }
+    }
+
+    #[inline(always)]
+    fn compare<const PAIR: bool>(
+        &mut self,
+        first: usize,
+        columns: Range<usize>,
+        bits: u32,
+        apply: impl Fn(Operands) -> f64,
+    ) {
+        let bound = (1u64 << bits.min(62)) as f64;
+        let scale = self.wanted.scale;
+        let factor =
+            if scale.is_raw() { 1.0 } else { POWERS[usize::from(scale.exponent)] / scale.unit as f64 };
+        for side in 0..SCANNED {
+            let integer = self.wanted.integers[self.rows[side]] as i64;
+            let columns = columns.clone();
+            if scale.is_raw() {
+                self.sweep::<PAIR>(side, first, columns, &apply, |_, result| {
+                    let difference = (result.to_bits() as i64).wrapping_sub(integer);
+                    difference.unsigned_abs() as f64 <= bound
+                });
+            } else {
+                let target = integer as f64;
+                self.sweep::<PAIR>(side, first, columns, &apply, |_, result| {
+                    (result * factor - target).abs() <= bound
+                });
+            }
+        }
+    }
+
+    /// Counts columns with which the same constant serves in two rows.
+    #[inline(always)]
+    fn compare_ratios<const PAIR: bool>(
+        &mut self,
+        operation: Operation,
+        first: usize,
+        columns: Range<usize>,
+        apply: impl Fn(Operands) -> f64,
+    ) {
+        let on_old = operation.adds_to_old();
+        let olds = self.rows.map(|row| if on_old { self.wanted.old[row] } else { 0.0 });
+        let [x, y] = [0, 1].map(|side| self.wanted.values[self.rows[side]] - olds[side]);
+        let mut lefts = Vec::with_capacity(columns.len());
+        self.sweep::<PAIR>(0, first, columns.clone(), &apply, |_, result| {
+            lefts.push((result - olds[0]) * y);
+            false
+        });
+        self.sweep::<PAIR>(1, first, columns.clone(), &apply, |at, result| {
+            let right = (result - olds[1]) * x;
+            (lefts[at] - right).abs() <= AGREEMENT * right.abs()
+        });
+    }
+
+    /// Counts the columns that are close in one of the rows.
+    #[inline(always)]
+    fn sweep<const PAIR: bool>(
+        &mut self,
+        side: usize,
+        first: usize,
+        columns: Range<usize>,
+        apply: &impl Fn(Operands) -> f64,
+        mut is_close: impl FnMut(usize, f64) -> bool,
+    ) {
+        let (present, base) = (&self.present[side], &self.base[side]);
+        let (a, a_old) = if PAIR { (present[first], base[first]) } else { (ABSENT, ABSENT) };
+        let old = self.wanted.old[self.rows[side]];
+        let values = present[columns.clone()].iter().zip(&base[columns.clone()]);
+        for (at, (hits, (x, x_old))) in self.hits[columns].iter_mut().zip(values).enumerate() {
+            let result = apply(if PAIR {
+                Operands { old, a, a_old, b: *x, b_old: *x_old }
+            } else {
+                Operands { old, a: *x, a_old: *x_old, b: ABSENT, b_old: ABSENT }
+            });
+            *hits += u64::from(is_close(at, result));
+        }
+    }
+}
