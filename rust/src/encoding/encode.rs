@@ -203,25 +203,23 @@ fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&Col
 /// Columns that many cells repeat, with the share of cells that do not; one that all cells repeat is the last.
 fn repeated_columns(column: &ColumnInput<'_>) -> Vec<(PathId, f64)> {
     let n = column.cells.len();
-    let matches = |path: PathId, sample: &[usize], rows: &[u32]| {
-        let mut count = 0;
-        column.view.visit(path, rows, |i, present, _| {
-            count += usize::from(column.cells.get(sample[i]) == present);
-        });
-        count
-    };
+    let repeats =
+        |path: PathId, at: usize| column.view.present_cell(path, column.rows[at]) == column.cells.get(at);
     let first = sample_of(n, COPY_PRESAMPLE);
-    let first_rows = pick(column.rows, &first);
     let sample = sample_of(n, COPY_SAMPLE);
     let sample_rows = pick(column.rows, &sample);
     let mut repeated = Vec::new();
     for &path in column.candidates {
-        if matches(path, &first, &first_rows) * 3 < first.len() {
+        // most columns are told off by a look at a few cells
+        if first.iter().filter(|at| repeats(path, **at)).count() * 3 < first.len() {
             continue;
         }
-        let missed = 1.0 - matches(path, &sample, &sample_rows) as f64 / sample.len() as f64;
-        repeated.push((path, missed));
-        if missed == 0.0 {
+        let mut missed = 0;
+        column.view.visit(path, &sample_rows, |i, present, _| {
+            missed += usize::from(column.cells.get(sample[i]) != present);
+        });
+        repeated.push((path, missed as f64 / sample.len() as f64));
+        if missed == 0 {
             break;
         }
     }

@@ -5,6 +5,7 @@ use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
 use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
 use crate::encoding::numbers::{Input, classify};
 use crate::encoding::numbers_plan::profile;
+use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::{RowView, number};
 use crate::encoding::sampling::{pick, sample_of};
 use crate::format::number::{Form, Scale};
@@ -120,7 +121,7 @@ impl FormulaSearch {
                 .filter(|((_, integer), form)| is_number(*form) && integer << 1 != 0)
                 .map(|(numeric, _)| numeric)
                 .collect();
-            (all.len() >= 2).then_some((scale, all))
+            (all.len() >= 2).then(|| in_units(scale, all))
         });
         let large = words.is_none();
         let (scale, all) = words.or_else(|| Some((Scale::BITS, large_ints(input.cells)?)))?;
@@ -246,7 +247,8 @@ impl FormulaSearch {
         changes.sort_unstable();
         let runs = changes.chunk_by(|a, b| a == b);
         let Some(run) = runs.max_by_key(|run| run.len()).filter(|run| run.len() > 2) else { return };
-        let k = run[0] as f64 / POWERS[usize::from(self.goal.scale.exponent)];
+        let Scale { exponent, unit } = self.goal.scale;
+        let k = run[0] as f64 * unit as f64 / POWERS[usize::from(exponent)];
         let formula = Formula { operation: Operation::OldPlusConstant, k, ..Formula::OLD };
         self.offer(formula, self.operands(None, None), budget, found);
     }
@@ -420,6 +422,16 @@ impl Found {
         self.all.insert(at, (sum, learned));
         self.all.truncate(KEPT);
     }
+}
+
+/// The integers of a sample in their common unit.
+fn in_units(mut scale: Scale, mut integers: Vec<(usize, u64)>) -> (Scale, Vec<(usize, u64)>) {
+    let unit = if scale.is_raw() { 1 } else { common_divisor(integers.iter().map(|(_, m)| *m)) };
+    if unit > 1 {
+        scale.unit = unit;
+        integers.iter_mut().for_each(|(_, m)| *m = (*m as i64 / unit as i64) as u64);
+    }
+    (scale, integers)
 }
 
 /// Ints that are too large for a scale.

@@ -27,19 +27,21 @@ pub(crate) fn write(w: &mut Writer, numbers: &[u64]) {
 /// The table with which the numbers are shorter than as byte planes.
 fn best_table(numbers: &[u64]) -> Option<Table> {
     let all = numbers.iter().fold(0, |all, number| all | number);
-    if numbers.len() < MIN_CODED || all == 0 {
+    let n = numbers.len();
+    if n < MIN_CODED || all == 0 {
         return None;
     }
-    let mut best: Option<(f64, Table)> = None;
-    let mut offer = |(cost, table): (f64, Table)| {
-        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-            best = Some((cost, table));
+    let mut best: Option<(f64, u8, [u32; CLASSES])> = None;
+    let mut offer = |counts: &[u32; CLASSES], mantissa: u8| {
+        let cost = cost_of(counts, n, mantissa);
+        if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
+            best = Some((cost, mantissa, *counts));
         }
     };
     if all >> WHOLE == 0 {
         let mut counts = [0u32; CLASSES];
         numbers.iter().for_each(|number| counts[*number as usize] += 1);
-        offer(table_of(&counts, numbers.len(), WHOLE));
+        offer(&counts, WHOLE);
     }
     let mut counts = [0u32; CLASSES];
     numbers.iter().for_each(|number| counts[usize::from(class_of(*number, LONGEST).0)] += 1);
@@ -47,10 +49,10 @@ fn best_table(numbers: &[u64]) -> Option<Table> {
         if mantissa < LONGEST {
             counts = merge_classes(&counts, mantissa);
         }
-        offer(table_of(&counts, numbers.len(), mantissa));
+        offer(&counts, mantissa);
     }
-    let (cost, table) = best?;
-    (cost < planes_cost(numbers)).then_some(table)
+    let (cost, mantissa, counts) = best?;
+    (cost < planes_cost(numbers)).then(|| table_of(&counts, n, mantissa))
 }
 
 /// Counts of classes with one bit of mantissa less.
@@ -64,25 +66,37 @@ fn merge_classes(counts: &[u32; CLASSES], mantissa: u8) -> [u32; CLASSES] {
     merged
 }
 
-/// Bits that the numbers and their table cost, and the table.
-fn table_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> (f64, Table) {
-    let used = |count: &u32| *count != 0;
-    let lowest = counts.iter().position(used).unwrap_or(0);
-    let highest = counts.iter().rposition(used).unwrap_or(0);
-    let counts = &counts[lowest..=highest];
-    let bits = table_bits(n);
-    let frequencies = frequencies_of(counts, n, bits);
+/// The classes that come, from the first to the last.
+fn used(counts: &[u32; CLASSES]) -> (usize, &[u32]) {
+    let comes = |count: &u32| *count != 0;
+    let lowest = counts.iter().position(comes).unwrap_or(0);
+    let highest = counts.iter().rposition(comes).unwrap_or(0);
+    (lowest, &counts[lowest..=highest])
+}
+
+/// Bits that the numbers and their table cost, about.
+fn cost_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> f64 {
+    let (lowest, counts) = used(counts);
+    let most = (n << 7) >> table_bits(n);
+    let all = log2(n);
     let mut cost = TABLE_BYTE * 3.0;
-    for (class, (count, frequency)) in (lowest..).zip(counts.iter().zip(&frequencies)) {
+    for (class, count) in (lowest..).zip(counts) {
         if *count == 0 {
             cost += 2.0;
             continue;
         }
         let open = if mantissa == WHOLE { 0.0 } else { (class >> mantissa).saturating_sub(1) as f64 };
-        cost += f64::from(*count) * (f64::from(bits) - log2(usize::from(*frequency)) + open);
-        cost += TABLE_BYTE + if *frequency > 127 { TABLE_BYTE } else { 0.0 };
+        cost += f64::from(*count) * (all - log2(*count as usize) + open);
+        cost += TABLE_BYTE + if *count as usize > most { TABLE_BYTE } else { 0.0 };
     }
-    (cost, Table { mantissa, bits, lowest: lowest as u8, frequencies })
+    cost
+}
+
+/// A table for these counts.
+fn table_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> Table {
+    let (lowest, counts) = used(counts);
+    let bits = table_bits(n);
+    Table { mantissa, bits, lowest: lowest as u8, frequencies: frequencies_of(counts, n, bits) }
 }
 
 /// Frequencies in proportion to the counts that sum up to `1 << bits`; none is 0 where the count is not.

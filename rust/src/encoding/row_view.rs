@@ -188,6 +188,23 @@ impl RowView<'_> {
         (present, base)
     }
 
+    /// The present cell of another column in one row.
+    pub(crate) fn present_cell(&self, path: PathId, row: u32) -> Cell {
+        let done = self.done.get(path as usize) == Some(&true);
+        let found = |rows: &[u32], cells: &Cells| rows.binary_search(&row).ok().map(|at| cells.get(at));
+        match self.side {
+            Side::Updates(updates) => {
+                let column = updates.get(path as usize).filter(|_| done);
+                let new = column.and_then(|column| found(&column.rows, &column.new));
+                new.or_else(|| self.table.cell(row as usize, path)).unwrap_or(NO_CELL)
+            }
+            Side::Inserts(inserts) => {
+                let column = inserts.get(path as usize).filter(|_| done);
+                column.and_then(|column| found(&column.rows, &column.cells)).unwrap_or(NO_CELL)
+            }
+        }
+    }
+
     /// The present cells of another column in these rows.
     pub(crate) fn present(&self, path: PathId, rows: &[u32]) -> Cells {
         let mut now = Cells::default();
