@@ -492,8 +492,10 @@ class Body:
             if bits >> len(parent):
                 raise Corrupt("unused bits are not 0")
             return [row for n, row in enumerate(parent) if bits >> n & 1]
-        if kind in (3, 4):
-            return self.predicted_set(reader, kind, parent)
+        if kind == 3:
+            return self.predicted_set(reader, parent)
+        if kind == 4:
+            return self.set_by_context(reader, parent)
         if kind > 4:
             raise Unsupported(f"a set of kind {kind}")
         indices = reader.gaps(reader.uv(), len(parent))
@@ -502,20 +504,34 @@ class Body:
         without = set(indices)
         return [row for n, row in enumerate(parent) if n not in without]
 
-    def predicted_set(self, reader: Reader, kind: int, parent: list[int]) -> list[int]:
+    def predicted_set(self, reader: Reader, parent: list[int]) -> list[int]:
         number, complement = divmod(reader.uv(), 2)
         if number + 1 >= len(self.row_sets):
             raise Corrupt(f"a set that set {number + 1} predicts, which is no earlier one")
         self.budget.charge(len(parent) + len(self.row_sets[number + 1]))
         predicted = set(self.row_sets[number + 1])
-        if kind == 4:
-            bits = int.from_bytes(reader.take((len(parent) + 7) // 8), "little")
-            if bits >> len(parent):
-                raise Corrupt("unused bits are not 0")
-            wrong = {n for n in range(len(parent)) if bits >> n & 1}
-        else:
-            wrong = set(reader.gaps(reader.uv(), len(parent)))
+        wrong = set(reader.gaps(reader.uv(), len(parent)))
         return [row for n, row in enumerate(parent) if ((row in predicted) ^ bool(complement)) ^ (n in wrong)]
+
+    def set_by_context(self, reader: Reader, parent: list[int]) -> list[int]:
+        self.budget.charge(2 * len(parent))
+        count = reader.uv()
+        if count > 3:
+            raise Corrupt(f"a context of {count} sets")
+        sets = []
+        for _ in range(count):
+            number = reader.uv()
+            if not 1 <= number < len(self.row_sets):
+                raise Corrupt(f"a context of set {number}, which is no earlier one")
+            self.budget.charge(len(self.row_sets[number]))
+            sets.append(set(self.row_sets[number]))
+        shares = reader.take(1 << count)
+        members = []
+        for row in parent:
+            share = shares[sum(1 << i for i, rows in enumerate(sets) if row in rows)]
+            if reader.entropy.choice(share):
+                members.append(row)
+        return members
 
     # --- 7. LOOSE
 
@@ -763,10 +779,15 @@ class Body:
         forms = [form_of(reader, scale) for _ in range(count)]
         absent = next((n for n, form in enumerate(forms) if form.kind == 0), 0)
         mode = reader.u8()
-        if mode > 2:
+        if mode > 3:
             raise Unsupported(f"mode of forms {mode}")
-        positions = reader.gaps(reader.uv(), len(places))
-        corrections = dict(zip(positions, reader.byte_planes(len(positions)), strict=True))
+        corrections: dict[int, int] = {}
+        if mode == 3:
+            other_forms = reader.byte_planes(within(reader.uv(), len(places)).stop)
+            form_shares = reader.take(2 * count + 2)
+        else:
+            positions = reader.gaps(reader.uv(), len(places))
+            corrections = dict(zip(positions, reader.byte_planes(len(positions)), strict=True))
         kind = reader.u8()
         if kind > 3:
             raise Unsupported(f"predictor of numbers {kind}")
@@ -776,11 +797,20 @@ class Body:
         chosen: list[int] = []
         for n, (place, result) in enumerate(zip(places, results, strict=True)):
             form = 0
-            if mode == 1:
+            if mode == 3:
+                of_base = scale.form_of_cell(forms, place.old.get(path), count)
+                context = 2 * of_base + (formula is not None and result is None)
+                if not reader.entropy.choice(form_shares[context]):
+                    if not other_forms:
+                        raise Corrupt("a form is missing")
+                    form = other_forms.pop(0)
+            elif mode == 1:
                 form = scale.form_of_cell(forms, place.old.get(path))
             elif mode == 2 and formula and result is None:
                 form = absent
             chosen.append(corrections.get(n, form))
+        if mode == 3 and other_forms:
+            raise Corrupt("forms are left")
         if any(form > count for form in chosen):
             raise Corrupt("a form that is not there")
         numeric = [n for n, form in enumerate(chosen) if form < count and forms[form].kind]
@@ -1144,16 +1174,16 @@ class Scale(NamedTuple):
         parts = (form.prefix, sign) if form.flags & 1 else (sign, form.prefix)
         return text_cell(b"".join(parts) + (whole + fraction).encode() + form.suffix)
 
-    def form_of_cell(self, forms: list[Form], cell: Cell | None) -> int:
-        """The first form that gives the cell, else 0."""
+    def form_of_cell(self, forms: list[Form], cell: Cell | None, none: int = 0) -> int:
+        """The first form that gives the cell, else `none`."""
         if cell is None:
-            return 0
+            return none
         word = self.integer(value(cell))
         for n, form in enumerate(forms):
             made = (0, 0) if form.kind == 0 else None if word is None else self.cell(form, word)
             if made == cell:
                 return n
-        return 0
+        return none
 
 
 def text_cell(written: bytes) -> Cell:

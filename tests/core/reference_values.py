@@ -60,6 +60,15 @@ class Entropy:
         self.step(slot, 1, bits)
         return slot
 
+    def choice(self, share: int) -> bool:
+        """Whether a choice of this share of 256 was taken; 0 and 255 leave none."""
+        if share in (0, 255):
+            return share == 255
+        is_taken = self.x % 256 < share
+        start, frequency = (0, share) if is_taken else (share, 256 - share)
+        self.step(start, frequency, 8)
+        return is_taken
+
     def end(self) -> None:
         if self.x != 2**31 or (self.reader and self.reader.left()):
             raise Corrupt("more in the entropy stream than was read")

@@ -12,6 +12,6 @@ mod numbers_plan;
 pub(crate) mod predictor;
 mod residuals;
 pub(crate) mod row_view;
-mod sampling;
+pub(crate) mod sampling;
 mod select;
 mod words;

@@ -3,6 +3,7 @@
 use crate::encoding::formula::Formula;
 use crate::encoding::residuals;
 use crate::encoding::row_view::{MISSING, RowView, number};
+use crate::encoding::sampling::{log2, share};
 use crate::error::Result;
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};
@@ -140,25 +141,48 @@ fn absent_form(forms: &[Form]) -> Option<u8> {
     forms.iter().position(|form| *form == Form::Absent).map(|at| at as u8)
 }
 
-/// The form of each cell as a mode predicts it.
-fn predicted_forms(
-    mode: u8,
-    table: &Table,
-    plan: &NumbersPlan,
-    base: Option<&Cells>,
-    results: Option<&[f64]>,
+/// What the form of a cell is predicted from.
+struct FormContext<'a> {
+    plan: &'a NumbersPlan,
+    table: &'a Table,
+    base: Option<&'a Cells>,
+    results: Option<&'a [f64]>,
     n: usize,
-) -> Vec<u8> {
-    match (mode, base, results, absent_form(&plan.forms)) {
-        (mode::BASE, Some(base), ..) => {
-            let mut buffer = Vec::new();
-            let form = |cell| form_of(table, plan.scale, &plan.forms, cell, &mut buffer);
-            base.iter().map(form).map(|found| found.map_or(0, |(form, _)| form)).collect()
+}
+
+impl FormContext<'_> {
+    /// The form of each cell as a mode predicts it.
+    fn predicted(&self, mode: u8) -> Vec<u8> {
+        match (mode, self.results, absent_form(&self.plan.forms)) {
+            (mode::BASE, ..) => {
+                let none = self.plan.forms.len() as u8;
+                self.of_base().into_iter().map(|form| if form == none { 0 } else { form }).collect()
+            }
+            (mode::PRESENCE, Some(results), Some(absent)) => {
+                results.iter().map(|result| if result.is_nan() { absent } else { 0 }).collect()
+            }
+            _ => vec![0; self.n],
         }
-        (mode::PRESENCE, _, Some(results), Some(absent)) => {
-            results.iter().map(|result| if result.is_nan() { absent } else { 0 }).collect()
+    }
+
+    /// The form of each base's cell; the number of forms where it has none.
+    fn of_base(&self) -> Vec<u8> {
+        let forms = &self.plan.forms;
+        let none = forms.len() as u8;
+        let Some(base) = self.base else { return vec![none; self.n] };
+        let mut buffer = Vec::new();
+        let form = |cell| form_of(self.table, self.plan.scale, forms, cell, &mut buffer);
+        base.iter().map(form).map(|found| found.map_or(none, |(form, _)| form)).collect()
+    }
+
+    /// How many contexts there are, and that of each cell.
+    fn contexts(&self) -> (usize, Vec<u8>) {
+        let mut contexts = self.of_base();
+        for (at, context) in contexts.iter_mut().enumerate() {
+            let is_missing = self.results.is_some_and(|results| results[at].is_nan());
+            *context = 2 * *context + u8::from(is_missing);
         }
-        _ => vec![0; n],
+        (2 * self.plan.forms.len() + 2, contexts)
     }
 }
 
@@ -207,7 +231,8 @@ pub(crate) fn write(
     plan.scale.write(w);
     w.u8(plan.forms.len() as u8);
     plan.forms.iter().for_each(|form| form.write(w));
-    write_forms(w, plan, forms, table, *base, results.as_deref());
+    let context = FormContext { plan, table, base: *base, results: results.as_deref(), n };
+    write_forms(w, &context, forms);
     plan.predictor.write(w, frame_path);
     let is_number = |i: &usize| plan.forms.get(usize::from(forms[*i])).is_some_and(|f| *f != Form::Absent);
     let all_numbers = (0..n).all(|i| is_number(&i));
@@ -233,32 +258,111 @@ pub(crate) fn write(
     (0..n).filter(|i| usize::from(forms[*i]) == plan.forms.len()).collect()
 }
 
-/// The mode that needs the fewest corrections, and these.
-fn write_forms(
-    w: &mut Writer,
-    plan: &NumbersPlan,
-    forms: &[u8],
-    table: &Table,
-    base: Option<&Cells>,
-    results: Option<&[f64]>,
-) {
+/// Bits that a correction costs about, among so many cells.
+fn correction_bits(corrections: usize, of: usize) -> f64 {
+    corrections as f64 * (2.5 + log2(of) - log2(corrections.max(1)))
+}
+
+/// The cheapest mode, and what tells forms that differ from what it predicts.
+fn write_forms(w: &mut Writer, context: &FormContext<'_>, forms: &[u8]) {
     let corrections = |predicted: &[u8]| -> Vec<u32> {
         (0..).zip(forms.iter().zip(predicted)).filter_map(|(i, (f, p))| (f != p).then_some(i)).collect()
     };
     let mut best = (mode::FIRST, corrections(&vec![0; forms.len()]));
     for other in [mode::PRESENCE, mode::BASE] {
-        if best.1.is_empty() || plan.forms.len() == 1 && other == mode::BASE {
+        if best.1.is_empty() || context.plan.forms.len() == 1 && other == mode::BASE {
             break;
         }
-        let wrong = corrections(&predicted_forms(other, table, plan, base, results, forms.len()));
+        let wrong = corrections(&context.predicted(other));
         if wrong.len() < best.1.len() {
             best = (other, wrong);
         }
     }
+    let form_of = |i: &u32| u64::from(forms[*i as usize]);
+    if !best.1.is_empty() {
+        let (count, contexts) = context.contexts();
+        let mut counts = vec![(0, 0); count];
+        for (form, context) in forms.iter().zip(&contexts) {
+            let (first, all) = &mut counts[usize::from(*context)];
+            *first += usize::from(*form == 0);
+            *all += 1;
+        }
+        let shares: Vec<(u8, f64)> = counts.into_iter().map(|(first, all)| share(first, all)).collect();
+        let bits: f64 = shares.iter().map(|(_, bits)| bits).sum();
+        if bits < correction_bits(best.1.len(), forms.len()) {
+            w.u8(mode::BY_CONTEXT);
+            let others: Vec<u64> =
+                forms.iter().filter(|form| **form != 0).map(|form| u64::from(*form)).collect();
+            w.size(others.len());
+            w.byte_planes(&others);
+            shares.iter().for_each(|(share, _)| w.u8(*share));
+            for (form, context) in forms.iter().zip(contexts) {
+                w.choice(shares[usize::from(context)].0, *form == 0);
+            }
+            return;
+        }
+    }
     w.u8(best.0);
     w.counted_gaps(&best.1);
-    let corrected: Vec<u64> = best.1.iter().map(|i| u64::from(forms[*i as usize])).collect();
-    w.byte_planes(&corrected);
+    w.byte_planes(&best.1.iter().map(form_of).collect::<Vec<u64>>());
+}
+
+/// The part of a stream that tells forms, before the predictor.
+enum FormsRead<'a> {
+    /// What differs from the prediction of a mode.
+    Corrections { mode: u8, places: Vec<u32>, forms: Vec<u64> },
+    /// The forms that are not the first, and the shares of those that are.
+    ByContext { others: Vec<u64>, shares: &'a [u8] },
+}
+
+impl<'a> FormsRead<'a> {
+    fn read(r: &mut Reader<'a>, n: usize, forms: usize) -> Result<FormsRead<'a>> {
+        let mode = r.u8()?;
+        if mode > mode::BY_CONTEXT {
+            return Err(r.reserved("mode of forms", mode));
+        }
+        if mode == mode::BY_CONTEXT {
+            let count = r.up_to(n, "forms")?;
+            let others = r.byte_planes(count)?;
+            return Ok(FormsRead::ByContext { others, shares: r.raw(2 * forms + 2)? });
+        }
+        let places = r.counted_gaps(n)?;
+        let forms = r.byte_planes(places.len())?;
+        Ok(FormsRead::Corrections { mode, places, forms })
+    }
+
+    /// The form of each cell.
+    fn resolve(self, r: &mut Reader<'_>, context: &FormContext<'_>) -> Result<Vec<u8>> {
+        let most = context.plan.forms.len() as u64;
+        let checked = |r: &Reader<'_>, form: u64| {
+            if form <= most { Ok(form as u8) } else { Err(r.corrupt("a form is out of range")) }
+        };
+        match self {
+            FormsRead::Corrections { mode, places, forms } => {
+                let mut all = context.predicted(mode);
+                for (at, form) in places.into_iter().zip(forms) {
+                    all[at as usize] = checked(r, form)?;
+                }
+                Ok(all)
+            }
+            FormsRead::ByContext { others, shares } => {
+                let mut others = others.into_iter();
+                let mut all = context.contexts().1;
+                for form in &mut all {
+                    *form = if r.choice(shares[usize::from(*form)])? {
+                        0
+                    } else {
+                        let other = others.next().ok_or_else(|| r.corrupt("a form is missing"))?;
+                        checked(r, other)?
+                    };
+                }
+                match others.next() {
+                    None => Ok(all),
+                    Some(_) => Err(r.corrupt("there are forms left")),
+                }
+            }
+        }
+    }
 }
 
 /// A stream as it is read: what becomes of each cell.
@@ -286,22 +390,12 @@ pub(crate) fn read(
         return Err(r.corrupt("numbers have 1 to 15 forms"));
     }
     let forms = (0..count).map(|_| Form::read(r, scale.exponent)).collect::<Result<Vec<Form>>>()?;
-    let mode = r.u8()?;
-    if mode > mode::PRESENCE {
-        return Err(r.reserved("mode of forms", mode));
-    }
-    let corrections = r.counted_gaps(n)?;
-    let corrected = r.byte_planes(corrections.len())?;
+    let form = FormsRead::read(r, n, count)?;
     let predictor = NumberPredictor::read(r, base.is_some(), path)?;
     let plan = NumbersPlan { scale, forms, predictor };
     let results = formula_results(predictor, base, rows, view);
-    let mut form = predicted_forms(mode, view.table, &plan, base, results.as_deref(), n);
-    for (at, corrected) in corrections.into_iter().zip(corrected) {
-        if corrected > count as u64 {
-            return Err(r.corrupt("a form is out of range"));
-        }
-        form[at as usize] = corrected as u8;
-    }
+    let context = FormContext { plan: &plan, table: view.table, base, results: results.as_deref(), n };
+    let form = form.resolve(r, &context)?;
     let is_number = |form: &u8| plan.forms.get(usize::from(*form)).is_some_and(|f| *f != Form::Absent);
     let residuals = residuals::read(r, form.iter().filter(|form| is_number(form)).count())?;
     let mut integers = match (predictor, &results) {

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use crate::format::share;
 use crate::format::writer::zigzag;
 
 /// At most `size` indices, evenly spread.
@@ -53,4 +54,18 @@ static LOGARITHMS: LazyLock<Vec<f64>> = LazyLock::new(|| (0..TABLE).map(|n| (n a
 /// The binary logarithm; small ones are kept.
 pub(crate) fn log2(n: usize) -> f64 {
     LOGARITHMS.get(n).copied().unwrap_or_else(|| (n as f64).log2())
+}
+
+/// Bits that a share takes.
+const SHARE: f64 = 6.0;
+
+/// The share of choices that are taken, and the bits that they take with it.
+pub(crate) fn share(taken: usize, of: usize) -> (u8, f64) {
+    if taken == 0 || taken == of {
+        return (if taken == 0 { share::NONE } else { share::ALL }, SHARE);
+    }
+    let share = ((256 * taken + of / 2) / of).clamp(1, 254);
+    let others = of - taken;
+    let bits = 8.0 * of as f64 - taken as f64 * log2(share) - others as f64 * log2(256 - share);
+    (share as u8, SHARE + bits)
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::format::entropy::{EntropyReader, Step};
 use crate::format::reader::Reader;
+use crate::format::share;
 use crate::format::writer::{Writer, width_of};
 
 /// Modes below stand for the width of byte planes; from here on, for the bits of a class's mantissa.
@@ -85,6 +86,17 @@ impl Table {
     }
 }
 
+fn choice(share: u8, is_taken: bool) -> Step {
+    let bits = share::BITS;
+    let share = u16::from(share);
+    let all = 1 << bits;
+    if is_taken {
+        Step { start: 0, frequency: share, bits }
+    } else {
+        Step { start: u32::from(share), frequency: all - share, bits }
+    }
+}
+
 impl Writer {
     pub(crate) fn byte_planes(&mut self, words: &[u64]) {
         let width = width_of(words.iter().fold(0, |all, w| all | w));
@@ -92,6 +104,13 @@ impl Writer {
         for plane in 0..width {
             let shift = 8 * plane;
             self.bytes.extend(words.iter().map(|w| (w >> shift) as u8));
+        }
+    }
+
+    /// A choice in the entropy stream; nothing where the share leaves none.
+    pub(crate) fn choice(&mut self, share: u8, is_taken: bool) {
+        if share != share::NONE && share != share::ALL {
+            self.steps.push(choice(share, is_taken));
         }
     }
 
@@ -116,6 +135,21 @@ impl Writer {
 }
 
 impl Reader<'_> {
+    /// A choice that was written with the same share.
+    #[inline]
+    pub(crate) fn choice(&mut self, share: u8) -> Result<bool> {
+        if share == share::NONE || share == share::ALL {
+            return Ok(share == share::ALL);
+        }
+        let Some(entropy) = self.entropy else {
+            return Err(self.corrupt("there is no entropy stream"));
+        };
+        let slot = entropy.slot(share::BITS);
+        let is_taken = slot < u32::from(share);
+        entropy.advance(slot, choice(share, is_taken))?;
+        Ok(is_taken)
+    }
+
     /// The caller has charged the budget for `n` numbers.
     pub(crate) fn integers(&mut self, n: usize) -> Result<Vec<u64>> {
         let mode = self.u8()?;

@@ -42,7 +42,16 @@ pub(crate) mod row_set_kind {
     pub(crate) const BITMAP: u8 = 1;
     pub(crate) const EXCLUSIONS: u8 = 2;
     pub(crate) const WRONG: u8 = 3;
-    pub(crate) const WRONG_BITMAP: u8 = 4;
+    pub(crate) const BY_CONTEXT: u8 = 4;
+    /// So many sets make a context at most.
+    pub(crate) const MAX_CONTEXT_SETS: usize = 3;
+}
+
+/// Shares of a choice: of 256, but that the last stands for all. FORMAT.md sections 6 and 8.4.
+pub(crate) mod share {
+    pub(crate) const NONE: u8 = 0;
+    pub(crate) const ALL: u8 = 255;
+    pub(crate) const BITS: u8 = 8;
 }
 
 /// Flags of a column, FORMAT.md section 8.
@@ -115,6 +124,7 @@ pub(crate) mod numbers {
         pub(crate) const FIRST: u8 = 0;
         pub(crate) const BASE: u8 = 1;
         pub(crate) const PRESENCE: u8 = 2;
+        pub(crate) const BY_CONTEXT: u8 = 3;
     }
 
     /// Predictors of numbers.

@@ -3,6 +3,7 @@
 use crate::encoding::formula::Operation;
 use crate::error::Result;
 use crate::format::budget::{Budget, KEY, MEMBER};
+use crate::format::entropy::EntropyReader;
 use crate::format::number::{Form, Scale};
 use crate::format::reader::Reader;
 use crate::format::value::{is_text, tag};
@@ -96,7 +97,9 @@ pub(crate) fn inspect(
     let shapes = ShapeList::read(r, contents.base_rows, contents.added, None, budget)?;
     contents.reshaped = shapes.reshaped.len();
     shapes.reshaped.iter().for_each(|(row, _)| mark_changed(*row));
-    let mut r = part(section::ROW_SETS);
+    // the first section that takes steps of it
+    let entropy = EntropyReader::new(part(section::ENTROPY).rest())?;
+    let mut r = part(section::ROW_SETS).with_entropy(&entropy);
     let row_sets =
         if r.is_empty() { Vec::new() } else { row_sets::read(&mut r, contents.base_rows, &[], budget)? };
     let mut r = part(section::SPARSE);
@@ -246,12 +249,18 @@ fn encoding_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budge
 
 fn numbers_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
     let scale = Scale::read(r)?;
-    for _ in 0..r.u8()? {
+    let forms = r.u8()?;
+    for _ in 0..forms {
         Form::read(r, scale.exponent)?;
     }
-    r.u8()?;
-    let corrections = r.counted_gaps(u32::MAX as usize)?;
-    r.byte_planes(corrections.len())?;
+    if r.u8()? == numbers::mode::BY_CONTEXT {
+        let others = r.count("forms")?;
+        r.byte_planes(others)?;
+        r.raw(2 * usize::from(forms) + 2)?;
+    } else {
+        let corrections = r.counted_gaps(u32::MAX as usize)?;
+        r.byte_planes(corrections.len())?;
+    }
     let digits = if scale.is_raw() { "doubles".into() } else { format!("{} decimals", scale.exponent) };
     let from = match r.u8()? {
         numbers::predictor::ZERO => "zero".into(),

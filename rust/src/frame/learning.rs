@@ -17,13 +17,13 @@ pub(crate) enum Part {
 
 /// Rows of samples that the search may look at in one frame, and more for each cell, up to a limit: a share of what the
 /// frame costs by itself. What is left is searched in the next frames.
-const LEAST_BUDGET: usize = 1_000;
-const BUDGET_AN_UPDATE: usize = 8;
+const LEAST_BUDGET: usize = 20_000;
+const BUDGET_AN_UPDATE: usize = 6;
 const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;
 
 /// A column's search may look at so many rows for each bit that the column costs by itself.
-const ROWS_A_BIT: f64 = 4.0;
+const ROWS_A_BIT: f64 = 6.0;
 
 /// So many columns are looked at for what explains another: those that stand nearest.
 pub(crate) const CANDIDATES: usize = 96;

@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::iter::Peekable;
 
+use crate::encoding::sampling::share;
 use crate::error::Result;
 use crate::format::budget::{Budget, MEMBER, SET};
 use crate::format::reader::Reader;
-use crate::format::row_set_kind::{BITMAP, EXCLUSIONS, MEMBERS, WRONG, WRONG_BITMAP};
+use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
 
 struct Set<'a> {
@@ -65,6 +67,8 @@ const PARENTS: usize = 64;
 const WORDS_A_MEMBER: usize = 4;
 /// So many earlier sets are tried as predictions.
 const PREDICTIONS: usize = 32;
+/// The rows of all sets are at most such a part of the base's where they are written before.
+const SPARSE_UNION: usize = 2;
 /// Members are looked up one by one in a parent that is so many times as long.
 const SPARSE: usize = 16;
 
@@ -93,23 +97,47 @@ impl RowSetWriter {
         let all: Vec<u32> = (0..base_rows as u32).collect();
         let mut written: Vec<Set<'_>> = Vec::new();
         let mut numbers = vec![0; self.sets.len()];
-        w.size(self.sets.len());
-        for handle in order {
-            let set = Set::new(&self.sets[handle], base_rows);
+        let union = self.union(&self.sets[order[0]], base_rows);
+        w.size(usize::from(union.is_some()) + self.sets.len());
+        let handles = order.into_iter().map(|handle| (Some(handle), &self.sets[handle]));
+        for (handle, members) in union.iter().map(|members| (None, members)).chain(handles) {
+            let set = Set::new(members, base_rows);
             let recent = written.len().saturating_sub(PARENTS);
             let parent = written[recent..].iter().rposition(|earlier| earlier.covers(&set));
             let parent = parent.map(|at| at + recent);
             w.size(parent.map_or(0, |at| at + 1));
             let within = parent.map_or(&*all, |at| written[at].members);
-            let predicted = predict(&set, parent.map(|at| &written[at]), &written, within.len());
-            match predicted {
-                Some(prediction) => write_predicted(w, &set, within, &prediction, &written),
-                None => write_set(w, &set, within),
+            let of = within.len();
+            let parent = parent.map(|at| &written[at]);
+            let predicted = predict(&set, parent, &written, of);
+            let (n, steps) = (set.members.len(), STEP * of as f64);
+            let bits =
+                predicted.as_ref().map_or_else(|| listed(n, of), |prediction| listed(prediction.wrong, of));
+            match Contexts::of(&set, parent, &written, base_rows) {
+                Some(contexts) if contexts.bits + steps < bits => contexts.write(w, &set, within, &written),
+                _ => match predicted {
+                    Some(prediction) => write_predicted(w, &set, within, &prediction, &written),
+                    None => write_set(w, &set, within),
+                },
             }
             written.push(set);
-            numbers[handle] = written.len() as u64;
+            if let Some(handle) = handle {
+                numbers[handle] = written.len() as u64;
+            }
         }
         numbers
+    }
+
+    /// The rows of any set, if that saves much to those that come after: a set that no column names.
+    fn union(&self, largest: &[u32], base_rows: usize) -> Option<Vec<u32>> {
+        let mut bits = vec![0u64; base_rows.div_ceil(64)];
+        for row in self.sets.iter().flatten() {
+            bits[*row as usize / 64] |= 1 << (row % 64);
+        }
+        let n = count(bits.iter().copied());
+        let is_worth = n > largest.len() && n * SPARSE_UNION < base_rows;
+        let rows = (0..base_rows as u32).filter(|row| bits[*row as usize / 64] >> (row % 64) & 1 == 1);
+        is_worth.then(|| rows.collect())
     }
 }
 
@@ -121,7 +149,7 @@ fn listed(count: usize, of: usize) -> f64 {
 /// Bits that it takes to tell `count` of so many, once they are compressed.
 fn entropy(count: usize, of: usize) -> f64 {
     let part = |count: usize| count as f64 * (of as f64 / count.max(1) as f64).log2();
-    part(count) + part(of - count)
+    1.05 * (part(count) + part(of - count)) + 8.0
 }
 
 /// An earlier set, or its complement, that tells most members of another.
@@ -137,16 +165,24 @@ fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usi
     if set.bits.is_empty() || parent.is_some_and(|parent| parent.bits.is_empty()) {
         return None;
     }
-    let recent = written.len().saturating_sub(PREDICTIONS);
-    let candidates = written.iter().enumerate().skip(recent).filter(|(_, other)| !other.bits.is_empty());
-    let all = candidates.flat_map(|(number, other)| {
+    let all = latest(written).flat_map(|(number, other)| {
         let inside = parent.map_or(other.members.len(), |parent| parent.in_common(other) as usize);
         let wrong = n + inside - 2 * set.in_common(other) as usize;
         [(number, false, wrong), (number, true, of - wrong)]
     });
     let (number, complement, wrong) = all.min_by_key(|(.., wrong)| *wrong)?;
     // the number of the prediction is a byte, and the reader goes through what is predicted
-    (1.05 * entropy(wrong, of) + 8.0 < entropy(n, of)).then_some(Prediction { number, complement, wrong })
+    (listed(wrong, of) < of as f64 && entropy(wrong, of) < entropy(n, of)).then_some(Prediction {
+        number,
+        complement,
+        wrong,
+    })
+}
+
+/// The latest sets that have bits, by number.
+fn latest<'a, 'b>(written: &'b [Set<'a>]) -> impl Iterator<Item = (usize, &'b Set<'a>)> {
+    let recent = written.len().saturating_sub(PREDICTIONS);
+    written.iter().enumerate().skip(recent).filter(|(_, other)| !other.bits.is_empty())
 }
 
 fn write_predicted(
@@ -156,18 +192,108 @@ fn write_predicted(
     prediction: &Prediction,
     written: &[Set<'_>],
 ) {
-    let of = parent.len();
     let predicted = &written[prediction.number];
     let is_wrong = |row: u32| (predicted.contains(row) != prediction.complement) != set.contains(row);
     let wrong: Vec<u32> = (0..).zip(parent).filter(|(_, row)| is_wrong(**row)).map(|(i, _)| i).collect();
-    let as_list = listed(prediction.wrong, of) < of as f64;
-    w.u8(if as_list { WRONG } else { WRONG_BITMAP });
+    w.u8(WRONG);
     w.uvarint(((prediction.number as u64) << 1) | u64::from(prediction.complement));
-    if as_list {
-        w.counted_gaps(&wrong);
-    } else {
-        w.raw(&bitmap(&wrong, of));
+    w.counted_gaps(&wrong);
+}
+
+/// Bits that a set more has to save, and what a step is worth that the reader is spared.
+const WORTH_A_SET: f64 = 16.0;
+const STEP: f64 = 0.05;
+
+/// Earlier sets, and the share of members in each context that they make.
+struct Contexts {
+    sets: Vec<usize>,
+    shares: Vec<u8>,
+    bits: f64,
+}
+
+impl Contexts {
+    /// Those of the latest sets that tell most, one after the other.
+    fn of(
+        set: &Set<'_>,
+        parent: Option<&Set<'_>>,
+        written: &[Set<'_>],
+        base_rows: usize,
+    ) -> Option<Contexts> {
+        if set.bits.is_empty() {
+            return None;
+        }
+        let mut groups = vec![match parent {
+            Some(parent) if parent.bits.is_empty() => return None,
+            Some(parent) => parent.bits.clone(),
+            None => all_bits(base_rows),
+        }];
+        let mut sets = Vec::new();
+        let mut best = groups.iter().map(|group| share_of(group, &set.bits).1).sum::<f64>();
+        while sets.len() < MAX_CONTEXT_SETS {
+            let costs = latest(written).map(|(number, other)| {
+                (groups.iter().map(|group| split_cost(group, &other.bits, &set.bits)).sum::<f64>(), number)
+            });
+            let Some((bits, number)) = costs.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+            if bits + WORTH_A_SET > best {
+                break;
+            }
+            best = bits;
+            sets.push(number);
+            let other = &written[number].bits;
+            let half = |group: &Vec<u64>, is_in: u64| {
+                group.iter().zip(other).map(|(group, other)| group & (other ^ is_in)).collect::<Vec<u64>>()
+            };
+            let outside: Vec<Vec<u64>> = groups.iter().map(|group| half(group, u64::MAX)).collect();
+            let inside: Vec<Vec<u64>> = groups.iter().map(|group| half(group, 0)).collect();
+            groups = [outside, inside].concat();
+        }
+        let shares = groups.iter().map(|group| share_of(group, &set.bits).0).collect();
+        Some(Contexts { sets, shares, bits: best })
     }
+
+    fn write(&self, w: &mut Writer, set: &Set<'_>, parent: &[u32], written: &[Set<'_>]) {
+        w.u8(BY_CONTEXT);
+        w.size(self.sets.len());
+        self.sets.iter().for_each(|number| w.size(number + 1));
+        w.raw(&self.shares);
+        for row in parent {
+            let sets = self.sets.iter().enumerate();
+            let context: usize =
+                sets.map(|(i, number)| usize::from(written[*number].contains(*row)) << i).sum();
+            w.choice(self.shares[context], set.contains(*row));
+        }
+    }
+}
+
+/// A bit for each row of the base.
+fn all_bits(rows: usize) -> Vec<u64> {
+    let mut bits = vec![u64::MAX; rows.div_ceil(64)];
+    if let Some(last) = bits.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+        *last = (1 << (rows % 64)) - 1;
+    }
+    bits
+}
+
+fn count(bits: impl Iterator<Item = u64>) -> usize {
+    bits.map(|word| word.count_ones() as usize).sum()
+}
+
+/// The share of members in a group of rows, and the bits that it takes to tell them with it.
+fn share_of(group: &[u64], set: &[u64]) -> (u8, f64) {
+    share(count(group.iter().zip(set).map(|(g, s)| g & s)), count(group.iter().copied()))
+}
+
+/// The bits that it takes to tell the members in a group that another set divides.
+fn split_cost(group: &[u64], other: &[u64], set: &[u64]) -> f64 {
+    let (mut all, mut members, mut inside, mut both) = (0, 0, 0, 0);
+    for ((group, other), set) in group.iter().zip(other).zip(set) {
+        let (part, held) = (group & other, group & set);
+        all += group.count_ones() as usize;
+        members += held.count_ones() as usize;
+        inside += part.count_ones() as usize;
+        both += (part & set).count_ones() as usize;
+    }
+    share(both, inside).1 + share(members - both, all - inside).1
 }
 
 fn bitmap(indices: &[u32], of: usize) -> Vec<u8> {
@@ -256,35 +382,60 @@ fn read_set(
             let left = (0u32..).zip(parent).filter(|(i, _)| without.next_if_eq(i).is_none());
             left.map(|(_, row)| *row).collect()
         }
-        kind @ (WRONG | WRONG_BITMAP) => {
+        WRONG => {
             let code = r.up_to((earlier.len() << 1).saturating_sub(1), "prediction")?;
             let predicted = earlier.get(code >> 1).ok_or_else(|| r.corrupt("no set is there yet"))?;
             budget.charge((of + predicted.len()) as u64, 1, "rows that are predicted")?;
             let complement = code & 1 == 1;
-            // both ascend: one pass, which is what was charged
-            let mut at = 0;
-            let mut holds = |row: u32| {
-                while predicted.get(at).is_some_and(|other| *other < row) {
-                    at += 1;
-                }
-                (predicted.get(at) == Some(&row)) != complement
-            };
-            if kind == WRONG && of == base_rows && !complement {
-                symmetric_difference(predicted, &r.counted_gaps(of)?)
-            } else if kind == WRONG {
-                let mut wrong = r.counted_gaps(of)?.into_iter().peekable();
-                let all = (0u32..).zip(parent);
-                let kept = all.filter(|(i, row)| holds(**row) != wrong.next_if_eq(i).is_some());
-                kept.map(|(_, row)| *row).collect()
-            } else {
-                let bytes = read_bitmap(r, of)?;
-                let is_wrong = |i: usize| bytes[i / 8] >> (i % 8) & 1 == 1;
-                let all = parent.iter().enumerate();
-                all.filter(|(i, row)| holds(**row) != is_wrong(*i)).map(|(_, row)| *row).collect()
+            if of == base_rows && !complement {
+                return Ok(symmetric_difference(predicted, &r.counted_gaps(of)?));
             }
+            // both ascend: one pass, which is what was charged
+            let mut predicted = predicted.iter().copied().peekable();
+            let mut wrong = r.counted_gaps(of)?.into_iter().peekable();
+            let is_member = |(i, row): &(u32, &u32)| {
+                (holds(&mut predicted, **row) != complement) != wrong.next_if_eq(i).is_some()
+            };
+            (0u32..).zip(parent).filter(is_member).map(|(_, row)| *row).collect()
         }
+        BY_CONTEXT => read_by_context(r, parent, earlier, budget)?,
         kind => return Err(r.reserved("kind of row set", kind)),
     })
+}
+
+/// True if an ascending list holds a row; rows are asked for in ascending order.
+fn holds(list: &mut Peekable<impl Iterator<Item = u32>>, row: u32) -> bool {
+    while list.next_if(|other| *other < row).is_some() {}
+    list.next_if_eq(&row).is_some()
+}
+
+fn read_by_context(
+    r: &mut Reader<'_>,
+    parent: &[u32],
+    earlier: &[Vec<u32>],
+    budget: &mut Budget,
+) -> Result<Vec<u32>> {
+    budget.charge(parent.len() as u64, 2, "rows that have a context")?;
+    let mut contexts = vec![0u8; parent.len()];
+    let sets = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
+    for i in 0..sets {
+        let number = r.up_to(earlier.len(), "row set")?;
+        let set = number.checked_sub(1).and_then(|at| earlier.get(at));
+        let set = set.ok_or_else(|| r.corrupt("a context has no set"))?;
+        budget.charge(set.len() as u64, 1, "rows that have a context")?;
+        let mut set = set.iter().copied().peekable();
+        for (context, row) in contexts.iter_mut().zip(parent) {
+            *context |= u8::from(holds(&mut set, *row)) << i;
+        }
+    }
+    let shares = r.raw(1 << sets)?;
+    let mut members = Vec::new();
+    for (row, context) in parent.iter().zip(contexts) {
+        if r.choice(shares[usize::from(context)])? {
+            members.push(*row);
+        }
+    }
+    Ok(members)
 }
 
 /// What one of two ascending lists has and the other has not.
