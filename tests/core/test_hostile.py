@@ -302,6 +302,14 @@ def numbers(
     return head + gaps(sorted(wrong)) + byte_planes(*(wrong[n] for n in sorted(wrong))) + predictor
 
 
+def by_context(
+    exponent: int, others: list[int], shares: list[int], *forms: bytes, predictor: bytes = b"\0"
+) -> bytes:
+    """The same, with forms that follow from contexts."""
+    head = b"\xfd" + bytes([exponent]) + uv(1) + bytes([len(forms)]) + b"".join(forms) + b"\3"
+    return head + uv(len(others)) + byte_planes(*others) + bytes(shares) + predictor
+
+
 ABSENT, INT, FLOAT, EITHER = b"\0", b"\1", b"\2", b"\3"
 
 
@@ -342,6 +350,9 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
         numbers(0, INT, ABSENT, corrections={0: 1}, predictor=b"\1") + uv(1) + byte_planes(4)
     ),
     "a cell that is no number": updates(numbers(0, INT, corrections={1: 1}) + uv(1) + byte_planes(4) + b"\2"),
+    "forms by context": updates(
+        by_context(0, [1, 0], [0] * 6, INT, ABSENT, predictor=b"\1") + uv(1) + byte_planes(4)
+    ),
     "the form of the base": updates(numbers(1, FLOAT, INT, mode=1) + uv(1) + byte_planes(20, 40)),
     "no result is no number": updates(
         numbers(0, INT, ABSENT, mode=2, predictor=b"\3\1" + uv(3)) + uv(1) + byte_planes()
@@ -354,9 +365,13 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     },
     "a set without": {**updates(b"\x00"), SETS: uv(1, 0) + b"\x02" + gaps([1, 3])},
     "a predicted set": {**updates(WORDS + byte_planes(4, 6)), SETS: predicted(b"\x03" + uv(1) + gaps([3]))},
-    "a set predicted by a bitmap": {
+    "a set by context": {
         **updates(WORDS + byte_planes(4, 6)),
-        SETS: predicted(b"\x04" + uv(0) + b"\x02"),
+        SETS: predicted(b"\x04" + uv(1, 1) + b"\x00\xff"),
+    },
+    "a set by no context": {
+        **updates(WORDS + byte_planes(4, 6)),
+        SETS: predicted(b"\x04" + uv(0) + b"\xff"),
     },
     "base values": base_values(uv(1, 0) + byte_planes(0)),
     "base values and one more": base_values(uv(2, 1, 1) + b"\0" + byte_planes(0)),
@@ -515,7 +530,20 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a set predicted by itself": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3" + uv(0) + gaps([])},
     "a set predicted by a later one": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(2) + gaps([]))},
     "a wrong prediction out of range": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(0) + gaps([4]))},
-    "wrong predictions with a bit too many": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0) + b"\x10")},
+    "a context of four sets": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(4, 1, 1, 1, 1) + bytes(16))},
+    "a context of a later set": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 2) + bytes(2))},
+    "a context of all rows": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 0) + bytes(2))},
+    "a context without a share": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 1) + bytes(1))},
+    "a choice past the entropy stream": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0) + b"\x80")},
+    "forms by context, one too few": updates(
+        by_context(0, [1], [0] * 6, INT, ABSENT) + uv(1) + byte_planes()
+    ),
+    "forms by context, one too many": updates(
+        by_context(0, [1, 1, 1], [0] * 6, INT, ABSENT) + uv(1) + byte_planes()
+    ),
+    "a form by context that is none": updates(
+        by_context(0, [1, 3], [0] * 6, INT, ABSENT) + uv(1) + byte_planes()
+    ),
     "a predicted set that holds a removed row": {
         ROWS: gaps([0]) + uv(0),
         SETS: uv(2, 0) + b"\0" + gaps([1]) + uv(0) + b"\3" + uv(1) + gaps([]),
@@ -663,7 +691,7 @@ UNSUPPORTED: dict[str, dict[int, bytes] | bytes] = {
     "an exponent": updates(numbers(19, FLOAT)),
     "a form": updates(numbers(2, b"\6")),
     "flags of a text": updates(numbers(2, in_text(16, 2))),
-    "a mode of forms": updates(numbers(2, FLOAT, mode=3)),
+    "a mode of forms": updates(numbers(2, FLOAT, mode=4)),
     "a predictor of numbers": updates(numbers(2, FLOAT, predictor=b"\4")),
     "an operation": updates(numbers(2, FLOAT, predictor=b"\3\x25")),
     "a blob coding": updates(b"\x08\x03"),
