@@ -523,7 +523,7 @@ class Body:
             number = reader.uv()
             if not 1 <= number < len(self.row_sets):
                 raise Corrupt(f"a context of set {number}, which is no earlier one")
-            self.budget.charge(len(self.row_sets[number]))
+            self.budget.charge(32 * len(self.row_sets[number]))
             sets.append(set(self.row_sets[number]))
         shares = reader.take(1 << count)
         members = []

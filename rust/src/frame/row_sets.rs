@@ -6,7 +6,7 @@ use std::iter::Peekable;
 
 use crate::encoding::sampling::share;
 use crate::error::Result;
-use crate::format::budget::{Budget, MEMBER, SET};
+use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
@@ -66,7 +66,7 @@ const PARENTS: usize = 64;
 /// A set has bits if they take at most so many words for each member.
 const WORDS_A_MEMBER: usize = 4;
 /// So many earlier sets are tried as predictions.
-const PREDICTIONS: usize = 32;
+const PREDICTIONS: usize = 16;
 /// The rows of all sets are at most such a part of the base's where they are written before.
 const SPARSE_UNION: usize = 2;
 /// Members are looked up one by one in a parent that is so many times as long.
@@ -222,16 +222,17 @@ impl Contexts {
         if set.bits.is_empty() {
             return None;
         }
-        let mut groups = vec![match parent {
+        let rows = match parent {
             Some(parent) if parent.bits.is_empty() => return None,
             Some(parent) => parent.bits.clone(),
             None => all_bits(base_rows),
-        }];
+        };
+        let mut groups = vec![Group::new(rows, set)];
         let mut sets = Vec::new();
-        let mut best = groups.iter().map(|group| share_of(group, &set.bits).1).sum::<f64>();
-        while sets.len() < MAX_CONTEXT_SETS {
+        let mut best = groups[0].share().1;
+        while sets.len() < MAX_CONTEXT_SETS && best > WORTH_A_SET {
             let costs = latest(written).map(|(number, other)| {
-                (groups.iter().map(|group| split_cost(group, &other.bits, &set.bits)).sum::<f64>(), number)
+                (groups.iter().map(|group| group.cost_by(other, set)).sum::<f64>(), number)
             });
             let Some((bits, number)) = costs.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
             if bits + WORTH_A_SET > best {
@@ -239,15 +240,10 @@ impl Contexts {
             }
             best = bits;
             sets.push(number);
-            let other = &written[number].bits;
-            let half = |group: &Vec<u64>, is_in: u64| {
-                group.iter().zip(other).map(|(group, other)| group & (other ^ is_in)).collect::<Vec<u64>>()
-            };
-            let outside: Vec<Vec<u64>> = groups.iter().map(|group| half(group, u64::MAX)).collect();
-            let inside: Vec<Vec<u64>> = groups.iter().map(|group| half(group, 0)).collect();
-            groups = [outside, inside].concat();
+            let half = |is_in: bool| groups.iter().map(move |group| group.half(&written[number], is_in, set));
+            groups = half(false).chain(half(true)).collect();
         }
-        let shares = groups.iter().map(|group| share_of(group, &set.bits).0).collect();
+        let shares = groups.iter().map(|group| group.share().0).collect();
         Some(Contexts { sets, shares, bits: best })
     }
 
@@ -278,22 +274,43 @@ fn count(bits: impl Iterator<Item = u64>) -> usize {
     bits.map(|word| word.count_ones() as usize).sum()
 }
 
-/// The share of members in a group of rows, and the bits that it takes to tell them with it.
-fn share_of(group: &[u64], set: &[u64]) -> (u8, f64) {
-    share(count(group.iter().zip(set).map(|(g, s)| g & s)), count(group.iter().copied()))
+/// Rows of one context.
+struct Group {
+    bits: Vec<u64>,
+    of: usize,
+    members: usize,
 }
 
-/// The bits that it takes to tell the members in a group that another set divides.
-fn split_cost(group: &[u64], other: &[u64], set: &[u64]) -> f64 {
-    let (mut all, mut members, mut inside, mut both) = (0, 0, 0, 0);
-    for ((group, other), set) in group.iter().zip(other).zip(set) {
-        let (part, held) = (group & other, group & set);
-        all += group.count_ones() as usize;
-        members += held.count_ones() as usize;
-        inside += part.count_ones() as usize;
-        both += (part & set).count_ones() as usize;
+impl Group {
+    fn new(bits: Vec<u64>, set: &Set<'_>) -> Group {
+        let members = count(bits.iter().zip(&set.bits).map(|(group, set)| group & set));
+        Group { of: count(bits.iter().copied()), members, bits }
     }
-    share(both, inside).1 + share(members - both, all - inside).1
+
+    /// The share of members, and the bits that it takes to tell them with it.
+    fn share(&self) -> (u8, f64) {
+        share(self.members, self.of)
+    }
+
+    /// The bits that it takes to tell the members where another set divides the group.
+    fn cost_by(&self, other: &Set<'_>, set: &Set<'_>) -> f64 {
+        let (mut of, mut members) = (0, 0);
+        for ((group, other), set) in self.bits.iter().zip(&other.bits).zip(&set.bits) {
+            let inside = group & other;
+            of += inside.count_ones() as usize;
+            members += (inside & set).count_ones() as usize;
+        }
+        share(members, of).1 + share(self.members - members, self.of - of).1
+    }
+
+    /// The rows that another set holds, or does not.
+    fn half(&self, other: &Set<'_>, is_in: bool, set: &Set<'_>) -> Group {
+        let flip = if is_in { 0 } else { u64::MAX };
+        Group::new(
+            self.bits.iter().zip(&other.bits).map(|(group, other)| group & (other ^ flip)).collect(),
+            set,
+        )
+    }
 }
 
 fn bitmap(indices: &[u32], of: usize) -> Vec<u8> {
@@ -398,7 +415,7 @@ fn read_set(
             };
             (0u32..).zip(parent).filter(is_member).map(|(_, row)| *row).collect()
         }
-        BY_CONTEXT => read_by_context(r, parent, earlier, budget)?,
+        BY_CONTEXT => read_by_context(r, parent, earlier, base_rows, budget)?,
         kind => return Err(r.reserved("kind of row set", kind)),
     })
 }
@@ -413,29 +430,33 @@ fn read_by_context(
     r: &mut Reader<'_>,
     parent: &[u32],
     earlier: &[Vec<u32>],
+    base_rows: usize,
     budget: &mut Budget,
 ) -> Result<Vec<u32>> {
-    budget.charge(parent.len() as u64, 2, "rows that have a context")?;
-    let mut contexts = vec![0u8; parent.len()];
-    let sets = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
-    for i in 0..sets {
+    budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
+    let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
+    let mut sets = Vec::with_capacity(count);
+    for _ in 0..count {
         let number = r.up_to(earlier.len(), "row set")?;
-        let set = number.checked_sub(1).and_then(|at| earlier.get(at));
-        let set = set.ok_or_else(|| r.corrupt("a context has no set"))?;
-        budget.charge(set.len() as u64, 1, "rows that have a context")?;
-        let mut set = set.iter().copied().peekable();
-        for (context, row) in contexts.iter_mut().zip(parent) {
-            *context |= u8::from(holds(&mut set, *row)) << i;
-        }
+        let members = number.checked_sub(1).and_then(|at| earlier.get(at));
+        let members = members.ok_or_else(|| r.corrupt("a context has no set"))?;
+        budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
+        sets.push(Set::new(members, base_rows));
     }
-    let shares = r.raw(1 << sets)?;
+    let shares = r.raw(1 << count)?;
     let mut members = Vec::new();
-    for (row, context) in parent.iter().zip(contexts) {
-        if r.choice(shares[usize::from(context)])? {
+    for row in parent {
+        if r.choice(shares[context_of(*row, sets.iter())])? {
             members.push(*row);
         }
     }
     Ok(members)
+}
+
+/// Which of the sets hold a row, a bit for each.
+#[inline(always)]
+fn context_of<'a>(row: u32, sets: impl Iterator<Item = &'a Set<'a>>) -> usize {
+    sets.enumerate().map(|(i, set)| usize::from(set.contains(row)) << i).sum()
 }
 
 /// What one of two ascending lists has and the other has not.
