@@ -77,7 +77,7 @@ class Bench:
         self._now: Snapshot = {}
 
     async def cost(self, samples: int) -> None:
-        """A save from end to end; the encode alone, read back as a save's is, and a bare XADD of the same bytes."""
+        """A save from end to end; the encode alone, read back as in a save; a bare XADD of the same bytes."""
         for number in range(samples):
             self._next()
             # Each is the first half of the time: the second to read a snapshot finds it in the caches.
