@@ -110,9 +110,11 @@ impl RowSetWriter {
             let of = within.len();
             let parent = parent.map(|at| &written[at]);
             let predicted = predict(&set, parent, &written, of);
-            let (n, steps) = (set.members.len(), STEP * of as f64);
-            let bits =
-                predicted.as_ref().map_or_else(|| listed(n, of), |prediction| listed(prediction.wrong, of));
+            let bits = match &predicted {
+                Some(prediction) => listed(prediction.wrong, of),
+                None => plain_bits(set.members.len(), of),
+            };
+            let steps = STEP * of as f64;
             match Contexts::of(&set, parent, &written, base_rows) {
                 Some(contexts) if contexts.bits + steps < bits => contexts.write(w, &set, within, &written),
                 _ => match predicted {
@@ -144,6 +146,11 @@ impl RowSetWriter {
 /// Bits that a list of `count` of so many takes, about.
 fn listed(count: usize, of: usize) -> f64 {
     count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
+}
+
+/// Bits that a set by itself takes: as a list of members or of the others, or as a bitmap.
+fn plain_bits(n: usize, of: usize) -> f64 {
+    listed(n, of).min(listed(of - n, of)).min(of as f64)
 }
 
 /// Bits that it takes to tell `count` of so many, once they are compressed.
