@@ -127,6 +127,10 @@ bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth 
 bench-sizes: $(BUILT) ## Print the sizes of all corpora beside zstd-19 and their targets (CORPORA='top_20 enriched')
 	@RECORDINGS='$(RECORDINGS)' $(BIN)/python -m benches.sizes $(CORPORA)
 
+.PHONY: bench-wide
+bench-wide: $(BUILT) ## Print time and memory a cell of wide and long snapshots
+	@$(BIN)/python -m benches.wide
+
 .PHONY: bench-check
 bench-check: $(BUILT) ## Fail if an instruction count or a frame size is a twentieth worse than benches/guard.json
 	$(BIN)/python -m benches.guard check
