@@ -1,9 +1,11 @@
 //! Streams of numbers of any tag: FORMAT.md section 8.4. Writing follows the plan; reading obeys the bytes.
 
+use std::cell::OnceCell;
+
 use crate::encoding::formula::Formula;
 use crate::encoding::residuals;
 use crate::encoding::row_view::{MISSING, RowView, number};
-use crate::encoding::sampling::{log2, share};
+use crate::encoding::sampling::{listed, share};
 use crate::error::Result;
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};
@@ -148,6 +150,8 @@ struct FormContext<'a> {
     base: Option<&'a Cells>,
     results: Option<&'a [f64]>,
     n: usize,
+    /// Worked out when it is first asked for.
+    of_base: OnceCell<Vec<u8>>,
 }
 
 impl FormContext<'_> {
@@ -156,7 +160,7 @@ impl FormContext<'_> {
         match (mode, self.results, absent_form(&self.plan.forms)) {
             (mode::BASE, ..) => {
                 let none = self.plan.forms.len() as u8;
-                self.of_base().into_iter().map(|form| if form == none { 0 } else { form }).collect()
+                self.of_base().iter().map(|form| if *form == none { 0 } else { *form }).collect()
             }
             (mode::PRESENCE, Some(results), Some(absent)) => {
                 results.iter().map(|result| if result.is_nan() { absent } else { 0 }).collect()
@@ -166,18 +170,20 @@ impl FormContext<'_> {
     }
 
     /// The form of each base's cell; the number of forms where it has none.
-    fn of_base(&self) -> Vec<u8> {
-        let forms = &self.plan.forms;
-        let none = forms.len() as u8;
-        let Some(base) = self.base else { return vec![none; self.n] };
-        let mut buffer = Vec::new();
-        let form = |cell| form_of(self.table, self.plan.scale, forms, cell, &mut buffer);
-        base.iter().map(form).map(|found| found.map_or(none, |(form, _)| form)).collect()
+    fn of_base(&self) -> &[u8] {
+        self.of_base.get_or_init(|| {
+            let forms = &self.plan.forms;
+            let none = forms.len() as u8;
+            let Some(base) = self.base else { return vec![none; self.n] };
+            let mut buffer = Vec::new();
+            let form = |cell| form_of(self.table, self.plan.scale, forms, cell, &mut buffer);
+            base.iter().map(form).map(|found| found.map_or(none, |(form, _)| form)).collect()
+        })
     }
 
     /// How many contexts there are, and that of each cell.
     fn contexts(&self) -> (usize, Vec<u8>) {
-        let mut contexts = self.of_base();
+        let mut contexts = self.of_base().to_vec();
         for (at, context) in contexts.iter_mut().enumerate() {
             let is_missing = self.results.is_some_and(|results| results[at].is_nan());
             *context = 2 * *context + u8::from(is_missing);
@@ -231,7 +237,8 @@ pub(crate) fn write(
     plan.scale.write(w);
     w.u8(plan.forms.len() as u8);
     plan.forms.iter().for_each(|form| form.write(w));
-    let context = FormContext { plan, table, base: *base, results: results.as_deref(), n };
+    let context =
+        FormContext { plan, table, base: *base, results: results.as_deref(), n, of_base: OnceCell::new() };
     write_forms(w, &context, forms);
     plan.predictor.write(w, frame_path);
     let is_number = |i: &usize| plan.forms.get(usize::from(forms[*i])).is_some_and(|f| *f != Form::Absent);
@@ -256,11 +263,6 @@ pub(crate) fn write(
     }
     residuals::write(w, residuals);
     (0..n).filter(|i| usize::from(forms[*i]) == plan.forms.len()).collect()
-}
-
-/// Bits that a correction costs about, among so many cells.
-fn correction_bits(corrections: usize, of: usize) -> f64 {
-    corrections as f64 * (2.5 + log2(of) - log2(corrections.max(1)))
 }
 
 /// The cheapest mode, and what tells forms that differ from what it predicts.
@@ -289,7 +291,7 @@ fn write_forms(w: &mut Writer, context: &FormContext<'_>, forms: &[u8]) {
         }
         let shares: Vec<(u8, f64)> = counts.into_iter().map(|(first, all)| share(first, all)).collect();
         let bits: f64 = shares.iter().map(|(_, bits)| bits).sum();
-        if bits < correction_bits(best.1.len(), forms.len()) {
+        if bits < listed(best.1.len(), forms.len()) {
             w.u8(mode::BY_CONTEXT);
             let others: Vec<u64> =
                 forms.iter().filter(|form| **form != 0).map(|form| u64::from(*form)).collect();
@@ -394,7 +396,14 @@ pub(crate) fn read(
     let predictor = NumberPredictor::read(r, base.is_some(), path)?;
     let plan = NumbersPlan { scale, forms, predictor };
     let results = formula_results(predictor, base, rows, view);
-    let context = FormContext { plan: &plan, table: view.table, base, results: results.as_deref(), n };
+    let context = FormContext {
+        plan: &plan,
+        table: view.table,
+        base,
+        results: results.as_deref(),
+        n,
+        of_base: OnceCell::new(),
+    };
     let form = form.resolve(r, &context)?;
     let is_number = |form: &u8| plan.forms.get(usize::from(*form)).is_some_and(|f| *f != Form::Absent);
     let residuals = residuals::read(r, form.iter().filter(|form| is_number(form)).count())?;

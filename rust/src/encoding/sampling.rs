@@ -69,3 +69,8 @@ pub(crate) fn share(taken: usize, of: usize) -> (u8, f64) {
     let bits = 8.0 * of as f64 - taken as f64 * log2(share) - others as f64 * log2(256 - share);
     (share as u8, SHARE + bits)
 }
+
+/// Bits that a list of `count` of so many takes, about.
+pub(crate) fn listed(count: usize, of: usize) -> f64 {
+    count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
+}

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::iter::Peekable;
 
-use crate::encoding::sampling::share;
+use crate::encoding::sampling::{listed, share};
 use crate::error::Result;
 use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
 use crate::format::reader::Reader;
@@ -19,27 +19,20 @@ struct Set<'a> {
 
 impl Set<'_> {
     fn new(members: &[u32], universe: usize) -> Set<'_> {
-        let words = universe.div_ceil(64);
-        let mut bits = Vec::new();
-        if members.len() * WORDS_A_MEMBER >= words {
-            bits.resize(words, 0u64);
-            for row in members {
-                bits[*row as usize / 64] |= 1 << (row % 64);
-            }
-        }
-        Set { members, bits }
+        let has_bits = members.len() * WORDS_A_MEMBER >= universe.div_ceil(64);
+        Set { members, bits: if has_bits { bits_of(members, universe) } else { Vec::new() } }
     }
 
     fn contains(&self, row: u32) -> bool {
         if self.bits.is_empty() {
             return self.members.binary_search(&row).is_ok();
         }
-        self.bits[row as usize / 64] >> (row % 64) & 1 == 1
+        has(&self.bits, row)
     }
 
     /// Members of both, which have bits.
-    fn in_common(&self, other: &Set<'_>) -> u32 {
-        self.bits.iter().zip(&other.bits).map(|(a, b)| (a & b).count_ones()).sum()
+    fn in_common(&self, other: &Set<'_>) -> usize {
+        count(self.bits.iter().zip(&other.bits).map(|(a, b)| a & b))
     }
 
     fn covers(&self, other: &Set<'_>) -> bool {
@@ -132,20 +125,12 @@ impl RowSetWriter {
 
     /// The rows of any set, if that saves much to those that come after: a set that no column names.
     fn union(&self, largest: &[u32], base_rows: usize) -> Option<Vec<u32>> {
-        let mut bits = vec![0u64; base_rows.div_ceil(64)];
-        for row in self.sets.iter().flatten() {
-            bits[*row as usize / 64] |= 1 << (row % 64);
-        }
+        let bits = bits_of(self.sets.iter().flatten(), base_rows);
         let n = count(bits.iter().copied());
         let is_worth = n > largest.len() && n * SPARSE_UNION < base_rows;
-        let rows = (0..base_rows as u32).filter(|row| bits[*row as usize / 64] >> (row % 64) & 1 == 1);
+        let rows = (0..base_rows as u32).filter(|row| has(&bits, *row));
         is_worth.then(|| rows.collect())
     }
-}
-
-/// Bits that a list of `count` of so many takes, about.
-fn listed(count: usize, of: usize) -> f64 {
-    count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
 }
 
 /// Bits that a set by itself takes: as a list of members or of the others, or as a bitmap.
@@ -173,8 +158,8 @@ fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usi
         return None;
     }
     let all = latest(written).flat_map(|(number, other)| {
-        let inside = parent.map_or(other.members.len(), |parent| parent.in_common(other) as usize);
-        let wrong = n + inside - 2 * set.in_common(other) as usize;
+        let inside = parent.map_or(other.members.len(), |parent| parent.in_common(other));
+        let wrong = n + inside - 2 * set.in_common(other);
         [(number, false, wrong), (number, true, of - wrong)]
     });
     let (number, complement, wrong) = all.min_by_key(|(.., wrong)| *wrong)?;
@@ -260,12 +245,23 @@ impl Contexts {
         self.sets.iter().for_each(|number| w.size(number + 1));
         w.raw(&self.shares);
         for row in parent {
-            let sets = self.sets.iter().enumerate();
-            let context: usize =
-                sets.map(|(i, number)| usize::from(written[*number].contains(*row)) << i).sum();
+            let context = context_of(*row, self.sets.iter().map(|number| &written[*number]));
             w.choice(self.shares[context], set.contains(*row));
         }
     }
+}
+
+/// The bits of these rows, of so many.
+fn bits_of<'a>(rows: impl IntoIterator<Item = &'a u32>, universe: usize) -> Vec<u64> {
+    let mut bits = vec![0u64; universe.div_ceil(64)];
+    for row in rows {
+        bits[*row as usize / 64] |= 1 << (row % 64);
+    }
+    bits
+}
+
+fn has(bits: &[u64], row: u32) -> bool {
+    bits[row as usize / 64] >> (row % 64) & 1 == 1
 }
 
 /// A bit for each row of the base.
