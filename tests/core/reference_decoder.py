@@ -516,21 +516,28 @@ class Body:
     def set_by_context(self, reader: Reader, parent: list[int]) -> list[int]:
         self.budget.charge(2 * len(parent))
         count = reader.uv()
-        if count > 3:
+        if count > 4:
             raise Corrupt(f"a context of {count} sets")
-        sets = []
+        earlier: list[tuple[set[int], int]] = []
+        members: list[int] = []
+        own: set[int] = set()
+        distance = 0
         for _ in range(count):
             number = reader.uv()
-            if not 1 <= number < len(self.row_sets):
+            if number >= len(self.row_sets):
                 raise Corrupt(f"a context of set {number}, which is no earlier one")
-            self.budget.charge(32 * len(self.row_sets[number]))
-            sets.append(set(self.row_sets[number]))
+            if number == 0:
+                distance += 1
+                earlier.append((own, distance))
+            else:
+                self.budget.charge(32 * len(self.row_sets[number]))
+                earlier.append((set(self.row_sets[number]), 0))
         shares = reader.take(1 << count)
-        members = []
         for row in parent:
-            share = shares[sum(1 << i for i, rows in enumerate(sets) if row in rows)]
+            share = shares[sum(1 << i for i, (rows, back) in enumerate(earlier) if row - back in rows)]
             if reader.entropy.choice(share):
                 members.append(row)
+                own.add(row)
         return members
 
     # --- 7. LOOSE

@@ -44,7 +44,7 @@ pub(crate) mod row_set_kind {
     pub(crate) const WRONG: u8 = 3;
     pub(crate) const BY_CONTEXT: u8 = 4;
     /// So many sets make a context at most.
-    pub(crate) const MAX_CONTEXT_SETS: usize = 3;
+    pub(crate) const MAX_CONTEXT_SETS: usize = 4;
 }
 
 /// Shares of a choice: of 256, but that the last stands for all. FORMAT.md sections 6 and 8.4.

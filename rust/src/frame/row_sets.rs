@@ -196,7 +196,10 @@ fn write_predicted(
 const WORTH_A_SET: f64 = 16.0;
 const STEP: f64 = 0.05;
 
-/// Earlier sets, and the share of members in each context that they make.
+/// Names the set itself, asked for an earlier row.
+const ITSELF: usize = 0;
+
+/// Numbers of earlier sets (from 1) or `ITSELF`, and the share of members in each context that they make.
 struct Contexts {
     sets: Vec<usize>,
     shares: Vec<u8>,
@@ -221,19 +224,25 @@ impl Contexts {
         };
         let mut groups = vec![Group::new(rows, set)];
         let mut sets = Vec::new();
+        let mut before = one_row_later(&set.bits, base_rows);
         let mut best = groups[0].share().1;
         while sets.len() < MAX_CONTEXT_SETS && best > WORTH_A_SET {
-            let costs = latest(written).map(|(number, other)| {
-                (groups.iter().map(|group| group.cost_by(other, set)).sum::<f64>(), number)
+            let earlier = latest(written).map(|(at, other)| (at + 1, other.bits.as_slice()));
+            let candidates = earlier.chain([(ITSELF, before.as_slice())]);
+            let costs = candidates.map(|(number, bits)| {
+                (groups.iter().map(|group| group.cost_by(bits, set)).sum::<f64>(), number, bits)
             });
-            let Some((bits, number)) = costs.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
-            if bits + WORTH_A_SET > best {
+            let Some((cost, number, bits)) = costs.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+            if cost + WORTH_A_SET > best {
                 break;
             }
-            best = bits;
+            best = cost;
             sets.push(number);
-            let half = |is_in: bool| groups.iter().map(move |group| group.half(&written[number], is_in, set));
+            let half = |is_in: bool| groups.iter().map(move |group| group.half(bits, is_in, set));
             groups = half(false).chain(half(true)).collect();
+            if number == ITSELF {
+                before = one_row_later(&before, base_rows);
+            }
         }
         let shares = groups.iter().map(|group| group.share().0).collect();
         Some(Contexts { sets, shares, bits: best })
@@ -242,13 +251,49 @@ impl Contexts {
     fn write(&self, w: &mut Writer, set: &Set<'_>, parent: &[u32], written: &[Set<'_>]) {
         w.u8(BY_CONTEXT);
         w.size(self.sets.len());
-        self.sets.iter().for_each(|number| w.size(number + 1));
+        self.sets.iter().for_each(|number| w.size(*number));
         w.raw(&self.shares);
+        let members = Members::of(&self.sets, |number| &written[number - 1]);
         for row in parent {
-            let context = context_of(*row, self.sets.iter().map(|number| &written[*number]));
+            let context = context_of(*row, &members, |earlier| set.contains(earlier));
             w.choice(self.shares[context], set.contains(*row));
         }
     }
+}
+
+/// What the context of a row asks for.
+enum Members<'a> {
+    Of(&'a Set<'a>),
+    /// Of the set itself, so many rows before.
+    Before(u32),
+}
+
+impl<'a> Members<'a> {
+    fn of(numbers: &[usize], earlier: impl Fn(usize) -> &'a Set<'a>) -> Vec<Members<'a>> {
+        let mut distance = 0;
+        let one = |number: &usize| {
+            if *number == ITSELF {
+                distance += 1;
+                return Members::Before(distance);
+            }
+            Members::Of(earlier(*number))
+        };
+        numbers.iter().map(one).collect()
+    }
+}
+
+/// The bits of the rows that follow each of these.
+fn one_row_later(bits: &[u64], rows: usize) -> Vec<u64> {
+    let mut carried = 0;
+    let mut later: Vec<u64> = Vec::with_capacity(bits.len());
+    for word in bits {
+        later.push(word << 1 | carried);
+        carried = word >> 63;
+    }
+    if let Some(last) = later.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+        *last &= (1 << (rows % 64)) - 1;
+    }
+    later
 }
 
 /// The bits of these rows, of so many.
@@ -296,9 +341,9 @@ impl Group {
     }
 
     /// The bits that it takes to tell the members where another set divides the group.
-    fn cost_by(&self, other: &Set<'_>, set: &Set<'_>) -> f64 {
+    fn cost_by(&self, other: &[u64], set: &Set<'_>) -> f64 {
         let (mut of, mut members) = (0, 0);
-        for ((group, other), set) in self.bits.iter().zip(&other.bits).zip(&set.bits) {
+        for ((group, other), set) in self.bits.iter().zip(other).zip(&set.bits) {
             let inside = group & other;
             of += inside.count_ones() as usize;
             members += (inside & set).count_ones() as usize;
@@ -307,12 +352,9 @@ impl Group {
     }
 
     /// The rows that another set holds, or does not.
-    fn half(&self, other: &Set<'_>, is_in: bool, set: &Set<'_>) -> Group {
+    fn half(&self, other: &[u64], is_in: bool, set: &Set<'_>) -> Group {
         let flip = if is_in { 0 } else { u64::MAX };
-        Group::new(
-            self.bits.iter().zip(&other.bits).map(|(group, other)| group & (other ^ flip)).collect(),
-            set,
-        )
+        Group::new(self.bits.iter().zip(other).map(|(group, other)| group & (other ^ flip)).collect(), set)
     }
 }
 
@@ -438,28 +480,37 @@ fn read_by_context(
 ) -> Result<Vec<u32>> {
     budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
-    let mut sets = Vec::with_capacity(count);
+    let mut numbers = Vec::with_capacity(count);
+    let mut sets = HashMap::new();
     for _ in 0..count {
         let number = r.up_to(earlier.len(), "row set")?;
-        let members = number.checked_sub(1).and_then(|at| earlier.get(at));
-        let members = members.ok_or_else(|| r.corrupt("a context has no set"))?;
-        budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
-        sets.push(Set::new(members, base_rows));
+        numbers.push(number);
+        if number != ITSELF {
+            let members = &earlier[number - 1];
+            budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
+            sets.insert(number, Set::new(members, base_rows));
+        }
     }
     let shares = r.raw(1 << count)?;
+    let asked = Members::of(&numbers, |number| &sets[&number]);
     let mut members = Vec::new();
     for row in parent {
-        if r.choice(shares[context_of(*row, sets.iter())])? {
+        let is_member = |earlier: u32| members.iter().rev().take(MAX_CONTEXT_SETS).any(|row| *row == earlier);
+        if r.choice(shares[context_of(*row, &asked, is_member)])? {
             members.push(*row);
         }
     }
     Ok(members)
 }
 
-/// Which of the sets hold a row, a bit for each.
+/// Which of these hold a row, a bit for each; `is_member` knows the set itself up to the row before.
 #[inline(always)]
-fn context_of<'a>(row: u32, sets: impl Iterator<Item = &'a Set<'a>>) -> usize {
-    sets.enumerate().map(|(i, set)| usize::from(set.contains(row)) << i).sum()
+fn context_of(row: u32, asked: &[Members<'_>], is_member: impl Fn(u32) -> bool) -> usize {
+    let holds = |members: &Members<'_>| match members {
+        Members::Of(set) => set.contains(row),
+        Members::Before(distance) => row.checked_sub(*distance).is_some_and(&is_member),
+    };
+    (0..).zip(asked).map(|(i, members)| usize::from(holds(members)) << i).sum()
 }
 
 /// What one of two ascending lists has and the other has not.
@@ -599,6 +650,19 @@ mod tests {
         for (set, handle) in sets.iter().zip(handles) {
             assert_eq!(read[numbers[handle] as usize - 1], *set);
         }
+    }
+
+    #[test]
+    fn rows_that_come_in_runs_cost_their_ends() {
+        let members = |row: &u32| row.wrapping_div(37).wrapping_mul(2_654_435_761) >> 7 & 1 == 0;
+        let runs: Vec<u32> = (0..6000).filter(members).collect();
+        let mut writer = RowSetWriter::default();
+        writer.add(&runs);
+        let mut w = Writer::default();
+        writer.write(&mut w, 6000);
+        assert_eq!(w.bytes[2], BY_CONTEXT);
+        assert!(w.bytes.len() + entropy::write(&w.steps).len() < 200);
+        assert_eq!(read_back(&w, 6000), [runs]);
     }
 
     #[test]
