@@ -369,6 +369,10 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
         **updates(WORDS + byte_planes(4, 6)),
         SETS: predicted(b"\x04" + uv(1, 1) + b"\x00\xff"),
     },
+    "a set by the rows before": {
+        ROWS: NO_ROWS,
+        SETS: predicted(b"\4" + uv(4, 0, 1, 0, 0) + bytes([0, 255] * 8)),
+    },
     "a set by no context": {
         **updates(WORDS + byte_planes(4, 6)),
         SETS: predicted(b"\x04" + uv(0) + b"\xff"),
@@ -530,9 +534,8 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a set predicted by itself": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3" + uv(0) + gaps([])},
     "a set predicted by a later one": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(2) + gaps([]))},
     "a wrong prediction out of range": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(0) + gaps([4]))},
-    "a context of four sets": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(4, 1, 1, 1, 1) + bytes(16))},
+    "a context of five sets": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(5, 1, 1, 1, 1, 1) + bytes(32))},
     "a context of a later set": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 2) + bytes(2))},
-    "a context of all rows": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 0) + bytes(2))},
     "a context without a share": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 1) + bytes(1))},
     "a choice past the entropy stream": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0) + b"\x80")},
     "forms by context, one too few": updates(
