@@ -84,7 +84,29 @@ def traded(before: Snapshot, seed: int) -> Snapshot:
     return dict(sorted(rows.items(), key=lambda item: -item[1].get("score", 0)))
 
 
+def busy(before: Snapshot, seed: int) -> Snapshot:
+    """Rows trade in runs; what a row changes depends on what else it changes; texts and lists of levels grow."""
+    rng = random.Random(seed)
+    rows = {symbol: dict(record) for symbol, record in before.items()}
+    trades = False
+    for n, record in enumerate(rows.values()):
+        trades = trades if rng.random() < 0.9 else rng.random() < 0.3
+        if not trades:
+            continue
+        bid = round(record["bid"] + rng.randrange(-9, 10) / 100, 2)
+        record |= {"bid": bid, "mid": (bid + record["ask"]) / 2}
+        record["t"] += timedelta(microseconds=rng.randrange(5 * 10**6))
+        if rng.random() < 0.8:
+            record |= {"last": bid, "volume": record["volume"] + rng.randrange(500)}
+            record["id"] = str(int(record["id"]) + rng.randrange(1, 9)) if n % 7 else None
+        if n % 11 == 0:
+            record["venue"] = record["venue"] + ", closed"
+            record["levels"] = [[bid, rng.randrange(900)], *record.get("levels", [])]
+    return rows
+
+
 FIRST = market(1)
+WIDE = busy(market(3, rows=900), 4)
 
 # name: what the reader has (None: nothing, a full frame), and what it is to have
 CASES: dict[str, tuple[Snapshot | None, Snapshot]] = {
@@ -94,6 +116,7 @@ CASES: dict[str, tuple[Snapshot | None, Snapshot]] = {
     "nothing_changed": (FIRST, FIRST),
     "traded": (FIRST, traded(FIRST, 2)),
     "reordered": (FIRST, dict(reversed(FIRST.items()))),
+    "busy": (WIDE, busy(WIDE, 5)),
     "everything_removed": (FIRST, {}),
     "everything_new": (FIRST, EVERY_TYPE),
     "every_type_changed": (EVERY_TYPE, dict.fromkeys(EVERY_TYPE, EVERY_TYPE["ints"])),
