@@ -36,6 +36,7 @@ from snapdelta.errors import (
 )
 
 if TYPE_CHECKING:
+    from snapdelta.redis_stream_manager import SCANNER_POLICIES as SCANNER_POLICIES
     from snapdelta.redis_stream_manager import RedisStreamManager as RedisStreamManager
     from snapdelta.redis_stream_manager import StreamPolicy as StreamPolicy
     from snapdelta.redis_stream_manager import decode_fields as decode_fields
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _LAZY: dict[str, str] = {
     "EmbeddedServer": "snapdelta.testing.server",
     "RedisStreamManager": "snapdelta.redis_stream_manager",
+    "SCANNER_POLICIES": "snapdelta.redis_stream_manager",
     "SnapshotManager": "snapdelta.snapshot_manager",
     "SnapshotReader": "snapdelta.snapshot_manager",
     "StreamPolicy": "snapdelta.redis_stream_manager",

@@ -16,6 +16,7 @@ from snapdelta._redis import AsyncRedis
 from snapdelta.errors import SnapshotBusyError, WriterSupersededError
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
+from snapdelta.snapshots.mixed_lists import MixedLists
 from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta.snapshots.settings import SnapshotSettings
 from snapdelta.snapshots.stats import SaveCounters
@@ -114,6 +115,7 @@ class SnapshotWriter:
         self._saves_since_request = _SAVES_BETWEEN_REQUESTS
         self._superseded: str | None = None
         self._readable = True
+        self._mixed_lists = MixedLists()
         self._turn = asyncio.Lock()
         self._saves: dict[asyncio.Task[SaveResult], _Save] = {}
 
@@ -145,7 +147,7 @@ class SnapshotWriter:
         if len(self._saves) > 1:
             raise SnapshotBusyError(
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
-                "or save less often"
+                "or save less often; if they are several lists, give each its own name="
             )
         start = perf_counter()
         overlapping = bool(self._saves)
@@ -184,6 +186,12 @@ class SnapshotWriter:
             save.captured = None
         self.counters.count(result)
         self._check_readable(result["required_bytes"])
+        if self._mixed_lists.note(result):
+            log.warning(
+                "snapshots %r: several saves in a row exchange most of the symbols; if these are several "
+                "lists, pass name= to save_snapshot, so that each has a chain of its own",
+                self._name,
+            )
         log.log(
             logging.DEBUG if result["reason"] in _ROUTINE else logging.INFO,
             "snapshots %r: %s %d-%d, %d bytes%s, %d symbols, %d changed",

@@ -283,6 +283,7 @@ class RedisStreamManager:
                     f"stream {tracked.name!r}: maxlen= would cut what keep_unread keeps; change the policy"
                 )
             policy = replace(policy, maxlen=maxlen)
+            tracked.foreign.ours = True
         elif policy.keep_unread or policy.maxlen is None:
             return ()
         length = policy.maxlen

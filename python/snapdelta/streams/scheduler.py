@@ -33,6 +33,10 @@ _GRACE = 0.5
 _BACKLOG_PAUSE = 0.01
 # Void entries are swept out of a queue that has outgrown this and the double of what is in it.
 _SMALL_QUEUE = 1024
+# A stream that others lengthen by more than this share of maxlen between two passes gets its passes earlier,
+# but not before so many seconds.
+_GROWTH = 0.1
+_EARLIEST = 0.5
 # Between two batches of a scan, in seconds.
 _SCAN_PAUSE = 0.001
 
@@ -239,8 +243,7 @@ class TrimScheduler:
         else:
             self._failures.succeeded(subject)
             self._server_answers(server)
-            if not report.finished:
-                delay = min(delay, _BACKLOG_PAUSE)
+            delay = min(delay, _pace(stream, report) if report.finished else _BACKLOG_PAUSE)
             await self._notify(report)
             if report.length == 0:
                 known = not self._release(stream)
@@ -317,6 +320,15 @@ class TrimScheduler:
                 task.exception() if not task.cancelled() else asyncio.CancelledError("cancelled from outside")
             )
             self._failures.failed("the trimming task", error or RuntimeError("ended by itself"))
+
+
+def _pace(stream: TrackedStream, report: TrimReport) -> float:
+    """Seconds in which others, at the rate since the last pass, lengthen the stream by the share allowed."""
+    before, stream.passed_at = stream.passed_at, time.monotonic()
+    allowed = (stream.policy.maxlen or 0) * _GROWTH
+    if before is None or not allowed or report.removed <= allowed:
+        return stream.policy.trim_interval
+    return max(_EARLIEST, (stream.passed_at - before) * allowed / report.removed)
 
 
 def _server_subject(server: str) -> str:
