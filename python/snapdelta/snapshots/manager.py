@@ -66,7 +66,8 @@ class SnapshotManager:
         The snapshot is read completely before the first await: what happens to it afterwards is not seen.
         Saves of one name run in the order of the calls, one at a time; one more may wait.
 
-        Raises UnsupportedTypeError (the message names the path), SnapshotBusyError, WriterSupersededError,
+        Raises UnsupportedTypeError (the message names the path), SnapshotRejectedError (`validate=` and so
+        on; nothing was written, readers keep the last state), SnapshotBusyError, WriterSupersededError,
         SnapshotClosedError, UnsupportedVersionError (a newer layout), and SnapshotAccessError and its kinds
         for what Redis refused. A save that failed or was cancelled may still have been carried out; the next
         one goes on from whatever has become of it.

@@ -15,9 +15,10 @@ class SaveCounters:
     failed: int = 0  # saves that raised, or were dropped before they began
     bytes_written: int = 0  # of frames
     fulls: dict[str, int] = field(default_factory=dict)  # full frames, by reason
+    rejected: dict[str, int] = field(default_factory=dict)  # of those that failed: refused, by setting
 
     def copy(self) -> SaveCounters:
-        return replace(self, fulls=self.fulls.copy())
+        return replace(self, fulls=self.fulls.copy(), rejected=self.rejected.copy())
 
     def count(self, result: Mapping[str, Any]) -> None:
         self.saved += 1

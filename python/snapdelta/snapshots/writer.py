@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta.errors import SnapshotBusyError, WriterSupersededError
+from snapdelta.errors import SnapshotBusyError, SnapshotRejectedError, WriterSupersededError
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
 from snapdelta.snapshots.mixed_lists import MixedLists
@@ -21,6 +21,7 @@ from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta.snapshots.settings import SnapshotSettings
 from snapdelta.snapshots.stats import SaveCounters
 from snapdelta.snapshots.store import SnapshotStore
+from snapdelta.snapshots.validation import Validator
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -116,6 +117,7 @@ class SnapshotWriter:
         self._superseded: str | None = None
         self._readable = True
         self._mixed_lists = MixedLists()
+        self._validator = Validator(keys.name, settings)
         self._turn = asyncio.Lock()
         self._saves: dict[asyncio.Task[SaveResult], _Save] = {}
 
@@ -129,8 +131,8 @@ class SnapshotWriter:
     def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
-        Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened, but
-        that the failure was counted.
+        Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
+        nothing has happened, but that the failure was counted.
         """
         try:
             save = self._captured(snapshot, force_full)
@@ -149,11 +151,23 @@ class SnapshotWriter:
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
                 "or save less often; if they are several lists, give each its own name="
             )
+        self._validator.check(snapshot)
         start = perf_counter()
         overlapping = bool(self._saves)
         encoder = self._new_encoder() if overlapping else self._encoder
-        captured = encoder.capture(snapshot)
-        return _Save(captured, overlapping, forced, (perf_counter() - start) * 1e3)
+        save = _Save(encoder.capture(snapshot), overlapping, forced, (perf_counter() - start) * 1e3)
+        if not overlapping:
+            self._check_removed(save)
+        return save
+
+    def _check_removed(self, save: _Save) -> None:
+        """Raises SnapshotRejectedError for a save that our own encoder has captured; it is dropped."""
+        assert save.captured is not None
+        refused = self._validator.refused(save.captured.symbols, save.captured.added, save.captured.removed)
+        if refused is not None:
+            # The encoder's state is again that of the save before.
+            save.captured = None
+            raise refused
 
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
         """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
@@ -243,6 +257,7 @@ class SnapshotWriter:
         await self._in_thread(lambda: decoder.apply(frame))
         snapshot = await materialize(decoder)
         save.captured = self._encoder.capture(snapshot)
+        self._check_removed(save)
 
     async def _claim(self) -> None:
         answer = await self._store.script(CLAIM, LAYOUT, "0")
@@ -413,6 +428,8 @@ class SnapshotWriter:
     def _failed(self, error: BaseException) -> None:
         """Count a save that failed, and say so in one line."""
         self.counters.failed += 1
+        if isinstance(error, SnapshotRejectedError):
+            self.counters.rejected[error.reason] = self.counters.rejected.get(error.reason, 0) + 1
         text = str(error).removeprefix(f"snapshots {self._name!r}: ")
         said = " ".join(f"{type(error).__name__}: {text}".split())
         log.warning("snapshots %r: a save failed: %s", self._name, said)
