@@ -6,16 +6,16 @@ from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.presets import SCANNER_POLICIES
 from snapdelta.streams.registry import get_stream_manager, initialize_stream_manager
 from snapdelta.streams.report import GroupInfo, StreamInfo
-from snapdelta.streams.stats import Counters, Health, ManagerStats
+from snapdelta.streams.stats import Counters, ManagerStats, StreamHealth
 from snapdelta.streams.trimmer import TrimReport
 
 __all__ = [
     "SCANNER_POLICIES",
     "Counters",
     "GroupInfo",
-    "Health",
     "ManagerStats",
     "RedisStreamManager",
+    "StreamHealth",
     "StreamInfo",
     "StreamPolicy",
     "TrimReport",

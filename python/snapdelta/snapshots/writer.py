@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta.errors import SnapshotBusyError, SnapshotRejectedError, WriterSupersededError
+from snapdelta.errors import SnapshotBusyError, WriterSupersededError
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
 from snapdelta.snapshots.mixed_lists import MixedLists
@@ -198,13 +198,14 @@ class SnapshotWriter:
             raise
         finally:
             save.captured = None
-        self.counters.count(result)
+        self.counters.count(result, self._chain.frames if self._chain is not None else 0)
         self._check_readable(result["required_bytes"])
         if self._mixed_lists.note(result):
             log.warning(
                 "snapshots %r: several saves in a row exchange most of the symbols; if these are several "
                 "lists, pass name= to save_snapshot, so that each has a chain of its own",
                 self._name,
+                extra={"event": "mixed_lists", "snapshots": self._name},
             )
         log.log(
             logging.DEBUG if result["reason"] in _ROUTINE else logging.INFO,
@@ -217,6 +218,7 @@ class SnapshotWriter:
             f" ({result['reason']})" if result["reason"] else "",
             result["symbols"],
             result["added"] + result["removed"] + result["updated"],
+            extra={"event": "save", "snapshots": self._name, **result},
         )
         return result
 
@@ -410,12 +412,14 @@ class SnapshotWriter:
                 required,
                 _DEFAULT_LIMIT,
                 required,
+                extra={"event": "limit", "snapshots": self._name, "required_bytes": required},
             )
         self._readable = readable
 
     def _note_superseded(self, answer: list[bytes]) -> None:
         if answer[0] == b"SUPERSEDED":
             self._superseded = answer[1].decode()
+            self.counters.superseded = True
             self._check_not_superseded()
 
     def _check_not_superseded(self) -> None:
@@ -427,9 +431,10 @@ class SnapshotWriter:
 
     def _failed(self, error: BaseException) -> None:
         """Count a save that failed, and say so in one line."""
-        self.counters.failed += 1
-        if isinstance(error, SnapshotRejectedError):
-            self.counters.rejected[error.reason] = self.counters.rejected.get(error.reason, 0) + 1
         text = str(error).removeprefix(f"snapshots {self._name!r}: ")
         said = " ".join(f"{type(error).__name__}: {text}".split())
-        log.warning("snapshots %r: a save failed: %s", self._name, said)
+        self.counters.count_failure(error, said)
+        extra = {"event": "save_failed", "snapshots": self._name, "error": type(error).__name__}
+        if (reason := getattr(error, "reason", None)) is not None:
+            extra["reason"] = str(reason)
+        log.warning("snapshots %r: a save failed: %s", self._name, said, extra=extra)

@@ -39,7 +39,7 @@ from snapdelta.streams.report import StreamInfo, describe
 from snapdelta.streams.scheduler import OnTrim, TrimScheduler
 from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
 from snapdelta.streams.settings import StreamSettings, load_settings
-from snapdelta.streams.stats import Counters, Health, ManagerStats
+from snapdelta.streams.stats import Counters, ManagerStats, StreamHealth
 from snapdelta.streams.store import StreamStore, access_error
 from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport
 
@@ -270,6 +270,7 @@ class RedisStreamManager:
                         "stream %r, field %r: these bytes are not %s; a client with decode_responses=True, "
                         "as this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
                         *(tracked.name, name, encoder.encoding),
+                        extra={"event": "undecodable", "stream": tracked.name},
                     )
                     break
         return flat
@@ -369,11 +370,16 @@ class RedisStreamManager:
 
     def stats(self) -> ManagerStats:
         """A copy of the counters, the number of known streams and the health; asks nothing of Redis."""
-        return ManagerStats(replace(self._counters), len(self._streams), self._scheduler.health())
+        return ManagerStats(replace(self._counters), len(self._streams), self.health())
 
-    def health(self) -> Health:
-        """Whether the background task runs and succeeds, the last success and error, the next run."""
-        return self._scheduler.health()
+    def health(self) -> StreamHealth:
+        """Whether the background task runs and succeeds, the last success and error, the next run.
+
+        Degraded: a pass over a stream or server failed, another program trims a stream below its bound, or
+        unread entries were dropped or are about to be. Failed: the task does not run. Asks nothing of Redis.
+        """
+        troubles = (trouble for tracked in self._streams.values() for trouble in tracked.troubles())
+        return self._scheduler.health(list(troubles))
 
     # --- which streams are known
 

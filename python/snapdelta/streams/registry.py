@@ -57,7 +57,10 @@ def initialize_stream_manager(
                 "the stream manager was initialised before, with another client or other settings; "
                 "stop() it first, or use get_stream_manager()"
             )
-        log.warning("the stream manager that was initialised before does not run, and is replaced")
+        log.warning(
+            "the stream manager that was initialised before does not run, and is replaced",
+            extra={"event": "manager_replaced"},
+        )
     _manager = made
     return made
 

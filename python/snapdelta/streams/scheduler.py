@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from snapdelta.errors import StreamAccessError, StreamTypeError, StreamUnavailableError
+from snapdelta.health import status_of
 from snapdelta.streams.glob import compiled
-from snapdelta.streams.stats import Counters, Health
+from snapdelta.streams.stats import Counters, StreamHealth
 from snapdelta.streams.store import StreamStore
 from snapdelta.streams.trimmer import TrackedStream, Trimmer, TrimReport
 
@@ -57,12 +58,13 @@ class FailureTracker:
         self.failing[subject] = text
         # Another text of the same kind is the same state.
         if before is None or before.partition(":")[0] != kind:
-            log.warning("%s: %s", subject, text, exc_info=error if trace else None)
+            extra = {"event": "failure", "subject": subject, "error": kind}
+            log.warning("%s: %s", subject, text, exc_info=error if trace else None, extra=extra)
 
     def succeeded(self, subject: str) -> None:
         self.last_success = datetime.now(UTC)
         if self.failing.pop(subject, None) is not None:
-            log.info("%s: recovered", subject)
+            log.info("%s: recovered", subject, extra={"event": "recovered", "subject": subject})
 
     def forget(self, subject: str) -> None:
         self.failing.pop(subject, None)
@@ -136,19 +138,28 @@ class TrimScheduler:
             task.cancel()
         await asyncio.wait({task}, timeout=time_limit)
         if not task.done():
-            log.error("the trimming task did not end within %g s of being cancelled", time_limit)
+            log.error(
+                "the trimming task did not end within %g s of being cancelled",
+                time_limit,
+                extra={"event": "task_stuck"},
+            )
         self._task = None
 
-    def health(self) -> Health:
+    def health(self, troubles: list[str]) -> StreamHealth:
+        """The task's health; `troubles` are of streams whose passes succeed."""
         failures = self._failures
         upcoming = [due for due in (self._next_due(), self._discover_at) if due is not None]
         next_run = None
         if self.running and upcoming:
             delay = max(0.0, min(upcoming) - time.monotonic())
             next_run = datetime.now(UTC) + timedelta(seconds=delay)
-        return Health(
+        stopped = [] if self.running else ["the trimming task does not run; call start()"]
+        failing = [f"{subject}: {text}" for subject, text in failures.failing.items()]
+        status = status_of(stopped, failing + troubles)
+        return StreamHealth(
+            status=status.status,
+            reasons=status.reasons,
             running=self.running,
-            ok=self.running and not failures.failing,
             last_success=failures.last_success,
             last_error=failures.last_error,
             last_error_at=failures.last_error_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ _BYTES_ROUND = 0.75
 _SAMPLES = 16
 # The first entry of a stream with larger entries is not read to see whether it moved on.
 _LARGE_ENTRY = 65_536
+# From this share of the ceiling on, unread entries are in danger.
+_NEAR_CEILING = 0.9
 
 _LARGE_NODES = (
     "approximate trimming cannot reach the bound: the stream has nodes larger than stream-node-max-* allows "
@@ -68,6 +71,20 @@ class TrackedStream:
     usage: float = 0.0  # share of max_bytes by the last pass
     told_foreign: bool = False  # the log has said that another program trims it
     foreign: ForeignTrims = field(default_factory=ForeignTrims)
+
+    report: TrimReport | None = None  # of the last pass
+
+    def troubles(self) -> Iterator[str]:
+        """What is wrong with the stream although its passes succeed."""
+        place, report, ceiling = f"stream {self.name!r}", self.report, self.policy.ceiling
+        if self.foreign.problem is not None:
+            yield f"{place}: {self.foreign.problem}"
+        if report is None:
+            return
+        if report.unread_dropped:
+            yield f"{place}: {report.unread_dropped} unread entries were dropped at hard_maxlen"
+        elif ceiling is not None and report.held_back and report.length >= _NEAR_CEILING * ceiling:
+            yield f"{place}: {report.held_back} unread entries will be dropped at hard_maxlen ({ceiling})"
 
     @classmethod
     def of(cls, name: str, policy: StreamPolicy, *, listed: bool) -> TrackedStream:
@@ -118,6 +135,7 @@ class Trimmer:
             self._counters.trim_errors += 1
             raise
         self._counters.trims += 1
+        stream.report = trim_pass.report
         return trim_pass.report
 
 
@@ -180,7 +198,12 @@ class _TrimPass:
             fullest = max(fullest, age / 1000 / policy.max_age)
         if stream.foreign.observe(first, int(length), policy, fullest) and not stream.told_foreign:
             stream.told_foreign = True
-            log.warning("stream %r: %s", stream.name, stream.foreign.problem)
+            log.warning(
+                "stream %r: %s",
+                stream.name,
+                stream.foreign.problem,
+                extra={"event": "foreign_trim", "stream": stream.name},
+            )
 
     # --- length
 
