@@ -42,5 +42,5 @@ def status_of(failed: Iterable[str], degraded: Iterable[str]) -> Health:
 def overall_health(*parts: HasHealth | Health) -> Health:
     """The worst status of all parts, with the reasons of all. Asks nothing of Redis."""
     found = [part if isinstance(part, Health) else part.health() for part in parts]
-    status = max((each.status for each in found), key=_ORDER.index, default="ok")
-    return Health(status, tuple(reason for each in found for reason in each.reasons))
+    worst = max((_ORDER.index(each.status) for each in found), default=0)
+    return Health(_ORDER[worst], tuple(reason for each in found for reason in each.reasons))

@@ -81,7 +81,7 @@ async def test_a_refused_snapshot_leaves_no_trace(
         reader = SnapshotReader(redis)
         for number in range(3):
             await manager.save_snapshot(market(number))
-            await other.save_snapshot(market(number), name="twin")
+            await other.save_snapshot(market(number), name="peer")
         accept.clear()
         before = await contents(redis)
         for count in (1, 2):
@@ -99,10 +99,10 @@ async def test_a_refused_snapshot_leaves_no_trace(
 
         accept.append(True)
         result = await manager.save_snapshot(market(3))
-        twin = await other.save_snapshot(market(3), name="twin")
+        peer = await other.save_snapshot(market(3), name="peer")
         # What it would have been without the refusals: the same delta, the next number.
         assert {key: result[key] for key in ("type", "reason", "sequence", "compressed_size", "updated")} == {
-            key: twin[key] for key in ("type", "reason", "sequence", "compressed_size", "updated")
+            key: peer[key] for key in ("type", "reason", "sequence", "compressed_size", "updated")
         }
         assert result["type"] == "delta"
         update = await reader.latest()

@@ -27,7 +27,7 @@ from snapdelta.snapshots.stats import SaveCounters
 from snapdelta.snapshots.writer import SaveResult, SnapshotWriter
 
 _ENCODER_THREADS = 2
-# So many failures in a row are no passing trouble any more.
+# So many failures in a row are more than a passing fault.
 _FAILURES = 3
 
 
@@ -109,7 +109,8 @@ class SnapshotManager:
         Degraded: the last save of a name failed, or is older than `max_age` seconds. Failed: a name was taken
         over by a later writer, its last three saves failed, or the manager was closed.
         """
-        failed, degraded = [], []
+        failed: list[str] = []
+        degraded: list[str] = []
         if self._closed:
             failed.append("the SnapshotManager was closed")
         for name, writer in self._writers.items():

@@ -99,7 +99,8 @@ class SnapshotReader:
         raised what waiting does not mend.
         """
         counters, place = self._counters, f"snapshots {self.name!r}"
-        failed, degraded = [], []
+        failed: list[str] = []
+        degraded: list[str] = []
         if counters.last_error is not None:
             (degraded if counters.passing else failed).append(f"{place}: {counters.last_error}")
         waits = sorted({each.waits_for for each in self._subscriptions if each.waits_for is not None})

@@ -29,20 +29,20 @@ class Validator:
         if settings.validate is None:
             return
         try:
-            verdict = settings.validate(snapshot)
+            answer = settings.validate(snapshot)
         except Exception as error:
             raise self._rejected("validate", f"validate raised {type(error).__name__}: {error}") from error
-        if inspect.isawaitable(verdict):
-            if inspect.iscoroutine(verdict):
-                verdict.close()
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
             raise SnapshotSettingError(
                 f"snapshots {self._name!r}: validate must not be asynchronous: a snapshot is read before the "
                 "first await"
             )
-        if isinstance(verdict, str):
-            raise self._rejected("validate", f"validate said: {verdict}")
-        if verdict is not None and not verdict:
-            raise self._rejected("validate", f"validate returned {verdict!r}")
+        if isinstance(answer, str):
+            raise self._rejected("validate", f"validate said: {answer}")
+        if answer is not None and not answer:
+            raise self._rejected("validate", f"validate returned {answer!r}")
 
     def refused(self, symbols: int, added: int, removed: int) -> SnapshotRejectedError | None:
         """The error for a captured snapshot that removes too many of the symbols before it."""

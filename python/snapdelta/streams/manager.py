@@ -378,8 +378,8 @@ class RedisStreamManager:
         Degraded: a pass over a stream or server failed, another program trims a stream below its bound, or
         unread entries were dropped or are about to be. Failed: the task does not run. Asks nothing of Redis.
         """
-        troubles = (trouble for tracked in self._streams.values() for trouble in tracked.troubles())
-        return self._scheduler.health(list(troubles))
+        warnings = (warning for tracked in self._streams.values() for warning in tracked.warnings())
+        return self._scheduler.health(list(warnings))
 
     # --- which streams are known
 

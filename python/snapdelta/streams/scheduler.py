@@ -145,8 +145,8 @@ class TrimScheduler:
             )
         self._task = None
 
-    def health(self, troubles: list[str]) -> StreamHealth:
-        """The task's health; `troubles` are of streams whose passes succeed."""
+    def health(self, warnings: list[str]) -> StreamHealth:
+        """The task's health; `warnings` are of streams whose passes succeed."""
         failures = self._failures
         upcoming = [due for due in (self._next_due(), self._discover_at) if due is not None]
         next_run = None
@@ -155,7 +155,7 @@ class TrimScheduler:
             next_run = datetime.now(UTC) + timedelta(seconds=delay)
         stopped = [] if self.running else ["the trimming task does not run; call start()"]
         failing = [f"{subject}: {text}" for subject, text in failures.failing.items()]
-        status = status_of(stopped, failing + troubles)
+        status = status_of(stopped, failing + warnings)
         return StreamHealth(
             status=status.status,
             reasons=status.reasons,

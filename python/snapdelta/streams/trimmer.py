@@ -74,7 +74,7 @@ class TrackedStream:
 
     report: TrimReport | None = None  # of the last pass
 
-    def troubles(self) -> Iterator[str]:
+    def warnings(self) -> Iterator[str]:
         """What is wrong with the stream although its passes succeed."""
         place, report, ceiling = f"stream {self.name!r}", self.report, self.policy.ceiling
         if self.foreign.problem is not None:
