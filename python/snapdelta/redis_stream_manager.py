@@ -6,7 +6,7 @@ from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.presets import SCANNER_POLICIES
 from snapdelta.streams.registry import get_stream_manager, initialize_stream_manager
 from snapdelta.streams.report import GroupInfo, StreamInfo
-from snapdelta.streams.stats import Counters, ManagerStats, StreamHealth
+from snapdelta.streams.stats import Counters, ManagerStats, PolicyTotals, StreamHealth
 from snapdelta.streams.trimmer import TrimReport
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Counters",
     "GroupInfo",
     "ManagerStats",
+    "PolicyTotals",
     "RedisStreamManager",
     "StreamHealth",
     "StreamInfo",

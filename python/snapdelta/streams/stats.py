@@ -25,6 +25,19 @@ class Counters:
     callback_errors: int = 0  # calls of on_trim that raised or took too long
 
 
+@dataclass(slots=True)
+class PolicyTotals:
+    """What the streams of one policy have come to: a stream's name, a pattern, or the default."""
+
+    trimmed: int = 0  # entries removed since the manager was made
+    unread_dropped: int = 0  # of them, unread by a consumer group
+    streams: int = 0  # known now
+    entries: int = 0  # after the last trim pass of each
+    bytes: int = 0  # of memory, where the policy has max_bytes
+    fullest: float = 0.0  # the fullest bound of the fullest stream; above 1 it does not hold
+    foreign_trims: int = 0  # streams that another program trims as well
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamHealth(Health):
     """How the background task and its streams are. Times are UTC by this machine's clock.

@@ -14,7 +14,7 @@ from snapdelta.errors import StreamAccessError
 from snapdelta.streams.foreign_trims import ForeignTrims
 from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.scripts import RELEASE_READ
-from snapdelta.streams.stats import Counters
+from snapdelta.streams.stats import Counters, PolicyTotals
 from snapdelta.streams.store import CLOCK_TOLERANCE, FIRST_TIME, StreamStore
 
 log = logging.getLogger("snapdelta.streams")
@@ -35,6 +35,8 @@ _BYTES_ROUND = 0.75
 _SAMPLES = 16
 # The first entry of a stream with larger entries is not read to see whether it moved on.
 _LARGE_ENTRY = 65_536
+# By so many entries approximate trimming exceeds a length, with the server's defaults.
+_NODE = 100
 # From this share of the ceiling on, unread entries are in danger.
 _NEAR_CEILING = 0.9
 
@@ -71,6 +73,7 @@ class TrackedStream:
     usage: float = 0.0  # share of max_bytes by the last pass
     told_foreign: bool = False  # the log has said that another program trims it
     foreign: ForeignTrims = field(default_factory=ForeignTrims)
+    totals: PolicyTotals = field(default_factory=PolicyTotals)  # of all streams of its policy
 
     report: TrimReport | None = None  # of the last pass
 
@@ -85,6 +88,15 @@ class TrackedStream:
             yield f"{place}: {report.unread_dropped} unread entries were dropped at hard_maxlen"
         elif ceiling is not None and report.held_back and report.length >= _NEAR_CEILING * ceiling:
             yield f"{place}: {report.held_back} unread entries will be dropped at hard_maxlen ({ceiling})"
+
+    def fullest(self) -> float:
+        """The fullest of its bounds after the last pass; above 1 it does not hold."""
+        if self.report is None:
+            return 0.0
+        policy = self.policy
+        highest = policy.ceiling or (policy.maxlen or 0) + _NODE * policy.approximate
+        by_length = self.report.length / highest if policy.maxlen or policy.ceiling else 0.0
+        return max(by_length, self.usage)
 
     @classmethod
     def of(cls, name: str, policy: StreamPolicy, *, listed: bool) -> TrackedStream:
@@ -277,6 +289,7 @@ class _TrimPass:
             if self._floor is not None:
                 self.report.unread_dropped += removed
                 self._counters.unread_dropped += removed
+                self._stream.totals.unread_dropped += removed
             if length <= ceiling or removed == 0 or await self._out_of_time():
                 return
 
@@ -394,6 +407,7 @@ class _TrimPass:
     def _removed(self, count: int) -> None:
         self.report.removed += count
         self._counters.entries_trimmed += count
+        self._stream.totals.trimmed += count
 
     async def _run(self, *command: Any) -> Any:
         return await self._store.run(self._stream.name, *command)
