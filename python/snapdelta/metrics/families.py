@@ -73,7 +73,7 @@ FAMILIES: dict[str, Family] = dict(
         _family("gauge", "timescale_oldest_row_age_seconds", "relation", "Age of the oldest row."),
         _family("gauge", "timescale_newest_row_age_seconds", "relation", "Age of the newest row or bucket."),
         _family("gauge", "timescale_retention_seconds", "relation", "The age at which retention drops rows."),
-        _family("gauge", "timescale_chunk_seconds", "relation", "The width of a chunk."),
+        _family("gauge", "timescale_chunk_seconds", "relation", "The width of the oldest chunk."),
         _family("gauge", "timescale_uncompressed_chunks", "relation", "Chunks that are not compressed."),
         _family("gauge", "timescale_size_bytes", "relation", "Size with indexes and compressed chunks."),
     ]

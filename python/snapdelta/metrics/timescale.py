@@ -96,7 +96,9 @@ def samples_of(catalog: Catalog) -> Samples:
                 age = (catalog.now - moment).total_seconds()
                 samples.largest(f"timescale_{end}_row_age_seconds", age, name)
         if relation.width is not None:
-            samples.largest("timescale_chunk_seconds", relation.width.total_seconds(), name)
-            loose = sum(not chunk.compressed for chunk in relation.chunks)
-            samples.largest("timescale_uncompressed_chunks", loose, name)
+            # Chunks keep the width that they were made with.
+            oldest = next((chunk.end - chunk.start for chunk in relation.chunks), relation.width)
+            samples.largest("timescale_chunk_seconds", oldest.total_seconds(), name)
+            uncompressed = sum(not chunk.compressed for chunk in relation.chunks)
+            samples.largest("timescale_uncompressed_chunks", uncompressed, name)
     return samples
