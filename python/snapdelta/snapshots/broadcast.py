@@ -179,6 +179,8 @@ class Broadcast:
                     break
         finally:
             self._task = None
+            # Nobody waits for the server any more.
+            self.outage = Outage(self.store.keys.name)
             self._wake(None, everybody=True)
             try:
                 await self._close(own)
