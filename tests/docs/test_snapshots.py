@@ -21,7 +21,7 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading, default, _ = blocks(_DOCUMENT, "python")
+    writing, reading, default, broken, _ = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
     await run(default, _DOCUMENT, names)
@@ -35,6 +35,9 @@ async def test_the_examples(server: Server) -> None:
         errors.UnsupportedTypeError, match=r"^A\.z: complex is not supported, and default= raised"
     ):
         await names["manager"].save_snapshot({"A": {"z": 1j}})
+    await names["manager"].close()
+    await run(broken, _DOCUMENT, names)
+    assert names["manager"].stats().rejected == {"min_symbols": 1}
     await names["manager"].close()
     assert names["before"].snapshot == names["update"].snapshot
     await names["redis"].aclose()

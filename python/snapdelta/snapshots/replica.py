@@ -158,7 +158,10 @@ class Replica:
             await self._store.request_resync(str(damaged))
         except SnapshotAccessError as error:
             # A reader need not be allowed to write: then the next full frame comes when it is due.
-            log.debug("the request for a full frame failed: %s", error)
+            log.debug(
+                *("the request for a full frame failed: %s", error),
+                extra={"event": "resync_request_failed", "snapshots": self._store.keys.name},
+            )
 
     # --- to a position in the history
 
@@ -267,7 +270,12 @@ class Replica:
             ):
                 if entry.position != self._last_warned:
                     self._last_warned = entry.position
-                    log.warning(said)
+                    extra = {
+                        "event": "damage",
+                        "snapshots": self._store.keys.name,
+                        "entry": str(entry.position),
+                    }
+                    log.warning(said, extra=extra)
                 problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
                 self._mark_out_of_sync(problem)
                 return problem

@@ -16,10 +16,12 @@ from snapdelta._redis import AsyncRedis
 from snapdelta.errors import SnapshotBusyError, WriterSupersededError
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
+from snapdelta.snapshots.mixed_lists import MixedLists
 from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta.snapshots.settings import SnapshotSettings
 from snapdelta.snapshots.stats import SaveCounters
 from snapdelta.snapshots.store import SnapshotStore
+from snapdelta.snapshots.validation import Validator
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -114,6 +116,8 @@ class SnapshotWriter:
         self._saves_since_request = _SAVES_BETWEEN_REQUESTS
         self._superseded: str | None = None
         self._readable = True
+        self._mixed_lists = MixedLists()
+        self._validator = Validator(keys.name, settings)
         self._turn = asyncio.Lock()
         self._saves: dict[asyncio.Task[SaveResult], _Save] = {}
 
@@ -127,8 +131,8 @@ class SnapshotWriter:
     def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
-        Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened, but
-        that the failure was counted.
+        Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
+        nothing has happened, but that the failure was counted.
         """
         try:
             save = self._captured(snapshot, force_full)
@@ -145,13 +149,25 @@ class SnapshotWriter:
         if len(self._saves) > 1:
             raise SnapshotBusyError(
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
-                "or save less often"
+                "or save less often; if they are several lists, give each its own name="
             )
+        self._validator.check(snapshot)
         start = perf_counter()
         overlapping = bool(self._saves)
         encoder = self._new_encoder() if overlapping else self._encoder
-        captured = encoder.capture(snapshot)
-        return _Save(captured, overlapping, forced, (perf_counter() - start) * 1e3)
+        save = _Save(encoder.capture(snapshot), overlapping, forced, (perf_counter() - start) * 1e3)
+        if not overlapping:
+            self._check_removed(save)
+        return save
+
+    def _check_removed(self, save: _Save) -> None:
+        """Raises SnapshotRejectedError for a save that our own encoder has captured; it is dropped."""
+        assert save.captured is not None
+        refused = self._validator.refused(save.captured.symbols, save.captured.added, save.captured.removed)
+        if refused is not None:
+            # The encoder's state is again that of the save before.
+            save.captured = None
+            raise refused
 
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
         """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
@@ -182,8 +198,15 @@ class SnapshotWriter:
             raise
         finally:
             save.captured = None
-        self.counters.count(result)
+        self.counters.count(result, self._chain.frames if self._chain is not None else 0)
         self._check_readable(result["required_bytes"])
+        if self._mixed_lists.note(result):
+            log.warning(
+                "snapshots %r: several saves in a row exchange most of the symbols; if these are several "
+                "lists, pass name= to save_snapshot, so that each has a chain of its own",
+                self._name,
+                extra={"event": "mixed_lists", "snapshots": self._name},
+            )
         log.log(
             logging.DEBUG if result["reason"] in _ROUTINE else logging.INFO,
             "snapshots %r: %s %d-%d, %d bytes%s, %d symbols, %d changed",
@@ -195,6 +218,7 @@ class SnapshotWriter:
             f" ({result['reason']})" if result["reason"] else "",
             result["symbols"],
             result["added"] + result["removed"] + result["updated"],
+            extra={"event": "save", "snapshots": self._name, **result},
         )
         return result
 
@@ -235,6 +259,7 @@ class SnapshotWriter:
         await self._in_thread(lambda: decoder.apply(frame))
         snapshot = await materialize(decoder)
         save.captured = self._encoder.capture(snapshot)
+        self._check_removed(save)
 
     async def _claim(self) -> None:
         answer = await self._store.script(CLAIM, LAYOUT, "0")
@@ -387,12 +412,14 @@ class SnapshotWriter:
                 required,
                 _DEFAULT_LIMIT,
                 required,
+                extra={"event": "limit", "snapshots": self._name, "required_bytes": required},
             )
         self._readable = readable
 
     def _note_superseded(self, answer: list[bytes]) -> None:
         if answer[0] == b"SUPERSEDED":
             self._superseded = answer[1].decode()
+            self.counters.superseded = True
             self._check_not_superseded()
 
     def _check_not_superseded(self) -> None:
@@ -404,7 +431,10 @@ class SnapshotWriter:
 
     def _failed(self, error: BaseException) -> None:
         """Count a save that failed, and say so in one line."""
-        self.counters.failed += 1
         text = str(error).removeprefix(f"snapshots {self._name!r}: ")
         said = " ".join(f"{type(error).__name__}: {text}".split())
-        log.warning("snapshots %r: a save failed: %s", self._name, said)
+        self.counters.count_failure(error, said)
+        extra = {"event": "save_failed", "snapshots": self._name, "error": type(error).__name__}
+        if (reason := getattr(error, "reason", None)) is not None:
+            extra["reason"] = str(reason)
+        log.warning("snapshots %r: a save failed: %s", self._name, said, extra=extra)
