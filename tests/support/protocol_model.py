@@ -173,8 +173,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Publish:
-    """`base`: digest of the base. `behind`: the reason where the head is elsewhere. `handover`: the base's id,
-    where it is another writer's."""
+    """`base`: digest of the base; `handover`: its id, where it is another writer's. `behind`: the reason where
+    the head is elsewhere."""
 
     id: Id
     writer: str

@@ -1,4 +1,4 @@
-"""Writers that restart in the simulator: in order, killed, in quick succession, two at once, or half-way through a save."""
+"""Writers that restart in the simulator: in order, killed, quickly, by turns, two at once."""
 
 from __future__ import annotations
 

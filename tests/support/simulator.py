@@ -211,7 +211,7 @@ class World:
             self.violation(f"epoch {epoch} is out of all measure")
 
     def check_order(self, reader: Reader, update: Update) -> None:
-        """What is not called a resync is the next accepted state; without a fault, what is kept is not skipped."""
+        """Without a resync it is the next accepted state; without a fault, no kept state is skipped."""
         before = reader.updates[: reader.updates.index(update)]
         if not before:
             return
