@@ -28,7 +28,7 @@ def state_at(server: Server, place: Id) -> int | None:
 
 
 def replay(server: Server) -> Iterator[tuple[Id, int | None, int | None]]:
-    """The id of each kept entry that a writer made, the state there, and that by a step from the entry before."""
+    """The id of each kept entry of a writer, the state there, and the one by a step from the entry before."""
     last: tuple[Id, int] | None = None
     for place, entry in server.data.delta.entries.items():
         if entry.time is None:

@@ -173,8 +173,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Publish:
-    """`base`: digest of the base; `handover`: its id, where it is another writer's. `behind`: the reason where
-    the head is elsewhere."""
+    """`base`: digest of the base; `handover`: its id, where it is another writer's.
+
+    `behind`: the reason where the head is elsewhere.
+    """
 
     id: Id
     writer: str

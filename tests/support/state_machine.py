@@ -203,8 +203,7 @@ class Play(RuleBasedStateMachine):
         snapshot, digest = self.next_state()
         self.look_for_requests()
         wanted = self.pair.wanted or not manager.certain
-        if manager.pair.epoch is None:
-            self.fault()
+        first = not manager.pair.has_sent
         result: dict[str, Any] | None = None
         error: Exception | None = None
         try:
@@ -227,6 +226,8 @@ class Play(RuleBasedStateMachine):
             )
         except NoReplyError:
             lost = True
+        if first and reason not in ("handover", "larger"):
+            self.fault()
         assert lost == isinstance(error, SnapshotAccessError), error
         assert manager.pair.superseded == isinstance(error, WriterSupersededError), error
         if error is not None:
