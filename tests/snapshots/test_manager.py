@@ -87,7 +87,7 @@ async def test_full_frames_come_by_interval_length_and_request(client: Redis) ->
     ]
     async with SnapshotManager(client, chain_ratio=0.5) as manager:
         reasons = [(await manager.save_snapshot(snapshot))["reason"] for snapshot in frames]
-    assert reasons[0] == "takeover"
+    assert reasons[0] == "handover"
     assert set(reasons[1:]) == {None, "chain"}
 
 
