@@ -124,7 +124,7 @@ def test_a_recording_is_played(tmp_path: Path) -> None:
 
 
 def test_frames_that_do_not_change_are_no_fault(tmp_path: Path) -> None:
-    """Then a takeover changes nothing for a reader either."""
+    """Then a handover changes nothing for a reader either."""
     source = write_recording(tmp_path / "still.ndjson.zst", [{"A": {"x": 1}}] * 6)
     console = new_console()
     assert run(Plan.of(source, None), console) == 0, text(console)

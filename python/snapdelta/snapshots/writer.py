@@ -240,16 +240,15 @@ class SnapshotWriter:
     async def _recapture(self, save: _Save, base: Decoder | None) -> None:
         """Have our own encoder capture what was captured while it was in use, or had no base yet."""
         assert save.captured is not None
+        if base is not None:
+            # The first one may be at work in a thread when we are cancelled.
+            self._renew_encoder()
         decoder = Decoder(_UNBOUNDED)
         frame = await self._in_thread(save.captured.finish)
         await self._in_thread(lambda: decoder.apply(frame))
         snapshot = await materialize(decoder)
         if base is not None:
-            assert self._epoch is not None
-            encoder = self._new_encoder()
-            encoder.begin(self._epoch, self._sequence)
-            encoder.resume(base)
-            self._encoder = encoder
+            self._encoder.resume(base)
         save.captured = self._encoder.capture(snapshot)
 
     async def _claim(self) -> None:
@@ -314,13 +313,16 @@ class SnapshotWriter:
         try:
             return await self._in_thread(code)
         except BaseException:
-            self._encoder = self._new_encoder()
-            if self._epoch is not None:
-                self._encoder.begin(self._epoch, self._sequence)
+            self._renew_encoder()
             raise
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def _renew_encoder(self) -> None:
+        self._encoder = self._new_encoder()
+        if self._epoch is not None:
+            self._encoder.begin(self._epoch, self._sequence)
 
     def _new_encoder(self) -> Encoder:
         return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
