@@ -10,6 +10,7 @@ WRITER = "writer"
 READER = "reader"
 LATE_READER = "late reader"
 
+
 class Checker:
     """Takes every report as it comes. `saving` is the frame that was begun last."""
 

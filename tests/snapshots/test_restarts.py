@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
 import redis as sync_redis
 
 from snapdelta import Decoder
-from snapdelta.errors import SnapshotUnavailableError, WriterSupersededError
+from snapdelta.errors import (
+    SnapshotMemoryError,
+    SnapshotReadOnlyError,
+    SnapshotUnavailableError,
+    WriterSupersededError,
+)
 from snapdelta.snapshots.handover import newest_state
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.store import SnapshotStore
@@ -21,6 +28,7 @@ from support.servers import Server, on_one_server, patience
 from support.snapshot_harness import FollowedReader, Id, Stage, Writer, client_of, keys_of, staged
 
 KEYS = keys_of()
+LOST = [chosen for count in (1, 2, 3) for chosen in combinations(("full", "delta", "head"), count)]
 # The commands of a first save: claim, head, full frame, deltas, clock, publish.
 START = ("EVALSHA", "HMGET", "XREVRANGE", "XRANGE", "TIME")
 
@@ -291,6 +299,55 @@ async def test_what_is_read_is_the_heads_state(server: Server) -> None:
         assert await newest_state(store) is None
         server.execute("DEL", *KEYS)
         assert await newest_state(store) is None
+
+
+# --- the faults of servers and keys, with a restart behind them
+
+
+@pytest.mark.parametrize("lost", LOST, ids="-".join)
+async def test_a_writer_restarts_where_keys_were_lost(server: Server, lost: tuple[str, ...]) -> None:
+    async with staged(server.client, followers=2) as (stage, old):
+        server.execute("DEL", *(getattr(KEYS, part) for part in lost))
+        stage.oracle.may_go_back = True
+        writer = await restarted(stage, old)
+        await writer.save()
+        assert not (await writer.save())["reason"]
+        await stage.recover(writer)
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["with-data", "empty"])
+async def test_server_and_writer_restart(empty: bool, fresh_server: Callable[..., Server]) -> None:
+    server = fresh_server(persist=True)
+    async with staged(server.client, followers=2) as (stage, old):
+        server.kill()
+        server.restart(empty=empty)
+        writer = await restarted(stage, old)
+        first, second = await stage.recover(writer)
+        assert (first["reason"], second["reason"]) == ("first" if empty else "handover", None)
+        assert stage.resyncs == ({"first"} if empty else set())
+
+
+@pytest.mark.parametrize("refusal", ["memory", "replica"])
+async def test_a_first_publish_that_is_refused(server: Server, refusal: str) -> None:
+    async with Proxy(server.port) as proxy, staged(server.client) as (stage, old):
+        await old.manager.close()
+        writer = await stage.writer("A", stage.own(client_of(proxy)), command_timeout=120.0)
+        held = proxy.plan("hold", 2, "EVALSHA")
+        saving = asyncio.create_task(writer.save())
+        await held.hit.wait()
+        try:
+            if refusal == "memory":
+                server.config_set("maxmemory", 1)
+            else:
+                server.execute("REPLICAOF", "127.0.0.1", 1)
+            held.deliver()
+            with pytest.raises((SnapshotMemoryError, SnapshotReadOnlyError)):
+                await saving
+        finally:
+            server.config_set("maxmemory", 0)
+            server.execute("REPLICAOF", "NO", "ONE")
+        await stage.recover(writer)
+        assert stage.resyncs <= {"takeover"}
 
 
 # --- many

@@ -65,12 +65,21 @@ class Twin:
     # --- what managers do
 
     def save(
-        self, writer: Writer, digest: int, clock: float, fates: list[Fate], *, certain: bool, **options: Any
+        self,
+        writer: Writer,
+        digest: int,
+        clock: float,
+        fates: list[Fate],
+        *,
+        certain: bool,
+        unanswered: bool = False,
+        **options: Any,
     ) -> str | None:
         """Do what the manager's save has just done; the reason of its full frame.
 
         Raises NoReplyError where the model says that no answer came; sets `writer.superseded`. `certain`: the
-        writer has not heard of a reader's request, of which the model does not hear.
+        writer has not heard of a reader's request, of which the model does not hear. `unanswered`: what it
+        reads at its start gets no answer.
         """
         if not certain and writer.epoch is not None:
             options["checkpoint"] = self._is_checkpoint((writer.epoch, writer.sequence + 1))
@@ -79,17 +88,21 @@ class Twin:
             options["large"] = self._newest_is_in_place()
         steps = writer.save(digest, int(clock * 1000), **options)
         try:
-            return self._lead(steps, list(fates))
+            return self._lead(steps, list(fates), unanswered=unanswered)
         finally:
             if not certain and writer.epoch is not None:
                 self._reasons_untold.add((writer.epoch, writer.sequence))
 
-    def _lead(self, steps: Generator[Command, Any, str | None], fates: list[Fate]) -> str | None:
+    def _lead(
+        self, steps: Generator[Command, Any, str | None], fates: list[Fate], *, unanswered: bool
+    ) -> str | None:
         try:
             command = next(steps)
             while True:
-                # Only scripts fail; who reads before a save is answered.
-                fate = fates.pop(0) if fates and isinstance(command, Claim | Publish) else "done"
+                fate: Fate = "cut" if unanswered else "done"
+                if isinstance(command, Claim | Publish):
+                    # The fates are those of scripts.
+                    fate = fates.pop(0) if fates else "done"
                 try:
                     answer = self._meet(command, fate)
                 except NoReplyError as lost:
