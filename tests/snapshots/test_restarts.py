@@ -26,6 +26,7 @@ from support.market import MARK, Market, State
 from support.proxy import Proxy
 from support.servers import Server, on_one_server, patience
 from support.snapshot_harness import FollowedReader, Id, Stage, Writer, client_of, keys_of, staged
+from support.stream_harness import until
 
 KEYS = keys_of()
 LOST = [chosen for count in (1, 2, 3) for chosen in combinations(("full", "delta", "head"), count)]
@@ -115,11 +116,13 @@ async def test_a_late_reader_may_begin_in_an_old_epoch(server: Server, kept: str
         assert not stage.resyncs
 
 
-class Tiny(Market):
-    """A delta, which names its base, is larger than a full frame."""
+class Changing(Market):
+    """States that share nothing but the mark: a delta is larger than a full frame."""
 
     def state(self, number: int) -> State:
-        return {MARK: {"writer": self.writer, "n": number}}
+        rng = random.Random(number)
+        others = {rng.randbytes(4).hex(): rng.randbytes(9) for _ in range(30)}
+        return {MARK: {"writer": self.writer, "n": number}, **others}
 
 
 @pytest.mark.parametrize("restarts", [True, False])
@@ -127,7 +130,7 @@ async def test_a_marker_in_place_of_a_delta_names_its_base(server: Server, resta
     """Only the full frame goes, also over the border of two epochs; followers miss nothing."""
     async with Stage(server.client) as stage:
         follower = await stage.follow()
-        stage.oracle.markets["A"] = Tiny("A")
+        stage.oracle.markets["A"] = Changing("A")
         writer = await stage.writer("A")
         await writer.saves(2)
         await stage.together()
@@ -319,7 +322,8 @@ async def test_a_writer_restarts_where_keys_were_lost(server: Server, lost: tupl
 async def test_server_and_writer_restart(empty: bool, fresh_server: Callable[..., Server]) -> None:
     server = fresh_server(persist=True)
     async with staged(server.client, followers=2) as (stage, old):
-        server.kill()
+        # While the disk is busy, Redis answers before it has written.
+        await until(lambda: not server.execute("INFO", "persistence")["aof_buffer_length"])
         server.restart(empty=empty)
         writer = await restarted(stage, old)
         first, second = await stage.recover(writer)
