@@ -251,7 +251,7 @@ async def test_a_value_that_cannot_be_carried_changes_nothing(client: Redis) -> 
 async def test_the_later_writer_owns_the_name(client: Redis) -> None:
     old, new = SnapshotManager(client), SnapshotManager(client)
     await old.save_snapshot({"A": {"x": 1}})
-    assert (await new.save_snapshot({"A": {"x": 2}}))["reason"] == "larger"
+    assert (await new.save_snapshot({"A": {"x": 2}}))["reason"] == "handover"
     for _ in range(2):
         with pytest.raises(WriterSupersededError, match="'default': a later writer"):
             await old.save_snapshot({"A": {"x": 3}})
