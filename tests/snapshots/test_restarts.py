@@ -222,23 +222,24 @@ async def test_a_damaged_full_frame_with_one_before_it(server: Server) -> None:
         assert not stage.resyncs
 
 
-async def test_a_writer_that_may_not_read(server: Server) -> None:
+@pytest.mark.parametrize("may_read", [True, False])
+async def test_the_rights_of_a_writer(server: Server, may_read: bool) -> None:
     """Without XRANGE it writes as ever, with a resync at its start."""
     rights = (
         "+evalsha +eval +type +hmget +hset +hdel +xadd +xtrim +xlen +xrevrange +del +time +pexpire +persist"
     )
     server.execute(
         *("ACL", "SETUSER", "scanner", "on", ">secret", "resetkeys", "~snapdelta:*", "-@all"),
-        *(*rights.split(), "+hello", "+client", "+ping", "+auth"),
+        *(*rights.split(), "+hello", "+client", "+ping", "+auth", *["+xrange"] * may_read),
     )
     try:
         async with staged(server.client) as (stage, old):
             client = stage.own(client_of(server, username="scanner", password="secret"))
             await old.manager.close()
             writer = await stage.writer("A", client)
-            assert (await writer.save())["reason"] == "takeover"
+            assert (await writer.save())["reason"] == ("handover" if may_read else "takeover")
             await stage.recover(writer)
-            assert stage.resyncs == {"takeover"}
+            assert stage.resyncs == (set() if may_read else {"takeover"})
     finally:
         server.execute("ACL", "DELUSER", "scanner")
 
