@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -109,6 +110,11 @@ class Oracle:
         self._know((update.epoch, update.sequence), mark)
         return mark
 
+    def nothing_between(self, before: Id, after: Id) -> None:
+        """AssertionError if a state is known to be accepted between the two."""
+        missed = sorted(position for position in self._marks if before < position < after)
+        assert not missed or self.may_go_back, f"{after} after {before}, without {missed}"
+
     def _know(self, position: Id, mark: tuple[str, int]) -> None:
         assert self._marks.setdefault(position, mark) == mark, f"two states under {position}"
 
@@ -157,6 +163,12 @@ class FollowedReader:
     @property
     def last(self) -> Id:
         return self.seen[-1].id if self.seen else (0, 0)
+
+    def check_handovers(self) -> None:
+        """Once more, as of all that has become known: at the border of two epochs nothing was missed."""
+        for before, after in pairwise(self.seen):
+            if not after.resynced:
+                self.oracle.nothing_between(before.id, after.id)
 
     @property
     def resyncs(self) -> list[str | None]:
@@ -209,9 +221,9 @@ class FollowedReader:
             before = self.seen[-1]
             assert position > before.id or self.oracle.may_go_back, f"{position} after {before.id}"
             if not update.resynced:
-                assert position == (before.id[0], before.id[1] + 1), (
-                    f"{position} after {before.id}, not resynced"
-                )
+                follows = position == (before.id[0], before.id[1] + 1)
+                assert follows or position[0] > before.id[0], f"{position} after {before.id}, not resynced"
+                self.oracle.nothing_between(before.id, position)
                 assert update.reason in (None, "larger", "verify_failed")
             assert update.timestamp >= before.timestamp or update.resynced
         else:
@@ -285,6 +297,7 @@ class Stage:
         """Wait until every follower has the newest state."""
         for follower in self.followers:
             await follower.reaches(self.oracle.newest)
+            follower.check_handovers()
 
     async def join(self) -> None:
         """Who comes now is on the newest state at once, by either way."""

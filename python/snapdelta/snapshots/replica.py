@@ -165,6 +165,12 @@ class Replica:
 
     # --- to a position in the history
 
+    async def seek_head(self) -> Decoder | None:
+        """Go to the newest state once, without asking for help; its decoder, None if nothing leads there."""
+        head = await self._store.head()
+        there = head is not None and await self.seek(head.position) and self.matches(head)
+        return self._decoder if there else None
+
     async def seek(self, position: StreamPosition, reason: str | None = None) -> bool:
         """Apply a full frame and the deltas up to a position; False if the kept entries do not lead there."""
         await self._finish_apply()
@@ -211,7 +217,9 @@ class Replica:
     async def _apply_next(self, entry: Entry) -> str | None:
         """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
         assert self.at is not None
-        if entry.position != (self.at.position.epoch, self.at.position.sequence + 1):
+        epoch, sequence = self.at.position
+        follows = entry.base == self.at.text if entry.base else entry.position == (epoch, sequence + 1)
+        if not follows:
             return "gap"
         if entry.frame is None and entry.reason in IN_PLACE:
             full = await self._store.full_before(str(entry.position))

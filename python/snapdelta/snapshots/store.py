@@ -45,13 +45,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a stream. `frame` is None in a marker; `time` in milliseconds."""
+    """One entry of a stream. `frame` is None in a marker; `time` in milliseconds.
+
+    `base` is the state that it follows, as State.text says it; empty where that is the sequence before.
+    """
 
     position: StreamPosition
     time: int
     digest: bytes
     frame: bytes | None
     reason: str
+    base: bytes
 
 
 class SnapshotStore(RedisStore):
@@ -181,4 +185,5 @@ def _entry(entry_id: bytes, fields: Any) -> Entry:
         fields.get(b"d", b""),
         fields.get(b"f"),
         fields.get(b"r", b"").decode(errors="replace"),
+        fields.get(b"b", b""),
     )
