@@ -69,7 +69,8 @@ class _Save:
     captured: CapturedFrame | None
     overlapping: bool  # captured by an encoder of its own, because ours was in use
     forced: bool
-    capture_ms: float
+    check: bool  # whether a broken feed is refused
+    capture_ms: float = 0.0
     begun: bool = False
 
 
@@ -131,14 +132,14 @@ class SnapshotWriter:
         """Saves that run or wait."""
         return list(self._saves)
 
-    def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
+    def save(self, snapshot: dict[str, Any], *, force_full: bool, check: bool) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
         Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
         nothing has happened, but that the failure was counted.
         """
         try:
-            save = self._captured(snapshot, force_full)
+            save = self._captured(snapshot, force_full, check)
         except BaseException as error:
             self._failed(error)
             raise
@@ -147,24 +148,28 @@ class SnapshotWriter:
         task.add_done_callback(self._saves.pop)
         return task
 
-    def _captured(self, snapshot: dict[str, Any], forced: bool) -> _Save:
+    def _captured(self, snapshot: dict[str, Any], forced: bool, check: bool) -> _Save:
         self._check_not_superseded()
         if len(self._saves) > 1:
             raise SnapshotBusyError(
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
                 "or save less often; if they are several lists, give each its own name="
             )
-        self._validator.check(snapshot)
+        if check:
+            self._validator.check(snapshot)
         start = perf_counter()
         overlapping = bool(self._saves)
         encoder = self._new_encoder() if overlapping else self._encoder
-        save = _Save(encoder.capture(snapshot), overlapping, forced, (perf_counter() - start) * 1e3)
+        save = _Save(encoder.capture(snapshot), overlapping, forced, check)
+        save.capture_ms = (perf_counter() - start) * 1e3
         if not overlapping:
             self._check_removed(save)
         return save
 
     def _check_removed(self, save: _Save) -> None:
         """Raises SnapshotRejectedError for a save that our own encoder has captured; it is dropped."""
+        if not save.check:
+            return
         assert save.captured is not None
         refused = self._validator.refused(save.captured.symbols, save.captured.added, save.captured.removed)
         if refused is not None:
