@@ -19,6 +19,7 @@ try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.asyncio.client import Pipeline
     from redis.client import NEVER_DECODE
+    from redis.crc import key_slot
     from redis.exceptions import (
         AuthenticationError,
         BusyLoadingError,
@@ -89,6 +90,11 @@ def client_problem(name: str, client: object) -> str | None:
     if client is None or "client" in dir(client):
         return said + "; connect first, then pass the connected client"
     return said
+
+
+def share_slot(client: AsyncRedis, one: str, other: str) -> bool:
+    """Whether the client's server lets one script have both keys."""
+    return not isinstance(client, RedisCluster) or key_slot(key_of(one)) == key_slot(key_of(other))
 
 
 def socket_timeout(client: AsyncRedis) -> float | None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 
-from snapdelta.errors import SnapshotUnavailableError
+from snapdelta.errors import SnapshotAccessError
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -18,14 +18,15 @@ _LONGEST_WAIT = 2.0
 class Outage:
     """One outage after the other: says when one begins and ends, and waits in between."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, who: str = "a subscription") -> None:
         self._name = name
+        self._who = who
         self._failures = 0
 
-    async def wait(self, error: SnapshotUnavailableError) -> None:
+    async def wait(self, error: SnapshotAccessError) -> None:
         """Before the next try, longer each time."""
         if not self._failures:
-            log.warning("a subscription waits for the server: %s", error)
+            log.warning("%s waits for the server: %s", self._who, error)
         wait = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 10))
         self._failures += 1
         # Readers do not come back all at once.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, socket_timeout
@@ -73,6 +74,18 @@ class SnapshotReader:
         self._store.check_loop()
         async with self._turn:
             return await self._newest.update() if await self._newest.catch_up() else None
+
+    async def get(self, symbol: str, default: Any = None) -> Any:
+        """One symbol's record in the newest state; `default` where the symbol, or any state, is missing.
+
+        Builds that record only. A record may itself be None: give another `default` to tell the two apart.
+        `latest` still reports `changed` against its own last update. Raises what `latest` does.
+        """
+        self._store.check_loop()
+        async with self._turn:
+            if not await self._newest.catch_up():
+                return default
+            return await self._newest.record(symbol, default)
 
     def follow(self) -> Subscription:
         """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.

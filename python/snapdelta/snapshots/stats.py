@@ -24,3 +24,15 @@ class SaveCounters:
         self.bytes_written += result["compressed_size"]
         if (reason := result["reason"]) is not None:
             self.fulls[reason] = self.fulls.get(reason, 0) + 1
+
+
+@dataclass(slots=True)
+class MirrorCounters:
+    """Totals of one mirror since it was made."""
+
+    updates: int = 0  # states written from the one before
+    rebuilds: int = 0  # states written as a whole
+    rows_written: int = 0
+    rows_removed: int = 0  # by updates
+    bytes_written: int = 0  # JSON texts of rows and plain key
+    failed: int = 0  # tries that Redis refused or did not answer
