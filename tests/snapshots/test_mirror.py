@@ -279,7 +279,7 @@ async def test_rights_that_are_missing_end_it(server: Server) -> None:
     try:
         async with staged(server.client) as (stage, _):
             client = stage.own(server.client(username="mirror", password="p"))
-            with pytest.raises(SnapshotAccessError, match="snapdelta:.default.*script"):
+            with pytest.raises(SnapshotAccessError, match=r"snapdelta:.default.*script"):
                 await SnapshotMirror(client).run()
     finally:
         server.execute("ACL", "DELUSER", "mirror")
