@@ -9,8 +9,8 @@ from dataclasses import fields
 from typing import Any
 
 from snapdelta import SnapshotManager, SnapshotMirror
-from snapdelta.snapshots.mirror import MirrorCounters
 from snapdelta.snapshots.scripts import MIRROR
+from snapdelta.snapshots.stats import MirrorCounters
 from support.documents import ROOT, blocks, run
 from support.servers import Server
 from support.stream_harness import until

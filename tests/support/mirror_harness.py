@@ -32,13 +32,19 @@ def digest_of(state: dict[str, Any]) -> str:
     return f"{encoder.digest:016x}"
 
 
-def parsed(rows: Mapping[bytes, bytes]) -> tuple[dict[str, Any], dict[str, Any]]:
+def parsed(rows: Mapping[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Records and `__meta__` of a HGETALL."""
     records = {field.decode("utf-8", "surrogatepass"): json.loads(text) for field, text in rows.items()}
     return records, records.pop(META)
 
 
-def check_rows(rows: Mapping[bytes, bytes], oracle: Oracle) -> Id:
+async def whole(client: AsyncClient, plain_key: str) -> dict[str, Any]:
+    """What the plain key holds, its symbols in order."""
+    text: Any = await client.get(plain_key)
+    return dict(json.loads(text))
+
+
+def check_rows(rows: Mapping[Any, Any], oracle: Oracle) -> Id:
     """AssertionError unless the rows are exactly one saved state, as `__meta__` says; its position."""
     records, meta = parsed(rows)
     mark = records[MARK]["writer"], records[MARK]["n"]
@@ -79,9 +85,8 @@ class MirrorWatch:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def rows(self) -> dict[bytes, bytes]:
-        rows: dict[bytes, bytes] = await self.client.hgetall(self.mirror.rows_key)
-        return rows
+    async def rows(self) -> dict[Any, Any]:
+        return dict(await self.client.hgetall(self.mirror.rows_key))
 
     async def reaches(self, position: Id) -> None:
         """Wait until the rows are this state; whatever they are meanwhile is a state that was saved."""
@@ -108,10 +113,9 @@ class MirrorWatch:
         except TimeoutError:
             raise AssertionError(f"the rows are at {at}, not at {position}; {self.errors}") from None
 
-    async def _check_plain(self, rows: dict[bytes, bytes]) -> None:
+    async def _check_plain(self, rows: dict[Any, Any]) -> None:
         if self.mirror.plain_key is not None:
-            whole = json.loads(await self.client.get(self.mirror.plain_key))
-            assert whole == parsed(rows)[0]
+            assert await whole(self.client, self.mirror.plain_key) == parsed(rows)[0]
 
     async def _supervise(self) -> None:
         while True:

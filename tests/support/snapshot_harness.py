@@ -301,8 +301,10 @@ class Stage:
 
     async def together(self) -> None:
         """Wait until every follower, and every mirror's rows, have the newest state."""
-        for watch in (*self.followers, *self.mirrors):
-            await watch.reaches(self.oracle.newest)
+        for follower in self.followers:
+            await follower.reaches(self.oracle.newest)
+        for mirror in self.mirrors:
+            await mirror.reaches(self.oracle.newest)
 
     async def join(self) -> None:
         """Who comes now is on the newest state at once, by either way."""

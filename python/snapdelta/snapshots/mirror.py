@@ -244,7 +244,14 @@ class SnapshotMirror:
         if self.plain_key is not None:
             keys.append(self.plain_key)
         before = ("", "", "") if base is None else base.position
-        arguments = [mode, LAYOUT, *target.position, *before, target.meta, str(target.plain_size)]
+        arguments: list[str | bytes] = [
+            mode,
+            LAYOUT,
+            *target.position,
+            *before,
+            target.meta,
+            str(target.plain_size),
+        ]
         if mode != "CHECK":
             arguments += [plain, str(len(removed)), *removed, *rows]
         return (await self._store.checked_script(MIRROR, keys, *arguments))[0]
