@@ -20,6 +20,7 @@ from snapdelta.snapshots.keys import KEY_PREFIX
 
 if TYPE_CHECKING:
     from snapdelta._redis import AsyncRedis
+    from snapdelta.snapshots.store import SnapshotStore
 
 Result = TypeVar("Result")
 
@@ -35,6 +36,7 @@ Url = Annotated[
 URL = "redis://localhost:6379"
 Prefix = Annotated[str, typer.Option("--key-prefix", help="As the writer has it.")]
 PREFIX = KEY_PREFIX
+COMMAND_TIMEOUT = 30.0
 Name = Annotated[str, typer.Argument(help="The name under which the snapshots are saved.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
@@ -71,6 +73,14 @@ async def _is_cluster(client: AsyncRedis, url: str) -> bool:
         where = f"{place.hostname}:{place.port or 6379}" if place.hostname else place.path
         raise SnapshotUnavailableError(f"{where}: {error}") from error
     return bool(info.get("cluster_enabled"))
+
+
+def store_of(redis: AsyncRedis, key_prefix: str, name: str) -> SnapshotStore:
+    """The keys of a name. Raises SnapshotSettingError."""
+    from snapdelta.snapshots.keys import Keys
+    from snapdelta.snapshots.store import SnapshotStore
+
+    return SnapshotStore(redis, Keys.of(key_prefix, name), COMMAND_TIMEOUT)
 
 
 def run(command: Coroutine[Any, Any, Result]) -> Result:
