@@ -14,14 +14,15 @@ except ImportError:  # the script `snapdelta` is installed with or without the e
     print("the command line needs typer and rich: pip install 'snapdelta-rs[cli]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-from snapdelta.cli import diff, history, inspect, migrate, mirror, show
+from snapdelta.cli import diff, history, inspect, migrate, mirror, show, status, streams
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Compact deltas of snapshots, and the tables they end up in.",
 )
 app.add_typer(migrate.app, name="migrate")
-for command in (show.show, history.history, diff.diff, inspect.inspect, mirror.mirror):
+app.add_typer(streams.app, name="streams")
+for command in (status.status, show.show, history.history, diff.diff, inspect.inspect, mirror.mirror):
     app.command()(command)
 
 
