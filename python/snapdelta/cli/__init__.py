@@ -14,7 +14,7 @@ except ImportError:  # the script `snapdelta` is installed with or without the e
     print("the command line needs typer and rich: pip install 'snapdelta-rs[cli]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-from snapdelta.cli import diff, history, inspect, migrate, mirror, show, status, streams
+from snapdelta.cli import diff, export, history, inspect, migrate, mirror, show, status, streams
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +22,15 @@ app = typer.Typer(
 )
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(streams.app, name="streams")
-for command in (status.status, show.show, history.history, diff.diff, inspect.inspect, mirror.mirror):
+for command in (
+    status.status,
+    show.show,
+    export.export,
+    history.history,
+    diff.diff,
+    inspect.inspect,
+    mirror.mirror,
+):
     app.command()(command)
 
 
