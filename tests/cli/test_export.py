@@ -23,7 +23,7 @@ from support.servers import Server, on_one_server
 
 def rows_of(directory: Path) -> list[dict[str, Any]]:
     """All rows, in their order, as duckdb reads them."""
-    read = duckdb.sql(
+    read: Any = duckdb.sql(
         f"SELECT * REPLACE (epoch_ms(_time) AS _time) FROM read_parquet('{directory}/**/*.parquet', "
         "union_by_name = true) ORDER BY _epoch, _sequence, _rank"
     )
@@ -130,7 +130,7 @@ async def test_every_type(server: Server, tmp_path: Path) -> None:
     async with server.client() as redis, SnapshotManager(redis) as manager:
         await manager.save_snapshot(snapshot)
         await export_snapshots(SnapshotReader(redis), tmp_path)
-    read = duckdb.sql(
+    read: Any = duckdb.sql(
         "SELECT * EXCLUDE (zoned, _time), epoch_ms(zoned) AS zoned "
         f"FROM '{tmp_path}/**/*.parquet' ORDER BY _rank"
     )

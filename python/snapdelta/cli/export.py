@@ -63,7 +63,8 @@ def export(
             return await export_snapshots(
                 reader,
                 directory,
-                *times,
+                start=times[0],
+                end=times[1],
                 progress=lambda number, done: bar.update(tasks[number], completed=done),
             )
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from snapdelta.snapshots.json_text import json_text
 

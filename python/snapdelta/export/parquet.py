@@ -15,8 +15,8 @@ from uuid import uuid4
 from snapdelta.errors import MissingExtraError, SnapshotSettingError
 
 try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 except ImportError as missing:
     raise MissingExtraError(
         "an export needs pyarrow; install it with the extra: snapdelta-rs[export]"
