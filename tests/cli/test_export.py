@@ -15,7 +15,7 @@ import pytest
 
 from snapdelta import SnapshotManager, SnapshotReader
 from snapdelta.errors import SnapshotSettingError
-from snapdelta.export.parquet import export_snapshots, leaves
+from snapdelta.export.parquet import export_snapshots, fields_of
 from support.cli import execute
 from support.market import Market
 from support.servers import Server, on_one_server
@@ -45,7 +45,7 @@ async def replayed(reader: SnapshotReader) -> list[dict[str, Any]]:
                     "_symbol": symbol,
                     "saved_date": moment.date(),
                     "saved_hour": moment.hour,
-                    **{path: value for path, value in leaves(record) if value is not None},
+                    **{path: value for path, value in fields_of(record).items() if value is not None},
                 }
             )
     return rows

@@ -1,4 +1,4 @@
-"""`snapdelta doctor --dsn`: faults of the database are named, and nothing on a healthy one."""
+"""`snapdelta doctor --dsn`: what `snapdelta migrate verify` finds is named; test_verify.py has all of it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def doctor(dsn: str) -> tuple[int, list[dict[str, Any]]]:
 )
 def test_a_fault_is_named(database: Make, healthy: Aged, statement: str, subject: str, check: str) -> None:
     db = database(healthy.name)
+    # Here no background worker runs, which is named too.
     before = {(finding["subject"], finding["check"]) for finding in doctor(db.dsn)[1]}
     with psycopg.connect(db.dsn, autocommit=True) as connection:
         connection.execute(statement.encode())

@@ -12,8 +12,9 @@ from snapdelta.cli.console import console
 from snapdelta.cli.history import changed_fields
 from snapdelta.cli.moments import HELP, state_at
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
-from snapdelta.cli.values import as_json, ends, leaves, moment, short
+from snapdelta.cli.values import as_json, ends, moment, short
 from snapdelta.errors import SnapshotHistoryError
+from snapdelta.snapshots.leaves import leaves
 from snapdelta.snapshots.update import Update
 
 

@@ -12,7 +12,8 @@ from rich.table import Table
 from snapdelta.cli.console import console
 from snapdelta.cli.moments import time_of
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
-from snapdelta.cli.values import ABSENT, as_json, ends, leaves, moment, short
+from snapdelta.cli.values import ABSENT, as_json, ends, moment, short
+from snapdelta.snapshots.leaves import leaves
 
 
 @dataclass(frozen=True, slots=True)

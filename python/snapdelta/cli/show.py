@@ -11,7 +11,8 @@ from rich.table import Table
 from snapdelta.cli.console import console
 from snapdelta.cli.moments import HELP, state_at
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
-from snapdelta.cli.values import ABSENT, as_json, leaves, moment, short
+from snapdelta.cli.values import ABSENT, as_json, moment, short
+from snapdelta.snapshots.leaves import leaves
 from snapdelta.snapshots.update import Update
 
 # Characters that one column of a table takes.

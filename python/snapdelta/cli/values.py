@@ -1,28 +1,11 @@
-"""Records and values as people read them: leaves by path, short texts, JSON."""
+"""Values as people read them: short texts, JSON, times."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_ESCAPES = str.maketrans({"\\": "\\\\", ".": "\\.", "[": "\\["})
 # Where a record has no such field.
 ABSENT: Any = object()
-
-
-def leaves(record: Any) -> dict[str, Any]:
-    """The leaves of a record by the text of their paths; a record that is a single value has the path ""."""
-    found: dict[str, Any] = {}
-
-    def walk(path: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, item in value.items():
-                key = key.translate(_ESCAPES)
-                walk(f"{path}.{key}" if path else key, item)
-        else:
-            found[path] = value
-
-    walk("", record)
-    return found
 
 
 def short(value: Any, width: int = 60) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ except ImportError as missing:
 
 from snapdelta.export.columns import Column, FieldKinds
 from snapdelta.snapshots.history import Timestamp
+from snapdelta.snapshots.leaves import leaves
 from snapdelta.snapshots.reader import SnapshotReader
 from snapdelta.snapshots.update import Update
 
@@ -41,7 +42,6 @@ DATE, HOUR = "saved_date", "saved_hour"
 # Rows that are held before they are written.
 _ROWS = 100_000
 _FILE = re.compile(r"(\d+)-(\d+)_(\d+)-(\d+)\.parquet")
-_ESCAPES = str.maketrans({"\\": "\\\\", ".": "\\.", "[": "\\["})
 
 Position = tuple[int, int]
 Progress = Callable[[int, int], None]
@@ -141,7 +141,7 @@ class _PartitionWriter:
             own = (moment, update.epoch, update.sequence, rank, symbol)
             for (name, _), value in zip(_OWN, own, strict=True):
                 self._rows[name].append(value)
-            found = dict(leaves(record))
+            found = fields_of(record)
             for path, column in self._columns.items():
                 value = found.get(path)
                 self._rows[path].append(None if value is None else column.convert(value))
@@ -190,29 +190,16 @@ class _PartitionWriter:
             self._count = 0
 
 
-def leaves(record: Any) -> Iterable[tuple[str, Any]]:
-    """The fields of a record by the text of their paths; a record that is a single value has `value`."""
-    if not isinstance(record, dict):
-        return [("value", record)]
-    found: list[tuple[str, Any]] = []
-    _walk("", record, found)
-    return found
-
-
-def _walk(path: str, value: Any, found: list[tuple[str, Any]]) -> None:
-    if isinstance(value, dict) and (value or not path):
-        for key, item in value.items():
-            key = key.translate(_ESCAPES)
-            _walk(f"{path}.{key}" if path else key, item, found)
-    else:
-        found.append((path, value))
+def fields_of(record: Any) -> dict[str, Any]:
+    """The leaves of a record, one a column; a record that is a single value has the column `value`."""
+    return {path or "value": value for path, value in leaves(record).items()}
 
 
 def _learn(kinds: dict[str, FieldKinds], update: Update) -> None:
     # After the first state only what changed can have another type.
     symbols = update.snapshot if not kinds else update.changed
     for symbol in symbols:
-        for path, value in leaves(update.snapshot[symbol]):
+        for path, value in fields_of(update.snapshot[symbol]).items():
             kinds.setdefault(path, FieldKinds()).add(value)
 
 
