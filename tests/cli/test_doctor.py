@@ -121,11 +121,13 @@ async def test_a_client_that_gives_up_too_soon(server: Server) -> None:
 
 
 async def test_config_is_not_available(fresh_server: Callable[..., Server], server: Server) -> None:
-    """A warning: snapdelta works without it."""
+    """Forbidden, or renamed: a warning, as snapdelta works without it."""
     server.execute("ACL", "SETUSER", "plain", "on", ">p", "~*", "+@all", "-config")
+    renamed = fresh_server(server.kind, **{"rename-command CONFIG": "HIDDEN"})
     try:
-        code, (finding,) = await doctor(server.url.replace("//", "//plain:p@"))
-        assert (code, finding["check"], finding["severity"]) == (0, "CONFIG", "warning")
+        for url in (server.url.replace("//", "//plain:p@"), renamed.url):
+            code, (finding,) = await doctor(url)
+            assert (code, finding["check"], finding["severity"]) == (0, "CONFIG", "warning")
     finally:
         server.execute("ACL", "DELUSER", "plain")
 
