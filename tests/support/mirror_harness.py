@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from redis.exceptions import RedisError
 
 from snapdelta import Encoder
-from snapdelta.errors import SnapshotError
+from snapdelta.errors import SnapdeltaError
 from snapdelta.snapshots.mirror import SnapshotMirror
 from support.market import MARK
 from support.servers import AsyncClient
@@ -64,7 +64,7 @@ class MirrorWatch:
     mirror: SnapshotMirror
     client: AsyncClient
     oracle: Oracle
-    errors: list[SnapshotError] = field(default_factory=list)
+    errors: list[SnapdeltaError] = field(default_factory=list)
     # Others have written to the rows: until the mirror has seen that they may be anything.
     tampered: bool = False
     _task: asyncio.Task[None] | None = None
@@ -121,6 +121,6 @@ class MirrorWatch:
         while True:
             try:
                 await self.mirror.run()
-            except SnapshotError as error:
+            except SnapdeltaError as error:
                 self.errors.append(error)
                 await asyncio.sleep(0.05)
