@@ -17,12 +17,21 @@ from snapdelta.errors import (
     SnapshotTypeError,
     SnapshotUnavailableError,
 )
+from support import snapshot_harness
 from support.proxy import Proxy
 from support.servers import KINDS, Server, patience, wait_until
 from support.snapshot_harness import LIMIT, Stage, Writer, client_of, keys_of, staged
 from support.stream_harness import until
 
 KEYS = keys_of()
+
+
+@pytest.fixture(autouse=True)
+def _mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two mirrors of every name: after each fault their rows, too, are the newest state."""
+    monkeypatch.setattr(snapshot_harness, "MIRRORS", 2)
+
+
 LOST = [chosen for count in (1, 2, 3) for chosen in combinations(("full", "delta", "head"), count)]
 
 

@@ -141,7 +141,7 @@ class SnapshotManager:
         self._writers.pop(name, None)
 
     async def delete(self, name: str) -> bool:
-        """Remove the three keys of a name at once, and forget it; whether there was anything to remove.
+        """Remove all keys of a name at once, a mirror's rows too, and forget it; whether there were any.
 
         Readers then find nothing (`latest()` is None), and followers wait for the next save, which resyncs
         them. A name that this manager does not write is removed whoever writes it.

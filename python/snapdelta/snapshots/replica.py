@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from snapdelta import Decoder, Limits
 from snapdelta.errors import (
@@ -349,6 +350,15 @@ class Replica:
         if time.monotonic() >= self._sync_clock_at:
             self._clock_offset = await self._store.time_ms(self._store.keys.head) / 1000 - time.monotonic()
             self._sync_clock_at = time.monotonic() + _CLOCK_TTL
+
+    async def record(self, symbol: str, default: Any) -> Any:
+        """The symbol's record where we are, a new object; `default` if there is none."""
+        record = self._decoder.get(symbol)
+        if record is None and default is not None:
+            # The decoder says None for a record that is None, too.
+            snapshot = await materialize(self._decoder, shared=True)
+            return None if symbol in snapshot else default
+        return record
 
     async def update(self, view: View | None = None) -> Update:
         """Where we are, and what has changed since the last update of the view; None: of the only one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,17 @@ class SnapshotStore(RedisStore):
             "upgrade snapdelta-rs"
         )
 
-    async def script(self, script: Script, *arguments: str | bytes) -> list[bytes]:
-        """Run a script over the three keys; its answer, except that wrong types and layouts are raised."""
+    async def script(self, script: Script, *arguments: str | bytes, rows: bool = False) -> list[bytes]:
+        """Run a script over the three keys, and `:rows` if asked; see `checked_script`."""
         keys = self.keys
-        names = (keys.full, keys.delta, keys.head)
-        answer: list[bytes] = await self.run_script(keys.head, script, names, *arguments)
+        names = (keys.full, keys.delta, keys.head, *((keys.rows,) if rows else ()))
+        return await self.checked_script(script, names, *arguments)
+
+    async def checked_script(
+        self, script: Script, keys: Sequence[str], *arguments: str | bytes
+    ) -> list[bytes]:
+        """The answer of a script over some of the name's keys; raises wrong types and newer layouts."""
+        answer: list[bytes] = await self.run_script(self.keys.head, script, keys, *arguments)
         if answer[0] == b"TYPE":
             raise self.wrong_type(answer[1].decode(), answer[2].decode())
         if answer[0] == b"LAYOUT":

@@ -189,7 +189,7 @@ class SnapshotWriter:
         """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
         self._check_not_superseded()
         epoch = "" if self._epoch is None else str(self._epoch)
-        answer = await self._store.script(DELETE, LAYOUT, epoch, self._identity)
+        answer = await self._store.script(DELETE, LAYOUT, epoch, self._identity, rows=True)
         self._note_superseded(answer)
         return int(answer[1]) > 0
 
