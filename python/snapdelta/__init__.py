@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from snapdelta.redis_stream_manager import initialize_stream_manager as initialize_stream_manager
     from snapdelta.snapshot_manager import SnapshotManager as SnapshotManager
     from snapdelta.snapshot_manager import SnapshotReader as SnapshotReader
+    from snapdelta.snapshots.mirror import SnapshotMirror as SnapshotMirror
     from snapdelta.testing.server import EmbeddedServer as EmbeddedServer
 
 # name -> the module that holds it, loaded on first use
@@ -55,6 +56,7 @@ _LAZY: dict[str, str] = {
     "RedisStreamManager": "snapdelta.redis_stream_manager",
     "SCANNER_POLICIES": "snapdelta.redis_stream_manager",
     "SnapshotManager": "snapdelta.snapshot_manager",
+    "SnapshotMirror": "snapdelta.snapshots.mirror",
     "SnapshotReader": "snapdelta.snapshot_manager",
     "StreamPolicy": "snapdelta.redis_stream_manager",
     "decode_fields": "snapdelta.redis_stream_manager",

@@ -21,6 +21,7 @@ try:
     from redis.asyncio.client import Pipeline
     from redis.asyncio.connection import DefaultParser
     from redis.client import NEVER_DECODE
+    from redis.crc import key_slot
     from redis.exceptions import (
         AuthenticationError,
         BusyLoadingError,
@@ -104,6 +105,11 @@ def _decoding_problem(name: str, client: AsyncRedis) -> str | None:
         f"{name}: with decode_responses=True, redis-py 5.0.1 and hiredis decode every answer, and frames are "
         "bytes; upgrade redis-py to 5.0.2, uninstall hiredis, or pass a client without decode_responses"
     )
+
+
+def share_slot(client: AsyncRedis, one: str, other: str) -> bool:
+    """Whether the client's server lets one script have both keys."""
+    return not isinstance(client, RedisCluster) or key_slot(key_of(one)) == key_slot(key_of(other))
 
 
 def socket_timeout(client: AsyncRedis) -> float | None:

@@ -168,6 +168,10 @@ class SnapshotDamagedError(SnapshotError, ValueError):
     """What is kept cannot be put together to a state; the writer was asked for a full frame."""
 
 
+class SnapshotMirrorError(SnapshotError, ValueError):
+    """A snapshot that cannot be mirrored: one of its symbols is the field that the mirror needs."""
+
+
 class SnapshotAccessError(SnapshotError):
     """Redis refused a command on a name's keys, or could not be reached; the message names the snapshots."""
 

@@ -178,15 +178,40 @@ async def test_a_follower_keeps_the_last_state_and_goes_on(server: Server) -> No
 
 
 @on_one_server
-async def test_a_removal_that_is_right_goes_through_after_forget(server: Server) -> None:
+async def test_a_removal_that_is_right_goes_through_without_the_check(server: Server) -> None:
     async with server.client() as redis, SnapshotManager(redis, max_removed_share=0.1) as manager:
         await manager.save_snapshot(market(0))
-        with pytest.raises(SnapshotRejectedError, match="forget"):
+        with pytest.raises(SnapshotRejectedError, match="check=False"):
             await manager.save_snapshot(market(1, 10))
-        manager.forget("default")
-        assert (await manager.save_snapshot(market(1, 10)))["symbols"] == 10
+        assert (await manager.save_snapshot(market(1, 10), check=False))["symbols"] == 10
         # A tenth may go.
         assert (await manager.save_snapshot(market(1, 9)))["removed"] == 1
+
+
+@on_one_server
+async def test_no_check_lets_everything_through(server: Server) -> None:
+    async with (
+        server.client() as redis,
+        SnapshotManager(redis, min_symbols=5, validate=lambda snapshot: "dead") as manager,
+    ):
+        with pytest.raises(SnapshotRejectedError):
+            await manager.save_snapshot(market(0))
+        assert (await manager.save_snapshot(market(0, 3), check=False))["type"] == "full"
+
+
+@on_one_server
+async def test_the_first_save_after_a_restart_is_compared_with_the_state_before(server: Server) -> None:
+    async with server.client() as redis:
+        async with SnapshotManager(redis) as manager:
+            await manager.save_snapshot(market(0))
+        async with SnapshotManager(redis, max_removed_share=0.1) as manager:
+            with pytest.raises(SnapshotRejectedError, match="removes"):
+                await manager.save_snapshot(market(1, 10))
+            latest = await SnapshotReader(redis).latest()
+            assert latest is not None
+            assert latest.snapshot == market(0)
+            result = await manager.save_snapshot(market(1))
+            assert (result["reason"], result["removed"]) == ("handover", 0)
 
 
 @on_one_server

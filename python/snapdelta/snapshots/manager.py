@@ -63,12 +63,18 @@ class SnapshotManager:
         self._closed = False
 
     async def save_snapshot(
-        self, snapshot: dict[str, Any], name: str = "default", force_full: bool = False
+        self,
+        snapshot: dict[str, Any],
+        name: str = "default",
+        force_full: bool = False,
+        *,
+        check: bool = True,
     ) -> SaveResult:
         """Save one state of one name; see SaveResult for what is returned.
 
         The snapshot is read completely before the first await: what happens to it afterwards is not seen.
-        Saves of one name run in the order of the calls, one at a time; one more may wait.
+        Saves of one name run in the order of the calls, one at a time; one more may wait. check=False saves
+        what `validate`, `min_symbols` or `max_removed_share` would refuse.
 
         Raises UnsupportedTypeError (the message names the path), SnapshotRejectedError (`validate=` and so
         on; nothing was written, readers keep the last state), SnapshotBusyError, WriterSupersededError,
@@ -81,7 +87,7 @@ class SnapshotManager:
         writer = self._writers.get(keys.name)
         if writer is None:
             writer = self._writers[keys.name] = self._new_writer(keys)
-        task = writer.save(snapshot, force_full=force_full)
+        task = writer.save(snapshot, force_full=force_full, check=check)
         before = cancellations()
         try:
             return await asyncio.shield(task)
@@ -135,7 +141,7 @@ class SnapshotManager:
         self._writers.pop(name, None)
 
     async def delete(self, name: str) -> bool:
-        """Remove the three keys of a name at once, and forget it; whether there was anything to remove.
+        """Remove all keys of a name at once, a mirror's rows too, and forget it; whether there were any.
 
         Readers then find nothing (`latest()` is None), and followers wait for the next save, which resyncs
         them. A name that this manager does not write is removed whoever writes it.

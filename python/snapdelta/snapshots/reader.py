@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 from weakref import WeakSet
 
 from snapdelta import Limits
@@ -110,6 +111,18 @@ class SnapshotReader:
             if age > max_age:
                 degraded.append(f"{place}: the last update is {age:.0f} s old")
         return status_of(failed, degraded)
+
+    async def get(self, symbol: str, default: Any = None) -> Any:
+        """One symbol's record in the newest state; `default` where the symbol, or any state, is missing.
+
+        Builds that record only. A record may itself be None: give another `default` to tell the two apart.
+        `latest` still reports `changed` against its own last update. Raises what `latest` does.
+        """
+        self._store.check_loop()
+        async with self._turn:
+            if not await self._newest.catch_up():
+                return default
+            return await self._newest.record(symbol, default)
 
     def follow(self) -> Subscription:
         """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.

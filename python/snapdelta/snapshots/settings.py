@@ -124,8 +124,8 @@ def check_client(client: object) -> None:
         raise SnapshotSettingError(problem)
 
 
-def check_timeout(value: float) -> None:
-    _number("command_timeout", value, above=0)
+def check_timeout(value: float, name: str = "command_timeout") -> None:
+    _number(name, value, above=0)
 
 
 def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:

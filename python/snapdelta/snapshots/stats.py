@@ -107,3 +107,15 @@ class ReadCounters:
     def count_failure(self, error: BaseException) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
         self.passing = isinstance(error, (SnapshotUnavailableError, SnapshotDamagedError))
+
+
+@dataclass(slots=True)
+class MirrorCounters:
+    """Totals of one mirror since it was made."""
+
+    updates: int = 0  # states written from the one before
+    rebuilds: int = 0  # states written as a whole
+    rows_written: int = 0
+    rows_removed: int = 0  # by updates
+    bytes_written: int = 0  # JSON texts of rows and plain key
+    failed: int = 0  # tries that Redis refused or did not answer

@@ -52,7 +52,7 @@ class Validator:
         return self._rejected(
             "max_removed_share",
             f"it removes {removed} of {base} symbols, and max_removed_share is {most:g}; if that is right, "
-            "forget() the name and save again",
+            "save it with check=False",
         )
 
     def _rejected(self, reason: str, said: str) -> SnapshotRejectedError:

@@ -10,3 +10,4 @@ WRITE_UNDER_CEILING = Script.load(__package__, "position", "oldest_above", "writ
 MOST_VALUES = 7_900
 HOLD_CEILING = Script.load(__package__, "position", "oldest_above", "hold_ceiling")
 RELEASE_READ = Script.load(__package__, "position", "release_read")
+COUNT_UNREAD = Script.load(__package__, "position", "count_unread")

@@ -85,7 +85,7 @@ def traded(before: Snapshot, seed: int) -> Snapshot:
 
 
 def busy(before: Snapshot, seed: int) -> Snapshot:
-    """Rows trade in runs; what a row changes depends on what else it changes; texts and lists of levels grow."""
+    """Rows trade in runs; what a row changes depends on its other changes; texts and lists of levels grow."""
     rng = random.Random(seed)
     rows = {symbol: dict(record) for symbol, record in before.items()}
     trades = False
