@@ -1,4 +1,4 @@
-"""What the services compute, the same before and after: the market, its ranking, lists, alerts, aggregates."""
+"""What the services compute, the same before and after: market, ranking, lists, alerts, aggregates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""examples/scanner runs by one command: the hand-written managers show their faults, snapdelta has none of them."""
+"""examples/scanner runs: the hand-written managers show their faults, snapdelta has none of them."""
 
 from __future__ import annotations
 

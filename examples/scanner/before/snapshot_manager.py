@@ -68,7 +68,7 @@ class SnapshotManager:
 
     async def _emit_delta(self, snapshot: Records) -> dict[str, Any]:
         assert self.previous is not None
-        delta = {
+        delta: dict[str, Any] = {
             "timestamp": time.time(),
             "added": {s: r for s, r in snapshot.items() if s not in self.previous},
             "changed": {
@@ -99,5 +99,5 @@ class SnapshotManager:
         return zlib.compress(msgpack.encode(value), COMPRESSION_LEVEL)
 
     @staticmethod
-    def _decompress(value: bytes) -> dict[str, Any]:
+    def _decompress(value: Any) -> dict[str, Any]:
         return cast(dict[str, Any], msgpack.decode(zlib.decompress(value)))
