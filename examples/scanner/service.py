@@ -41,7 +41,7 @@ def ready() -> None:
 
 
 def serve(main: Callable[[Task, asyncio.Event], Coroutine[Any, Any, Report]]) -> None:
-    """Run a service until it ends. The event tells it to: the runner closed our standard input, or is gone."""
+    """Run a service until it ends. The event tells it to: the runner closed standard input, or is gone."""
     print(json.dumps(asyncio.run(_run(main))), flush=True)
 
 
