@@ -15,8 +15,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 import snapdelta.streams.registry as registry
-from snapdelta import SnapshotManager, SnapshotReader, initialize_stream_manager
-from snapdelta.errors import WriterSupersededError
+from examples.scanner.before.redis_stream_manager import STREAM_CONFIGS
+from snapdelta import SCANNER_POLICIES, SnapshotManager, SnapshotReader, initialize_stream_manager
 from support.documents import ROOT, blocks, run
 from support.servers import Server
 from support.stream_harness import until
@@ -156,3 +156,134 @@ async def test_analytics_in_two_workers(server: Server, tmp_path: Path) -> None:
                 process.send_signal(signal.SIGTERM)
                 await asyncio.wait_for(client.wait_closed(), _LIMIT)
             assert await asyncio.to_thread(process.wait, _LIMIT) in (0, -signal.SIGTERM)
+
+
+async def test_the_mapped_calls(server: Server) -> None:
+    document = "docs/guide/mapping.md"
+    snapshots, streams = code(document, server)
+    async with server.client() as redis:
+        ranking = {"A": {"x": 1}, "B": {"x": 2}}
+        names = await run(snapshots, document, {"redis": redis, "ranking": ranking})
+        assert names["snapshot"] == ranking
+        assert names["counters"].fulls == {"first": 1, "forced": 1}
+        names = await run(streams, document, {"redis": redis})
+        assert (names["info"].length, names["info"].policy.maxlen) == (1, 4_500)
+        assert (names["report"].length, names["report"].removed) == (1, 0)
+
+
+def hand_written_names(path: Path) -> set[str]:
+    """Functions, arguments, constants, attributes and text keys of a hand-written manager."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+                if not name.startswith("_") or name == "__init__":
+                    found |= {argument.arg for argument in node.args.args}
+            case ast.Name(id=name, ctx=ast.Store()) if name.isupper():
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+            case ast.Dict(keys=keys):
+                found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+            case _:
+                pass
+    # What stands inside a delta, which nobody else sees, and the arguments of a config.
+    inside = {"self", "timestamp", "data", "added", "changed", "removed", "maxlen", "trim_interval"}
+    return {name for name in found - inside if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("module", ["snapshot_manager", "redis_stream_manager"])
+def test_every_hand_written_name_is_mapped(module: str) -> None:
+    text = (ROOT / "docs/guide/mapping.md").read_text(encoding="utf-8")
+    mapped = set(re.findall(r"[\w:]+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    names = hand_written_names(ROOT / f"examples/scanner/before/{module}.py")
+    assert len(names) > 10
+    assert names - mapped == set()
+
+
+def test_the_mapped_policies_are_those_of_the_code() -> None:
+    text = (ROOT / "docs/guide/mapping.md").read_text(encoding="utf-8")
+    for stream, policy in SCANNER_POLICIES.items():
+        old = STREAM_CONFIGS[stream]
+        assert policy.max_bytes is not None
+        exact = "" if policy.approximate else " exact,"
+        assert (
+            f"| `{stream}` | {old['maxlen']:,}, every {old['trim_interval']} s "
+            f"| {policy.maxlen:,} and {policy.max_bytes // 10**6} MB,{exact} every {policy.trim_interval:g} s |"
+        ) in text
+
+
+async def test_both_managers_side_by_side(server: Server) -> None:
+    document = "docs/guide/moving.md"
+    (both,) = code(document, server)
+    names = await run(both, document)
+    ranking = {f"S{number}": {"price": 10.0 + number, "volume": 100} for number in range(20)}
+    for step in range(3):
+        # A change that the hand-written filter drops.
+        ranking = {s: {**record, "price": record["price"] * 1.0001} for s, record in ranking.items()}
+        await names["save_both"](ranking)
+        assert await names["compare"](ranking) is None, step
+    assert await names["old_manager"].get_latest_snapshot() != ranking
+    # Undone: nothing of the new way is left.
+    assert await names["manager"].delete("ranking")
+    assert [key async for key in names["redis"].scan_iter("snapdelta:*")] == []
+    assert "nothing was saved" in str(await names["compare"](ranking))
+    await names["manager"].close()
+    await names["redis"].aclose()
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=[page.stem for page in GUIDE])
+def test_every_link_leads_somewhere(page: Path) -> None:
+    check_links(page)
+
+
+def check_links(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", GUIDE, ids=[page.stem for page in GUIDE])
+def test_the_spanish_page_has_the_same_code(page: Path) -> None:
+    spanish = SPANISH / page.name
+    check_links(spanish)
+    for language in ("python", "sh"):
+        there = blocks(f"docs/es/{page.name}", language)
+        for english, translated in zip(blocks(f"docs/guide/{page.name}", language), there, strict=True):
+            assert statements(translated) == statements(english)
+    quoted = [set(re.findall(r"`[^`\n]+`", each.read_text(encoding="utf-8"))) for each in (page, spanish)]
+    assert quoted[0] == quoted[1]
+
+
+def statements(block: str) -> list[str]:
+    """Code without comments and docstrings, which are translated."""
+    block = re.sub(r'"""[^"]*"""', "", block)
+    return [line for line in (re.sub(r"\s*#.*", "", line) for line in block.splitlines()) if line.strip()]
+
+
+async def test_the_shortest_way(server: Server) -> None:
+    document = "docs/guide/README.md"
+    names = await run(code(document, server)[0], document)
+    assert names["update"].snapshot == {"AAPL": {"price": 187.12}}
+    await names["redis"].aclose()
+
+
+def test_every_failure_has_its_test() -> None:
+    text = (ROOT / "docs/guide/failures.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| what fails")]
+    assert len(rows) > 20
+    for row in rows:
+        path, _, name = re.findall(r"`([^`]*::\w+)`", row)[-1].partition("::")
+        assert re.search(rf"\b(?:def|fn) {name}\b", (ROOT / path).read_text()), row
