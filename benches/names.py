@@ -1,7 +1,7 @@
 """What a name costs: frames, memory in Redis, memory in the writer and in a reader: python -m benches.names
 
-For lists of several lengths, each saved every 5 s for ten minutes of market time with the default settings, so
-that the history is full. Sizes and memory only: nothing here depends on the speed of the machine.
+For lists of several lengths, each saved for more than ten minutes of market time with the default settings,
+so that the history is full. Sizes and memory only: nothing here depends on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SAVES = 140
 
 async def measure(rows: int) -> str:
     """One row of the table of docs/guide/sizing.md."""
-    # Times a list is due by the clock of the manager, which here is the market's.
+    # The manager's clock is the market's, so that full frames come as in ten real minutes.
     now = 0.0
     with EmbeddedServer() as server:
         async with (
             Redis.from_url(server.url) as redis,
-            SnapshotManager(redis, history=600.0, clock=lambda: now) as manager,
+            SnapshotManager(redis, clock=lambda: now) as manager,
         ):
             encoder, decoder = Encoder(), Decoder()
             deltas = []
