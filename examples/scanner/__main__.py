@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         from rich.console import Console
 
-        from examples.scanner.runner import ServiceError, play
+        from examples.scanner.runner import METRICS_PORTS, ServiceError, play
         from examples.scanner.service import Task
 
         task = Task("", options.symbols, options.frames, options.interval)
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         for way in ways:
             print(f"{way}: {options.frames} snapshots, {options.frames * options.interval:g} s", flush=True)
             try:
-                outcomes[way] = asyncio.run(play(way, task, metrics=options.metrics and way == "after"))
+                outcomes[way] = asyncio.run(play(way, task, METRICS_PORTS if options.metrics else None))
             except ServiceError as error:
                 print(f"failed: {error}", file=sys.stderr)
                 return 1

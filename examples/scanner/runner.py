@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from redis.asyncio import Redis
@@ -14,8 +15,8 @@ from snapdelta import EmbeddedServer
 
 # In the order of their start: readers first, so that no snapshot is missed.
 SERVICES = ("analytics", "scanner", "data_ingest")
-# Where the services of "after" answer Prometheus, from this port on in the order of SERVICES.
-FIRST_METRICS_PORT = 9464
+# Where the services of "after" answer Prometheus (prometheus.yml).
+METRICS_PORTS = {"analytics": 9464, "scanner": 9465, "data_ingest": 9466}
 # Seconds without a word from a service, besides the time that the market is open.
 _SILENCE = 60.0
 
@@ -39,13 +40,16 @@ class Outcome:
     entries: dict[str, int]
 
 
-async def play(way: str, task: Task, *, metrics: bool = False) -> Outcome:
-    """Run the services of `before` or `after`. Raises ServiceError and EmbeddedServerError."""
+async def play(way: str, task: Task, metrics_ports: Mapping[str, int] | None = None) -> Outcome:
+    """Run the services of `before` or `after`; those of `after` serve metrics where ports are given.
+
+    Raises ServiceError and EmbeddedServerError.
+    """
     with EmbeddedServer() as server:
         task = replace(task, url=server.url)
         async with Redis.from_url(server.url, decode_responses=True) as redis:
             at_start = await _info(redis)
-            reports = await _run_services(way, task, metrics=metrics)
+            reports = await _run_services(way, task, metrics_ports or {})
             at_end = await _info(redis)
             entries = {
                 key: await redis.xlen(key)
@@ -64,11 +68,10 @@ async def _info(redis: Redis) -> dict[str, int]:
     return {**await redis.info("stats"), **await redis.info("memory")}
 
 
-async def _run_services(way: str, task: Task, *, metrics: bool) -> dict[str, Report]:
+async def _run_services(way: str, task: Task, metrics_ports: Mapping[str, int]) -> dict[str, Report]:
     async with _Processes() as processes:
-        for number, name in enumerate(SERVICES):
-            port = FIRST_METRICS_PORT + number if metrics else 0
-            await processes.start(way, name, replace(task, metrics_port=port))
+        for name in SERVICES:
+            await processes.start(way, name, replace(task, metrics_port=metrics_ports.get(name, 0)))
         closing = task.frames * task.interval
         reports = {"data_ingest": await processes.report("data_ingest", closing)}
         if way == "before":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 
 from rich.console import Console
 
@@ -11,7 +12,11 @@ from examples.scanner import runner
 from examples.scanner.__main__ import main, summary
 from examples.scanner.service import Task
 from snapdelta.redis_stream_manager import SCANNER_POLICIES
+from snapdelta.testing.server import free_port
 from support.documents import ROOT
+from support.promtool import promtool
+from support.stream_harness import until
+from support.uvicorn import get_text
 
 
 def test_the_services_before_and_after() -> None:
@@ -32,6 +37,31 @@ def test_the_services_before_and_after() -> None:
     console.print(summary(task, {"before": before, "after": after}))
     assert isinstance(console.file, io.StringIO)
     assert "such as never were" in console.file.getvalue()
+
+
+async def test_the_services_after_answer_prometheus() -> None:
+    ports = {name: free_port() for name in runner.SERVICES}
+    # A market that stays open until it has been looked at.
+    task = Task("", symbols=50, frames=600, interval=0.1)
+    running = asyncio.create_task(runner.play("after", task, ports))
+    shown = {"analytics": "reader_updates", "scanner": "saves", "data_ingest": "saves"}
+    for name, metric in shown.items():
+        pattern = rf"^snapdelta_{metric}_total{{[^}}]*}} [1-9]"
+
+        async def counts(port: int = ports[name], pattern: str = pattern) -> bool:
+            assert not running.done()
+            return re.search(pattern, await get_text(port, "/metrics"), re.M) is not None
+
+        await until(counts)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def test_prometheus_scrapes_those_ports() -> None:
+    path = ROOT / "examples/scanner/prometheus.yml"
+    assert "SUCCESS" in promtool("check", "config", path)
+    ports = re.findall(r"127\.0\.0\.1:(\d+)", path.read_text())
+    assert [int(port) for port in ports] == list(runner.METRICS_PORTS.values())
 
 
 def test_a_service_that_fails_ends_the_run() -> None:

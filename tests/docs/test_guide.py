@@ -185,7 +185,7 @@ def hand_written_names(path: Path) -> set[str]:
             case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
                 found.add(name)
             case ast.Dict(keys=keys):
-                found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+                found |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
             case _:
                 pass
     # What stands inside a delta, which nobody else sees, and the arguments of a config.

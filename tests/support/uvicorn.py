@@ -35,15 +35,21 @@ def serving(folder: Path, module: str, *options: str) -> Iterator[tuple[subproce
 
 async def get(port: int, path: str) -> tuple[int, Any]:
     """Status and JSON body of a GET; (0, None) while nothing listens."""
-    return await asyncio.to_thread(_get, f"http://127.0.0.1:{port}{path}")
+    status, text = await asyncio.to_thread(_get, f"http://127.0.0.1:{port}{path}")
+    return status, json.loads(text or "null")
 
 
-def _get(url: str) -> tuple[int, Any]:
+async def get_text(port: int, path: str) -> str:
+    """The body of a GET; nothing while nothing listens."""
+    return (await asyncio.to_thread(_get, f"http://127.0.0.1:{port}{path}"))[1]
+
+
+def _get(url: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:
-            return answer.status, json.loads(answer.read())
+            return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, json.loads(error.read())
+            return error.code, error.read().decode()
     except OSError:
-        return 0, None
+        return 0, ""
