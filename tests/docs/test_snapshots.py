@@ -37,7 +37,7 @@ async def test_the_examples(server: Server) -> None:
         await names["manager"].save_snapshot({"A": {"z": 1j}})
     await names["manager"].close()
     await run(broken, _DOCUMENT, names)
-    assert names["manager"].stats().rejected == {"min_symbols": 1}
+    assert names["manager"].stats("stocks").rejected == {"min_symbols": 1}
     await names["manager"].close()
     assert names["before"].snapshot == names["update"].snapshot
     await names["redis"].aclose()

@@ -73,10 +73,16 @@ async def test_saves_and_reads_are_counted(server: Server) -> None:
                 await manager.save_snapshot({"A": {"x": 8}}, name="top")
             await reader.latest()
             assert value("writer_supersessions_total", name="top") == 1
-            assert value("reader_resyncs_total", name="top", reason="takeover") == 1
+            assert value("saves_total", name="top", type="full") == 1
+            # The later writer goes on from the state before.
+            assert value("reader_resyncs_total", name="top", reason="takeover") == 0
+            await redis.delete("snapdelta:{top}:head")
+            await later.save_snapshot({"A": {"x": 7}}, name="top")
+            await reader.latest()
+            assert value("reader_resyncs_total", name="top", reason="head_lost") == 1
             collector.add(later)
             # Of both managers.
-            assert value("saves_total", name="top", type="full") == 2
+            assert value("saves_total", name="top", type="full") == 3
             collector.remove(later)
         promtool("check", "metrics", given=generate_latest(registry))
         collector.unregister()

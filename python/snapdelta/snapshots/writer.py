@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta.errors import SnapshotBusyError, WriterSupersededError
+from snapdelta.errors import SnapshotBusyError, SnapshotRejectedError, WriterSupersededError
 from snapdelta.snapshots.handover import newest_state, position_of
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
@@ -279,7 +279,13 @@ class SnapshotWriter:
         if base is not None:
             self._encoder.resume(base)
         save.captured = self._encoder.capture(snapshot)
-        self._check_removed(save)
+        try:
+            self._check_removed(save)
+        except SnapshotRejectedError:
+            # The next save reads its base again.
+            if base is not None:
+                self._renew_encoder()
+            raise
 
     async def _claim(self) -> None:
         answer = await self._store.script(CLAIM, LAYOUT, "0")
