@@ -20,7 +20,7 @@ from snapdelta import SCANNER_POLICIES, SnapshotManager, SnapshotReader, initial
 from support.documents import ROOT, blocks, run
 from support.servers import Server
 from support.stream_harness import until
-from support.uvicorn import get, serving
+from support.uvicorn import get, get_text, serving
 
 GUIDE = sorted((ROOT / "docs/guide").glob("*.md"))
 SPANISH = ROOT / "docs/es"
@@ -48,13 +48,17 @@ def code(document: str, server: Server) -> list[str]:
 
 async def test_data_ingest_in_uvicorn(server: Server, tmp_path: Path) -> None:
     (tmp_path / "my_feed.py").write_text(_FEED)
-    (tmp_path / "app.py").write_text(code("docs/guide/data_ingest.md", server)[0])
+    app = code("docs/guide/data_ingest.md", server)[0]
+    (tmp_path / "app.py").write_text(app.replace("sleep(5)", "sleep(0.2)"))
     with serving(tmp_path, "app") as (process, port):
         async with server.client() as redis:
             async with asyncio.timeout(_LIMIT):
                 update = await anext(SnapshotReader(redis, "market").follow())
             assert list(update.snapshot) == ["AAPL", "NVDA"]
             assert await get(port, "/health") == (200, {"status": "ok", "reasons": []})
+            shown = await get_text(port, "/metrics/")
+            assert 'snapdelta_saves_total{name="market",type="full"} 1.0' in shown
+            assert "snapdelta_stream_task_running 1.0" in shown
             # Another process takes the name over, and the service says so.
             async with SnapshotManager(redis) as rival:
                 await rival.save_snapshot({"AAPL": {"price": 1.0}}, name="market")
