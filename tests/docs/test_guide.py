@@ -6,17 +6,21 @@ import ast
 import asyncio
 import json
 import re
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from websockets.asyncio.client import connect
 
 import snapdelta.streams.registry as registry
 from examples.scanner.before.redis_stream_manager import STREAM_CONFIGS
 from snapdelta import SCANNER_POLICIES, SnapshotManager, SnapshotReader, initialize_stream_manager
+from snapdelta.cli import app
+from snapdelta.metrics import FAMILIES
 from support.documents import ROOT, blocks, run
 from support.servers import Server
 from support.stream_harness import until
@@ -291,3 +295,27 @@ def test_every_failure_has_its_test() -> None:
     for row in rows:
         path, _, name = re.findall(r"`([^`]*::\w+)`", row)[-1].partition("::")
         assert re.search(rf"\b(?:def|fn) {name}\b", (ROOT / path).read_text()), row
+
+
+PAGES = "\n".join(page.read_text(encoding="utf-8") for page in GUIDE)
+
+
+def test_every_command_and_option_is_there() -> None:
+    lines = [line.partition("#")[0] for line in re.findall(r"^snapdelta .*$", PAGES, re.M)]
+    commands = [*lines, *re.findall(r"`(snapdelta \w[^`]*)`", PAGES)]
+    assert len(commands) > 10
+    for line in commands:
+        command: Any = typer.main.get_command(app)
+        _, *words = shlex.split(line)
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, line
+            command = command.commands[words.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_every_metric_is_there() -> None:
+    known = {f"{family.name}{end}" for family in FAMILIES.values() for end in ("", "_sum", "_count")}
+    named = set(re.findall(r"`(snapdelta_[a-z_]+)`", PAGES))
+    assert len(named) > 4
+    assert named <= known
