@@ -52,14 +52,18 @@ def code(document: str, server: Server) -> list[str]:
 
 async def test_data_ingest_in_uvicorn(server: Server, tmp_path: Path) -> None:
     (tmp_path / "my_feed.py").write_text(_FEED)
-    app = code("docs/guide/data_ingest.md", server)[0]
-    (tmp_path / "app.py").write_text(app.replace("sleep(5)", "sleep(0.2)"))
+    source = code("docs/guide/data_ingest.md", server)[0]
+    (tmp_path / "app.py").write_text(source.replace("sleep(5)", "sleep(0.2)"))
     with serving(tmp_path, "app") as (process, port):
         async with server.client() as redis:
             async with asyncio.timeout(_LIMIT):
                 update = await anext(SnapshotReader(redis, "market").follow())
             assert list(update.snapshot) == ["AAPL", "NVDA"]
-            assert await get(port, "/health") == (200, {"status": "ok", "reasons": []})
+
+            async def healthy() -> bool:
+                return await get(port, "/health") == (200, {"status": "ok", "reasons": []})
+
+            await until(healthy, _LIMIT)
             shown = await get_text(port, "/metrics/")
             assert 'snapdelta_saves_total{name="market",type="full"} 1.0' in shown
             assert "snapdelta_stream_task_running 1.0" in shown
