@@ -40,7 +40,7 @@ def summary(task: Task, outcomes: dict[str, Outcome]) -> Table:
     row("Redis memory at the end", [decimal(each.memory_bytes) for each in found])
     read = [each.reports["analytics"] for each in found]
     row("rankings that analytics read", [str(each["read"]) for each in read])
-    row("  of them such as never were", [str(each["wrong"]) for each in read])
+    row("  of them wrong", [str(each["wrong"]) for each in read])
     row("rankings that analytics never saw", [str(each["missed"]) for each in read])
     for stream in sorted({stream for each in found for stream in each.entries}):
         row(f"entries of {stream}", [str(each.entries.get(stream, "-")) for each in found])

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
-from snapdelta import Encoder
 from snapdelta.testing.feed import Feed
 
 Records: TypeAlias = dict[str, dict[str, Any]]
@@ -49,30 +48,3 @@ def by_sector(ranking: Records) -> list[dict[str, Any]]:
     for record in ranking.values():
         changes[record["sector"]].append(record["change_percent"] or 0)
     return [{"sector": sector, "change": sum(each) / len(each)} for sector, each in changes.items()]
-
-
-class Truth:
-    """Which rankings there were, to find out whether what a reader got is one of them."""
-
-    def __init__(self, symbols: int, frames: int) -> None:
-        self._encoder = Encoder()
-        source = market(symbols)
-        self._digests = [self._digest(rank(next(source))) for _ in range(frames)]
-        self._seen: set[int] = set()
-        self.read = self.wrong = 0
-
-    def check(self, ranking: Records) -> None:
-        """Count a ranking as read, and as wrong if there never was one with these values and this order."""
-        digest = self._digest(ranking)
-        self.read += 1
-        self.wrong += digest not in self._digests
-        self._seen.add(digest)
-
-    @property
-    def missed(self) -> int:
-        """Rankings that were never read."""
-        return sum(digest not in self._seen for digest in self._digests)
-
-    def _digest(self, ranking: Records) -> int:
-        self._encoder.encode(ranking)
-        return self._encoder.digest

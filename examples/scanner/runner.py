@@ -49,7 +49,7 @@ async def play(way: str, task: Task, metrics_ports: Mapping[str, int] | None = N
         task = replace(task, url=server.url)
         async with Redis.from_url(server.url, decode_responses=True) as redis:
             at_start = await _info(redis)
-            reports = await _run_services(way, task, metrics_ports or {})
+            reports = await _run_services(way, task, metrics_ports or {}, redis)
             at_end = await _info(redis)
             entries = {
                 key: await redis.xlen(key)
@@ -68,9 +68,13 @@ async def _info(redis: Redis) -> dict[str, int]:
     return {**await redis.info("stats"), **await redis.info("memory")}
 
 
-async def _run_services(way: str, task: Task, metrics_ports: Mapping[str, int]) -> dict[str, Report]:
+async def _run_services(
+    way: str, task: Task, metrics_ports: Mapping[str, int], redis: Redis
+) -> dict[str, Report]:
     async with _Processes() as processes:
         for name in SERVICES:
+            if name == "data_ingest" and way == "after":
+                await _followers(redis, len(SERVICES) - 1)
             await processes.start(way, name, replace(task, metrics_port=metrics_ports.get(name, 0)))
         closing = task.frames * task.interval
         reports = {"data_ingest": await processes.report("data_ingest", closing)}
@@ -80,6 +84,16 @@ async def _run_services(way: str, task: Task, metrics_ports: Mapping[str, int]) 
         for name in SERVICES[:-1]:
             reports[name] = await processes.report(name, closing, stop=way == "before")
     return reports
+
+
+async def _followers(redis: Redis, count: int) -> None:
+    """Wait until so many readers follow: from then on they miss nothing."""
+    try:
+        async with asyncio.timeout(_SILENCE):
+            while sum(client["cmd"] == "xread" for client in await redis.client_list()) < count:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise ServiceError(f"fewer than {count} services follow") from None
 
 
 class _Processes:
@@ -115,7 +129,7 @@ class _Processes:
         except TimeoutError:
             raise ServiceError(f"{name} said nothing for {_SILENCE + open_for:g} s") from None
         if not line:
-            raise ServiceError(f"{name} failed; its error stands above")
+            raise ServiceError(f"{name} failed; its error is above")
         return line
 
     async def __aenter__(self) -> _Processes:

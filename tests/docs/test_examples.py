@@ -36,7 +36,7 @@ def test_the_services_before_and_after() -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(summary(task, {"before": before, "after": after}))
     assert isinstance(console.file, io.StringIO)
-    assert "such as never were" in console.file.getvalue()
+    assert "of them wrong" in console.file.getvalue()
 
 
 async def test_the_services_after_answer_prometheus() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from examples.scanner.after.lifespan import lifespan
-from examples.scanner.market import Truth, by_sector
+from examples.scanner.market import by_sector
 from examples.scanner.service import Report, Task, ready, serve
+from examples.scanner.truth import Truth
 from snapdelta import SnapshotReader
 
 

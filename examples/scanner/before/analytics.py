@@ -8,8 +8,9 @@ from redis.asyncio import Redis
 
 from examples.scanner.before.redis_stream_manager import initialize_stream_manager
 from examples.scanner.before.snapshot_manager import SnapshotManager
-from examples.scanner.market import Truth, by_sector
+from examples.scanner.market import by_sector
 from examples.scanner.service import Report, Task, ready, serve
+from examples.scanner.truth import Truth
 
 
 async def main(task: Task, stopping: asyncio.Event) -> Report:
