@@ -90,7 +90,10 @@ async def _followers(redis: Redis, count: int) -> None:
     """Wait until so many readers follow: from then on they miss nothing."""
     try:
         async with asyncio.timeout(_SILENCE):
-            while sum(client["cmd"] == "xread" for client in await redis.client_list()) < count:
+            while True:
+                clients = await redis.client_list()
+                if sum(client["cmd"] == "xread" for client in clients) >= count:
+                    return
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise ServiceError(f"fewer than {count} services follow") from None
