@@ -13,7 +13,7 @@ from snapdelta._redis import key_of
 from snapdelta.errors import StreamAccessError
 from snapdelta.streams.foreign_trims import ForeignTrims
 from snapdelta.streams.policy import StreamPolicy
-from snapdelta.streams.scripts import RELEASE_READ
+from snapdelta.streams.scripts import DROP_OLDER, RELEASE_READ
 from snapdelta.streams.stats import Counters, PolicyTotals
 from snapdelta.streams.store import CLOCK_TOLERANCE, FIRST_TIME, StreamStore
 
@@ -33,6 +33,8 @@ _MEMORY_SAMPLES = 1000
 # At most a quarter of the entries goes before the memory is measured again.
 _BYTES_ROUND = 0.75
 _SAMPLES = 16
+# Entries that one step reads and removes on servers whose MINID is not to be trusted.
+_BY_NUMBER = 1000
 # The first entry of a stream with larger entries is not read to see whether it moved on.
 _LARGE_ENTRY = 65_536
 # By so many entries approximate trimming exceeds a length, with the server's defaults.
@@ -255,10 +257,11 @@ class _TrimPass:
         """Down to `maxlen`, but only what every group has acknowledged."""
         target = maxlen if maxlen is not None else 2**53
         walk = _WALK
+        by_id = int(await self._store.trims_by_id(self._stream.name))
         while True:
             started = time.monotonic()
             answer = await self._store.run_script(
-                self._stream.name, RELEASE_READ, [self._stream.key], target, STEP, walk
+                self._stream.name, RELEASE_READ, [self._stream.key], target, STEP, walk, by_id
             )
             if time.monotonic() - started > _LONGEST_WALK:
                 walk = max(1, walk // 2)
@@ -303,6 +306,9 @@ class _TrimPass:
         oldest = f"{max(0, now - int(max_age * 1000))}-0".encode()
         if self._floor is not None:
             oldest = min(oldest, self._floor, key=_number)
+        if not await self._store.trims_by_id(self._stream.name):
+            await self._drop_by_number(oldest)
+            return
         while True:
             removed, _ = await self._xtrim("MINID", "~", oldest)
             if removed == 0:
@@ -316,6 +322,16 @@ class _TrimPass:
             self._note_fallback(frees=False)
         # Fewer than a node of old entries is left, or all are in one node.
         await self._xtrim("MINID", "=", oldest)
+
+    async def _drop_by_number(self, oldest: bytes) -> None:
+        while True:
+            removed, length = await self._store.run_script(
+                self._stream.name, DROP_OLDER, [self._stream.key], oldest, _BY_NUMBER
+            )
+            self._removed(int(removed))
+            self.report.length = int(length)
+            if int(removed) < _BY_NUMBER or await self._out_of_time():
+                return
 
     async def _ids_are_times(self, now: int) -> bool:
         """Whether no id is before the year 2000 or in the future; usually both questions find nothing."""

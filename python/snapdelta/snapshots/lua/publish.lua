@@ -28,6 +28,11 @@ local before = known and believed(fields[6]) or clock
 local back = before - clock > HOUR
 local now = back and clock or math.max(clock, before)
 
+local function newest(key)
+  local entry = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  return entry and entry[1]
+end
+
 -- Why the state cannot follow; nil if it can. `crosses`: its base is of an earlier epoch.
 local broken, crosses
 local here = known and fields[2] .. '-' .. fields[3]
@@ -41,8 +46,7 @@ if known then
   crosses = head_epoch < epoch
   if crosses then
     -- No reader gets over an entry between the two, whoever made it.
-    local newest = redis.call('XREVRANGE', delta_key, '+', '-', 'COUNT', 1)[1]
-    if handover ~= here or fields[4] ~= base or not newest or newest[1] ~= here then broken = 'takeover' end
+    if handover ~= here or fields[4] ~= base or newest(delta_key) ~= here then broken = 'takeover' end
   elseif head_sequence ~= sequence - 1 or fields[4] ~= base then broken = behind end
   if broken then -- as it is
   elseif redis.call('XLEN', full_key) == 0 or redis.call('XLEN', delta_key) == 0 then broken = 'stream_lost'
@@ -65,8 +69,9 @@ end
 
 local named = broken and {} or {'b', here .. '-' .. base}
 local kind
+local function append_delta() return append(delta_key, 'f', delta, unpack(crosses and named or {})) end
 if delta ~= '' and not broken then
-  local answer = append(delta_key, 'f', delta, unpack(crosses and named or {}))
+  local answer = append_delta()
   if failed(answer) then
     if not blocked(answer) then return answer end
     broken = 'foreign_entry'
@@ -101,10 +106,11 @@ if full ~= '' then
     end
     return answer
   end
+  local marked = delta == '' and named or {}
   local answer = insist(full_key, 'f', full, 'r', reason)
   if failed(answer) then return answer end
   if kind == 'RESTART' then
-    answer = insist(delta_key, 'r', reason, unpack(delta == '' and named or {}))
+    answer = insist(delta_key, 'r', reason, unpack(marked))
     if failed(answer) then return answer end
   end
   if redis.call('XLEN', full_key) == 1 then fulls = {} end
@@ -119,6 +125,13 @@ if full ~= '' then
   if kind == 'RESTART' or #fulls > 1 or redis.call('XLEN', delta_key) > tonumber(ARGV[12]) then
     redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
     redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
+    -- Redis before 6.2.7 removes the newest entries too, where a node's ids are 2^31 ms apart (its issue 9410).
+    if newest(full_key) ~= id or newest(delta_key) ~= id then
+      redis.call('DEL', full_key, delta_key)
+      append(full_key, 'f', full, 'r', reason)
+      if kind == 'RESTART' then append(delta_key, 'r', reason, unpack(marked)) else append_delta() end
+      fulls = {{id, now, frames_before, bytes_before}}
+    end
   end
   for number, entry in ipairs(fulls) do
     kept[number] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])
