@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 import snapdelta.streams.registry as registry
@@ -21,6 +22,7 @@ from examples.scanner.before.redis_stream_manager import STREAM_CONFIGS
 from snapdelta import SCANNER_POLICIES, SnapshotManager, SnapshotReader, initialize_stream_manager
 from snapdelta.cli import app
 from snapdelta.metrics import FAMILIES
+from snapdelta.testing.server import free_port
 from support.documents import ROOT, blocks, run
 from support.servers import Server
 from support.stream_harness import until
@@ -172,12 +174,14 @@ async def test_analytics_in_two_workers(server: Server, tmp_path: Path) -> None:
 
 async def test_the_mapped_calls(server: Server) -> None:
     document = "docs/guide/mapping.md"
-    snapshots, streams = code(document, server)
+    snapshots, errors, streams = code(document, server)
     async with server.client() as redis:
         ranking = {"A": {"x": 1}, "B": {"x": 2}}
         names = await run(snapshots, document, {"redis": redis, "ranking": ranking})
         assert names["snapshot"] == ranking
         assert names["counters"].fulls == {"first": 1, "forced": 1}
+        async with Redis(port=free_port()) as unreachable:
+            await run(errors, document, {**names, "unreachable": unreachable})
         names = await run(streams, document, {"redis": redis})
         assert (names["info"].length, names["info"].policy.maxlen) == (1, 4_500)
         assert (names["report"].length, names["report"].removed) == (1, 0)
