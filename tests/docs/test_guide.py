@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import typer
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from websockets.asyncio.client import connect
 
 import snapdelta.streams.registry as registry
@@ -180,7 +182,7 @@ async def test_the_mapped_calls(server: Server) -> None:
         names = await run(snapshots, document, {"redis": redis, "ranking": ranking})
         assert names["snapshot"] == ranking
         assert names["counters"].fulls == {"first": 1, "forced": 1}
-        async with Redis(port=free_port()) as unreachable:
+        async with Redis(port=free_port(), retry=Retry(NoBackoff(), 0)) as unreachable:
             await run(errors, document, {**names, "unreachable": unreachable})
         names = await run(streams, document, {"redis": redis})
         assert (names["info"].length, names["info"].policy.maxlen) == (1, 4_500)
