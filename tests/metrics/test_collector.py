@@ -160,3 +160,28 @@ def test_without_the_extra_a_sentence_says_so() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "snapdelta-rs[metrics]" in done.stdout
+
+
+@on_one_server
+async def test_a_thread_may_read_while_streams_come_and_go(server: Server) -> None:
+    async with server.client() as redis:
+        streams = RedisStreamManager(redis, {"t:*": StreamPolicy(maxlen=5, trim_interval=1.0)})
+        collector = MetricsCollector(streams, registry=CollectorRegistry())
+        await streams.start()
+        done = False
+
+        def scrape() -> int:
+            count = 0
+            while not done:
+                list(collector.collect())
+                count += 1
+            return count
+
+        scraping = asyncio.create_task(asyncio.to_thread(scrape))
+        try:
+            for number in range(300):
+                await streams.xadd(f"t:{number}", {"n": number})
+        finally:
+            done = True
+            assert await scraping > 0
+            await streams.stop()

@@ -39,7 +39,6 @@ async def test_a_tighter_bound_of_another_program_is_named_once(
         StreamPolicy(maxlen=200),
         StreamPolicy(maxlen=200, approximate=False),
         StreamPolicy(maxlen=100_000, max_bytes=30_000),
-        StreamPolicy(maxlen=100_000, max_age=0.05, approximate=False),
     ],
 )
 @on_one_server

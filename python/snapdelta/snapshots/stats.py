@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from snapdelta.errors import SnapshotDamagedError, SnapshotRejectedError, SnapshotUnavailableError
+from snapdelta.errors import (
+    SnapshotBusyError,
+    SnapshotDamagedError,
+    SnapshotRejectedError,
+    SnapshotUnavailableError,
+)
 from snapdelta.snapshots.update import Update
 
 log = logging.getLogger("snapdelta.snapshots")
@@ -61,7 +66,8 @@ class SaveCounters:
 
     def count_failure(self, error: BaseException, said: str) -> None:
         self.failed += 1
-        self.failures_in_a_row += 1
+        # A save too many says nothing of those that run.
+        self.failures_in_a_row += not isinstance(error, SnapshotBusyError)
         self.last_error = said
         if isinstance(error, SnapshotRejectedError):
             self.rejected[error.reason] = self.rejected.get(error.reason, 0) + 1

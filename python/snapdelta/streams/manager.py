@@ -378,9 +378,11 @@ class RedisStreamManager:
     def totals(self) -> dict[str, PolicyTotals]:
         """What the streams of each policy have come to, by its name, pattern or "default"."""
         totals = {
-            label: PolicyTotals(each.trimmed, each.unread_dropped) for label, each in self._totals.items()
+            label: PolicyTotals(each.trimmed, each.unread_dropped)
+            for label, each in list(self._totals.items())
         }
-        for tracked in self._streams.values():
+        # A copy: metrics are read from a thread of their own.
+        for tracked in list(self._streams.values()):
             each = totals[self._book.label(tracked.name)]
             each.streams += 1
             each.foreign_trims += tracked.foreign.problem is not None
@@ -396,7 +398,7 @@ class RedisStreamManager:
         Degraded: a pass over a stream or server failed, another program trims a stream below its bound, or
         unread entries were dropped or are about to be. Failed: the task does not run. Asks nothing of Redis.
         """
-        warnings = (warning for tracked in self._streams.values() for warning in tracked.warnings())
+        warnings = (warning for tracked in list(self._streams.values()) for warning in tracked.warnings())
         return self._scheduler.health(list(warnings))
 
     # --- which streams are known

@@ -148,7 +148,9 @@ class TrimScheduler:
     def health(self, warnings: list[str]) -> StreamHealth:
         """The task's health; `warnings` are of streams whose passes succeed."""
         failures = self._failures
-        upcoming = [due for due in (self._next_due(), self._discover_at) if due is not None]
+        # Metrics are read from a thread of their own: nothing may be taken out of the queue here.
+        waiting = [due for due, _, stream in list(self._queue) if stream.due == due]
+        upcoming = waiting + ([] if self._discover_at is None else [self._discover_at])
         next_run = None
         if self.running and upcoming:
             delay = max(0.0, min(upcoming) - time.monotonic())
