@@ -12,7 +12,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from snapdelta.cli.console import console, fail
-from snapdelta.cli.moments import time_of
+from snapdelta.cli.moments import Since, Until, time_of
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
 from snapdelta.errors import UsageError
 
@@ -29,10 +29,8 @@ def export(
     ],
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this time on; 10m means ago.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Up to this time.")] = None,
+    since: Since = None,
+    until: Until = None,
     as_json: Json = False,
 ) -> None:
     """Write every state that is kept as Parquet: a row a symbol and state. Run again, it adds what is new."""

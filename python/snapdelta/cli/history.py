@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from snapdelta.cli.console import console
-from snapdelta.cli.moments import time_of
+from snapdelta.cli.moments import Since, Until, time_of
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
 from snapdelta.cli.values import ABSENT, as_json, ends, moment, short
 from snapdelta.snapshots.leaves import leaves
@@ -67,10 +67,8 @@ def history(
     symbol: Annotated[str, typer.Argument(help="The symbol.")],
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From this time on; 10m means ago.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Up to this time.")] = None,
+    since: Since = None,
+    until: Until = None,
     as_json_text: Json = False,
 ) -> None:
     """Show what changed in one record, state by state; exit status 1 if it is in no state that is kept."""

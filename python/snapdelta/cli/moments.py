@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from snapdelta.errors import SnapshotHistoryError, UsageError
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from snapdelta.snapshots.update import Update
 
 HELP = "now, a sequence (17), an id (EPOCH-SEQUENCE), 5s, 10m or 2h (ago), or a time: 2026-03-02T09:30:00Z."
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="From this time on; 10m means ago.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Up to this time.")]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Whole numbers from here on are seconds since 1970.
 _FIRST_TIME = 10**9

@@ -72,7 +72,7 @@ def _client(redis: AsyncRedis) -> Iterator[Finding]:
 async def _server(
     store: StreamStore, server: str, target: dict[str, Any], bounds: Bounds
 ) -> AsyncIterator[Finding]:
-    memory = await _info(store, "memory", target)
+    memory = await store.info("*", "memory", target)
     policy, most = str(memory.get("maxmemory_policy", "")), int(memory.get("maxmemory", 0))
     if policy.startswith("allkeys-"):
         bound = f"maxmemory is {most:,} bytes" if most else "maxmemory is not set yet"
@@ -83,9 +83,9 @@ async def _server(
             f"{policy}; {bound}",
             "the server may drop any key, which costs a resync: CONFIG SET maxmemory-policy noeviction",
         )
-    for finding in _persistence(server, await _info(store, "persistence", target)):
+    for finding in _persistence(server, await store.info("*", "persistence", target)):
         yield finding
-    for finding in _replication(server, await _info(store, "replication", target), bounds):
+    for finding in _replication(server, await store.info("*", "replication", target), bounds):
         yield finding
     try:
         answer = pairs(await store.run("*", "CONFIG", "GET", "*", **target))
@@ -166,13 +166,6 @@ def _replica(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     return dict(part.split("=", 1) for part in str(value or "").split(",") if "=" in part)
-
-
-async def _info(store: StreamStore, section: str, target: dict[str, Any]) -> dict[str, Any]:
-    answer = await store.run("*", "INFO", section, **target)
-    if isinstance(answer, dict):
-        return answer
-    return dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
 
 
 def _bytes(value: Any) -> bytes:

@@ -130,12 +130,16 @@ class StreamStore(RedisStore):
         return (int(entries), int(size)) if entries is not None and size is not None else ()
 
     async def _ask_version(self, stream: str) -> tuple[()] | tuple[str, int, int, int]:
-        answer = await self.run(stream, "INFO", "server", **await self.target(stream))
-        text = answer if isinstance(answer, dict) else _info_lines(answer)
+        text = await self.info(stream, "server", await self.target(stream))
         if "valkey_version" in text:
             return ("valkey", 0, 0, 0)
         version = re.match(r"(\d+)\.(\d+)\.(\d+)", str(text.get("redis_version", "")))
         return ("redis", int(version[1]), int(version[2]), int(version[3])) if version else ()
+
+    async def info(self, key: str, section: str, target: dict[str, Any]) -> dict[str, Any]:
+        """A section of INFO of the server that `target` leads to."""
+        answer = await self.run(key, "INFO", section, **target)
+        return answer if isinstance(answer, dict) else _info_lines(answer)
 
     async def _cached_info(self, stream: str, name: str, ask: Any) -> Any:
         """What the stream's server says, asked once a minute; () where the server refuses to tell."""
