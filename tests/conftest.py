@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 # Imported before any test freezes the clock: a module imported meanwhile would keep the fake classes.
 import snapdelta.redis_stream_manager
 import snapdelta.snapshot_manager  # noqa: F401
+from support import connections
 from support.documents import ROOT
 from support.servers import KINDS, AsyncClient, Cluster, Deployment, Server
 
@@ -27,6 +28,36 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 settings.load_profile("snapdelta")
+
+connections.watch()
+# Tests that left connections to a cluster open: redis-py may, where the cluster changes during a command.
+left_open: list[str] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A connection that outlives its test fails that test."""
+    if ports := connections.close_left_open():
+        if set(ports) <= Cluster.ports:
+            left_open.append(f"{item.nodeid}: {len(ports)} connections to a cluster")
+        else:
+            pytest.fail(f"the test left connections open, to the ports {ports}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_open"] = left_open
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    left_open.extend(getattr(node, "workeroutput", {}).get("left_open", []))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in left_open:
+        terminalreporter.write_line(f"LEFT OPEN {line}")
+
 
 # With several processes these run in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
 TOGETHER = ("tests/timescale/", "tests/packaging/test_wheel.py")

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 import redis as sync_redis
@@ -153,6 +153,9 @@ class Server(EmbeddedServer):
 class Cluster:
     """Three masters of one kind, the slots shared evenly."""
 
+    # those of all clusters that this process started
+    ports: ClassVar[set[int]] = set()
+
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.nodes = [
@@ -171,6 +174,7 @@ class Cluster:
             for node in self.nodes:
                 stack.callback(node.close)
                 node.start()
+                self.ports.add(node.port)
             self._form()
             self._stack = stack.pop_all()
         return self
