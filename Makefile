@@ -90,7 +90,7 @@ lint: $(BUILT) ## Check style and types
 	$(BIN)/python tools/check_rust_imports.py
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --features python,fuzzing -- -D warnings
+	cargo clippy --quiet --features python,fuzzing,savings -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items --features python,fuzzing
 
 .PHONY: surface
@@ -130,6 +130,13 @@ bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth 
 .PHONY: bench-sizes
 bench-sizes: $(BUILT) ## Print the sizes of all corpora beside zstd-19 and their targets (CORPORA='top_20 enriched')
 	@RECORDINGS='$(RECORDINGS)' $(BIN)/python -m benches.sizes $(CORPORA)
+
+.PHONY: bench-savings
+bench-savings: $(BUILT) ## Print what each part of the encoder saves, corpus by corpus (CORPORA='goog adversarial')
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+	  $(BIN)/maturin build --release --quiet --features python,savings --target-dir target/savings --out .benchmarks/savings
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .benchmarks/savings/site .benchmarks/savings/*.whl
+	@RECORDINGS='$(RECORDINGS)' $(BIN)/python -m benches.savings $(CORPORA)
 
 .PHONY: bench-wide
 bench-wide: $(BUILT) ## Print time and memory a cell of wide and long snapshots

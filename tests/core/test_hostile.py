@@ -143,7 +143,7 @@ def damaged_frames(seed: int, count: int) -> list[tuple[Snapshot, bytes, bool]]:
     return out
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_flips_and_splices(count: int) -> None:
     seen: Counter[str] = Counter()
     honest = slowest = 0.0

@@ -127,19 +127,19 @@ def test_every_edge_as_the_record_itself() -> None:
 
 
 @given(SNAPSHOTS)
-@settings(max_examples=250)
+@settings(max_examples=120)
 def test_any_snapshot(snapshot: Snapshot) -> None:
     full_trip(snapshot)
 
 
 @given(tables())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_table(snapshot: Snapshot) -> None:
     full_trip(snapshot)
 
 
 @given(SNAPSHOTS, SNAPSHOTS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_any_snapshot_after_any_other(before: Snapshot, after: Snapshot) -> None:
     delta_trip(before, after)
 
@@ -155,8 +155,9 @@ def follow(frames: list[Snapshot]) -> None:
     stream.check_full()
 
 
+# More of them in the long run.
 @given(sequences())
-@settings(max_examples=400)
+@settings(max_examples=160)
 def test_any_sequence(frames: list[Snapshot]) -> None:
     follow(frames)
 
@@ -169,7 +170,7 @@ def test_any_sequence_at_length(frames: list[Snapshot]) -> None:
 
 
 @given(st.lists(LEAVES, min_size=1, max_size=12), st.lists(LEAVES, min_size=1, max_size=12))
-@settings(max_examples=400)
+@settings(max_examples=160)
 def test_mixed_types_in_one_column(old: list[Any], new: list[Any]) -> None:
     before = {str(n): {"x": value} for n, value in enumerate(old)}
     after = {str(n): {"x": value} for n, value in enumerate(new)}

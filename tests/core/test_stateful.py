@@ -123,7 +123,7 @@ class DecoderFollowsEncoderAtLength(DecoderFollowsEncoder):
     pass
 
 
-DecoderFollowsEncoder.TestCase.settings = settings(max_examples=200, stateful_step_count=25)
+DecoderFollowsEncoder.TestCase.settings = settings(max_examples=100, stateful_step_count=25)
 DecoderFollowsEncoderAtLength.TestCase.settings = settings(max_examples=3000, stateful_step_count=40)
 TestDecoderFollowsEncoder = DecoderFollowsEncoder.TestCase
 TestFollowingAtLength = pytest.mark.long(DecoderFollowsEncoderAtLength.TestCase)

@@ -2,6 +2,7 @@
 
 use crate::encoding::blobs::{self, TextWriter};
 use crate::encoding::formula::Formula;
+use crate::encoding::left_out::{Part, left_out};
 use crate::encoding::numbers::{self, Input};
 use crate::encoding::numbers_plan::{self, PlannedNumbers};
 use crate::encoding::predictor::Predictor;
@@ -129,6 +130,9 @@ fn number_input<'a>(column: &ColumnInput<'a>) -> Input<'a> {
 }
 
 fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>, copies: usize) -> Option<PlannedNumbers> {
+    if left_out(Part::Numbers) {
+        return None;
+    }
     let formula = column.learned.and_then(Learned::formula);
     // the search looks at updates again and again, but not at the exceptions of a copy, and at inserts but once
     let candidates = if copies > 0 || column.base.is_none() { column.candidates } else { &[] };

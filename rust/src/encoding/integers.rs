@@ -1,5 +1,6 @@
 //! The cheaper form of a list of integers: byte planes, or classes in the entropy stream with a table of their own.
 
+use crate::encoding::left_out::{Part, left_out};
 use crate::encoding::sampling::log2;
 use crate::format::integers::{CLASSES, Table, WHOLE, class_of, table_bits};
 use crate::format::writer::Writer;
@@ -28,7 +29,7 @@ pub(crate) fn write(w: &mut Writer, numbers: &[u64]) {
 fn best_table(numbers: &[u64]) -> Option<Table> {
     let all = numbers.iter().fold(0, |all, number| all | number);
     let n = numbers.len();
-    if n < MIN_CODED || all == 0 {
+    if n < MIN_CODED || all == 0 || left_out(Part::Entropy) {
         return None;
     }
     let mut best: Option<(f64, u8, [u32; CLASSES])> = None;

@@ -7,6 +7,7 @@ pub(crate) mod formula;
 mod formula_scan;
 pub(crate) mod formula_search;
 pub(crate) mod integers;
+pub(crate) mod left_out;
 pub(crate) mod numbers;
 mod numbers_plan;
 pub(crate) mod predictor;

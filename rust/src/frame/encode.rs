@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use crate::encoding::blobs::Text;
 use crate::encoding::encode::{self as cells, ColumnInput};
+use crate::encoding::left_out::{Part as LeftOut, left_out};
 use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
 use crate::error::Result;
@@ -298,6 +299,9 @@ impl BodyWriter<'_> {
 
     /// Finds out what columns follow from others, where it is time to.
     fn learn(&self, plan: &[ColumnPlan], knowledge: &mut Knowledge) {
+        if left_out(LeftOut::Columns) {
+            return;
+        }
         let all = vec![true; self.table.schema.paths.len()];
         let mut parts: Vec<(PathId, Part)> = Vec::new();
         for column in plan {
@@ -362,6 +366,9 @@ impl Candidates {
 
     /// The last ones written, the very last first.
     fn latest(&self, tag: Tag) -> Vec<PathId> {
+        if left_out(LeftOut::Columns) {
+            return Vec::new();
+        }
         self.by_tag[usize::from(tag)].iter().rev().take(CANDIDATES).copied().collect()
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::iter::Peekable;
 
+use crate::encoding::left_out::{Part, left_out};
 use crate::encoding::sampling::{listed, share};
 use crate::error::Result;
 use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
@@ -154,7 +155,8 @@ struct Prediction {
 /// The best prediction among the latest sets, if it is cheaper than none.
 fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usize) -> Option<Prediction> {
     let n = set.members.len();
-    if set.bits.is_empty() || parent.is_some_and(|parent| parent.bits.is_empty()) {
+    let has_no_bits = set.bits.is_empty() || parent.is_some_and(|parent| parent.bits.is_empty());
+    if has_no_bits || left_out(Part::RowSets) {
         return None;
     }
     let all = latest(written).flat_map(|(number, other)| {
@@ -214,7 +216,7 @@ impl Contexts {
         written: &[Set<'_>],
         base_rows: usize,
     ) -> Option<Contexts> {
-        if set.bits.is_empty() {
+        if set.bits.is_empty() || left_out(Part::RowSets) {
             return None;
         }
         let rows = match parent {

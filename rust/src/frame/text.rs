@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::encoding::blobs::step_for;
+use crate::encoding::left_out::{Part, left_out};
 use crate::error::{Error, Result};
 use crate::format::budget::{Budget, PREFIX_ROW};
 use crate::format::reader::Reader;
@@ -223,6 +224,9 @@ const WORTH: usize = 64;
 
 /// True if the distinct bytes payloads are worth it.
 pub(crate) fn is_worth<'a>(table: &Table, all: impl Iterator<Item = &'a Cells>) -> bool {
+    if left_out(Part::Text) {
+        return false;
+    }
     let mut seen = vec![false; table.pool.mark()];
     let mut bytes = 0;
     for cells in all {
