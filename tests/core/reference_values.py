@@ -370,7 +370,7 @@ def plain_of(value: Any) -> bytes:
     if tag == 7:
         length = payload >> 56
         return head + bytes([length]) + payload.to_bytes(8, "little")[:length]
-    return head + payload.to_bytes(8, "little")
+    return head + payload.to_bytes(8, "big")
 
 
 def value_of(cell: Cell) -> Any:
@@ -511,7 +511,7 @@ def read_plain(reader: Reader, depth: int = 0) -> Any:
         length = reader.u8()
         return value_of((7, int.from_bytes(reader.take(length), "little") | length << 56))
     if tag in WORD_TAGS:
-        return value_of((tag, reader.u64()))
+        return value_of((tag, int.from_bytes(reader.take(8), "big")))
     return value_of((tag, reader.take(reader.uv())))
 
 

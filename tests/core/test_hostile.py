@@ -662,7 +662,7 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "65 lists": added(b"\x0b\x01" + LISTS_64),
     "a million lists": added(b"\x0b\x01" * 1_000_000 + b"\0"),
     "the 30th of February": added(b"\x0d" + uv(2026 << 9 | 2 << 5 | 30)),
-    "the year 10000": added(b"\x0e" + struct.pack("<Q", 315_537_897_600_000_000)),
+    "the year 10000": added(b"\x0e" + struct.pack(">Q", 315_537_897_600_000_000)),
     "a datetime of tag 14 as another": added(b"\x10\x0a" + bytes(10)),
     "a fold of 2": added(b"\x10\x0a" + bytes(8) + b"\2\0"),
     "utc as an offset": added(b"\x10" + sized(bytes(8) + b"\1\2" + bytes(12))),

@@ -101,6 +101,10 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(buffer))
     }
 
+    pub(crate) fn u64_highest_first(&mut self) -> Result<u64> {
+        self.u64().map(u64::swap_bytes)
+    }
+
     #[inline]
     pub(crate) fn uvarint(&mut self) -> Result<u64> {
         let first = self.u8()?;

@@ -105,7 +105,9 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
         tag::NONE | tag::FALSE | tag::TRUE | tag::EMPTY => Payload::Fixed64(0),
         tag::INT => Payload::Fixed64(r.svarint()? as u64),
         tag::DIGITS | tag::DATE => Payload::Fixed64(r.uvarint()?),
-        tag::FLOAT | tag::DATETIME | tag::DATETIME_UTC | tag::DECIMAL => Payload::Fixed64(r.u64()?),
+        tag::FLOAT | tag::DATETIME | tag::DATETIME_UTC | tag::DECIMAL => {
+            Payload::Fixed64(r.u64_highest_first()?)
+        }
         tag::SHORT => {
             let n = r.up_to(SHORT_LENGTH, "length")?;
             Payload::Fixed64(short_word(r.raw(n)?))
@@ -198,7 +200,7 @@ pub(crate) fn write_inline(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
                 w.u8(n as u8);
                 w.raw(&bytes[..n]);
             }
-            _ if payload_form(tag) == PayloadForm::Fixed64 => w.u64(word),
+            _ if payload_form(tag) == PayloadForm::Fixed64 => w.u64_highest_first(word),
             _ => {}
         },
         Payload::Bytes(blob) => match tag {

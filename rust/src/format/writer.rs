@@ -29,6 +29,11 @@ impl Writer {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// In lists of neighbouring numbers these bytes compress better: what numbers share comes first.
+    pub(crate) fn u64_highest_first(&mut self, value: u64) {
+        self.u64(value.swap_bytes());
+    }
+
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
