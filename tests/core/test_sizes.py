@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from itertools import islice, pairwise
 
+import pytest
+
 import snapdelta
-from benches import corpora, peers
+from benches import corpora, peers, sizes
+from benches.corpora import RatioToCorpus
 from snapdelta.testing.feed import Feed
 
 
@@ -26,3 +29,18 @@ def test_the_order_of_a_ranking_costs_at_most_6_kb() -> None:
     prev, still, curr = corpora.reranked()
     assert list(still) != list(curr)
     assert len(snapdelta.diff(prev, curr)) - len(snapdelta.diff(prev, still)) <= 6_000
+
+
+def prefix_size(corpus: str) -> int:
+    """Bytes of zstd-19 over all frames but the first, with the previous frame as prefix."""
+    packed = map(peers.msgpack, corpora.frames(corpus))
+    return sum(len(peers.zstd_prefix(prev, curr, 19)) for prev, curr in pairwise(packed))
+
+
+@pytest.mark.parametrize("corpus", ["decimal_strings", "book_of_keys", "lists_of_levels", "added_rows"])
+def test_a_case_reaches_its_target(corpus: str) -> None:
+    """Numbers as text, order books both ways, and rows that come with text that others have."""
+    target, own = corpora.TARGETS[corpus], list(map(len, sizes.deltas(corpus)))
+    ratio = None if isinstance(target, RatioToCorpus) else sum(own) / prefix_size(corpus)
+    outcome = sizes.outcome_of(target, own, ratio, lambda other: sum(map(len, sizes.deltas(other))))
+    assert outcome[1].startswith("met"), f"{corpus}: {outcome}, {ratio}"
