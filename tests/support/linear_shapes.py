@@ -95,7 +95,7 @@ def wide_records_reordered(n: int) -> tuple[Snapshot, Snapshot]:
     return prev, {symbol: prev[symbol] for symbol in symbols}
 
 
-@shape(3000)
+@shape(25_000)
 def many_dicts(n: int) -> tuple[Snapshot, Snapshot]:
     """One record with many dicts in it, all of which change."""
     return both(lambda turn: {"all": {f"k{i}": {"v": i + turn, "w": 1} for i in range(n)}})
@@ -142,7 +142,7 @@ def costly_columns(n: int) -> tuple[Snapshot, Snapshot]:
     return both(lambda turn: {f"S{r}": {f"c{i}": random.random() for i in range(n)} for r in range(8)})
 
 
-@shape(300)
+@shape(2400)
 def costly_columns_that_tell_nothing(n: int) -> tuple[Snapshot, Snapshot]:
     """Many columns of costly numbers, too few to look for a formula."""
     random = Random(3)
