@@ -9,7 +9,8 @@ from snapdelta.timescale.catalog import AGGREGATES, LEVELS, Catalog, Job, Relati
 from snapdelta.timescale.connection import connect
 from snapdelta.timescale.findings import Finding, Severity
 from snapdelta.timescale.planning import PREFIXES
-from snapdelta.timescale.settings import SPARE, spell
+from snapdelta.timescale.levels import SPARE
+from snapdelta.timescale.settings import spell
 from snapdelta.timescale.standstill import background_workers, last_run
 
 AGAIN = "run `snapdelta migrate up`"

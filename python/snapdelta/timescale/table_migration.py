@@ -1,0 +1,493 @@
+"""Applies and reverts the tables of a settings file, with the functions of the migration's own SQL.
+
+Each table has its record in snapdelta_migrations, under `table NAME`: what was declared, and what was before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from snapdelta.errors import MigrationError
+from snapdelta.timescale.connection import explained
+from snapdelta.timescale.files import OPTIMIZE
+from snapdelta.timescale.levels import COMPRESSION, REFRESH, RETENTION, Level, Policy
+from snapdelta.timescale.settings import Settings
+from snapdelta.timescale.table_queries import (
+    RECORD,
+    Hypertable,
+    Relation,
+    call,
+    compression_columns,
+    compression_from,
+    missing,
+    other_definition,
+    prepare,
+    query,
+    row,
+    schema_of,
+    set_compression,
+    stored,
+)
+from snapdelta.timescale.tables import Aggregate, Compression, Table, Tables, buckets_per_batch
+
+if TYPE_CHECKING:
+    import psycopg
+
+# The jobs of the scanner's tables start in the ten minutes before.
+_FIRST_MINUTE = 12
+_DAY = timedelta(days=1)
+_TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
+
+_BEFORE = """
+    SELECT jsonb_build_object(
+        'existed', true,
+        'chunk', (SELECT d.time_interval FROM timescaledb_information.dimensions d
+                  WHERE to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name)) = h AND d.dimension_number = 1),
+        'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object('procedure', j.proc_name, 'every', j.schedule_interval,
+                                                                  'scheduled', j.scheduled, 'config', j.config)), '[]')
+                     FROM unnest(ARRAY['policy_retention', 'policy_compression', 'policy_refresh_continuous_aggregate']) AS p,
+                          pg_temp.jobs_on(h, p) AS j),
+        'compression', (SELECT coalesce(jsonb_agg(to_jsonb(s) - 'hypertable_schema' - 'hypertable_name'), '[]')
+                        FROM timescaledb_information.compression_settings s
+                        WHERE to_regclass(format('%%I.%%I', s.hypertable_schema, s.hypertable_name)) = h))
+    FROM (SELECT %(hypertable)s::text::regclass AS h) AS t"""  # fmt: skip
+
+
+def recorded(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
+    """What was declared of each table that was applied, or begun, and not reverted."""
+    present = connection.execute(
+        "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NOT NULL"
+    ).fetchone()
+    if present != (True,):
+        return {}
+    rows = connection.execute(
+        "SELECT substr(name, %s), settings -> 'declared' FROM snapdelta_migrations"
+        " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
+        (len(RECORD) + 1, RECORD + "%"),
+    )
+    return {name: declared for name, declared in rows if declared is not None}
+
+
+def scanner_begun(connection: psycopg.Connection) -> bool:
+    """Whether the migration of the scanner's tables has something to revert."""
+    found = connection.execute(
+        "SELECT 1 FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL", (OPTIMIZE,)
+    ).fetchone()
+    return found is not None
+
+
+def apply_tables(connection: psycopg.Connection, tables: Tables, settings: Settings) -> None:
+    """Brings each table to what is declared; every check of every table comes before the first change.
+
+    Raises MigrationError, and MigrationLockedError while another migration runs.
+    """
+    periods = {**settings.periods, **tables.periods}
+    names = [level.name for level in tables.levels if level.refresh is not None]
+    minutes = count(_FIRST_MINUTE)
+    with explained("the tables of the settings file"):
+        prepare(connection, settings, names)
+        call(connection, "one_at_a_time")
+        call(connection, "require_timescale")
+        migrations = [_Migration(connection, table, periods, minutes) for table in tables.tables]
+        for migration in migrations:
+            migration.require()
+        for migration in migrations:
+            with explained(f"table {migration.table.name}"):
+                migration.run()
+        connection.execute("SELECT pg_advisory_unlock(hashtext('snapdelta migration'))")
+
+
+class _Migration:
+    """One table on its way to what is declared; `minutes` spreads the first starts of all jobs."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        table: Table,
+        periods: Mapping[str, timedelta],
+        minutes: Iterator[int],
+    ) -> None:
+        self.connection = connection
+        self.table = table
+        self.periods = periods
+        self.minutes = minutes
+        self.key = RECORD + table.name
+
+    def require(self) -> None:
+        """Raises MigrationError for what would lose history, or cannot be; changes nothing."""
+        table, level = self.table, self.table.level
+        aggregates = table.aggregates
+        columns = [level.time_column, *table.compression.segment_by]
+        columns += [order.column for order in table.compression.order_by]
+        columns += [name for aggregate in aggregates for name in aggregate.group_by]
+        columns += [column for aggregate in aggregates for column, _ in aggregate.columns]
+        call(
+            self.connection, "require_table", table.name, level.time_column, columns,
+            "create it first", "mend the settings file, or add the column",
+        )  # fmt: skip
+        (kind,) = row(
+            self.connection,
+            "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = pg_temp.relation(%s) AND attname = %s",
+            (table.name, level.time_column),
+        )
+        self._require_time(str(kind))
+        self._require_retention(level, table.forever)
+        if level.drop_after is not None:
+            call(
+                self.connection, "require_short_refreshes", Relation(table.name), self.periods[level.drop_after],
+                level.drop_after, [aggregate.level.name for aggregate in aggregates],
+            )  # fmt: skip
+        for aggregate in aggregates:
+            self._require_aggregate(aggregate)
+
+    def _require_time(self, kind: str) -> None:
+        name, level = self.table.name, self.table.level
+        if kind not in _TIMES:
+            raise MigrationError(
+                f"tables.{name}.time_column: {level.time_column!r} is of type {kind}; periods need a timestamp or a date"
+            )
+        if self.table.aggregates and kind != _TIMES[0]:
+            raise MigrationError(
+                f"tables.{name}.aggregates: {level.time_column!r} is of type {kind}; aggregates need a timestamptz"
+            )
+        if kind == "date" and self.periods[level.chunk] % _DAY:
+            raise MigrationError(f"{level.chunk} must be whole days: {level.time_column!r} is a date")
+
+    def _require_retention(self, level: Level, forever: bool) -> None:
+        """Nothing says that rows may go: then a policy that drops some is neither kept nor removed in silence."""
+        if level.drop_after is None and not forever and self._jobs(level, RETENTION):
+            at = level.chunk.removesuffix(".chunk")
+            raise MigrationError(
+                f"{at}: {level.name} has a retention policy, and the settings file does not say whether rows may be "
+                f"dropped; give {at}.drop_after a period, or 'never', which removes the policy"
+            )
+
+    def _require_aggregate(self, aggregate: Aggregate) -> None:
+        name = aggregate.level.name
+        at = aggregate.level.chunk.removesuffix(".chunk")
+        (found, hypertable) = row(
+            self.connection, "SELECT pg_temp.relation(%s)::text, pg_temp.hypertable_of(%s)::text", (name, name)
+        )
+        if found is None:
+            return
+        if hypertable is None:
+            raise MigrationError(f"{at}: {found} exists and is no continuous aggregate; rename it, or the aggregate")
+        if other_definition(self.connection, self.table, aggregate):
+            raise MigrationError(
+                f"{at}: continuous aggregate {found} exists with another definition and would keep it; rename it"
+                f" (ALTER MATERIALIZED VIEW {found} RENAME TO ...), which keeps its rows, or give the new one another name"
+            )
+        self._require_retention(aggregate.level, aggregate.forever)
+        assert aggregate.level.refresh is not None
+        start = aggregate.level.refresh.start
+        call(
+            self.connection, "require_rows_below", name, Hypertable(name), Relation(self.table.name), start,
+            self.periods[start],
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Every step may be repeated; the retention of the raw rows comes last."""
+        table = self.table
+        applied = self._begin()
+        call(
+            self.connection, "set_chunks", table.name, table.level.time_column, self.periods[table.level.chunk]
+        )
+        self._compress(table.level, table.compression)
+        for aggregate in table.aggregates:
+            self._create(aggregate)
+            self._backfill(aggregate, applied)
+        call(self.connection, "release_refreshes")
+        for aggregate in table.aggregates:
+            self._compress(aggregate.level, aggregate.compression)
+            self._policies(aggregate.level, aggregate.forever, aggregate.bucket)
+        self._require_filled()
+        self._policies(table.level, table.forever)
+        self._prove()
+
+    def _begin(self) -> bool:
+        """Records what is there, unless an unfinished run has; whether the table was applied before."""
+        import psycopg.types.json
+
+        table = self.table
+        connection = self.connection
+        call(connection, "keep_record", self.key)
+        with connection.transaction():
+            applied, before = row(
+                connection, "SELECT applied_at IS NOT NULL, before FROM snapdelta_migrations WHERE name = %s", (self.key,)
+            )
+            before = before or {"levels": {}}
+            for level in (table.level, *(aggregate.level for aggregate in table.aggregates)):
+                if level.name not in before["levels"]:
+                    before["levels"][level.name] = self._before(level)
+            connection.execute(
+                "UPDATE snapdelta_migrations SET started_at = clock_timestamp(), before = %s,"
+                " settings = coalesce(settings, %s) WHERE name = %s",
+                (psycopg.types.json.Jsonb(before), psycopg.types.json.Jsonb(self._settings()), self.key),
+            )
+        return bool(applied)
+
+    def _before(self, level: Level) -> dict[str, Any]:
+        hypertable = stored(self.connection, level.name)
+        if hypertable is None:
+            return {"existed": False, "chunk": None, "policies": [], "compression": []}
+        (found,) = row(self.connection, _BEFORE, {"hypertable": hypertable})
+        return dict(found)
+
+    def _settings(self) -> dict[str, Any]:
+        drop_after = self.table.level.drop_after
+        kept = None if drop_after is None else f"{self.periods[drop_after].total_seconds()} seconds"
+        return {"drop_after": kept, "declared": json.loads(json.dumps(self.table.declared))}
+
+    def _create(self, aggregate: Aggregate) -> None:
+        from psycopg import sql
+
+        connection, name = self.connection, aggregate.level.name
+        schema = schema_of(connection)
+        if stored(connection, name) is None:
+            with connection.transaction():
+                call(connection, "lock", Relation(self.table.name))
+                connection.execute(
+                    sql.SQL(
+                        "CREATE MATERIALIZED VIEW {} WITH (timescaledb.continuous,"
+                        " timescaledb.materialized_only = false, timescaledb.create_group_indexes = false)"
+                        " AS {} WITH NO DATA"
+                    ).format(sql.Identifier(schema, name), query(schema, self.table, aggregate))
+                )
+                if aggregate.group_by:
+                    connection.execute(
+                        sql.SQL("CREATE INDEX ON {} ({}, bucket DESC)").format(
+                            sql.Identifier(schema, name),
+                            sql.SQL(", ").join(map(sql.Identifier, aggregate.group_by)),
+                        )
+                    )
+        connection.execute(
+            "SELECT set_chunk_time_interval(pg_temp.hypertable_of(%s), %s)",
+            (name, self.periods[aggregate.level.chunk]),
+        )
+
+    def _backfill(self, aggregate: Aggregate, applied: bool) -> None:
+        """Fills what is missing, a day at a time and the oldest first, and touches nothing else.
+
+        Later runs look back as far as rows are kept, or a week behind the refresh window where all are.
+        """
+        assert aggregate.level.refresh is not None
+        if applied:
+            drop_after = self.table.level.drop_after
+            back = self.periods[drop_after or aggregate.level.refresh.start] + (timedelta() if drop_after else 7 * _DAY)
+            stretches = [(self._now() - back, self._now())]
+        else:
+            stretches = self._days(aggregate)
+        for start, end in stretches:
+            for since, until in self._missing(aggregate, start, end):
+                self.connection.execute("CALL pg_temp.hold_refreshes()")
+                self._refresh(aggregate, since, until)
+
+    def _missing(self, aggregate: Aggregate, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+        drop_after = aggregate.level.drop_after
+        kept_for = None if drop_after is None else self.periods[drop_after]
+        return missing(self.connection, self.table, aggregate, kept_for, start, end)
+
+    def _days(self, aggregate: Aggregate) -> list[tuple[datetime, datetime]]:
+        """The days that the table has chunks for, as whole buckets."""
+        step = aggregate.bucket * -(-_DAY // aggregate.bucket)
+        rows = self.connection.execute(
+            "SELECT DISTINCT time_bucket(%(step)s, day), time_bucket(%(step)s, day) + %(step)s"
+            " FROM timescaledb_information.chunks c,"
+            " generate_series(time_bucket(%(step)s, c.range_start), least(c.range_end, now()), %(step)s) AS day"
+            " WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = %(name)s ORDER BY 1",
+            {"step": step, "name": self.table.name},
+        )
+        return [(start, end) for start, end in rows]
+
+    def _refresh(self, aggregate: Aggregate, since: datetime, until: datetime) -> None:
+        from psycopg import sql
+
+        view = sql.Identifier(schema_of(self.connection), aggregate.level.name).as_string(self.connection)
+        self.connection.execute(
+            sql.SQL("CALL refresh_continuous_aggregate({}::regclass, {}::timestamptz, {}::timestamptz)").format(
+                sql.Literal(view), sql.Literal(since.isoformat()), sql.Literal(until.isoformat())
+            )
+        )
+
+    def _compress(self, level: Level, wanted: Compression) -> None:
+        hypertable = stored(self.connection, level.name)
+        if level.compress_after is None or hypertable is None:
+            return
+        if compression_columns(self.connection, hypertable) == wanted:
+            return
+        with self.connection.transaction():
+            if level.refresh is None:
+                call(self.connection, "lock", Relation(level.name))
+            set_compression(self.connection, level.name, level.refresh is not None, wanted)
+
+    def _policies(self, level: Level, forever: bool, bucket: timedelta | None = None) -> None:
+        with self.connection.transaction():
+            for policy in level.policies():
+                self._set_policy(level, policy, bucket)
+            if forever:
+                for job in self._jobs(level, RETENTION):
+                    self.connection.execute("SELECT delete_job(%s)", (job,))
+
+    def _set_policy(self, level: Level, policy: Policy, bucket: timedelta | None) -> None:
+        wanted = {key: f"{self.periods[name].total_seconds()} seconds" for key, name in policy.keys.items()}
+        batch = None
+        if policy.procedure == REFRESH and bucket is not None:
+            batch = buckets_per_batch(self.periods[level.chunk], bucket)
+        self.connection.execute(
+            "SELECT pg_temp.set_policy_on(pg_temp.relation(%(name)s),"
+            " coalesce(pg_temp.hypertable_of(%(name)s), pg_temp.relation(%(name)s)), %(procedure)s, %(wanted)s::jsonb,"
+            " %(every)s, date_trunc('minute', clock_timestamp()) + %(minute)s * interval '1 minute',"
+            " pg_temp.batch_of(%(batch)s))",
+            {
+                "name": level.name, "procedure": policy.procedure, "wanted": json.dumps(wanted),
+                "every": self.periods[policy.every], "minute": next(self.minutes), "batch": batch,
+            },
+        )  # fmt: skip
+
+    def _require_filled(self) -> None:
+        """Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work."""
+        if self.table.level.drop_after is None:
+            return
+        for aggregate in self.table.aggregates:
+            assert aggregate.level.refresh is not None
+            behind = self._now() - self.periods[aggregate.level.refresh.start]
+            beginning = behind - 2 * self.periods[self.table.level.drop_after]
+            holes = self._missing(aggregate, beginning, behind)
+            if holes:
+                raise MigrationError(
+                    f"{len(holes)} stretches of rows are not in {aggregate.level.name} yet, so the retention of"
+                    f" {self.table.name} was not set; run it again"
+                )
+
+    def _prove(self) -> None:
+        """One job a policy, as declared; then the record says so."""
+        import psycopg.types.json
+
+        for level in (self.table.level, *(aggregate.level for aggregate in self.table.aggregates)):
+            for policy in level.policies():
+                found = len(self._jobs(level, policy.procedure))
+                if found != 1:
+                    raise MigrationError(f"{level.name} has {found} jobs of {policy.procedure} and should have one")
+        self.connection.execute(
+            "UPDATE snapdelta_migrations SET applied_at = clock_timestamp(), reverted_at = NULL, settings = %s"
+            " WHERE name = %s",
+            (psycopg.types.json.Jsonb(self._settings()), self.key),
+        )
+
+    def _jobs(self, level: Level, procedure: str) -> list[int]:
+        rows = self.connection.execute(
+            "SELECT job_id FROM pg_temp.jobs_on(coalesce(pg_temp.hypertable_of(%(name)s), pg_temp.relation(%(name)s)),"
+            " %(procedure)s)",
+            {"name": level.name, "procedure": procedure},
+        )
+        return [number for (number,) in rows]
+
+    def _now(self) -> datetime:
+        (now,) = row(self.connection, "SELECT now()")
+        assert isinstance(now, datetime)
+        return now
+
+
+def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[str]:
+    """Restores the policies, chunk widths and compression of these tables; returns what was not brought back.
+
+    Aggregates that the migration made stay, and are refreshed while that empties nothing.
+    """
+    said: list[str] = []
+    with explained("the tables of the settings file"):
+        prepare(connection, Settings())
+        call(connection, "one_at_a_time")
+        for name in names:
+            with explained(f"table {name}"), connection.transaction():
+                said += _revert(connection, name)
+        connection.execute("SELECT pg_advisory_unlock(hashtext('snapdelta migration'))")
+    return said
+
+
+def _revert(connection: psycopg.Connection, name: str) -> Iterator[str]:
+    """One table, in the caller's transaction; gives what stays as it is."""
+    found = connection.execute(
+        "SELECT before -> 'levels' FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL", (RECORD + name,)
+    ).fetchone()
+    if found is None:
+        raise MigrationError(f"table {name} is not applied, there is nothing to revert")
+    levels: dict[str, dict[str, Any]] = found[0]
+    periods = (item["config"].get("drop_after") for item in levels[name]["policies"] if item["procedure"] == RETENTION)
+    keeps = next(periods, None)
+    for level, was in levels.items():
+        hypertable = stored(connection, level)
+        if hypertable is None:
+            yield f"{level} does not exist any more"
+        elif was["existed"]:
+            _restore_policies(connection, level, hypertable, was)
+            if was["chunk"] is None:
+                yield f"{level} stays a hypertable"
+            else:
+                connection.execute(
+                    "SELECT set_chunk_time_interval(%s::text::regclass, %s::interval)", (hypertable, was["chunk"])
+                )
+            yield from _restore_compression(connection, level, hypertable, was, aggregate=level != name)
+        else:
+            yield from _keep_aggregate(connection, level, hypertable, keeps)
+    connection.execute(
+        "UPDATE snapdelta_migrations SET reverted_at = clock_timestamp(), applied_at = NULL, before = NULL"
+        " WHERE name = %s",
+        (RECORD + name,),
+    )
+
+
+def _delete_jobs(connection: psycopg.Connection, hypertable: str, procedure: str) -> None:
+    connection.execute(
+        "SELECT delete_job(job_id) FROM pg_temp.jobs_on(%s::text::regclass, %s)", (hypertable, procedure)
+    )
+
+
+def _restore_policies(connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any]) -> None:
+    for procedure in (RETENTION, COMPRESSION, REFRESH):
+        _delete_jobs(connection, hypertable, procedure)
+    for item in was["policies"]:
+        connection.execute(
+            "SELECT pg_temp.restore_policy(pg_temp.relation(%s), %s, %s::interval, %s, %s::jsonb)",
+            (level, item["procedure"], item["every"], item["scheduled"], json.dumps(item["config"])),
+        )
+
+
+def _restore_compression(
+    connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any], *, aggregate: bool
+) -> Iterator[str]:
+    columns = ("attname", "segmentby_column_index", "orderby_column_index", "orderby_asc", "orderby_nullsfirst")
+    rows = [tuple(item[column] for column in columns) for item in was["compression"]]
+    wanted = compression_from(rows) if rows else None
+    if compression_columns(connection, hypertable) == wanted:
+        return
+    (compressed,) = row(
+        connection,
+        "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed"
+        " AND to_regclass(format('%%I.%%I', hypertable_schema, hypertable_name)) = %s::text::regclass",
+        (hypertable,),
+    )
+    if wanted is None and compressed:
+        yield f"{compressed} chunks of {level} stay compressed"
+    else:
+        set_compression(connection, level, aggregate, wanted)
+
+
+def _keep_aggregate(
+    connection: psycopg.Connection, level: str, hypertable: str, keeps: str | None
+) -> Iterator[str]:
+    """One that the migration made may hold the only copy of older rows: nothing is dropped from it any more."""
+    _delete_jobs(connection, hypertable, RETENTION)
+    if keeps is not None:
+        ended = connection.execute(
+            "SELECT delete_job(job_id) FROM pg_temp.jobs_on(%s::text::regclass, %s)"
+            " WHERE coalesce((config ->> 'start_offset')::interval > %s::interval, true)",
+            (hypertable, REFRESH, keeps),
+        ).fetchall()
+        if ended:
+            yield f"{level} is not refreshed any more: the older retention ({keeps}) would empty it"
+    yield f"{level} stays, with its rows"
