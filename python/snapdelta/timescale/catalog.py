@@ -1,4 +1,4 @@
-"""What a database says of the scanner's tables: read only, judged elsewhere."""
+"""What a database says of the declared tables: read only, judged elsewhere."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 from snapdelta.timescale.connection import sentence
 from snapdelta.timescale.files import OPTIMIZE, load
-from snapdelta.timescale.planning import PREFIXES
+from snapdelta.timescale.levels import SCANNER, Level
 from snapdelta.timescale.settings import CHOICES, Settings
+from snapdelta.timescale.table_queries import (
+    RECORD,
+    compression_columns,
+    missing,
+    other_definition,
+    prepare,
+    stored,
+)
+from snapdelta.timescale.tables import Compression, Tables, read_tables
 
 if TYPE_CHECKING:
     import psycopg
 
-AGGREGATES = ("scan_results_1min", "scan_results_1hour")
-# view -> what it is made of, the prefix of its settings, the width of its buckets
-LEVELS = {
-    "scan_results_1min": ("scan_results", "minute", timedelta(minutes=1)),
-    "scan_results_1hour": ("scan_results_1min", "hour", timedelta(hours=1)),
-}
-TIME_COLUMNS = {
-    "scan_results": "time",
-    "volume_slots": "date",
-    "market_data_daily": "trading_date",
-    "scan_results_1min": "bucket",
-    "scan_results_1hour": "bucket",
-}
+SCANNED = {level.name for level in SCANNER}
+# The scanner's aggregates: each is read through a view, and named like it with `_scaled` at the end.
+AGGREGATES = tuple(level.name for level in SCANNER if level.refresh is not None)
 
 # By the hypertable that a job's configuration names: the view lists an aggregate's jobs under one name up to
 # TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none. The server casts the
 # periods: a configuration holds them in the IntervalStyle of the session that made the job.
 _JOBS = """
-    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '_scaled$', ''),
+    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '^(scan_results_1(min|hour))_scaled$', '\\1'),
            coalesce(c.view_schema, h.schema_name) = current_schema(),
            j.proc_name, j.schedule_interval, j.scheduled,
            (SELECT array_agg((j.config ->> key)::interval ORDER BY number)
@@ -91,11 +90,9 @@ _WIDTH = """
     JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = d.hypertable_name
     WHERE r.oid = %s::regclass AND d.dimension_number = 1"""
 
-# Aggregates of somebody else's over ours or over the raw table, and how far back their refresh reaches.
+# Aggregates of somebody else's over a hypertable, and how far back their refresh reaches.
 _FOREIGN = """
-    SELECT format('%I.%I', c.view_schema, c.view_name),
-           CASE c.hypertable_name WHEN 'scan_results' THEN 'raw_retention' ELSE 'minute_retention' END,
-           (j.config ->> 'start_offset')::interval
+    SELECT format('%%I.%%I', c.view_schema, c.view_name), (j.config ->> 'start_offset')::interval
     FROM timescaledb_information.continuous_aggregates c
     JOIN _timescaledb_catalog.hypertable h
       ON c.materialization_hypertable_schema = h.schema_name
@@ -104,13 +101,8 @@ _FOREIGN = """
       ON j.proc_name = 'policy_refresh_continuous_aggregate'
      AND j.config ->> 'mat_hypertable_id' = h.id::text
     WHERE NOT (c.view_schema = current_schema()
-               AND regexp_replace(c.view_name, '_scaled$', '') IN ('scan_results_1min', 'scan_results_1hour'))
-      AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
-           OR (c.hypertable_schema, c.hypertable_name) IN (
-               SELECT materialization_hypertable_schema, materialization_hypertable_name
-               FROM timescaledb_information.continuous_aggregates
-               WHERE view_schema = current_schema()
-                 AND view_name IN ('scan_results_1min', 'scan_results_1min_scaled')))"""
+               AND regexp_replace(c.view_name, '^(scan_results_1(min|hour))_scaled$', '\\1') = ANY (%s))
+      AND to_regclass(format('%%I.%%I', c.hypertable_schema, c.hypertable_name)) = %s::text::regclass"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +185,7 @@ class Catalog:
     now: datetime
     version: str | None
     settings: Settings
+    tables: Tables = field(default_factory=Tables)
     community: bool | None = None
     applied: bool | None = None
     applied_at: datetime | None = None
@@ -206,36 +199,65 @@ class Catalog:
     first_kept: datetime | None = None  # the oldest minute whose raw rows retention has not reached
     due: dict[str, datetime | None] = field(default_factory=dict)  # the newest row that must be in it by now
     unread: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Of the settings file: when each table was applied (None: never), and what compresses each level.
+    tables_applied: dict[str, datetime | None] = field(default_factory=dict)
+    undeclared: list[str] = field(default_factory=list)
+    compression: dict[str, Compression | None] = field(default_factory=dict)
 
-    def settled(self, view: str) -> datetime:
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """All that is declared: the scanner's levels and those of the file."""
+        return (*(SCANNER if self.tables.scanner else ()), *self.tables.levels)
+
+    @property
+    def periods(self) -> Mapping[str, timedelta]:
+        """The declared periods, by the names that levels have for them."""
+        return {**self.settings.periods, **self.tables.periods}
+
+    def since(self, level: str) -> datetime | None:
+        """When the policies of a level were applied; None: never."""
+        for table in self.tables.tables:
+            if level == table.name or level in (aggregate.level.name for aggregate in table.aggregates):
+                return self.tables_applied.get(table.name)
+        return self.applied_at
+
+    def settled(self, level: Level) -> datetime:
         """Rows before this moment are in the aggregate, if its refresh runs."""
-        _, prefix, bucket = LEVELS[view]
-        periods = self.settings
-        behind = periods[f"{prefix}_refresh_end"] + bucket + 2 * periods[f"{prefix}_refresh_every"]
+        assert level.refresh is not None
+        behind = (
+            self.periods[level.refresh.end] + level.refresh.bucket + 2 * self.periods[level.refresh.every]
+        )
         return self.now - behind
 
 
-def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Catalog:
+def collect(
+    connection: psycopg.Connection, given: Mapping[str, str] | None = None, tables: Tables | None = None
+) -> Catalog:
     """Reads everything; the periods are `given`, or else those that were applied, or else the defaults.
+
+    The tables are those of a file, or else those that were applied.
 
     What this role or session may not read is listed in `unread`; only a lost connection is an error.
     """
     now, version = _row(
         connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
     )
-    catalog = Catalog(now, version, Settings(given))
+    if tables is not None and (tables.settings or given):
+        given = {**tables.settings, **(given or {})}
+    catalog = Catalog(now, version, Settings(given), tables or Tables())
     with _reading(connection, catalog, "migration", "applied"):
         applied = _applied(connection, catalog)
         if given is None:
             catalog.settings = Settings(applied)
+        _applied_tables(connection, catalog, tables)
     if version is None:
         return catalog
     with _reading(connection, catalog, "server", "background workers"):
         _workers(connection, catalog)
     with _reading(connection, catalog, "server", "edition"):
         catalog.community = _community(connection)
-    for name in PREFIXES:
-        _relation(connection, catalog, name)
+    for level in catalog.levels:
+        _relation(connection, catalog, level)
     with _reading(connection, catalog, "jobs", "policies"):
         _jobs(connection, catalog)
     with _reading(connection, catalog, "jobs", "error texts"):
@@ -245,25 +267,20 @@ def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = No
     with _reading(connection, catalog, "jobs", "blockers"):
         _blockers(connection, catalog)
     with _reading(connection, catalog, "other aggregates", "refresh window"):
-        catalog.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
+        _foreign(connection, catalog)
     if catalog.community is False or (catalog.workers is not None and catalog.workers.restoring):
         catalog.unread["rows", "oldest, newest and missing"] = (
             "the server hides compressed rows in this state"
         )
         return catalog
-    for name, relation in catalog.relations.items():
-        _rows(connection, catalog, name, relation)
-    for view, (below, _, _) in LEVELS.items():
-        if {view, below} <= catalog.relations.keys():
-            with _reading(connection, catalog, view, "lag"):
-                (catalog.due[view],) = _row(
-                    connection,
-                    f"SELECT max({TIME_COLUMNS[below]}) FROM {_stored(connection, below)}"
-                    f" WHERE {TIME_COLUMNS[below]} < %s",
-                    (catalog.settled(view),),
-                )
-    with _reading(connection, catalog, "scan_results", "rows dropped by hand"):
-        _first_kept(connection, catalog)
+    for level in catalog.levels:
+        if level.name in catalog.relations:
+            _rows(connection, catalog, level)
+    for level in catalog.levels:
+        _due(connection, catalog, level)
+    if catalog.tables.scanner:
+        with _reading(connection, catalog, "scan_results", "rows dropped by hand"):
+            _first_kept(connection, catalog)
     _aggregates(connection, catalog)
     return catalog
 
@@ -321,36 +338,54 @@ def _applied(connection: psycopg.Connection, catalog: Catalog) -> dict[str, str]
     return settings
 
 
+def _applied_tables(connection: psycopg.Connection, catalog: Catalog, given: Tables | None) -> None:
+    """When each declared table was applied; which are declared, where no file says it."""
+    if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
+        return
+    rows = connection.execute(
+        "SELECT substr(name, %s), applied_at, settings -> 'declared' FROM snapdelta_migrations"
+        " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
+        (len(RECORD) + 1, RECORD + "%"),
+    ).fetchall()
+    catalog.tables_applied = {name: applied for name, applied, _ in rows}
+    if given is None:
+        scanner = not rows or catalog.applied is True
+        catalog.tables = read_tables({"scanner": scanner, "tables": {name: part for name, _, part in rows}})
+    declared = {table.name for table in catalog.tables.tables}
+    catalog.undeclared = [name for name, _, _ in rows if name not in declared]
+
+
 def _stored(connection: psycopg.Connection, name: str) -> str | None:
     """The table that holds the rows, for an aggregate its hypertable; None when it does not exist."""
-    query = "SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text))::text"
-    if name in AGGREGATES:
-        # It is there when the view of that name is there as well, which may show another's rows.
-        query = """
-            SELECT (SELECT format('%%I.%%I', c.materialization_hypertable_schema,
-                                  c.materialization_hypertable_name)
-                    FROM timescaledb_information.continuous_aggregates c
-                    WHERE c.view_schema = current_schema() AND c.view_name IN (v.name, v.name || '_scaled')
-                      AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
-                    ORDER BY c.view_name DESC LIMIT 1)
-            FROM (SELECT %s::text AS name) AS v"""
-    (stored,) = _row(connection, query, (name,))
-    return None if stored is None else str(stored)
+    if name not in AGGREGATES:
+        return stored(connection, name)
+    # It is there when the view of that name is there as well, which may show another's rows.
+    query = """
+        SELECT (SELECT format('%%I.%%I', c.materialization_hypertable_schema,
+                              c.materialization_hypertable_name)
+                FROM timescaledb_information.continuous_aggregates c
+                WHERE c.view_schema = current_schema() AND c.view_name IN (v.name, v.name || '_scaled')
+                  AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
+                ORDER BY c.view_name DESC LIMIT 1)
+        FROM (SELECT %s::text AS name) AS v"""
+    (found,) = _row(connection, query, (name,))
+    return None if found is None else str(found)
 
 
-def _relation(connection: psycopg.Connection, catalog: Catalog, name: str) -> None:
-    relation, stored = Relation(name), None
+def _relation(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None:
+    name = level.name
+    relation, holds = Relation(name), None
     with _reading(connection, catalog, name, "catalog"):
-        stored = _stored(connection, name)
-        if stored is None:
+        holds = _stored(connection, name)
+        if holds is None:
             return
         (relation.options,) = _row(
-            connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (stored,)
+            connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (holds,)
         )
-        width = connection.execute(_WIDTH, (stored,)).fetchone()
+        width = connection.execute(_WIDTH, (holds,)).fetchone()
         if width is not None:
             relation.width = width[0]
-            relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (stored,))]
+            relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (holds,))]
         catalog.relations[name] = relation
     if name not in catalog.relations:
         return
@@ -358,7 +393,7 @@ def _relation(connection: psycopg.Connection, catalog: Catalog, name: str) -> No
         (relation.bytes_now,) = _row(
             connection,
             "SELECT coalesce(hypertable_size(%s::regclass), pg_total_relation_size(%s::regclass))",
-            (stored, stored),
+            (holds, holds),
         )
     if relation.width is not None:
         with _reading(connection, catalog, name, "compression"):
@@ -367,18 +402,50 @@ def _relation(connection: psycopg.Connection, catalog: Catalog, name: str) -> No
                 "SELECT sum(before_compression_total_bytes)::bigint,"
                 " sum(after_compression_total_bytes)::bigint"
                 " FROM hypertable_compression_stats(%s::regclass)",
-                (stored,),
+                (holds,),
             )
+        if level.compress_after is not None and name not in SCANNED:
+            with _reading(connection, catalog, name, "compression columns"):
+                catalog.compression[name] = compression_columns(connection, str(holds))
 
 
-def _rows(connection: psycopg.Connection, catalog: Catalog, name: str, relation: Relation) -> None:
-    column = TIME_COLUMNS[name]
-    with _reading(connection, catalog, name, "oldest and newest row"):
-        relation.oldest, relation.newest = _row(
-            connection,
-            f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {_stored(connection, name)}",
-        )
+def _rows(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None:
+    from psycopg import sql
+
+    relation = catalog.relations[level.name]
+    with _reading(connection, catalog, level.name, "oldest and newest row"):
+        # The hypertable is in the server's own spelling, quoted where it must be.
+        holds = sql.SQL(str(_stored(connection, level.name)))
+        query = sql.SQL("SELECT min({0})::timestamptz, max({0})::timestamptz FROM {1}")
+        row = connection.execute(query.format(sql.Identifier(level.time_column), holds)).fetchone()
+        assert row is not None
+        relation.oldest, relation.newest = row
         relation.rows_read = True
+
+
+def _due(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None:
+    """The newest row below an aggregate that must be in it by now."""
+    from psycopg import sql
+
+    if level.refresh is None or not {level.name, level.refresh.below} <= catalog.relations.keys():
+        return
+    (below,) = [known for known in catalog.levels if known.name == level.refresh.below]
+    with _reading(connection, catalog, level.name, "lag"):
+        holds = sql.SQL(str(_stored(connection, below.name)))
+        query = sql.SQL("SELECT max({0}) FROM {1} WHERE {0} < %s")
+        row = connection.execute(
+            query.format(sql.Identifier(below.time_column), holds), (catalog.settled(level),)
+        ).fetchone()
+        assert row is not None
+        (catalog.due[level.name],) = row
+
+
+def _foreign(connection: psycopg.Connection, catalog: Catalog) -> None:
+    own = [level.name for level in catalog.levels]
+    for level in catalog.levels:
+        if level.drop_after is not None and level.name in catalog.relations:
+            found = connection.execute(_FOREIGN, (own, _stored(connection, level.name)))
+            catalog.foreign += [(name, level.drop_after, start) for name, start in found]
 
 
 def _jobs(connection: psycopg.Connection, catalog: Catalog) -> None:
@@ -429,14 +496,11 @@ def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
     """Definitions and holes, as the migration's own temporary functions see them."""
     prepared = False
     with _reading(connection, catalog, "aggregates", "definition and holes"):
-        for statement in load(OPTIMIZE).statements:
-            text = statement.render(catalog.settings.texts)
-            if text.startswith(
-                ("CREATE OR REPLACE FUNCTION pg_temp.", "SELECT set_config('snapdelta.settings'")
-            ):
-                connection.execute(text.encode())
+        prepare(connection, catalog.settings)
         prepared = True
-    for view in AGGREGATES if prepared else ():
+    if not prepared:
+        return
+    for view in AGGREGATES:
         if "scan_results" not in catalog.relations:
             continue
         with _reading(connection, catalog, view, "definition"):
@@ -448,3 +512,28 @@ def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
                 catalog.missing[view] = connection.execute(
                     f"SELECT * FROM pg_temp.missing('{view}')".encode()
                 ).fetchall()
+    _declared_aggregates(connection, catalog)
+
+
+def _declared_aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
+    """Those of the settings file; their holes as far back as `up` would fill them."""
+    periods = catalog.periods
+    for table in catalog.tables.tables:
+        for aggregate in table.aggregates:
+            name = aggregate.level.name
+            if not {name, table.name} <= catalog.relations.keys():
+                continue
+            with _reading(connection, catalog, name, "definition"):
+                catalog.other_definition[name] = other_definition(connection, table, aggregate)
+            if catalog.other_definition.get(name) is not False:
+                continue
+            with _reading(connection, catalog, name, "holes"):
+                drop_after = aggregate.level.drop_after
+                catalog.missing[name] = missing(
+                    connection,
+                    table,
+                    aggregate,
+                    None if drop_after is None else periods[drop_after],
+                    catalog.now - table.looks_back(aggregate, periods),
+                    catalog.now,
+                )

@@ -82,13 +82,17 @@ class Rule(NamedTuple):
 def rules(levels: Iterable[Level]) -> Iterator[Rule]:
     """The rules that keep history, by kind. Periods that no level names have no rule."""
     known = {level.name: level for level in levels}
-    refreshed = [(level, level.refresh, known[level.refresh.below]) for level in known.values() if level.refresh]
+    refreshed = [
+        (level, level.refresh, known[level.refresh.below]) for level in known.values() if level.refresh
+    ]
     for _, refresh, below in refreshed:
         if below.drop_after is not None:
             yield Rule(below.drop_after, ">=", refresh.start, SPARE,
                        "a refresh that reaches behind the rows below empties the buckets whose rows are gone")  # fmt: skip
     for _, refresh, _ in refreshed:
-        yield Rule(refresh.start, ">=", refresh.end, 2 * refresh.bucket, "the refresh window must cover two buckets")
+        yield Rule(
+            refresh.start, ">=", refresh.end, 2 * refresh.bucket, "the refresh window must cover two buckets"
+        )
     for _, refresh, below in refreshed:
         if below.refresh is not None:
             yield Rule(refresh.start, ">=", below.refresh.start, refresh.bucket,
@@ -106,9 +110,17 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
                        "what is still refreshed must not be compressed")  # fmt: skip
     for level, refresh, below in refreshed:
         if level.drop_after is not None and below.drop_after is not None:
-            yield Rule(level.drop_after, ">=", below.drop_after, _NONE, "an aggregate must outlive what it is made of")
+            yield Rule(
+                level.drop_after,
+                ">=",
+                below.drop_after,
+                _NONE,
+                "an aggregate must outlive what it is made of",
+            )
         elif level.drop_after is not None:
-            yield Rule(level.drop_after, ">=", refresh.start, SPARE, "a refresh would bring dropped buckets back")
+            yield Rule(
+                level.drop_after, ">=", refresh.start, SPARE, "a refresh would bring dropped buckets back"
+            )
 
 
 def _scanner(

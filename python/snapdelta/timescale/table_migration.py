@@ -171,12 +171,16 @@ class _Migration:
         name = aggregate.level.name
         at = aggregate.level.chunk.removesuffix(".chunk")
         (found, hypertable) = row(
-            self.connection, "SELECT pg_temp.relation(%s)::text, pg_temp.hypertable_of(%s)::text", (name, name)
+            self.connection,
+            "SELECT pg_temp.relation(%s)::text, pg_temp.hypertable_of(%s)::text",
+            (name, name),
         )
         if found is None:
             return
         if hypertable is None:
-            raise MigrationError(f"{at}: {found} exists and is no continuous aggregate; rename it, or the aggregate")
+            raise MigrationError(
+                f"{at}: {found} exists and is no continuous aggregate; rename it, or the aggregate"
+            )
         if other_definition(self.connection, self.table, aggregate):
             raise MigrationError(
                 f"{at}: continuous aggregate {found} exists with another definition and would keep it; rename it"
@@ -195,7 +199,11 @@ class _Migration:
         table = self.table
         applied = self._begin()
         call(
-            self.connection, "set_chunks", table.name, table.level.time_column, self.periods[table.level.chunk]
+            self.connection,
+            "set_chunks",
+            table.name,
+            table.level.time_column,
+            self.periods[table.level.chunk],
         )
         self._compress(table.level, table.compression)
         for aggregate in table.aggregates:
@@ -218,7 +226,9 @@ class _Migration:
         call(connection, "keep_record", self.key)
         with connection.transaction():
             applied, before = row(
-                connection, "SELECT applied_at IS NOT NULL, before FROM snapdelta_migrations WHERE name = %s", (self.key,)
+                connection,
+                "SELECT applied_at IS NOT NULL, before FROM snapdelta_migrations WHERE name = %s",
+                (self.key,),
             )
             before = before or {"levels": {}}
             for level in (table.level, *(aggregate.level for aggregate in table.aggregates)):
@@ -271,15 +281,10 @@ class _Migration:
         )
 
     def _backfill(self, aggregate: Aggregate, applied: bool) -> None:
-        """Fills what is missing, a day at a time and the oldest first, and touches nothing else.
-
-        Later runs look back as far as rows are kept, or a week behind the refresh window where all are.
-        """
-        assert aggregate.level.refresh is not None
+        """Fills what is missing, at first a day at a time and the oldest first, and touches nothing else."""
         if applied:
-            drop_after = self.table.level.drop_after
-            back = self.periods[drop_after or aggregate.level.refresh.start] + (timedelta() if drop_after else 7 * _DAY)
-            stretches = [(self._now() - back, self._now())]
+            now = self._now()
+            stretches = [(now - self.table.looks_back(aggregate, self.periods), now)]
         else:
             stretches = self._days(aggregate)
         for start, end in stretches:
@@ -287,7 +292,9 @@ class _Migration:
                 self.connection.execute("CALL pg_temp.hold_refreshes()")
                 self._refresh(aggregate, since, until)
 
-    def _missing(self, aggregate: Aggregate, start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    def _missing(
+        self, aggregate: Aggregate, start: datetime, end: datetime
+    ) -> list[tuple[datetime, datetime]]:
         drop_after = aggregate.level.drop_after
         kept_for = None if drop_after is None else self.periods[drop_after]
         return missing(self.connection, self.table, aggregate, kept_for, start, end)
@@ -309,9 +316,9 @@ class _Migration:
 
         view = sql.Identifier(schema_of(self.connection), aggregate.level.name).as_string(self.connection)
         self.connection.execute(
-            sql.SQL("CALL refresh_continuous_aggregate({}::regclass, {}::timestamptz, {}::timestamptz)").format(
-                sql.Literal(view), sql.Literal(since.isoformat()), sql.Literal(until.isoformat())
-            )
+            sql.SQL(
+                "CALL refresh_continuous_aggregate({}::regclass, {}::timestamptz, {}::timestamptz)"
+            ).format(sql.Literal(view), sql.Literal(since.isoformat()), sql.Literal(until.isoformat()))
         )
 
     def _compress(self, level: Level, wanted: Compression) -> None:
@@ -372,7 +379,9 @@ class _Migration:
             for policy in level.policies():
                 found = len(self._jobs(level, policy.procedure))
                 if found != 1:
-                    raise MigrationError(f"{level.name} has {found} jobs of {policy.procedure} and should have one")
+                    raise MigrationError(
+                        f"{level.name} has {found} jobs of {policy.procedure} and should have one"
+                    )
         self.connection.execute(
             "UPDATE snapdelta_migrations SET applied_at = clock_timestamp(), reverted_at = NULL, settings = %s"
             " WHERE name = %s",
@@ -412,12 +421,17 @@ def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[
 def _revert(connection: psycopg.Connection, name: str) -> Iterator[str]:
     """One table, in the caller's transaction; gives what stays as it is."""
     found = connection.execute(
-        "SELECT before -> 'levels' FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL", (RECORD + name,)
+        "SELECT before -> 'levels' FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL",
+        (RECORD + name,),
     ).fetchone()
     if found is None:
         raise MigrationError(f"table {name} is not applied, there is nothing to revert")
     levels: dict[str, dict[str, Any]] = found[0]
-    periods = (item["config"].get("drop_after") for item in levels[name]["policies"] if item["procedure"] == RETENTION)
+    periods = (
+        item["config"].get("drop_after")
+        for item in levels[name]["policies"]
+        if item["procedure"] == RETENTION
+    )
     keeps = next(periods, None)
     for level, was in levels.items():
         hypertable = stored(connection, level)
@@ -429,7 +443,8 @@ def _revert(connection: psycopg.Connection, name: str) -> Iterator[str]:
                 yield f"{level} stays a hypertable"
             else:
                 connection.execute(
-                    "SELECT set_chunk_time_interval(%s::text::regclass, %s::interval)", (hypertable, was["chunk"])
+                    "SELECT set_chunk_time_interval(%s::text::regclass, %s::interval)",
+                    (hypertable, was["chunk"]),
                 )
             yield from _restore_compression(connection, level, hypertable, was, aggregate=level != name)
         else:
@@ -447,7 +462,9 @@ def _delete_jobs(connection: psycopg.Connection, hypertable: str, procedure: str
     )
 
 
-def _restore_policies(connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any]) -> None:
+def _restore_policies(
+    connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any]
+) -> None:
     for procedure in (RETENTION, COMPRESSION, REFRESH):
         _delete_jobs(connection, hypertable, procedure)
     for item in was["policies"]:
@@ -460,7 +477,13 @@ def _restore_policies(connection: psycopg.Connection, level: str, hypertable: st
 def _restore_compression(
     connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any], *, aggregate: bool
 ) -> Iterator[str]:
-    columns = ("attname", "segmentby_column_index", "orderby_column_index", "orderby_asc", "orderby_nullsfirst")
+    columns = (
+        "attname",
+        "segmentby_column_index",
+        "orderby_column_index",
+        "orderby_asc",
+        "orderby_nullsfirst",
+    )
     rows = [tuple(item[column] for column in columns) for item in was["compression"]]
     wanted = compression_from(rows) if rows else None
     if compression_columns(connection, hypertable) == wanted:

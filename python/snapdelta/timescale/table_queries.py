@@ -57,7 +57,9 @@ def prepare(connection: psycopg.Connection, settings: Settings, aggregates: Sequ
             text = statement.render(settings.texts)
             if text.startswith(wanted):
                 connection.execute(text.encode())
-    connection.execute("SELECT set_config('snapdelta.aggregates', %s::text[]::text, false)", (list(aggregates),))
+    connection.execute(
+        "SELECT set_config('snapdelta.aggregates', %s::text[]::text, false)", (list(aggregates),)
+    )
 
 
 def row(connection: psycopg.Connection, query: str, parameters: Any = None) -> tuple[Any, ...]:
@@ -103,7 +105,9 @@ def query(schema: str, table: Table, aggregate: Aggregate) -> sql.Composed:
     ]
     parts += [sql.Identifier(name) for name in aggregate.group_by]
     for column, function in aggregate.columns:
-        arguments = sql.SQL("{}, {}" if function in ("first", "last") else "{}").format(sql.Identifier(column), time)
+        arguments = sql.SQL("{}, {}" if function in ("first", "last") else "{}").format(
+            sql.Identifier(column), time
+        )
         name = sql.Identifier(f"{column}_{function}")
         parts.append(sql.SQL("{}({}) AS {}").format(sql.SQL(function), arguments, name))
     parts.append(sql.SQL("count(*) AS sample_count"))
@@ -202,7 +206,9 @@ def compression_from(rows: Sequence[tuple[Any, ...]]) -> Compression:
     return Compression(tuple(name for _, name in segments), tuple(order for _, order in orders))
 
 
-def set_compression(connection: psycopg.Connection, name: str, aggregate: bool, wanted: Compression | None) -> None:
+def set_compression(
+    connection: psycopg.Connection, name: str, aggregate: bool, wanted: Compression | None
+) -> None:
     """Enables compression by these columns, for chunks that are compressed from now on; None disables it.
 
     Needs `prepare`.
@@ -212,7 +218,9 @@ def set_compression(connection: psycopg.Connection, name: str, aggregate: bool, 
     (columnstore,) = row(connection, "SELECT pg_temp.columnstore()")
     prefix = "" if columnstore else "compress_"
     enable = sql.SQL("timescaledb.enable_columnstore" if columnstore else "timescaledb.compress")
-    options: list[sql.Composable] = [sql.SQL("{} = {}").format(enable, sql.SQL("false" if wanted is None else "true"))]
+    options: list[sql.Composable] = [
+        sql.SQL("{} = {}").format(enable, sql.SQL("false" if wanted is None else "true"))
+    ]
     if wanted is not None:
         segments = sql.SQL(", ").join(map(sql.Identifier, wanted.segment_by))
         orders = sql.SQL(", ").join(

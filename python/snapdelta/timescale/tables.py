@@ -73,6 +73,13 @@ class Table:
     def name(self) -> str:
         return self.level.name
 
+    def looks_back(self, aggregate: Aggregate, periods: Mapping[str, timedelta]) -> timedelta:
+        """How far back holes of an aggregate are looked for: as rows are kept, or a week behind its window."""
+        if self.level.drop_after is not None:
+            return periods[self.level.drop_after]
+        assert aggregate.level.refresh is not None
+        return periods[aggregate.level.refresh.start] + 7 * _DAY
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -156,7 +163,10 @@ class _Reader:
         self._take(name, at)
         _known(part, _TABLE_KEYS, at)
         time_column = _name(part.get("time_column", "time"), f"{at}.time_column")
-        segment_by, drop_after = _names(part.get("segment_by", []), f"{at}.segment_by"), part.get("drop_after")
+        segment_by, drop_after = (
+            _names(part.get("segment_by", []), f"{at}.segment_by"),
+            part.get("drop_after"),
+        )
         level = Level(
             name,
             time_column,
@@ -183,7 +193,10 @@ class _Reader:
         bucket = self.periods[self._period(at, "bucket", part["bucket"])]
         group_by = _names(part.get("group_by", list(segment_by)), f"{at}.group_by")
         columns = tuple(_columns(part["columns"], f"{at}.columns"))
-        _distinct(["bucket", *group_by, *(f"{column}_{function}" for column, function in columns), "sample_count"], at)
+        _distinct(
+            ["bucket", *group_by, *(f"{column}_{function}" for column, function in columns), "sample_count"],
+            at,
+        )
         end = part.get("refresh_end", part["bucket"])
         refresh = Refresh(
             table.name,
@@ -191,10 +204,16 @@ class _Reader:
             self._period(at, "refresh_start", part.get("refresh_start", _words(max(2 * _DAY, 4 * bucket)))),
             self._period(at, "refresh_end", end),
             self._period(
-                at, "refresh_every", part.get("refresh_every", _words(min(max(bucket, _DAY / 288), _DAY / 24)))
+                at,
+                "refresh_every",
+                part.get("refresh_every", _words(min(max(bucket, _DAY / 288), _DAY / 24))),
             ),
         )
-        wide = "1 day" if bucket < _DAY / 24 else _words(max(7 * _DAY, 30 * bucket) if bucket >= _DAY else 7 * _DAY)
+        wide = (
+            "1 day"
+            if bucket < _DAY / 24
+            else _words(max(7 * _DAY, 30 * bucket) if bucket >= _DAY else 7 * _DAY)
+        )
         level = Level(
             name,
             "bucket",
@@ -290,6 +309,8 @@ def _columns(found: Any, at: str) -> Iterator[tuple[str, str]]:
         raise MigrationSettingError(f"{at} must be a table of columns and functions, not {found!r}")
     for column, functions in found.items():
         _name(column, at)
+        if not isinstance(functions, str | list) or not functions:
+            raise MigrationSettingError(f"{at}.{column} must be a list of functions, not {functions!r}")
         for function in [functions] if isinstance(functions, str) else functions:
             if function not in FUNCTIONS:
                 raise MigrationSettingError(
@@ -300,9 +321,10 @@ def _columns(found: Any, at: str) -> Iterator[tuple[str, str]]:
 
 def _compression(part: Mapping[str, Any], at: str, segment_by: tuple[str, ...], time: str) -> Compression:
     """The declared columns; the time is always the last that rows are sorted by, the newest first."""
-    order = []
-    for text in part.get("order_by", []) if not isinstance(part.get("order_by"), str) else [None]:
-        order.append(_order(text, f"{at}.order_by"))
+    found = part.get("order_by", [])
+    if not isinstance(found, list):
+        raise MigrationSettingError(f"{at}.order_by must be a list like ['time DESC'], not {found!r}")
+    order = [_order(text, f"{at}.order_by") for text in found]
     if time not in [item.column for item in order]:
         order.append(Order(time, descending=True, nulls_first=True))
     _distinct([*segment_by, *(item.column for item in order)], f"{at}: segment_by and order_by")
