@@ -22,7 +22,7 @@ BEGIN
     END IF;
 END $$;
 
--- A policy as it was, with all of its configuration. It also serves the tables of a settings file.
+-- A policy as it was. It also serves the tables of a settings file.
 CREATE OR REPLACE FUNCTION pg_temp.restore_policy(target regclass, procedure text, every interval, scheduled boolean, config jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     age text;
@@ -30,6 +30,7 @@ DECLARE
 BEGIN
     IF procedure = 'policy_refresh_continuous_aggregate' THEN
         added := add_continuous_aggregate_policy(target, start_offset => (config ->> 'start_offset')::interval, end_offset => (config ->> 'end_offset')::interval, schedule_interval => every);
+        PERFORM alter_job(added, config => restore_policy.config);  -- its batches
     END IF;
     -- An age counts from the rows' time, or (from 2.14 on) from when the chunk was made.
     FOREACH age IN ARRAY ARRAY['drop_after', 'drop_created_before', 'compress_after', 'compress_created_before'] LOOP
@@ -37,7 +38,7 @@ BEGIN
         EXECUTE format('SELECT add_%s_policy(%L::regclass, %I => %L::interval, schedule_interval => %L::interval)', substr(procedure, 8),
                        target, age, config ->> age, every) INTO added;
     END LOOP;
-    PERFORM alter_job(added, scheduled => restore_policy.scheduled, config => restore_policy.config);
+    PERFORM alter_job(added, scheduled => restore_policy.scheduled);
 END $$;
 
 -- One transaction: all of it or nothing.

@@ -11,8 +11,9 @@ from snapdelta.timescale.connection import Notify, connect, explained
 from snapdelta.timescale.files import OPTIMIZE, REWRITE, SCHEMA, load
 from snapdelta.timescale.script import Script, Statement
 from snapdelta.timescale.settings import Settings
-from snapdelta.timescale.table_migration import apply_tables, recorded, revert_tables, scanner_begun
+from snapdelta.timescale.table_migration import apply_tables
 from snapdelta.timescale.table_queries import RECORD
+from snapdelta.timescale.table_reverting import recorded, revert_tables, scanner_begun
 from snapdelta.timescale.tables import Tables
 
 if TYPE_CHECKING:

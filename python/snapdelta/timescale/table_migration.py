@@ -1,4 +1,4 @@
-"""Applies and reverts the tables of a settings file, with the functions of the migration's own SQL.
+"""Applies the tables of a settings file, with the functions of the migration's own SQL.
 
 Each table has its record in snapdelta_migrations, under `table NAME`: what was declared, and what was before.
 """
@@ -6,16 +6,14 @@ Each table has its record in snapdelta_migrations, under `table NAME`: what was 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from snapdelta.errors import MigrationError
 from snapdelta.timescale.connection import explained
-from snapdelta.timescale.files import OPTIMIZE
-from snapdelta.timescale.levels import COMPRESSION, REFRESH, RETENTION, Level, Policy
+from snapdelta.timescale.levels import REFRESH, RETENTION, Level, Policy
 from snapdelta.timescale.settings import Settings
 from snapdelta.timescale.table_queries import (
     RECORD,
@@ -23,7 +21,6 @@ from snapdelta.timescale.table_queries import (
     Relation,
     call,
     compression_columns,
-    compression_from,
     missing,
     other_definition,
     prepare,
@@ -49,36 +46,13 @@ _BEFORE = """
         'chunk', (SELECT d.time_interval FROM timescaledb_information.dimensions d
                   WHERE to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name)) = h AND d.dimension_number = 1),
         'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object('procedure', j.proc_name, 'every', j.schedule_interval,
-                                                                  'scheduled', j.scheduled, 'config', j.config)), '[]')
-                     FROM unnest(ARRAY['policy_retention', 'policy_compression', 'policy_refresh_continuous_aggregate']) AS p,
+                                                                  'scheduled', j.scheduled, 'config', j.config) ORDER BY number), '[]')
+                     FROM unnest(ARRAY['policy_refresh_continuous_aggregate', 'policy_compression', 'policy_retention']) WITH ORDINALITY AS t (p, number),
                           pg_temp.jobs_on(h, p) AS j),
         'compression', (SELECT coalesce(jsonb_agg(to_jsonb(s) - 'hypertable_schema' - 'hypertable_name'), '[]')
                         FROM timescaledb_information.compression_settings s
                         WHERE to_regclass(format('%%I.%%I', s.hypertable_schema, s.hypertable_name)) = h))
     FROM (SELECT %(hypertable)s::text::regclass AS h) AS t"""  # fmt: skip
-
-
-def recorded(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
-    """What was declared of each table that was applied, or begun, and not reverted."""
-    present = connection.execute(
-        "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NOT NULL"
-    ).fetchone()
-    if present != (True,):
-        return {}
-    rows = connection.execute(
-        "SELECT substr(name, %s), settings -> 'declared' FROM snapdelta_migrations"
-        " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
-        (len(RECORD) + 1, RECORD + "%"),
-    )
-    return {name: declared for name, declared in rows if declared is not None}
-
-
-def scanner_begun(connection: psycopg.Connection) -> bool:
-    """Whether the migration of the scanner's tables has something to revert."""
-    found = connection.execute(
-        "SELECT 1 FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL", (OPTIMIZE,)
-    ).fetchone()
-    return found is not None
 
 
 def apply_tables(connection: psycopg.Connection, tables: Tables, settings: Settings) -> None:
@@ -400,117 +374,3 @@ class _Migration:
         (now,) = row(self.connection, "SELECT now()")
         assert isinstance(now, datetime)
         return now
-
-
-def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[str]:
-    """Restores the policies, chunk widths and compression of these tables; returns what was not brought back.
-
-    Aggregates that the migration made stay, and are refreshed while that empties nothing.
-    """
-    said: list[str] = []
-    with explained("the tables of the settings file"):
-        prepare(connection, Settings())
-        call(connection, "one_at_a_time")
-        for name in names:
-            with explained(f"table {name}"), connection.transaction():
-                said += _revert(connection, name)
-        connection.execute("SELECT pg_advisory_unlock(hashtext('snapdelta migration'))")
-    return said
-
-
-def _revert(connection: psycopg.Connection, name: str) -> Iterator[str]:
-    """One table, in the caller's transaction; gives what stays as it is."""
-    found = connection.execute(
-        "SELECT before -> 'levels' FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL",
-        (RECORD + name,),
-    ).fetchone()
-    if found is None:
-        raise MigrationError(f"table {name} is not applied, there is nothing to revert")
-    levels: dict[str, dict[str, Any]] = found[0]
-    periods = (
-        item["config"].get("drop_after")
-        for item in levels[name]["policies"]
-        if item["procedure"] == RETENTION
-    )
-    keeps = next(periods, None)
-    for level, was in levels.items():
-        hypertable = stored(connection, level)
-        if hypertable is None:
-            yield f"{level} does not exist any more"
-        elif was["existed"]:
-            _restore_policies(connection, level, hypertable, was)
-            if was["chunk"] is None:
-                yield f"{level} stays a hypertable"
-            else:
-                connection.execute(
-                    "SELECT set_chunk_time_interval(%s::text::regclass, %s::interval)",
-                    (hypertable, was["chunk"]),
-                )
-            yield from _restore_compression(connection, level, hypertable, was, aggregate=level != name)
-        else:
-            yield from _keep_aggregate(connection, level, hypertable, keeps)
-    connection.execute(
-        "UPDATE snapdelta_migrations SET reverted_at = clock_timestamp(), applied_at = NULL, before = NULL"
-        " WHERE name = %s",
-        (RECORD + name,),
-    )
-
-
-def _delete_jobs(connection: psycopg.Connection, hypertable: str, procedure: str) -> None:
-    connection.execute(
-        "SELECT delete_job(job_id) FROM pg_temp.jobs_on(%s::text::regclass, %s)", (hypertable, procedure)
-    )
-
-
-def _restore_policies(
-    connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any]
-) -> None:
-    for procedure in (RETENTION, COMPRESSION, REFRESH):
-        _delete_jobs(connection, hypertable, procedure)
-    for item in was["policies"]:
-        connection.execute(
-            "SELECT pg_temp.restore_policy(pg_temp.relation(%s), %s, %s::interval, %s, %s::jsonb)",
-            (level, item["procedure"], item["every"], item["scheduled"], json.dumps(item["config"])),
-        )
-
-
-def _restore_compression(
-    connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any], *, aggregate: bool
-) -> Iterator[str]:
-    columns = (
-        "attname",
-        "segmentby_column_index",
-        "orderby_column_index",
-        "orderby_asc",
-        "orderby_nullsfirst",
-    )
-    rows = [tuple(item[column] for column in columns) for item in was["compression"]]
-    wanted = compression_from(rows) if rows else None
-    if compression_columns(connection, hypertable) == wanted:
-        return
-    (compressed,) = row(
-        connection,
-        "SELECT count(*) FROM timescaledb_information.chunks WHERE is_compressed"
-        " AND to_regclass(format('%%I.%%I', hypertable_schema, hypertable_name)) = %s::text::regclass",
-        (hypertable,),
-    )
-    if wanted is None and compressed:
-        yield f"{compressed} chunks of {level} stay compressed"
-    else:
-        set_compression(connection, level, aggregate, wanted)
-
-
-def _keep_aggregate(
-    connection: psycopg.Connection, level: str, hypertable: str, keeps: str | None
-) -> Iterator[str]:
-    """One that the migration made may hold the only copy of older rows: nothing is dropped from it any more."""
-    _delete_jobs(connection, hypertable, RETENTION)
-    if keeps is not None:
-        ended = connection.execute(
-            "SELECT delete_job(job_id) FROM pg_temp.jobs_on(%s::text::regclass, %s)"
-            " WHERE coalesce((config ->> 'start_offset')::interval > %s::interval, true)",
-            (hypertable, REFRESH, keeps),
-        ).fetchall()
-        if ended:
-            yield f"{level} is not refreshed any more: the older retention ({keeps}) would empty it"
-    yield f"{level} stays, with its rows"

@@ -19,8 +19,8 @@ FUNCTIONS = ("first", "last", "min", "max", "sum", "avg", "count")
 NEVER = "never"
 
 _FILE_KEYS = ("scanner", "tables")
-_TABLE_KEYS = ("time_column", "chunk", "compress_after", "segment_by", "order_by", "drop_after", "aggregates")
-_AGGREGATE_KEYS = (
+TABLE_KEYS = ("time_column", "chunk", "compress_after", "segment_by", "order_by", "drop_after", "aggregates")
+AGGREGATE_KEYS = (
     "bucket", "columns", "group_by", "refresh_start", "refresh_end", "refresh_every", "chunk", "compress_after",
     "segment_by", "order_by", "drop_after",
 )  # fmt: skip
@@ -161,7 +161,7 @@ class _Reader:
     def table(self, name: str, part: Mapping[str, Any]) -> Table:
         at = f"tables.{name}"
         self._take(name, at)
-        _known(part, _TABLE_KEYS, at)
+        _known(part, TABLE_KEYS, at)
         time_column = _name(part.get("time_column", "time"), f"{at}.time_column")
         segment_by, drop_after = (
             _names(part.get("segment_by", []), f"{at}.segment_by"),
@@ -186,7 +186,7 @@ class _Reader:
     ) -> Aggregate:
         at = f"{above}.aggregates.{name}"
         self._take(name, at)
-        _known(part, _AGGREGATE_KEYS, at)
+        _known(part, AGGREGATE_KEYS, at)
         for key in ("bucket", "columns"):
             if key not in part:
                 raise MigrationSettingError(f"{at} needs the key {key!r}")
