@@ -38,7 +38,9 @@ BEGIN
         EXECUTE format('SELECT add_%s_policy(%L::regclass, %I => %L::interval, schedule_interval => %L::interval)', substr(procedure, 8),
                        target, age, config ->> age, every) INTO added;
     END LOOP;
-    PERFORM alter_job(added, scheduled => restore_policy.scheduled);
+    IF NOT scheduled THEN
+        PERFORM alter_job(added, scheduled => false);
+    END IF;
 END $$;
 
 -- One transaction: all of it or nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -343,14 +344,14 @@ def _applied_tables(connection: psycopg.Connection, catalog: Catalog, given: Tab
     if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
         return
     rows = connection.execute(
-        "SELECT substr(name, %s), applied_at, settings -> 'declared' FROM snapdelta_migrations"
+        "SELECT substr(name, %s), applied_at, settings ->> 'declared' FROM snapdelta_migrations"
         " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
         (len(RECORD) + 1, RECORD + "%"),
     ).fetchall()
     catalog.tables_applied = {name: applied for name, applied, _ in rows}
     if given is None:
         scanner = not rows or catalog.applied is True
-        catalog.tables = read_tables({"scanner": scanner, "tables": {name: part for name, _, part in rows}})
+        catalog.tables = read_tables({"scanner": scanner, "tables": {name: json.loads(part) for name, _, part in rows}})
     declared = {table.name for table in catalog.tables.tables}
     catalog.undeclared = [name for name, _, _ in rows if name not in declared]
 

@@ -225,7 +225,8 @@ class _Migration:
     def _settings(self) -> dict[str, Any]:
         drop_after = self.table.level.drop_after
         kept = None if drop_after is None else f"{self.periods[drop_after].total_seconds()} seconds"
-        return {"drop_after": kept, "declared": json.loads(json.dumps(self.table.declared))}
+        # A text: jsonb would sort the columns of aggregates.
+        return {"drop_after": kept, "declared": json.dumps(self.table.declared)}
 
     def _create(self, aggregate: Aggregate) -> None:
         from psycopg import sql

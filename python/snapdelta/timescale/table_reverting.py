@@ -34,7 +34,7 @@ def recorded(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
     if present != (True,):
         return {}
     rows = connection.execute(
-        "SELECT substr(name, %s), settings -> 'declared' FROM snapdelta_migrations"
+        "SELECT substr(name, %s), settings ->> 'declared' FROM snapdelta_migrations"
         " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
         (len(RECORD) + 1, RECORD + "%"),
     )
