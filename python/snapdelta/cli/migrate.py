@@ -58,12 +58,12 @@ def up(
     with reported_errors():
         settings, declared = _settings(setting), _tables(config)
         if dry_run:
-            chosen = migrate.checked(settings, declared)
+            texts = migrate.checked(settings, declared)
             if declared.tables:
                 _notice("snapdelta: the tables of the settings file are applied after this, by statements that depend"
                         " on the database: `snapdelta migrate plan` says what they come to")  # fmt: skip
             if declared.scanner:
-                sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, chosen.texts))
+                sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, texts))
             if rewrite:
                 sys.stdout.write(migrate.render(files.REWRITE, {"run": "yes"}))
             return

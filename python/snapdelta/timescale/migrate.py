@@ -51,15 +51,15 @@ def up(
     rewrite that was stopped half-way is finished first.
     """
     tables = tables or Tables()
-    chosen = checked(settings, tables)
+    texts = checked(settings, tables)
     with connect(dsn, schema, notify) as connection:
         if tables.scanner:
             execute(connection, load(SCHEMA), {})
             if _rewrite_stopped(connection):
                 execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes"}))
-            execute(connection, load(OPTIMIZE), chosen.texts)
+            execute(connection, load(OPTIMIZE), texts)
         if tables.tables:
-            apply_tables(connection, tables, chosen)
+            apply_tables(connection, tables, Settings(texts))
 
 
 def down(
@@ -145,13 +145,14 @@ def render(name: str, settings: Mapping[str, str] | None = None) -> str:
     return "\n\n".join([f"-- {script.name}\n\\set ON_ERROR_STOP on", *sent]) + "\n"
 
 
-def checked(given: Mapping[str, str] | None, tables: Tables | None = None) -> Settings:
-    """The settings, after the rules. Raises MigrationSettingError with the first one that is broken."""
+def checked(given: Mapping[str, str] | None, tables: Tables | None = None) -> dict[str, str]:
+    """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is
+    broken."""
     tables = tables or Tables()
     settings = Settings({**tables.settings, **(given or {})})
     settings.require_rules()
     tables.require_rules()
-    return settings
+    return settings.texts
 
 
 def execute(connection: psycopg.Connection, script: Script, values: Mapping[str, str]) -> None:
