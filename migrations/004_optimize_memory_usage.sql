@@ -620,21 +620,21 @@ BEGIN
 END $$;
 
 -- ---------------------------------------------------------------- hypertables and their chunk widths
-CREATE OR REPLACE FUNCTION pg_temp.set_chunks(name text, time_column text, width interval) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION pg_temp.set_chunks(name text, time_column text, width interval, time_index boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables
                    WHERE hypertable_schema = current_schema() AND hypertable_name = name) THEN
         RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks, and who uses it waits', name;
         PERFORM pg_temp.lock(pg_temp.relation(name));
         PERFORM create_hypertable(pg_temp.relation(name), time_column::name,
-            chunk_time_interval => width, migrate_data => true, create_default_indexes => false);
+            chunk_time_interval => width, migrate_data => true, create_default_indexes => time_index);
     ELSE
         PERFORM set_chunk_time_interval(pg_temp.relation(name), width);
     END IF;
 END $$;
 DO $$
 BEGIN
-    PERFORM pg_temp.set_chunks(t.name, t.time_column, pg_temp.period(t.width))
+    PERFORM pg_temp.set_chunks(t.name, t.time_column, pg_temp.period(t.width), false)
     FROM (VALUES ('scan_results', 'time', 'raw_chunk'), ('volume_slots', 'date', 'slots_chunk'),
                  ('market_data_daily', 'trading_date', 'daily_chunk')) AS t (name, time_column, width);
 END $$;

@@ -19,8 +19,8 @@ import psycopg
 
 from snapdelta import timescale
 from snapdelta.timescale.files import SCHEMA, load
-from snapdelta.timescale.migrate import execute
 from snapdelta.timescale.levels import SCANNER
+from snapdelta.timescale.migrate import execute
 from timescale import jobs
 from timescale.bed import Bed, open_bed
 

@@ -60,8 +60,10 @@ def up(
         if dry_run:
             texts = migrate.checked(settings, declared)
             if declared.tables:
-                _notice("snapdelta: the tables of the settings file are applied after this, by statements that depend"
-                        " on the database: `snapdelta migrate plan` says what they come to")  # fmt: skip
+                _notice(
+                    "snapdelta: the tables of the settings file come after this SQL, by statements that depend on"
+                    " the database; `snapdelta migrate plan` says what they come to"
+                )
             if declared.scanner:
                 sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, texts))
             if rewrite:

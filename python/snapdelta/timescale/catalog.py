@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from snapdelta.timescale.connection import sentence
 from snapdelta.timescale.files import OPTIMIZE, load
 from snapdelta.timescale.levels import SCANNER, Level
 from snapdelta.timescale.settings import CHOICES, Settings
 from snapdelta.timescale.table_queries import (
-    RECORD,
     compression_columns,
     missing,
     other_definition,
     prepare,
+    recorded,
+    row,
     stored,
 )
 from snapdelta.timescale.tables import Compression, Tables, read_tables
@@ -34,7 +34,8 @@ AGGREGATES = tuple(level.name for level in SCANNER if level.refresh is not None)
 # TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none. The server casts the
 # periods: a configuration holds them in the IntervalStyle of the session that made the job.
 _JOBS = """
-    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '^(scan_results_1(min|hour))_scaled$', '\\1'),
+    SELECT j.job_id,
+           regexp_replace(coalesce(c.view_name, h.table_name), '^(scan_results_1(min|hour))_scaled$', '\\1'),
            coalesce(c.view_schema, h.schema_name) = current_schema(),
            j.proc_name, j.schedule_interval, j.scheduled,
            (SELECT array_agg((j.config ->> key)::interval ORDER BY number)
@@ -240,7 +241,7 @@ def collect(
 
     What this role or session may not read is listed in `unread`; only a lost connection is an error.
     """
-    now, version = _row(
+    now, version = row(
         connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
     )
     if tables is not None and (tables.settings or given):
@@ -300,60 +301,53 @@ def _reading(connection: psycopg.Connection, catalog: Catalog, subject: str, che
         catalog.unread[subject, check] = sentence(error)
 
 
-def _row(
-    connection: psycopg.Connection, query: str, parameters: Sequence[object] | None = None
-) -> tuple[Any, ...]:
-    row = connection.execute(query.encode(), parameters).fetchone()
-    assert row is not None  # every query here gives one
-    return row
-
-
 def _community(connection: psycopg.Connection) -> bool:
     """The setting tells what was asked for; where a function tells what is there, that counts."""
-    asked, known, restoring = _row(
+    asked, known, restoring = row(
         connection,
         "SELECT current_setting('timescaledb.license', true) = 'timescale',"
         " to_regprocedure('_timescaledb_functions.tsl_loaded()') IS NOT NULL,"
         " current_setting('timescaledb.restoring', true) = 'on'",
     )
     if asked and known and not restoring:
-        (asked,) = _row(connection, "SELECT _timescaledb_functions.tsl_loaded()")
+        (asked,) = row(connection, "SELECT _timescaledb_functions.tsl_loaded()")
     return bool(asked)
 
 
 def _applied(connection: psycopg.Connection, catalog: Catalog) -> dict[str, str] | None:
     """The recorded periods in one spelling, whatever style they were given in; None when there are none."""
     catalog.applied = False
-    if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
+    if row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
         return None
     catalog.applied = None
-    row = connection.execute(
+    found = connection.execute(
         "SELECT applied_at, (SELECT jsonb_object_agg(key, CASE WHEN key = ANY (%s) THEN value"
         " ELSE value::interval::text END) FROM jsonb_each_text(settings) WHERE key = ANY (%s))"
         " FROM snapdelta_migrations WHERE name = %s",
         (list(CHOICES), list(load(OPTIMIZE).defaults), OPTIMIZE),
     ).fetchone()
     settings: dict[str, str] | None
-    catalog.applied_at, settings = row if row is not None else (None, None)
+    catalog.applied_at, settings = found if found is not None else (None, None)
     catalog.applied = catalog.applied_at is not None
     return settings
 
 
 def _applied_tables(connection: psycopg.Connection, catalog: Catalog, given: Tables | None) -> None:
     """When each declared table was applied; which are declared, where no file says it."""
-    if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
-        return
-    rows = connection.execute(
-        "SELECT substr(name, %s), applied_at, settings ->> 'declared' FROM snapdelta_migrations"
-        " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
-        (len(RECORD) + 1, RECORD + "%"),
-    ).fetchall()
-    catalog.tables_applied = {name: applied for name, applied, _ in rows}
-    if given is None:
-        scanner = not rows or catalog.applied is True
-        catalog.tables = read_tables({"scanner": scanner, "tables": {name: json.loads(part) for name, _, part in rows}})
-    declared = {table.name for table in catalog.tables.tables}
-    catalog.undeclared = [name for name, _, _ in rows if name not in declared]
+    tables = recorded(connection)
+    catalog.tables_applied = {table.name: table.applied_at for table in tables}
+    if given is None and tables:
+        scanner = row(
+            connection,
+            "SELECT count(*) > 0 FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL",
+            (OPTIMIZE,),
+        )[0]
+        declared = {"scanner": scanner, "tables": {table.name: table.declared for table in tables}}
+        catalog.tables = read_tables(declared)
+        if not scanner:
+            catalog.settings = Settings({**catalog.settings.texts, **tables[0].schedules})
+    known = {table.name for table in catalog.tables.tables}
+    catalog.undeclared = [table.name for table in tables if table.name not in known]
 
 
 def _stored(connection: psycopg.Connection, name: str) -> str | None:
@@ -369,7 +363,7 @@ def _stored(connection: psycopg.Connection, name: str) -> str | None:
                   AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
                 ORDER BY c.view_name DESC LIMIT 1)
         FROM (SELECT %s::text AS name) AS v"""
-    (found,) = _row(connection, query, (name,))
+    (found,) = row(connection, query, (name,))
     return None if found is None else str(found)
 
 
@@ -380,7 +374,7 @@ def _relation(connection: psycopg.Connection, catalog: Catalog, level: Level) ->
         holds = _stored(connection, name)
         if holds is None:
             return
-        (relation.options,) = _row(
+        (relation.options,) = row(
             connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (holds,)
         )
         width = connection.execute(_WIDTH, (holds,)).fetchone()
@@ -391,14 +385,14 @@ def _relation(connection: psycopg.Connection, catalog: Catalog, level: Level) ->
     if name not in catalog.relations:
         return
     with _reading(connection, catalog, name, "size"):
-        (relation.bytes_now,) = _row(
+        (relation.bytes_now,) = row(
             connection,
             "SELECT coalesce(hypertable_size(%s::regclass), pg_total_relation_size(%s::regclass))",
             (holds, holds),
         )
     if relation.width is not None:
         with _reading(connection, catalog, name, "compression"):
-            relation.bytes_before, relation.bytes_after = _row(
+            relation.bytes_before, relation.bytes_after = row(
                 connection,
                 "SELECT sum(before_compression_total_bytes)::bigint,"
                 " sum(after_compression_total_bytes)::bigint"
@@ -418,9 +412,9 @@ def _rows(connection: psycopg.Connection, catalog: Catalog, level: Level) -> Non
         # The hypertable is in the server's own spelling, quoted where it must be.
         holds = sql.SQL(str(_stored(connection, level.name)))
         query = sql.SQL("SELECT min({0})::timestamptz, max({0})::timestamptz FROM {1}")
-        row = connection.execute(query.format(sql.Identifier(level.time_column), holds)).fetchone()
-        assert row is not None
-        relation.oldest, relation.newest = row
+        relation.oldest, relation.newest = row(
+            connection, query.format(sql.Identifier(level.time_column), holds)
+        )
         relation.rows_read = True
 
 
@@ -434,11 +428,9 @@ def _due(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None
     with _reading(connection, catalog, level.name, "lag"):
         holds = sql.SQL(str(_stored(connection, below.name)))
         query = sql.SQL("SELECT max({0}) FROM {1} WHERE {0} < %s")
-        row = connection.execute(
-            query.format(sql.Identifier(below.time_column), holds), (catalog.settled(level),)
-        ).fetchone()
-        assert row is not None
-        (catalog.due[level.name],) = row
+        (catalog.due[level.name],) = row(
+            connection, query.format(sql.Identifier(below.time_column), holds), (catalog.settled(level),)
+        )
 
 
 def _foreign(connection: psycopg.Connection, catalog: Catalog) -> None:
@@ -468,9 +460,9 @@ def _blockers(connection: psycopg.Connection, catalog: Catalog) -> None:
 
 
 def _workers(connection: psycopg.Connection, catalog: Catalog) -> None:
-    catalog.workers = Workers(*_row(connection, _WORKERS))
+    catalog.workers = Workers(*row(connection, _WORKERS))
     for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
-        (value,) = _row(connection, f"SELECT current_setting('{name}', true)")
+        (value,) = row(connection, f"SELECT current_setting('{name}', true)")
         if value:  # empty: set once in this session and reset, where the loader does not own it
             catalog.workers.limits[name] = int(value)
 
@@ -490,7 +482,7 @@ def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
         catalog.now - min(kept) + timedelta(hours=2),
         catalog.applied_at - catalog.settings["minute_refresh_start"],
     )
-    (catalog.first_kept,) = _row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
+    (catalog.first_kept,) = row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
 
 
 def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
@@ -505,7 +497,7 @@ def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
         if "scan_results" not in catalog.relations:
             continue
         with _reading(connection, catalog, view, "definition"):
-            (catalog.other_definition[view],) = _row(
+            (catalog.other_definition[view],) = row(
                 connection, f"SELECT pg_temp.has_other_definition('{view}')"
             )
         if set(AGGREGATES) <= catalog.relations.keys() and catalog.other_definition.get(view) is False:

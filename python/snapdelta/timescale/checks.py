@@ -100,7 +100,7 @@ def judge(catalog: Catalog) -> list[Finding]:
 
 
 def _tables(catalog: Catalog) -> Iterator[Finding]:
-    """The tables of the settings file: applied, compressed by the declared columns, dropping only what it says."""
+    """The settings file's tables: applied, compressed by the declared columns, dropping only what it says."""
     for table in catalog.tables.tables:
         applied = catalog.tables_applied.get(table.name) is not None
         yield Finding.judged(table.name, "applied", "yes", "yes" if applied else "no", applied, AGAIN)
@@ -109,9 +109,10 @@ def _tables(catalog: Catalog) -> Iterator[Finding]:
         for level, wanted, forever in levels:
             if level.name in catalog.compression:
                 found = catalog.compression[level.name]
+                same = found == wanted
                 yield Finding.judged(
-                    level.name, "compression columns", _columns(wanted), _columns(found), found == wanted, AGAIN
-                )  # fmt: skip
+                    level.name, "compression columns", _columns(wanted), _columns(found), same, AGAIN
+                )
             if level.drop_after is None and _jobs(catalog, level.name, RETENTION):
                 declared = "none: nothing is dropped" if forever else "no policy is declared"
                 advice = (

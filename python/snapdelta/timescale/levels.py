@@ -13,10 +13,13 @@ from typing import Literal, NamedTuple
 
 RETENTION, COMPRESSION = "policy_retention", "policy_compression"
 REFRESH = "policy_refresh_continuous_aggregate"
+# In the order in which they can be made: TimescaleDB compresses no aggregate that nothing refreshes.
+PROCEDURES = (REFRESH, COMPRESSION, RETENTION)
 
 # Three days are 71 hours where the clocks are put forward, so a window keeps a day's distance.
 SPARE = timedelta(days=1)
 _NONE = timedelta()
+_EMPTIED = "a refresh that reaches behind the rows below empties the buckets whose rows are gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,10 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One hypertable: a table, or an aggregate (`refresh`). Periods by name; None: there is no such policy."""
+    """One hypertable: a table, or an aggregate (`refresh`).
+
+    Its periods by name; None: there is no such policy.
+    """
 
     name: str
     time_column: str
@@ -87,8 +93,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
     ]
     for _, refresh, below in refreshed:
         if below.drop_after is not None:
-            yield Rule(below.drop_after, ">=", refresh.start, SPARE,
-                       "a refresh that reaches behind the rows below empties the buckets whose rows are gone")  # fmt: skip
+            yield Rule(below.drop_after, ">=", refresh.start, SPARE, _EMPTIED)
     for _, refresh, _ in refreshed:
         yield Rule(
             refresh.start, ">=", refresh.end, 2 * refresh.bucket, "the refresh window must cover two buckets"

@@ -12,8 +12,8 @@ from snapdelta.timescale.files import OPTIMIZE, REWRITE, SCHEMA, load
 from snapdelta.timescale.script import Script, Statement
 from snapdelta.timescale.settings import Settings
 from snapdelta.timescale.table_migration import apply_tables
-from snapdelta.timescale.table_queries import RECORD
-from snapdelta.timescale.table_reverting import recorded, revert_tables, scanner_begun
+from snapdelta.timescale.table_queries import RECORD, recorded
+from snapdelta.timescale.table_reverting import revert_tables, scanner_begun
 from snapdelta.timescale.tables import Tables
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def up(
     """Creates the tables that are missing and applies the migration; safe to run again at any time.
 
     `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention":
-    "5 days"}`; `tables` are those of a settings file (`load_tables`). Raises MigrationSettingError before anything is opened when they would lose history,
-    MigrationLockedError while another migration runs, and MigrationError with the server's sentence for
-    everything that it refuses. What was applied up to then stays; running it again goes on from there. A
-    rewrite that was stopped half-way is finished first.
+    "5 days"}`; `tables` are those of a settings file (`load_tables`). Raises MigrationSettingError before
+    anything is opened when they would lose history, MigrationLockedError while another migration runs, and
+    MigrationError with the server's sentence for everything that it refuses. What was applied up to then
+    stays; running it again goes on from there. A rewrite that was stopped half-way is finished first.
     """
     tables = tables or Tables()
     texts = checked(settings, tables)
@@ -59,7 +59,7 @@ def up(
                 execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes"}))
             execute(connection, load(OPTIMIZE), texts)
         if tables.tables:
-            apply_tables(connection, tables, Settings(texts))
+            apply_tables(connection, tables, Settings(texts), notify)
 
 
 def down(
@@ -71,7 +71,7 @@ def down(
     MigrationError when nothing was applied; then nothing has changed.
     """
     with connect(dsn, schema, notify) as connection:
-        applied = list(tables) or list(recorded(connection))
+        applied = list(tables) or [table.name for table in recorded(connection)]
         if applied:
             said = revert_tables(connection, applied)
             if notify is not None:
@@ -149,7 +149,7 @@ def checked(given: Mapping[str, str] | None, tables: Tables | None = None) -> di
     """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is
     broken."""
     tables = tables or Tables()
-    settings = Settings({**tables.settings, **(given or {})})
+    settings = tables.chosen(given)
     settings.require_rules()
     tables.require_rules()
     return settings.texts

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from snapdelta.timescale.findings import Finding, Severity
 from snapdelta.timescale.levels import SCANNER, Level, rules
-from snapdelta.timescale.settings import Settings, spell
+from snapdelta.timescale.settings import spell
 from snapdelta.timescale.tables import Tables
 
 # relation -> the prefix of its settings
@@ -33,7 +33,7 @@ def plan(
     the answer.
     """
     tables = tables or Tables()
-    periods = {**Settings({**tables.settings, **(settings or {})}).periods, **tables.periods}
+    periods = {**tables.chosen(settings).periods, **tables.periods}
     levels = (*(SCANNER if tables.scanner else ()), *tables.levels)
     return [
         *_rules(levels, periods),

@@ -6,23 +6,25 @@ Each table has its record in snapdelta_migrations, under `table NAME`: what was 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from snapdelta.errors import MigrationError
-from snapdelta.timescale.connection import explained
-from snapdelta.timescale.levels import REFRESH, RETENTION, Level, Policy
+from snapdelta.timescale.connection import Notify, explained
+from snapdelta.timescale.levels import PROCEDURES, REFRESH, RETENTION, SCANNER, Level, Policy
 from snapdelta.timescale.settings import Settings
 from snapdelta.timescale.table_queries import (
     RECORD,
     Hypertable,
     Relation,
+    Stretch,
     call,
     compression_columns,
     missing,
     other_definition,
+    patient,
     prepare,
     query,
     row,
@@ -30,44 +32,50 @@ from snapdelta.timescale.table_queries import (
     set_compression,
     stored,
 )
-from snapdelta.timescale.tables import Aggregate, Compression, Table, Tables, buckets_per_batch
+from snapdelta.timescale.tables import SCHEDULES, Aggregate, Compression, Table, Tables, buckets_per_batch
 
 if TYPE_CHECKING:
     import psycopg
 
-# The jobs of the scanner's tables start in the ten minutes before.
-_FIRST_MINUTE = 12
 _DAY = timedelta(days=1)
 _TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
 
 _BEFORE = """
     SELECT jsonb_build_object(
         'existed', true,
-        'chunk', (SELECT d.time_interval FROM timescaledb_information.dimensions d
-                  WHERE to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name)) = h AND d.dimension_number = 1),
-        'policies', (SELECT coalesce(jsonb_agg(jsonb_build_object('procedure', j.proc_name, 'every', j.schedule_interval,
-                                                                  'scheduled', j.scheduled, 'config', j.config) ORDER BY number), '[]')
-                     FROM unnest(ARRAY['policy_refresh_continuous_aggregate', 'policy_compression', 'policy_retention']) WITH ORDINALITY AS t (p, number),
-                          pg_temp.jobs_on(h, p) AS j),
-        'compression', (SELECT coalesce(jsonb_agg(to_jsonb(s) - 'hypertable_schema' - 'hypertable_name'), '[]')
-                        FROM timescaledb_information.compression_settings s
-                        WHERE to_regclass(format('%%I.%%I', s.hypertable_schema, s.hypertable_name)) = h))
-    FROM (SELECT %(hypertable)s::text::regclass AS h) AS t"""  # fmt: skip
+        'chunk', (
+            SELECT d.time_interval FROM timescaledb_information.dimensions d
+            WHERE to_regclass(format('%%I.%%I', d.hypertable_schema, d.hypertable_name)) = h
+              AND d.dimension_number = 1),
+        'policies', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'procedure', j.proc_name, 'every', j.schedule_interval, 'scheduled', j.scheduled,
+                'config', j.config) ORDER BY number), '[]')
+            FROM unnest(%(procedures)s::text[]) WITH ORDINALITY AS t (p, number), pg_temp.jobs_on(h, p) AS j),
+        'compression', (
+            SELECT coalesce(jsonb_agg(to_jsonb(s) - 'hypertable_schema' - 'hypertable_name'), '[]')
+            FROM timescaledb_information.compression_settings s
+            WHERE to_regclass(format('%%I.%%I', s.hypertable_schema, s.hypertable_name)) = h))
+    FROM (SELECT %(hypertable)s::text::regclass AS h) AS t"""
 
 
-def apply_tables(connection: psycopg.Connection, tables: Tables, settings: Settings) -> None:
+def apply_tables(
+    connection: psycopg.Connection, tables: Tables, settings: Settings, notify: Notify | None = None
+) -> None:
     """Brings each table to what is declared; every check of every table comes before the first change.
 
     Raises MigrationError, and MigrationLockedError while another migration runs.
     """
     periods = {**settings.periods, **tables.periods}
     names = [level.name for level in tables.levels if level.refresh is not None]
-    minutes = count(_FIRST_MINUTE)
+    # The jobs of the scanner's tables start in the minutes before.
+    minutes = count(2 + sum(len(list(level.policies())) for level in SCANNER) if tables.scanner else 2)
     with explained("the tables of the settings file"):
+        patient(connection)
         prepare(connection, settings, names)
         call(connection, "one_at_a_time")
         call(connection, "require_timescale")
-        migrations = [_Migration(connection, table, periods, minutes) for table in tables.tables]
+        migrations = [_Migration(connection, table, periods, minutes, notify) for table in tables.tables]
         for migration in migrations:
             migration.require()
         for migration in migrations:
@@ -85,11 +93,13 @@ class _Migration:
         table: Table,
         periods: Mapping[str, timedelta],
         minutes: Iterator[int],
+        notify: Notify | None,
     ) -> None:
         self.connection = connection
         self.table = table
         self.periods = periods
         self.minutes = minutes
+        self.notify = notify
         self.key = RECORD + table.name
 
     def require(self) -> None:
@@ -106,15 +116,17 @@ class _Migration:
         )  # fmt: skip
         (kind,) = row(
             self.connection,
-            "SELECT format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = pg_temp.relation(%s) AND attname = %s",
+            "SELECT format_type(atttypid, NULL) FROM pg_attribute"
+            " WHERE attrelid = pg_temp.relation(%s) AND attname = %s",
             (table.name, level.time_column),
         )
         self._require_time(str(kind))
         self._require_retention(level, table.forever)
         if level.drop_after is not None:
             call(
-                self.connection, "require_short_refreshes", Relation(table.name), self.periods[level.drop_after],
-                level.drop_after, [aggregate.level.name for aggregate in aggregates],
+                self.connection, "require_short_refreshes", Relation(table.name),
+                self.periods[level.drop_after], level.drop_after,
+                [aggregate.level.name for aggregate in aggregates],
             )  # fmt: skip
         for aggregate in aggregates:
             self._require_aggregate(aggregate)
@@ -123,25 +135,29 @@ class _Migration:
         name, level = self.table.name, self.table.level
         if kind not in _TIMES:
             raise MigrationError(
-                f"tables.{name}.time_column: {level.time_column!r} is of type {kind}; periods need a timestamp or a date"
+                f"tables.{name}.time_column: {level.time_column!r} is of type {kind};"
+                " periods need a timestamp or a date"
             )
         if self.table.aggregates and kind != _TIMES[0]:
             raise MigrationError(
-                f"tables.{name}.aggregates: {level.time_column!r} is of type {kind}; aggregates need a timestamptz"
+                f"tables.{name}.aggregates: {level.time_column!r} is of type {kind};"
+                " aggregates need a timestamptz"
             )
         if kind == "date" and self.periods[level.chunk] % _DAY:
             raise MigrationError(f"{level.chunk} must be whole days: {level.time_column!r} is a date")
 
     def _require_retention(self, level: Level, forever: bool) -> None:
-        """Nothing says that rows may go: then a policy that drops some is neither kept nor removed in silence."""
+        """Without a word in the file, a policy that drops rows is neither kept nor removed."""
         if level.drop_after is None and not forever and self._jobs(level, RETENTION):
             at = level.chunk.removesuffix(".chunk")
             raise MigrationError(
-                f"{at}: {level.name} has a retention policy, and the settings file does not say whether rows may be "
-                f"dropped; give {at}.drop_after a period, or 'never', which removes the policy"
+                f"{at}: {level.name} has a retention policy, and the settings file does not say whether rows"
+                f" may be dropped; give {at}.drop_after a period, or 'never', which removes the policy"
             )
 
     def _require_aggregate(self, aggregate: Aggregate) -> None:
+        from psycopg import sql
+
         name = aggregate.level.name
         at = aggregate.level.chunk.removesuffix(".chunk")
         (found, hypertable) = row(
@@ -149,6 +165,10 @@ class _Migration:
             "SELECT pg_temp.relation(%s)::text, pg_temp.hypertable_of(%s)::text",
             (name, name),
         )
+        with explained(at), self.connection.transaction(force_rollback=True):
+            # A function that the column's type does not have is refused here, before anything is changed.
+            wanted = query(schema_of(self.connection), self.table, aggregate)
+            self.connection.execute(sql.SQL("CREATE TEMP VIEW snapdelta_wanted AS {}").format(wanted))
         if found is None:
             return
         if hypertable is None:
@@ -157,8 +177,9 @@ class _Migration:
             )
         if other_definition(self.connection, self.table, aggregate):
             raise MigrationError(
-                f"{at}: continuous aggregate {found} exists with another definition and would keep it; rename it"
-                f" (ALTER MATERIALIZED VIEW {found} RENAME TO ...), which keeps its rows, or give the new one another name"
+                f"{at}: continuous aggregate {found} exists with another definition and would keep it;"
+                f" rename it (ALTER MATERIALIZED VIEW {found} RENAME TO ...), which keeps its rows,"
+                " or give the new one another name"
             )
         self._require_retention(aggregate.level, aggregate.forever)
         assert aggregate.level.refresh is not None
@@ -171,37 +192,39 @@ class _Migration:
     def run(self) -> None:
         """Every step may be repeated; the retention of the raw rows comes last."""
         table = self.table
-        applied = self._begin()
-        call(
-            self.connection,
-            "set_chunks",
-            table.name,
-            table.level.time_column,
-            self.periods[table.level.chunk],
-        )
+        filled = self._begin()
+        width = self.periods[table.level.chunk]
+        call(self.connection, "set_chunks", table.name, table.level.time_column, width, True)
         self._compress(table.level, table.compression)
+        stretches: list[tuple[Aggregate, list[Stretch]]] = []
         for aggregate in table.aggregates:
-            self._create(aggregate)
-            self._backfill(aggregate, applied)
+            created = self._create(aggregate)
+            whole = created or aggregate.level.name not in filled
+            stretches.append((aggregate, self._days(aggregate) if whole else self._recent(aggregate)))
+        for aggregate, found in stretches:
+            self._backfill(aggregate, found)
         call(self.connection, "release_refreshes")
         for aggregate in table.aggregates:
             self._compress(aggregate.level, aggregate.compression)
             self._policies(aggregate.level, aggregate.forever, aggregate.bucket)
-        self._require_filled()
+        for aggregate, found in stretches:
+            self._require_filled(aggregate, found)
+        self._announce()
         self._policies(table.level, table.forever)
         self._prove()
 
-    def _begin(self) -> bool:
-        """Records what is there, unless an unfinished run has; whether the table was applied before."""
+    def _begin(self) -> list[str]:
+        """Records what is there, unless an unfinished run has; gives the aggregates that are filled."""
         import psycopg.types.json
 
         table = self.table
         connection = self.connection
         call(connection, "keep_record", self.key)
         with connection.transaction():
-            applied, before = row(
+            filled, before = row(
                 connection,
-                "SELECT applied_at IS NOT NULL, before FROM snapdelta_migrations WHERE name = %s",
+                "SELECT CASE WHEN applied_at IS NOT NULL THEN settings -> 'filled' END, before"
+                " FROM snapdelta_migrations WHERE name = %s",
                 (self.key,),
             )
             before = before or {"levels": {}}
@@ -213,27 +236,34 @@ class _Migration:
                 " settings = coalesce(settings, %s) WHERE name = %s",
                 (psycopg.types.json.Jsonb(before), psycopg.types.json.Jsonb(self._settings()), self.key),
             )
-        return bool(applied)
+        return list(filled or [])
 
     def _before(self, level: Level) -> dict[str, Any]:
         hypertable = stored(self.connection, level.name)
         if hypertable is None:
             return {"existed": False, "chunk": None, "policies": [], "compression": []}
-        (found,) = row(self.connection, _BEFORE, {"hypertable": hypertable})
+        (found,) = row(self.connection, _BEFORE, {"hypertable": hypertable, "procedures": list(PROCEDURES)})
         return dict(found)
 
     def _settings(self) -> dict[str, Any]:
         drop_after = self.table.level.drop_after
         kept = None if drop_after is None else f"{self.periods[drop_after].total_seconds()} seconds"
         # A text: jsonb would sort the columns of aggregates.
-        return {"drop_after": kept, "declared": json.dumps(self.table.declared)}
+        return {
+            "drop_after": kept,
+            "declared": json.dumps(self.table.declared),
+            "filled": [aggregate.level.name for aggregate in self.table.aggregates],
+            **{name: f"{self.periods[name].total_seconds()} seconds" for name in SCHEDULES},
+        }
 
-    def _create(self, aggregate: Aggregate) -> None:
+    def _create(self, aggregate: Aggregate) -> bool:
+        """Whether it was not there; it is empty then."""
         from psycopg import sql
 
         connection, name = self.connection, aggregate.level.name
         schema = schema_of(connection)
-        if stored(connection, name) is None:
+        absent = stored(connection, name) is None
+        if absent:
             with connection.transaction():
                 call(connection, "lock", Relation(self.table.name))
                 connection.execute(
@@ -254,34 +284,33 @@ class _Migration:
             "SELECT set_chunk_time_interval(pg_temp.hypertable_of(%s), %s)",
             (name, self.periods[aggregate.level.chunk]),
         )
+        return absent
 
-    def _backfill(self, aggregate: Aggregate, applied: bool) -> None:
-        """Fills what is missing, at first a day at a time and the oldest first, and touches nothing else."""
-        if applied:
-            now = self._now()
-            stretches = [(now - self.table.looks_back(aggregate, self.periods), now)]
-        else:
-            stretches = self._days(aggregate)
+    def _backfill(self, aggregate: Aggregate, stretches: Sequence[Stretch]) -> None:
+        """Fills what is missing in each stretch, the oldest first, and touches nothing else."""
         for start, end in stretches:
             for since, until in self._missing(aggregate, start, end):
                 self.connection.execute("CALL pg_temp.hold_refreshes()")
                 self._refresh(aggregate, since, until)
 
-    def _missing(
-        self, aggregate: Aggregate, start: datetime, end: datetime
-    ) -> list[tuple[datetime, datetime]]:
+    def _missing(self, aggregate: Aggregate, start: datetime, end: datetime) -> list[Stretch]:
         drop_after = aggregate.level.drop_after
         kept_for = None if drop_after is None else self.periods[drop_after]
         return missing(self.connection, self.table, aggregate, kept_for, start, end)
 
-    def _days(self, aggregate: Aggregate) -> list[tuple[datetime, datetime]]:
+    def _recent(self, aggregate: Aggregate) -> list[Stretch]:
+        """How far back a later run looks for holes."""
+        now = self._now()
+        return [(now - self.table.looks_back(aggregate, self.periods), now)]
+
+    def _days(self, aggregate: Aggregate) -> list[Stretch]:
         """The days that the table has chunks for, as whole buckets."""
         step = aggregate.bucket * -(-_DAY // aggregate.bucket)
         rows = self.connection.execute(
             "SELECT DISTINCT time_bucket(%(step)s, day), time_bucket(%(step)s, day) + %(step)s"
             " FROM timescaledb_information.chunks c,"
-            " generate_series(time_bucket(%(step)s, c.range_start), least(c.range_end, now()), %(step)s) AS day"
-            " WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = %(name)s ORDER BY 1",
+            " generate_series(time_bucket(%(step)s, c.range_start), least(c.range_end, now()), %(step)s)"
+            " AS day WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = %(name)s ORDER BY 1",
             {"step": step, "name": self.table.name},
         )
         return [(start, end) for start, end in rows]
@@ -322,29 +351,44 @@ class _Migration:
             batch = buckets_per_batch(self.periods[level.chunk], bucket)
         self.connection.execute(
             "SELECT pg_temp.set_policy_on(pg_temp.relation(%(name)s),"
-            " coalesce(pg_temp.hypertable_of(%(name)s), pg_temp.relation(%(name)s)), %(procedure)s, %(wanted)s::jsonb,"
-            " %(every)s, date_trunc('minute', clock_timestamp()) + %(minute)s * interval '1 minute',"
-            " pg_temp.batch_of(%(batch)s))",
+            " coalesce(pg_temp.hypertable_of(%(name)s), pg_temp.relation(%(name)s)), %(procedure)s,"
+            " %(wanted)s::jsonb, %(every)s,"
+            " date_trunc('minute', clock_timestamp()) + %(minute)s * interval '1 minute', pg_temp.batch_of(%(batch)s))",
             {
                 "name": level.name, "procedure": policy.procedure, "wanted": json.dumps(wanted),
                 "every": self.periods[policy.every], "minute": next(self.minutes), "batch": batch,
             },
         )  # fmt: skip
 
-    def _require_filled(self) -> None:
-        """Nothing may be dropped before it is in the aggregates; newer rows are the refresh policies' work."""
+    def _require_filled(self, aggregate: Aggregate, stretches: Sequence[Stretch]) -> None:
+        """Nothing may be dropped before it is in the aggregates; newer rows are the refresh's work."""
         if self.table.level.drop_after is None:
             return
-        for aggregate in self.table.aggregates:
-            assert aggregate.level.refresh is not None
-            behind = self._now() - self.periods[aggregate.level.refresh.start]
-            beginning = behind - 2 * self.periods[self.table.level.drop_after]
-            holes = self._missing(aggregate, beginning, behind)
-            if holes:
+        assert aggregate.level.refresh is not None
+        behind = self._now() - self.periods[aggregate.level.refresh.start]
+        for start, end in stretches:
+            if start < behind and (holes := self._missing(aggregate, start, min(end, behind))):
                 raise MigrationError(
-                    f"{len(holes)} stretches of rows are not in {aggregate.level.name} yet, so the retention of"
-                    f" {self.table.name} was not set; run it again"
+                    f"{aggregate.level.name} lacks rows from {holes[0][0]:%Y-%m-%d %H:%M %Z} on, so the"
+                    f" retention of {self.table.name} was not set; run it again"
                 )
+
+    def _announce(self) -> None:
+        """Says which rows the first run of a new retention policy drops."""
+        level = self.table.level
+        if level.drop_after is None or self.notify is None or self._jobs(level, RETENTION):
+            return
+        chunks, until = row(
+            self.connection,
+            "SELECT count(*), max(range_end) FROM timescaledb_information.chunks WHERE hypertable_schema ="
+            " current_schema() AND hypertable_name = %s AND range_end < now() - %s",
+            (level.name, self.periods[level.drop_after]),
+        )
+        if chunks:
+            self.notify(
+                f"snapdelta: {chunks} chunks of {level.name}, with rows before {until:%Y-%m-%d %H:%M %Z},"
+                f" go with the next run of its retention ({level.drop_after})"
+            )
 
     def _prove(self) -> None:
         """One job a policy, as declared; then the record says so."""
@@ -358,15 +402,15 @@ class _Migration:
                         f"{level.name} has {found} jobs of {policy.procedure} and should have one"
                     )
         self.connection.execute(
-            "UPDATE snapdelta_migrations SET applied_at = clock_timestamp(), reverted_at = NULL, settings = %s"
-            " WHERE name = %s",
+            "UPDATE snapdelta_migrations SET applied_at = clock_timestamp(), reverted_at = NULL,"
+            " settings = %s WHERE name = %s",
             (psycopg.types.json.Jsonb(self._settings()), self.key),
         )
 
     def _jobs(self, level: Level, procedure: str) -> list[int]:
         rows = self.connection.execute(
-            "SELECT job_id FROM pg_temp.jobs_on(coalesce(pg_temp.hypertable_of(%(name)s), pg_temp.relation(%(name)s)),"
-            " %(procedure)s)",
+            "SELECT job_id FROM pg_temp.jobs_on(coalesce(pg_temp.hypertable_of(%(name)s),"
+            " pg_temp.relation(%(name)s)), %(procedure)s)",
             {"name": level.name, "procedure": procedure},
         )
         return [number for (number,) in rows]

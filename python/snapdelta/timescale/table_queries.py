@@ -1,17 +1,18 @@
 """The SQL of declared tables: what is asked of the catalog, and the statements that names are part of.
 
-Names of tables and columns come from a settings file: they get into SQL as quoted identifiers or parameters only.
+Names of tables and columns come from a settings file: they get into SQL as quoted identifiers or parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snapdelta.timescale.files import OPTIMIZE, load
 from snapdelta.timescale.settings import Settings
-from snapdelta.timescale.tables import Aggregate, Compression, Order, Table
+from snapdelta.timescale.tables import SCHEDULES, Aggregate, Compression, Order, Table
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # A table's record in snapdelta_migrations is under this and its name.
 RECORD = "table "
+# From when to when, both whole buckets.
+Stretch = tuple[datetime, datetime]
 
 _STORED = """
     SELECT coalesce(
@@ -62,9 +65,43 @@ def prepare(connection: psycopg.Connection, settings: Settings, aggregates: Sequ
     )
 
 
-def row(connection: psycopg.Connection, query: str, parameters: Any = None) -> tuple[Any, ...]:
+def patient(connection: psycopg.Connection) -> None:
+    """For a session that changes tables: it has the time of the SQL files, and the server's notices."""
+    for setting in ("client_min_messages = notice", "lock_timeout = '60s'", "statement_timeout = 0"):
+        connection.execute(f"SET {setting}".encode())
+
+
+class Recorded(NamedTuple):
+    """A table that was applied, or begun, and not reverted: as the file said it, and its schedules."""
+
+    name: str
+    applied_at: datetime | None
+    declared: Mapping[str, Any]
+    schedules: Mapping[str, str]
+
+
+def recorded(connection: psycopg.Connection) -> list[Recorded]:
+    """The records of tables, by name."""
+    (present,) = row(
+        connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NOT NULL"
+    )
+    if not present:
+        return []
+    rows = connection.execute(
+        "SELECT substr(name, %s), applied_at, settings FROM snapdelta_migrations"
+        " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
+        (len(RECORD) + 1, RECORD + "%"),
+    )
+    return [
+        Recorded(name, applied_at, json.loads(kept["declared"]), {key: kept[key] for key in SCHEDULES})
+        for name, applied_at, kept in rows
+    ]
+
+
+def row(connection: psycopg.Connection, query: str | sql.Composed, parameters: Any = None) -> tuple[Any, ...]:
     """The one row that a query gives."""
-    found = connection.execute(query.encode(), parameters).fetchone()
+    sent = query.encode() if isinstance(query, str) else query
+    found = connection.execute(sent, parameters).fetchone()
     assert found is not None
     return found
 
@@ -141,7 +178,7 @@ def missing(
     kept_for: timedelta | None,
     start: datetime,
     end: datetime,
-) -> list[tuple[datetime, datetime]]:
+) -> list[Stretch]:
     """Stretches of whole buckets between `start` and `end` that lack rows of the table. Needs `prepare`.
 
     `kept_for` is how long the aggregate keeps its rows: older ones are missing rightly.
@@ -180,7 +217,8 @@ def missing(
     )  # fmt: skip
     rows = connection.execute(
         "SELECT * FROM pg_temp.missing_in(%s, %s, %s::text[], %s,"
-        " greatest(pg_temp.rows_complete_since(pg_temp.relation(%s), %s, 'drop_after'), now() - %s::interval))",
+        " greatest(pg_temp.rows_complete_since(pg_temp.relation(%s), %s, 'drop_after'),"
+        " now() - %s::interval))",
         (
             source.as_string(connection), kept.as_string(connection), keys, aggregate.bucket,
             table.name, RECORD + table.name, kept_for,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from snapdelta.errors import MigrationError
 from snapdelta.timescale.connection import explained
 from snapdelta.timescale.files import OPTIMIZE
-from snapdelta.timescale.levels import COMPRESSION, REFRESH, RETENTION
+from snapdelta.timescale.levels import PROCEDURES, REFRESH, RETENTION
 from snapdelta.timescale.settings import Settings
 from snapdelta.timescale.table_queries import (
     RECORD,
     call,
     compression_columns,
     compression_from,
+    patient,
     prepare,
     row,
     set_compression,
@@ -24,21 +25,6 @@ from snapdelta.timescale.table_queries import (
 
 if TYPE_CHECKING:
     import psycopg
-
-
-def recorded(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
-    """What was declared of each table that was applied, or begun, and not reverted."""
-    present = connection.execute(
-        "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NOT NULL"
-    ).fetchone()
-    if present != (True,):
-        return {}
-    rows = connection.execute(
-        "SELECT substr(name, %s), settings ->> 'declared' FROM snapdelta_migrations"
-        " WHERE name LIKE %s AND before IS NOT NULL ORDER BY name",
-        (len(RECORD) + 1, RECORD + "%"),
-    )
-    return {name: declared for name, declared in rows if declared is not None}
 
 
 def scanner_begun(connection: psycopg.Connection) -> bool:
@@ -56,6 +42,7 @@ def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[
     """
     said: list[str] = []
     with explained("the tables of the settings file"):
+        patient(connection)
         prepare(connection, Settings())
         call(connection, "one_at_a_time")
         for name in names:
@@ -112,7 +99,7 @@ def _delete_jobs(connection: psycopg.Connection, hypertable: str, procedure: str
 def _restore_policies(
     connection: psycopg.Connection, level: str, hypertable: str, was: dict[str, Any]
 ) -> None:
-    for procedure in (RETENTION, COMPRESSION, REFRESH):
+    for procedure in PROCEDURES:
         _delete_jobs(connection, hypertable, procedure)
     for item in was["policies"]:
         connection.execute(
@@ -150,7 +137,7 @@ def _restore_compression(
 def _keep_aggregate(
     connection: psycopg.Connection, level: str, hypertable: str, keeps: str | None
 ) -> Iterator[str]:
-    """One that the migration made may hold the only copy of older rows: nothing is dropped from it any more."""
+    """An aggregate of ours may hold the only copy of older rows: nothing is dropped from it any more."""
     _delete_jobs(connection, hypertable, RETENTION)
     if keeps is not None:
         ended = connection.execute(

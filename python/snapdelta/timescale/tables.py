@@ -13,16 +13,20 @@ from typing import Any, NamedTuple
 
 from snapdelta.errors import MigrationSettingError
 from snapdelta.timescale.levels import SCANNER, Level, Refresh, rules
-from snapdelta.timescale.settings import parse_period, spell
+from snapdelta.timescale.settings import Settings, parse_period, spell
 
 FUNCTIONS = ("first", "last", "min", "max", "sum", "avg", "count")
 NEVER = "never"
 
-_FILE_KEYS = ("scanner", "tables")
-TABLE_KEYS = ("time_column", "chunk", "compress_after", "segment_by", "order_by", "drop_after", "aggregates")
+# Periods of the scanner's settings that hold for all tables.
+SCHEDULES = ("compress_every", "retention_every")
+_FILE_KEYS = ("scanner", *SCHEDULES, "tables")
+TABLE_KEYS = (
+    "time_column", "chunk", "compress_after", "segment_by", "order_by", "drop_after", "aggregates",
+)  # fmt: skip
 AGGREGATE_KEYS = (
-    "bucket", "columns", "group_by", "refresh_start", "refresh_end", "refresh_every", "chunk", "compress_after",
-    "segment_by", "order_by", "drop_after",
+    "bucket", "columns", "group_by", "refresh_start", "refresh_end", "refresh_every", "chunk",
+    "compress_after", "segment_by", "order_by", "drop_after",
 )  # fmt: skip
 _NAME_BYTES = 63  # PostgreSQL cuts longer names without a word
 _DAY = timedelta(days=1)
@@ -38,7 +42,7 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """The columns of a level's compression; they mean nothing while the level has no `compress_after`."""
+    """The columns of a level's compression; without a `compress_after` they are not applied."""
 
     segment_by: tuple[str, ...]
     order_by: tuple[Order, ...]
@@ -74,7 +78,7 @@ class Table:
         return self.level.name
 
     def looks_back(self, aggregate: Aggregate, periods: Mapping[str, timedelta]) -> timedelta:
-        """How far back holes of an aggregate are looked for: as rows are kept, or a week behind its window."""
+        """How far back a later `up` fills holes: as rows are kept, or a week behind the refresh window."""
         if self.level.drop_after is not None:
             return periods[self.level.drop_after]
         assert aggregate.level.refresh is not None
@@ -85,7 +89,8 @@ class Table:
 class Tables:
     """What a settings file declares: its tables, and whether the scanner's are looked after as well.
 
-    `settings` are periods of the scanner's tables; `periods` those of the file's, by `tables.NAME.KEY`.
+    `settings` are the scanner's periods that the file gives; `periods` those of its tables, by
+    `tables.NAME.KEY`.
     """
 
     tables: tuple[Table, ...] = ()
@@ -101,6 +106,18 @@ class Tables:
             for table in self.tables
             for level in (table.level, *(aggregate.level for aggregate in table.aggregates))
         )
+
+    def chosen(self, given: Mapping[str, str] | None) -> Settings:
+        """The scanner's periods: those of the file with `given` over them.
+
+        Raises MigrationSettingError for one that no table of the file has.
+        """
+        for name in given or {}:
+            if not self.scanner and name not in SCHEDULES:
+                raise MigrationSettingError(
+                    f"{name} is a period of the scanner's tables, and the file says scanner = false"
+                )
+        return Settings({**self.settings, **(given or {})})
 
     def require_rules(self) -> None:
         """Raises MigrationSettingError with the first rule that the periods break."""
@@ -147,7 +164,11 @@ def read_tables(declared: Mapping[str, Any]) -> Tables:
         raise MigrationSettingError(f"scanner must be false, or a table of periods, not {scanner!r}")
     reader = _Reader()
     tables = tuple(reader.table(name, part) for name, part in _tables(declared.get("tables", {}), "tables"))
-    settings = scanner if isinstance(scanner, Mapping) else {}
+    settings = dict(scanner) if isinstance(scanner, Mapping) else {}
+    for key in SCHEDULES:
+        if key in declared:
+            parse_period(key, str(declared[key]))
+            settings[key] = str(declared[key])
     return Tables(tables, scanner is not False, settings, reader.periods)
 
 
