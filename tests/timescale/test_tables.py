@@ -267,6 +267,7 @@ PLANTS: dict[str, tuple[str, tuple[str, str]]] = {
         " SELECT add_continuous_aggregate_policy('other', interval '30 days', interval '1 hour', interval '1 hour')",
         ("public.other", "refresh window"),
     ),
+    "rows dropped by hand": ("DELETE FROM market_events WHERE ts < now() - interval '1 day'", ("market_events", "rows dropped by hand")),
     "no table": ("DROP TABLE minute_bars CASCADE", ("minute_bars", "exists")),
     "never applied": ("UPDATE snapdelta_migrations SET applied_at = NULL WHERE name = 'table minute_bars'", ("minute_bars", "applied")),
 }  # fmt: skip
@@ -309,6 +310,9 @@ REFUSED = {
     ),
     "a date": (
         "ALTER TABLE minute_bars ALTER time TYPE timestamp", "aggregates need a timestamptz",
+    ),
+    "a function that the type does not have": (
+        "ALTER TABLE market_events ALTER price TYPE text", r"market_events_5min: function avg\(text\) does not exist",
     ),
     "a view of that name": ("CREATE VIEW bars_1day AS SELECT 1 AS one", "bars_1day exists and is no continuous aggregate"),
     "another aggregate of that name": (
@@ -422,6 +426,47 @@ def test_stopped_anywhere_and_run_again(
     with db.connect() as connection:
         jobs.run_jobs(connection)
         assert_events(connection, rows)
+
+
+def test_a_new_aggregate_of_an_applied_table_is_filled_whole(
+    database: Make, sound: Database, declared: timescale.Tables, tmp_path: Path
+) -> None:
+    """Also of a table that drops nothing, whose rows reach back further than `up` looks for holes."""
+    db = database(sound.name)
+    path = tmp_path / "more.toml"
+    path.write_text(
+        FILE
+        + '[tool.snapdelta.timescale.tables.minute_bars.aggregates.bars_1hour]\nbucket = "1 hour"\ncolumns.close = "last"\n'
+    )
+    more = timescale.load_tables(path)
+    assert ("bars_1hour", "exists") in faults(db.dsn, more)
+    timescale.up(db.dsn, tables=more)
+    assert faults(db.dsn, more) == []
+    query = "SELECT (SELECT sum(sample_count) FROM bars_1hour), (SELECT count(*) FROM minute_bars)"
+    with db.connect() as connection:
+        found, rows = connection.execute(query).fetchone() or (None, None)
+        assert found == rows
+        # Dropped by hand and made again: it is empty, whatever the record says.
+        connection.execute("DROP MATERIALIZED VIEW bars_1hour")
+    timescale.up(db.dsn, tables=more)
+    with db.connect() as connection:
+        assert connection.execute(query).fetchone() == (rows, rows)
+
+
+def test_what_the_first_retention_drops_is_said(database: Make, old: str) -> None:
+    from snapdelta.timescale.tables import read_tables
+
+    db = database(old)
+    said: list[str] = []
+    part = {"chunk": "1 day", "drop_after": "5 days"}
+    tables = read_tables({"scanner": False, "retention_every": "2 hours", "tables": {"minute_bars": part}})
+    for _ in range(2):
+        timescale.up(db.dsn, tables=tables, notify=said.append)
+    (sentence,) = [sentence for sentence in said if "chunks of minute_bars" in sentence]
+    assert "go with the next run of its retention (tables.minute_bars.drop_after)" in sentence
+    with db.connect() as connection:
+        jobs.run_jobs(connection)
+    assert faults(db.dsn) == []  # its schedule is in the record
 
 
 def test_beside_the_scanner(database: Make, aged: Aged, tmp_path: Path) -> None:

@@ -142,6 +142,17 @@ def test_one_arithmetic_for_all_tables() -> None:
     } == renamed
 
 
+def test_schedules_of_all_tables() -> None:
+    tables = read_tables({"scanner": {"raw_retention": "4 days"}, "retention_every": "2 hours", "tables": {}})
+    assert tables.chosen({"raw_chunk": "30 minutes"})["retention_every"] == timedelta(hours=2)
+    assert tables.chosen({"retention_every": "3 hours"})["raw_retention"] == timedelta(days=4)
+    assert tables.chosen({"retention_every": "3 hours"})["retention_every"] == timedelta(hours=3)
+    with pytest.raises(MigrationSettingError, match="compress_every = '5' is not a period"):
+        read_tables({"compress_every": 5})
+    with pytest.raises(MigrationSettingError, match="raw_chunk is a period of the scanner's tables"):
+        timescale.up(NOWHERE, {"raw_chunk": "1 hour"}, tables=read_tables({"scanner": False}))
+
+
 def test_plan_on_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text(FILE)
@@ -153,6 +164,13 @@ def test_plan_on_the_command_line(tmp_path: Path) -> None:
     refused = run("up", "--dsn", NOWHERE, "--config", str(path))
     assert refused.returncode == 2
     assert "tables.market_events.drop_after" in refused.stderr
+    path.write_text(FILE)
+    rewritten = run("up", "--rewrite", "--dsn", NOWHERE, "--config", str(path))
+    assert rewritten.returncode == 2
+    assert "scanner = false" in rewritten.stderr
+    printed = run("up", "--dry-run", "--config", str(path))
+    assert (printed.returncode, printed.stdout) == (0, "")
+    assert "come after this SQL" in printed.stderr
 
 
 def test_the_documented_file_and_defaults() -> None:

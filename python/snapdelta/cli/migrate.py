@@ -57,12 +57,14 @@ def up(
     """Apply the migration; safe to run again at any time, and fills holes in the aggregates."""
     with reported_errors():
         settings, declared = _settings(setting), _tables(config)
+        if rewrite and not declared.scanner:
+            fail("--rewrite moves rows of scan_results, and the settings file says scanner = false")
         if dry_run:
             texts = migrate.checked(settings, declared)
             if declared.tables:
                 _notice(
-                    "snapdelta: the tables of the settings file come after this SQL, by statements that depend on"
-                    " the database; `snapdelta migrate plan` says what they come to"
+                    "snapdelta: the tables of the settings file come after this SQL, by statements that"
+                    " depend on the database; `snapdelta migrate plan` says what they come to"
                 )
             if declared.scanner:
                 sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, texts))

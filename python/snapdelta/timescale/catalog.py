@@ -198,7 +198,8 @@ class Catalog:
     other_definition: dict[str, bool] = field(default_factory=dict)
     foreign: list[tuple[str, str, timedelta | None]] = field(default_factory=list)
     workers: Workers | None = None
-    first_kept: datetime | None = None  # the oldest minute whose raw rows retention has not reached
+    # By table, the oldest bucket whose rows retention has not reached, and its width.
+    first_kept: dict[str, tuple[datetime, timedelta]] = field(default_factory=dict)
     due: dict[str, datetime | None] = field(default_factory=dict)  # the newest row that must be in it by now
     unread: dict[tuple[str, str], str] = field(default_factory=dict)
     # Of the settings file: when each table was applied (None: never), and what compresses each level.
@@ -280,9 +281,8 @@ def collect(
             _rows(connection, catalog, level)
     for level in catalog.levels:
         _due(connection, catalog, level)
-    if catalog.tables.scanner:
-        with _reading(connection, catalog, "scan_results", "rows dropped by hand"):
-            _first_kept(connection, catalog)
+    with _reading(connection, catalog, "tables", "rows dropped by hand"):
+        _first_kept(connection, catalog)
     _aggregates(connection, catalog)
     return catalog
 
@@ -468,21 +468,33 @@ def _workers(connection: psycopg.Connection, catalog: Catalog) -> None:
 
 
 def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
-    """The raw rows of this minute and of later ones are there, unless somebody has dropped them by hand."""
-    stored = _stored(connection, AGGREGATES[0])
-    if stored is None or catalog.applied_at is None:
-        return
-    kept = [catalog.settings["raw_retention"]] + [
-        period
-        for job in catalog.jobs or ()
-        if job.relation == "scan_results" and (period := job.periods["drop_after"]) is not None
-    ]
-    # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
-    since = max(
-        catalog.now - min(kept) + timedelta(hours=2),
-        catalog.applied_at - catalog.settings["minute_refresh_start"],
+    """The rows of these buckets and of later ones are there, unless somebody has dropped them by hand."""
+    from psycopg import sql
+
+    tables = {level.name: level for level in catalog.levels if level.refresh is None}
+    finest = sorted(
+        (level.refresh.bucket, level.name, level.refresh)
+        for level in catalog.levels
+        if level.refresh is not None
     )
-    (catalog.first_kept,) = row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
+    for bucket, name, refresh in finest:
+        table, applied = tables.get(refresh.below), catalog.since(name)
+        holds = _stored(connection, name)
+        if table is None or table.drop_after is None or table.name in catalog.first_kept:
+            continue
+        if applied is None or holds is None:
+            continue
+        kept = [catalog.periods[table.drop_after]] + [
+            period
+            for job in catalog.jobs or ()
+            if job.relation == table.name and (period := job.periods["drop_after"]) is not None
+        ]
+        # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
+        since = max(catalog.now - min(kept) + timedelta(hours=2), applied - catalog.periods[refresh.start])
+        query = sql.SQL("SELECT min(bucket) FROM {} WHERE bucket >= %s").format(sql.SQL(holds))
+        (first,) = row(connection, query, (since,))
+        if first is not None:
+            catalog.first_kept[table.name] = (first, bucket)
 
 
 def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:

@@ -318,19 +318,20 @@ def _aggregate(catalog: Catalog, level: Level) -> Iterator[Finding]:
 
 def _dropped_by_hand(catalog: Catalog) -> Iterator[Finding]:
     """Rows that retention has not reached and that are gone all the same."""
-    raw = catalog.relations.get("scan_results")
-    if raw is None or not raw.rows_read or catalog.first_kept is None:
-        return
-    good = raw.oldest is not None and raw.oldest < catalog.first_kept + timedelta(minutes=1)
-    yield Finding.judged(
-        raw.name,
-        "rows dropped by hand",
-        f"rows from {_time(catalog.first_kept)} on",
-        "no rows" if raw.oldest is None else f"rows from {_time(raw.oldest)} on",
-        good,
-        "a refresh empties the minutes of rows that are gone, and rows that were in no minute yet are lost: "
-        "stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
-    )
+    for name, (first, bucket) in catalog.first_kept.items():
+        relation = catalog.relations.get(name)
+        if relation is None or not relation.rows_read:
+            continue
+        good = relation.oldest is not None and relation.oldest < first + bucket
+        yield Finding.judged(
+            name,
+            "rows dropped by hand",
+            f"rows from {_time(first)} on",
+            "no rows" if relation.oldest is None else f"rows from {_time(relation.oldest)} on",
+            good,
+            "a refresh empties the buckets of rows that are gone, and rows that were in no bucket yet are lost: "
+            "stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
+        )
 
 
 def _windows(catalog: Catalog) -> Iterator[Finding]:

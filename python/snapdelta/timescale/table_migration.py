@@ -310,7 +310,8 @@ class _Migration:
             "SELECT DISTINCT time_bucket(%(step)s, day), time_bucket(%(step)s, day) + %(step)s"
             " FROM timescaledb_information.chunks c,"
             " generate_series(time_bucket(%(step)s, c.range_start), least(c.range_end, now()), %(step)s)"
-            " AS day WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = %(name)s ORDER BY 1",
+            " AS day"
+            " WHERE c.hypertable_schema = current_schema() AND c.hypertable_name = %(name)s ORDER BY 1",
             {"step": step, "name": self.table.name},
         )
         return [(start, end) for start, end in rows]
@@ -353,7 +354,8 @@ class _Migration:
             "SELECT pg_temp.set_policy_on(pg_temp.relation(%(name)s),"
             " coalesce(pg_temp.hypertable_of(%(name)s), pg_temp.relation(%(name)s)), %(procedure)s,"
             " %(wanted)s::jsonb, %(every)s,"
-            " date_trunc('minute', clock_timestamp()) + %(minute)s * interval '1 minute', pg_temp.batch_of(%(batch)s))",
+            " date_trunc('minute', clock_timestamp()) + %(minute)s * interval '1 minute',"
+            " pg_temp.batch_of(%(batch)s))",
             {
                 "name": level.name, "procedure": policy.procedure, "wanted": json.dumps(wanted),
                 "every": self.periods[policy.every], "minute": next(self.minutes), "batch": batch,
