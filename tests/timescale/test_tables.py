@@ -350,7 +350,7 @@ def test_names_of_any_kind(database: Make, empty: str) -> None:
     """A quote, a bracket, a percent sign, a statement: all of them are names and nothing else."""
     from snapdelta.timescale.tables import read_tables
 
-    table, time, symbol, price = "ev'\"; DROP TABLE keep; --", 't"s', "sym%s", "p)r{i}ce"
+    table, time, symbol, price = "ev'%s\"; DROP TABLE keep; --", 't"%s', "sym%s", "p)r{i}ce"
     db = database(empty)
     with db.connect() as connection:
         names = psycopg.sql.SQL(", ").join

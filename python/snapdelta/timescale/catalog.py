@@ -8,6 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from snapdelta.timescale.catalog_queries import (
+    BLOCKED,
+    CHUNKS,
+    ERRORS,
+    FOREIGN,
+    JOBS,
+    PERIODS,
+    WIDTH,
+    WORKERS,
+)
 from snapdelta.timescale.connection import sentence
 from snapdelta.timescale.files import OPTIMIZE, load
 from snapdelta.timescale.levels import SCANNER, Level
@@ -29,82 +39,6 @@ if TYPE_CHECKING:
 SCANNED = {level.name for level in SCANNER}
 # The scanner's aggregates: each is read through a view, and named like it with `_scaled` at the end.
 AGGREGATES = tuple(level.name for level in SCANNER if level.refresh is not None)
-
-# By the hypertable that a job's configuration names: the view lists an aggregate's jobs under one name up to
-# TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none. The server casts the
-# periods: a configuration holds them in the IntervalStyle of the session that made the job.
-_JOBS = """
-    SELECT j.job_id,
-           regexp_replace(coalesce(c.view_name, h.table_name), '^(scan_results_1(min|hour))_scaled$', '\\1'),
-           coalesce(c.view_schema, h.schema_name) = current_schema(),
-           j.proc_name, j.schedule_interval, j.scheduled,
-           (SELECT array_agg((j.config ->> key)::interval ORDER BY number)
-            FROM unnest(%s::text[]) WITH ORDINALITY AS k (key, number)),
-           s.last_run_status,
-           CASE WHEN isfinite(s.last_successful_finish) THEN s.last_successful_finish END,
-           coalesce(s.total_runs, 0), coalesce(s.total_failures, 0),
-           CASE WHEN s.job_status = 'Running' THEN s.last_run_started_at END,
-           coalesce(s.job_status <> 'Running' AND NOT isfinite(s.next_start), false)
-    FROM timescaledb_information.jobs j
-    JOIN _timescaledb_catalog.hypertable h
-      ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
-    LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-    LEFT JOIN timescaledb_information.continuous_aggregates c
-      ON c.materialization_hypertable_schema = h.schema_name
-     AND c.materialization_hypertable_name = h.table_name
-    ORDER BY j.job_id"""
-_PERIODS = ("drop_after", "compress_after", "start_offset", "end_offset")
-
-_ERRORS = """
-    SELECT DISTINCT ON (job_id) job_id, err_message FROM timescaledb_information.job_errors
-    WHERE err_message IS NOT NULL ORDER BY job_id, finish_time DESC NULLS LAST"""
-
-_BLOCKED = """
-    SELECT j.job_id, b.pid, concat_ws(', ', b.usename, nullif(b.application_name, ''), b.state),
-           clock_timestamp() - b.xact_start
-    FROM timescaledb_information.jobs j
-    JOIN pg_stat_activity a ON a.datname = current_database() AND a.application_name = j.application_name
-    CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS blocking (pid)
-    JOIN pg_stat_activity b ON b.pid = blocking.pid
-    ORDER BY j.job_id, b.xact_start"""
-
-# A role without pg_read_all_stats sees no backend_type of others; TimescaleDB's processes bear it as their
-# application name as well. The launcher belongs to no database and takes one of the workers.
-_WORKERS = """
-    SELECT pg_is_in_recovery(), coalesce(current_setting('timescaledb.restoring', true)::boolean, false),
-           count(*) FILTER (WHERE here AND kind LIKE '% Scheduler%') > 0,
-           count(*) FILTER (WHERE NOT here),
-           (SELECT format('%I.%I()', pronamespace::regnamespace, proname) FROM pg_proc
-            WHERE proname = 'start_background_workers' ORDER BY 1 LIMIT 1)
-    FROM (SELECT coalesce(datname = current_database(), false) AS here,
-                 coalesce(backend_type, application_name) AS kind FROM pg_stat_activity) AS process
-    WHERE kind LIKE 'TimescaleDB Background Worker %' OR kind ~ ' \\[\\d+\\]$'"""
-
-_CHUNKS = """
-    SELECT range_start, range_end, is_compressed FROM timescaledb_information.chunks c
-    JOIN pg_namespace n ON n.nspname = c.hypertable_schema
-    JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = c.hypertable_name
-    WHERE r.oid = %s::regclass ORDER BY range_start"""
-
-_WIDTH = """
-    SELECT time_interval FROM timescaledb_information.dimensions d
-    JOIN pg_namespace n ON n.nspname = d.hypertable_schema
-    JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = d.hypertable_name
-    WHERE r.oid = %s::regclass AND d.dimension_number = 1"""
-
-# Aggregates of somebody else's over a hypertable, and how far back their refresh reaches.
-_FOREIGN = """
-    SELECT format('%%I.%%I', c.view_schema, c.view_name), (j.config ->> 'start_offset')::interval
-    FROM timescaledb_information.continuous_aggregates c
-    JOIN _timescaledb_catalog.hypertable h
-      ON c.materialization_hypertable_schema = h.schema_name
-     AND c.materialization_hypertable_name = h.table_name
-    JOIN timescaledb_information.jobs j
-      ON j.proc_name = 'policy_refresh_continuous_aggregate'
-     AND j.config ->> 'mat_hypertable_id' = h.id::text
-    WHERE NOT (c.view_schema = current_schema()
-               AND regexp_replace(c.view_name, '^(scan_results_1(min|hour))_scaled$', '\\1') = ANY (%s))
-      AND to_regclass(format('%%I.%%I', c.hypertable_schema, c.hypertable_name)) = %s::text::regclass"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +198,7 @@ def collect(
     with _reading(connection, catalog, "jobs", "policies"):
         _jobs(connection, catalog)
     with _reading(connection, catalog, "jobs", "error texts"):
-        texts: dict[int, str] = dict(connection.execute(_ERRORS).fetchall())
+        texts: dict[int, str] = dict(connection.execute(ERRORS).fetchall())
         for job in catalog.jobs or ():
             job.error = texts.get(job.number)
     with _reading(connection, catalog, "jobs", "blockers"):
@@ -377,10 +311,10 @@ def _relation(connection: psycopg.Connection, catalog: Catalog, level: Level) ->
         (relation.options,) = row(
             connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (holds,)
         )
-        width = connection.execute(_WIDTH, (holds,)).fetchone()
+        width = connection.execute(WIDTH, (holds,)).fetchone()
         if width is not None:
             relation.width = width[0]
-            relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (holds,))]
+            relation.chunks = [Chunk(*row) for row in connection.execute(CHUNKS, (holds,))]
         catalog.relations[name] = relation
     if name not in catalog.relations:
         return
@@ -427,25 +361,26 @@ def _due(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None
     (below,) = [known for known in catalog.levels if known.name == level.refresh.below]
     with _reading(connection, catalog, level.name, "lag"):
         holds = sql.SQL(str(_stored(connection, below.name)))
-        query = sql.SQL("SELECT max({0}) FROM {1} WHERE {0} < %s")
-        (catalog.due[level.name],) = row(
-            connection, query.format(sql.Identifier(below.time_column), holds), (catalog.settled(level),)
+        # Values are literals: a name may hold a `%`, which parameters would give a meaning.
+        query = sql.SQL("SELECT max({0}) FROM {1} WHERE {0} < {2}").format(
+            sql.Identifier(below.time_column), holds, sql.Literal(catalog.settled(level))
         )
+        (catalog.due[level.name],) = row(connection, query)
 
 
 def _foreign(connection: psycopg.Connection, catalog: Catalog) -> None:
     own = [level.name for level in catalog.levels]
     for level in catalog.levels:
         if level.drop_after is not None and level.name in catalog.relations:
-            found = connection.execute(_FOREIGN, (own, _stored(connection, level.name)))
+            found = connection.execute(FOREIGN, (own, _stored(connection, level.name)))
             catalog.foreign += [(name, level.drop_after, start) for name, start in found]
 
 
 def _jobs(connection: psycopg.Connection, catalog: Catalog) -> None:
-    jobs = connection.execute(_JOBS, (list(_PERIODS),)).fetchall()
+    jobs = connection.execute(JOBS, (list(PERIODS),)).fetchall()
     catalog.all_jobs = len(jobs)
     catalog.jobs = [
-        Job(number, name, procedure, every, scheduled, dict(zip(_PERIODS, periods, strict=True)), *rest)
+        Job(number, name, procedure, every, scheduled, dict(zip(PERIODS, periods, strict=True)), *rest)
         for number, name, here, procedure, every, scheduled, periods, *rest in jobs
         if here
     ]
@@ -453,14 +388,14 @@ def _jobs(connection: psycopg.Connection, catalog: Catalog) -> None:
 
 def _blockers(connection: psycopg.Connection, catalog: Catalog) -> None:
     """The oldest transaction that each job waits for."""
-    for number, *blocker in connection.execute(_BLOCKED):
+    for number, *blocker in connection.execute(BLOCKED):
         for job in catalog.jobs or ():
             if job.number == number and job.blocker is None:
                 job.blocker = Blocker(*blocker)
 
 
 def _workers(connection: psycopg.Connection, catalog: Catalog) -> None:
-    catalog.workers = Workers(*row(connection, _WORKERS))
+    catalog.workers = Workers(*row(connection, WORKERS))
     for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
         (value,) = row(connection, f"SELECT current_setting('{name}', true)")
         if value:  # empty: set once in this session and reset, where the loader does not own it
@@ -491,8 +426,8 @@ def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
         ]
         # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
         since = max(catalog.now - min(kept) + timedelta(hours=2), applied - catalog.periods[refresh.start])
-        query = sql.SQL("SELECT min(bucket) FROM {} WHERE bucket >= %s").format(sql.SQL(holds))
-        (first,) = row(connection, query, (since,))
+        query = sql.SQL("SELECT min(bucket) FROM {} WHERE bucket >= {}")
+        (first,) = row(connection, query.format(sql.SQL(holds), sql.Literal(since)))
         if first is not None:
             catalog.first_kept[table.name] = (first, bucket)
 

@@ -329,8 +329,8 @@ def _dropped_by_hand(catalog: Catalog) -> Iterator[Finding]:
             f"rows from {_time(first)} on",
             "no rows" if relation.oldest is None else f"rows from {_time(relation.oldest)} on",
             good,
-            "a refresh empties the buckets of rows that are gone, and rows that were in no bucket yet are lost: "
-            "stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
+            "a refresh empties the buckets of rows that are gone, and rows that were in no bucket yet are"
+            " lost: stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
         )
 
 
