@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from snapdelta import timescale
 from snapdelta.errors import MigrationError
@@ -20,6 +22,7 @@ from timescale import jobs
 from timescale.bed import Bed
 from timescale.conftest import Aged, Database, Make
 from timescale.scanner import assert_history
+from timescale.test_cli import run
 from timescale.workers import plant_health
 
 FILE = """
@@ -353,23 +356,22 @@ def test_names_of_any_kind(database: Make, empty: str) -> None:
     table, time, symbol, price = "ev'%s\"; DROP TABLE keep; --", 't"%s', "sym%s", "p)r{i}ce"
     db = database(empty)
     with db.connect() as connection:
-        names = psycopg.sql.SQL(", ").join
-        columns = [psycopg.sql.Identifier(name) for name in (time, symbol, price)]
+        names = sql.SQL(", ").join
+        columns = [sql.Identifier(name) for name in (time, symbol, price)]
         kinds = ("timestamptz NOT NULL", "text", "float8")
         connection.execute("CREATE TABLE keep ()")
         connection.execute(
-            psycopg.sql.SQL("CREATE TABLE {} ({})").format(
-                psycopg.sql.Identifier(table),
+            sql.SQL("CREATE TABLE {} ({})").format(
+                sql.Identifier(table),
                 names(
-                    psycopg.sql.SQL("{} " + kind).format(column)
-                    for column, kind in zip(columns, kinds, strict=True)
+                    sql.SQL("{} " + kind).format(column) for column, kind in zip(columns, kinds, strict=True)
                 ),
             )
         )
         connection.execute(
-            psycopg.sql.SQL(
+            sql.SQL(
                 "INSERT INTO {} SELECT now() - n * interval '1 hour', 'a', n FROM generate_series(1, 50) n"
-            ).format(psycopg.sql.Identifier(table))
+            ).format(sql.Identifier(table))
         )
     view = "view \"'; DROP TABLE keep; --"
     tables = read_tables(
@@ -392,7 +394,7 @@ def test_names_of_any_kind(database: Make, empty: str) -> None:
         timescale.down(db.dsn, tables=[table])
     with db.connect() as connection:
         assert connection.execute("SELECT to_regclass('keep')::text").fetchone() == ("keep",)
-        query = psycopg.sql.SQL("SELECT sum(sample_count) FROM {}").format(psycopg.sql.Identifier(view))
+        query = sql.SQL("SELECT sum(sample_count) FROM {}").format(sql.Identifier(view))
         assert connection.execute(query).fetchone() == (50,)
 
 
@@ -426,6 +428,63 @@ def test_stopped_anywhere_and_run_again(
     with db.connect() as connection:
         jobs.run_jobs(connection)
         assert_events(connection, rows)
+
+
+def test_days_pass(moving_clock: None, database: Make, old: str, declared: timescale.Tables) -> None:
+    """The jobs run once a day while events are written: rows go after their time, and buckets after theirs."""
+    db = database(old)
+    timescale.up(db.dsn, tables=declared)
+    with db.connect() as connection:
+        rows = connection.execute(EVENTS).fetchall()
+        for day in range(5):
+            db.bed.advance(timedelta(days=1))
+            rows += connection.execute(
+                "INSERT INTO market_events SELECT now() - n * interval '9 minutes' - interval '2 minutes', 'S' || n % 3, 'trade', 100 + n % 97, n"
+                " FROM generate_series(0, 150) n RETURNING ts, symbol, kind, price, size"
+            ).fetchall()
+            jobs.run_jobs(connection, seed=day)
+            jobs.run_jobs(connection)
+            assert_events(connection, rows)
+        db.bed.advance(timedelta(days=10))
+        jobs.run_jobs(connection)
+        assert connection.execute("SELECT count(*) FROM market_events").fetchone() == (0,)
+        assert_events(connection, rows)
+    timescale.up(db.dsn, tables=declared)
+    with db.connect() as connection:
+        assert_events(connection, rows)
+        db.bed.advance(timedelta(days=40))
+        jobs.run_jobs(connection)
+        assert connection.execute("SELECT count(*) FROM market_events_5min").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM minute_bars").fetchone() == (20 * 72,)
+        assert connection.execute("SELECT sum(sample_count) FROM bars_1day").fetchone() == (20 * 72,)
+
+
+def test_command_line(database: Make, old: str, settings: Path) -> None:
+    db = database(old)
+    given = {"SNAPDELTA_DSN": db.dsn, "SNAPDELTA_CONFIG": str(settings)}
+    assert "table market_events" not in run("status", env=given).stdout
+    applied = run("up", env=given)
+    assert applied.returncode == 0, applied.stderr
+    assert "table minute_bars becomes a hypertable" in applied.stderr
+    with db.connect() as connection:
+        plant_health(connection)
+        jobs.run_jobs(connection)
+    report = json.loads(run("verify", "--json", env=given).stdout)
+    bad = [(found["subject"], found["check"]) for found in report["findings"] if found["severity"] == "fault"]
+    assert bad == [("market_events", "width of kept chunks")]  # those of old
+    states = {
+        state["name"]: state["state"] for state in json.loads(run("status", "--json", env=given).stdout)
+    }
+    assert (states["table market_events"], states["004_optimize_memory_usage"]) == ("applied", "not applied")
+    reverted = run("down", "--table", "minute_bars", env=given)
+    assert reverted.returncode == 0, reverted.stderr
+    assert "minute_bars stays a hypertable" in reverted.stderr
+    verified = run("verify", env=given)
+    assert verified.returncode == 1
+    assert "run `snapdelta migrate up`" in verified.stdout
+    assert run("down", env=given).returncode == 0
+    again = run("down", env=given)
+    assert (again.returncode, "nothing to revert" in again.stderr) == (2, True)
 
 
 def test_a_new_aggregate_of_an_applied_table_is_filled_whole(

@@ -407,12 +407,8 @@ def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
     from psycopg import sql
 
     tables = {level.name: level for level in catalog.levels if level.refresh is None}
-    finest = sorted(
-        (level.refresh.bucket, level.name, level.refresh)
-        for level in catalog.levels
-        if level.refresh is not None
-    )
-    for bucket, name, refresh in finest:
+    refreshed = [(level.refresh, level.name) for level in catalog.levels if level.refresh is not None]
+    for refresh, name in sorted(refreshed, key=lambda item: item[0].bucket):
         table, applied = tables.get(refresh.below), catalog.since(name)
         holds = _stored(connection, name)
         if table is None or table.drop_after is None or table.name in catalog.first_kept:
@@ -429,7 +425,7 @@ def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
         query = sql.SQL("SELECT min(bucket) FROM {} WHERE bucket >= {}")
         (first,) = row(connection, query.format(sql.SQL(holds), sql.Literal(since)))
         if first is not None:
-            catalog.first_kept[table.name] = (first, bucket)
+            catalog.first_kept[table.name] = (first, refresh.bucket)
 
 
 def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:

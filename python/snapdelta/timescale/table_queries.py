@@ -110,7 +110,8 @@ def call(connection: psycopg.Connection, function: str, *arguments: object) -> N
     """One of the temporary functions of `prepare`, for what it does."""
     from psycopg import sql
 
-    places, values = [], []
+    places: list[sql.Composable] = []
+    values: list[object] = []
     for argument in arguments:
         match argument:
             case Relation(name):
