@@ -48,6 +48,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "the scanner's": ({"tables": {"scan_results": {}}}, "tables.scan_results: .* its periods are settings"),
     "our own": ({"tables": {"snapdelta_migrations": {}}}, "tables.snapdelta_migrations: .* own"),
     "no table": ({"tables": {"events": 1}}, "tables.events must be a table, not 1"),
+    "no word on the conversion": (one(convert="yes"), "tables.events.convert must be true or false"),
     "no scanner": ({"scanner": "no"}, "scanner must be false, or a table of periods"),
     "no bucket": (one(aggregates={"a": {"columns": {}}}), "tables.events.aggregates.a needs the key 'bucket'"),
     "no function": (over(columns={"price": ["median"]}), f"{AT}.columns.price: 'median' is no function; known are first"),

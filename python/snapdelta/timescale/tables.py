@@ -22,7 +22,8 @@ NEVER = "never"
 SCHEDULES = ("compress_every", "retention_every")
 _FILE_KEYS = ("scanner", *SCHEDULES, "tables")
 TABLE_KEYS = (
-    "time_column", "chunk", "compress_after", "segment_by", "order_by", "drop_after", "aggregates",
+    "time_column", "chunk", "compress_after", "segment_by", "order_by", "drop_after", "convert",
+    "aggregates",
 )  # fmt: skip
 AGGREGATE_KEYS = (
     "bucket", "columns", "group_by", "refresh_start", "refresh_end", "refresh_every", "chunk",
@@ -65,12 +66,16 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One declared table; `declared` is its part of the file, as it stands there."""
+    """One declared table; `declared` is its part of the file, as it stands there.
+
+    `convert`: a large plain table may be locked for as long as its rows take to move.
+    """
 
     level: Level
     compression: Compression
     aggregates: tuple[Aggregate, ...]
     forever: bool
+    convert: bool
     declared: Mapping[str, Any]
 
     @property
@@ -200,7 +205,10 @@ class _Reader:
             self.aggregate(called, inner, at, level, segment_by)
             for called, inner in _tables(part.get("aggregates", {}), f"{at}.aggregates")
         )
-        return Table(level, compression, aggregates, drop_after == NEVER, part)
+        convert = part.get("convert", False)
+        if not isinstance(convert, bool):
+            raise MigrationSettingError(f"{at}.convert must be true or false, not {convert!r}")
+        return Table(level, compression, aggregates, drop_after == NEVER, convert, part)
 
     def aggregate(
         self, name: str, part: Mapping[str, Any], above: str, table: Level, segment_by: tuple[str, ...]
