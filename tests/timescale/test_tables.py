@@ -516,6 +516,28 @@ def test_a_new_aggregate_of_an_applied_table_is_filled_whole(
         assert connection.execute(query).fetchone() == (rows, rows)
 
 
+def test_old_holes_are_filled_before_their_rows_go(database: Make, sound: Database, tmp_path: Path) -> None:
+    db = database(sound.name)
+    path = tmp_path / "shorter.toml"
+    path.write_text(FILE.replace('chunk = "7 days"', 'chunk = "7 days"\ndrop_after = "8 days"'))
+    with db.connect() as connection:
+        if not connection.execute(
+            "SELECT 1 FROM pg_proc WHERE proname = 'refresh_continuous_aggregate' AND 'force' = ANY (proargnames)"
+        ).fetchone():
+            pytest.skip("this TimescaleDB does not refresh what was deleted by hand")
+        table = jobs.materialized(connection, "bars_1day")
+        connection.execute(
+            f"DELETE FROM _timescaledb_internal.{table} WHERE bucket < now() - interval '12 days'".encode()
+        )
+    timescale.up(db.dsn, tables=timescale.load_tables(path))
+    with db.connect() as connection:
+        jobs.run_jobs(connection)
+        kept = connection.execute("SELECT count(*) FROM minute_bars").fetchone()
+        assert kept is not None
+        assert kept[0] < 20 * 72
+        assert connection.execute("SELECT sum(sample_count) FROM bars_1day").fetchone() == (20 * 72,)
+
+
 def test_what_the_first_retention_drops_is_said(database: Make, old: str) -> None:
     from snapdelta.timescale.tables import read_tables
 

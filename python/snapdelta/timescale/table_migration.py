@@ -164,7 +164,7 @@ class _Migration:
         takes = timedelta(seconds=rows // _MOVED_PER_SECOND)
         if plain and takes > _LONG_MOVE and not self.table.convert:
             raise MigrationError(
-                f"tables.{name}: {name} is a plain table of about {rows:,} rows; to make it a hypertable locks it"
+                f"tables.{name}: {name} is a plain table of about {rows:,} rows; its conversion locks it"
                 f" for about {spell(takes)}; set tables.{name}.convert = true when that may be"
             )
 
@@ -218,36 +218,40 @@ class _Migration:
         width = self.periods[table.level.chunk]
         call(self.connection, "set_chunks", table.name, table.level.time_column, width, True)
         self._compress(table.level, table.compression)
-        stretches: list[tuple[Aggregate, list[Stretch]]] = []
+        left = []
         for aggregate in table.aggregates:
             created = self._create(aggregate)
             whole = created or aggregate.level.name not in filled
-            stretches.append((aggregate, self._days(aggregate) if whole else self._recent(aggregate)))
-        for aggregate, found in stretches:
-            self._backfill(aggregate, found)
+            stretches = self._days(aggregate) if whole else self._recent(aggregate)
+            left.append((aggregate, self._backfill(aggregate, stretches)))
         call(self.connection, "release_refreshes")
         for aggregate in table.aggregates:
             self._compress(aggregate.level, aggregate.compression)
             self._policies(aggregate.level, aggregate.forever, aggregate.bucket)
-        for aggregate, found in stretches:
-            self._require_filled(aggregate, found)
+        for aggregate, stretches in left:
+            self._require_filled(aggregate, stretches)
         self._announce()
         self._policies(table.level, table.forever)
         self._prove()
 
     def _begin(self) -> list[str]:
-        """Records what is there, unless an unfinished run has; gives the aggregates that are filled."""
+        """Records what is there, unless an unfinished run has; gives the aggregates that are filled.
+
+        Where less is kept than before, what is dropped now may have holes of any age: none of them is.
+        """
         import psycopg.types.json
 
         table = self.table
         connection = self.connection
+        kept = None if table.level.drop_after is None else self.periods[table.level.drop_after]
         call(connection, "keep_record", self.key)
         with connection.transaction():
             filled, before = row(
                 connection,
-                "SELECT CASE WHEN applied_at IS NOT NULL THEN settings -> 'filled' END, before"
-                " FROM snapdelta_migrations WHERE name = %s",
-                (self.key,),
+                "SELECT CASE WHEN applied_at IS NOT NULL AND (%(kept)s::interval IS NULL"
+                " OR (settings ->> 'drop_after')::interval <= %(kept)s::interval)"
+                " THEN settings -> 'filled' END, before FROM snapdelta_migrations WHERE name = %(key)s",
+                {"key": self.key, "kept": kept},
             )
             before = before or {"levels": {}}
             for level in (table.level, *(aggregate.level for aggregate in table.aggregates)):
@@ -308,12 +312,24 @@ class _Migration:
         )
         return absent
 
-    def _backfill(self, aggregate: Aggregate, stretches: Sequence[Stretch]) -> None:
-        """Fills what is missing in each stretch, the oldest first, and touches nothing else."""
+    def _backfill(self, aggregate: Aggregate, stretches: Sequence[Stretch]) -> list[Stretch]:
+        """Fills what is missing in each stretch, the oldest first; gives what is missing after that."""
+        (forces,) = row(
+            self.connection,
+            "SELECT EXISTS (SELECT FROM pg_proc WHERE proname = 'refresh_continuous_aggregate'"
+            " AND 'force' = ANY (proargnames))",
+        )
+        left: list[Stretch] = []
         for start, end in stretches:
-            for since, until in self._missing(aggregate, start, end):
-                self.connection.execute("CALL pg_temp.hold_refreshes()")
-                self._refresh(aggregate, since, until)
+            holes = self._missing(aggregate, start, end)
+            # A forced refresh also fills buckets that are held for up to date, such as rows deleted by hand.
+            for forced in (False, True) if forces else (False,):
+                for since, until in holes:
+                    self.connection.execute("CALL pg_temp.hold_refreshes()")
+                    self._refresh(aggregate, since, until, forced)
+                holes = holes and self._missing(aggregate, start, end)
+            left += holes
+        return left
 
     def _missing(self, aggregate: Aggregate, start: datetime, end: datetime) -> list[Stretch]:
         drop_after = aggregate.level.drop_after
@@ -338,14 +354,19 @@ class _Migration:
         )
         return [(start, end) for start, end in rows]
 
-    def _refresh(self, aggregate: Aggregate, since: datetime, until: datetime) -> None:
+    def _refresh(self, aggregate: Aggregate, since: datetime, until: datetime, forced: bool) -> None:
         from psycopg import sql
 
         view = sql.Identifier(schema_of(self.connection), aggregate.level.name).as_string(self.connection)
         self.connection.execute(
             sql.SQL(
-                "CALL refresh_continuous_aggregate({}::regclass, {}::timestamptz, {}::timestamptz)"
-            ).format(sql.Literal(view), sql.Literal(since.isoformat()), sql.Literal(until.isoformat()))
+                "CALL refresh_continuous_aggregate({}::regclass, {}::timestamptz, {}::timestamptz{})"
+            ).format(
+                sql.Literal(view),
+                sql.Literal(since.isoformat()),
+                sql.Literal(until.isoformat()),
+                sql.SQL(", force => true" if forced else ""),
+            )
         )
 
     def _compress(self, level: Level, wanted: Compression) -> None:
@@ -384,18 +405,16 @@ class _Migration:
             },
         )  # fmt: skip
 
-    def _require_filled(self, aggregate: Aggregate, stretches: Sequence[Stretch]) -> None:
+    def _require_filled(self, aggregate: Aggregate, left: Sequence[Stretch]) -> None:
         """Nothing may be dropped before it is in the aggregates; newer rows are the refresh's work."""
-        if self.table.level.drop_after is None:
-            return
         assert aggregate.level.refresh is not None
         behind = self._now() - self.periods[aggregate.level.refresh.start]
-        for start, end in stretches:
-            if start < behind and (holes := self._missing(aggregate, start, min(end, behind))):
-                raise MigrationError(
-                    f"{aggregate.level.name} lacks rows from {holes[0][0]:%Y-%m-%d %H:%M %Z} on, so the"
-                    f" retention of {self.table.name} was not set; run it again"
-                )
+        lost = [start for start, _ in left if start < behind]
+        if lost and self.table.level.drop_after is not None:
+            raise MigrationError(
+                f"{aggregate.level.name} lacks rows from {lost[0]:%Y-%m-%d %H:%M %Z} on, so the retention of"
+                f" {self.table.name} was not set; run it again"
+            )
 
     def _announce(self) -> None:
         """Says which rows the first run of a new retention policy drops."""

@@ -83,11 +83,13 @@ class Table:
         return self.level.name
 
     def looks_back(self, aggregate: Aggregate, periods: Mapping[str, timedelta]) -> timedelta:
-        """How far back a later `up` fills holes: as rows are kept, or a week behind the refresh window."""
-        if self.level.drop_after is not None:
-            return periods[self.level.drop_after]
+        """How far back holes of a filled aggregate are looked for: a week behind the refresh window.
+
+        That is no further than rows are kept.
+        """
         assert aggregate.level.refresh is not None
-        return periods[aggregate.level.refresh.start] + 7 * _DAY
+        week = periods[aggregate.level.refresh.start] + 7 * _DAY
+        return week if self.level.drop_after is None else min(week, periods[self.level.drop_after])
 
 
 @dataclass(frozen=True, slots=True)
