@@ -434,6 +434,27 @@ def test_stopped_anywhere_and_run_again(
         assert_events(connection, rows)
 
 
+def test_an_aggregate_that_was_there_gets_its_policies_back(
+    database: Make, sound: Database, declared: timescale.Tables
+) -> None:
+    """Somebody has made it by hand, as it is declared, and keeps it for 60 days."""
+    db = database(sound.name)
+    with db.connect() as connection:
+        connection.execute("DROP TABLE snapdelta_migrations")
+        connection.execute(
+            "SELECT remove_retention_policy('market_events_5min'), remove_continuous_aggregate_policy('bars_1day')"
+        )
+        connection.execute(
+            "SELECT alter_job(add_retention_policy('market_events_5min', interval '60 days'), scheduled => false)"
+        )
+        before = connection.execute(STATE).fetchall()
+    timescale.up(db.dsn, tables=declared)
+    assert faults(db.dsn) == []
+    timescale.down(db.dsn)
+    with db.connect() as connection:
+        assert connection.execute(STATE).fetchall() == before
+
+
 def test_days_pass(moving_clock: None, database: Make, old: str, declared: timescale.Tables) -> None:
     """The jobs run once a day while events are written: rows go after their time, and buckets after theirs."""
     db = database(old)

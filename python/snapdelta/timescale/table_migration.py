@@ -218,7 +218,7 @@ class _Migration:
         width = self.periods[table.level.chunk]
         call(self.connection, "set_chunks", table.name, table.level.time_column, width, True)
         self._compress(table.level, table.compression)
-        left = []
+        left: list[tuple[Aggregate, list[Stretch]]] = []
         for aggregate in table.aggregates:
             created = self._create(aggregate)
             whole = created or aggregate.level.name not in filled
