@@ -36,7 +36,7 @@ def over(**keys: Any) -> dict[str, Any]:
 AT = "tables.events.aggregates.events_1min"
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": (one(segmentby=["a"]), "tables.events: unknown key 'segmentby'; did you mean 'segment_by'?"),
-    "unknown key of the file": ({"table": {}}, "the table: unknown key 'table'; did you mean 'tables'?"),
+    "unknown key of the file": ({"table": {}}, "^unknown key 'table'; did you mean 'tables'?"),
     "no period": (one(chunk="soon"), "tables.events.chunk = 'soon' is not a period"),
     "a number": (one(drop_after=3), "tables.events.drop_after must be a period like '3 days', not 3"),
     "no list": (one(segment_by="a"), "tables.events.segment_by must be a list of columns"),
@@ -116,7 +116,9 @@ def test_what_is_read(tmp_path: Path) -> None:
     [
         ("tables = ", "is not TOML"),
         ("[tool.other]", "has neither a table"),
+        ("timescale = 5", r"\[timescale\]: must be a table, not 5"),
         ("[timescale.tables.events]\nchunk = 1", r"\[timescale\]: tables.events.chunk"),
+        ('[timescale.tables."a.b"]\nchunk = 1', r'\[timescale\]: tables."a.b".chunk'),
     ],
 )
 def test_the_file_is_named(tmp_path: Path, text: str, sentence: str) -> None:

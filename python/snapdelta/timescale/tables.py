@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ AGGREGATE_KEYS = (
     "compress_after", "segment_by", "order_by", "drop_after",
 )  # fmt: skip
 _NAME_BYTES = 63  # PostgreSQL cuts longer names without a word
-_DAY = timedelta(days=1)
+_DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 class Order(NamedTuple):
@@ -163,7 +165,9 @@ def load_tables(path: str | Path) -> Tables:
 
 def read_tables(declared: Mapping[str, Any]) -> Tables:
     """The tables of a mapping of the file's form. Raises MigrationSettingError that names table and key."""
-    _known(declared, _FILE_KEYS, "the table")
+    if not isinstance(declared, Mapping):
+        raise MigrationSettingError(f"must be a table, not {declared!r}")
+    _known(declared, _FILE_KEYS, "")
     scanner = declared.get("scanner", True)
     if not isinstance(scanner, bool) and not (
         isinstance(scanner, Mapping) and all(isinstance(text, str) for text in scanner.values())
@@ -187,14 +191,11 @@ class _Reader:
     taken: set[str] = field(default_factory=lambda: {level.name for level in SCANNER})
 
     def table(self, name: str, part: Mapping[str, Any]) -> Table:
-        at = f"tables.{name}"
+        at = f"tables.{_key(name)}"
         self._take(name, at)
         _known(part, TABLE_KEYS, at)
         time_column = _name(part.get("time_column", "time"), f"{at}.time_column")
-        segment_by, drop_after = (
-            _names(part.get("segment_by", []), f"{at}.segment_by"),
-            part.get("drop_after"),
-        )
+        segment_by = _names(part.get("segment_by", []), f"{at}.segment_by")
         level = Level(
             name,
             time_column,
@@ -210,12 +211,12 @@ class _Reader:
         convert = part.get("convert", False)
         if not isinstance(convert, bool):
             raise MigrationSettingError(f"{at}.convert must be true or false, not {convert!r}")
-        return Table(level, compression, aggregates, drop_after == NEVER, convert, part)
+        return Table(level, compression, aggregates, part.get("drop_after") == NEVER, convert, part)
 
     def aggregate(
         self, name: str, part: Mapping[str, Any], above: str, table: Level, segment_by: tuple[str, ...]
     ) -> Aggregate:
-        at = f"{above}.aggregates.{name}"
+        at = f"{above}.aggregates.{_key(name)}"
         self._take(name, at)
         _known(part, AGGREGATE_KEYS, at)
         for key in ("bucket", "columns"):
@@ -228,30 +229,23 @@ class _Reader:
             ["bucket", *group_by, *(f"{column}_{function}" for column, function in columns), "sample_count"],
             at,
         )
-        end = part.get("refresh_end", part["bucket"])
-        refresh = Refresh(
-            table.name,
-            bucket,
-            self._period(at, "refresh_start", part.get("refresh_start", _words(max(2 * _DAY, 4 * bucket)))),
-            self._period(at, "refresh_end", end),
-            self._period(
-                at,
-                "refresh_every",
-                part.get("refresh_every", _words(min(max(bucket, _DAY / 288), _DAY / 24))),
-            ),
-        )
-        wide = (
-            "1 day"
-            if bucket < _DAY / 24
-            else _words(max(7 * _DAY, 30 * bucket) if bucket >= _DAY else 7 * _DAY)
-        )
+        defaults = {
+            "refresh_start": max(2 * _DAY, 4 * bucket),
+            "refresh_end": bucket,
+            "refresh_every": min(max(bucket, _MINUTE * 5), _HOUR),
+            "chunk": _DAY if bucket < _HOUR else 7 * _DAY if bucket < _DAY else 30 * bucket,
+        }
+        names = {
+            key: self._period(at, key, part.get(key, f"{round(period.total_seconds())} seconds"))
+            for key, period in defaults.items()
+        }
         level = Level(
             name,
             "bucket",
-            self._period(at, "chunk", part.get("chunk", wide)),
+            names["chunk"],
             self._optional(at, "compress_after", part),
             self._optional(at, "drop_after", part, NEVER),
-            refresh,
+            Refresh(table.name, bucket, names["refresh_start"], names["refresh_end"], names["refresh_every"]),
         )
         if self.periods[level.chunk] < bucket:
             raise MigrationSettingError(f"{level.chunk} must be at least the bucket ({spell(bucket)})")
@@ -291,8 +285,9 @@ def buckets_per_batch(chunk: timedelta, bucket: timedelta) -> int:
     return max(1, ceil(chunk / bucket))
 
 
-def _words(period: timedelta) -> str:
-    return f"{round(period.total_seconds())} seconds"
+def _key(name: str) -> str:
+    """A name as TOML spells it in a dotted key."""
+    return name if re.fullmatch(r"[\w-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _tables(found: Any, at: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -309,7 +304,7 @@ def _known(part: Mapping[str, Any], known: Sequence[str], at: str) -> None:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise MigrationSettingError(f"{at}: unknown key {key!r}; {hint}")
+            raise MigrationSettingError(f"{at}{': ' if at else ''}unknown key {key!r}; {hint}")
 
 
 def _name(name: Any, at: str) -> str:
