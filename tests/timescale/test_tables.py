@@ -197,7 +197,7 @@ def test_cycle(database: Make, old: str, declared: timescale.Tables) -> None:
         ).fetchall()
         assert len(set(starts)) == len(starts)
     with pytest.raises(MigrationError, match="table nothing is not applied"):
-        timescale.down(db.dsn, tables=["nothing"])
+        timescale.down(db.dsn, only=["nothing"])
 
 
 def test_a_sound_database_has_no_fault(sound: Database, declared: timescale.Tables) -> None:
@@ -395,7 +395,7 @@ def test_names_of_any_kind(database: Make, empty: str) -> None:
         with db.connect() as connection:
             jobs.run_jobs(connection)
         assert faults(db.dsn) == []
-        timescale.down(db.dsn, tables=[table])
+        timescale.down(db.dsn, only=[table])
     with db.connect() as connection:
         assert connection.execute("SELECT to_regclass('keep')::text").fetchone() == ("keep",)
         query = sql.SQL("SELECT sum(sample_count) FROM {}").format(sql.Identifier(view))

@@ -91,7 +91,7 @@ def down(
         if dry_run:
             sys.stdout.write(migrate.render(f"{files.OPTIMIZE}.down"))
             return
-        migrate.down(_need(dsn), tables=table or (), schema=schema, notify=_notice)
+        migrate.down(_need(dsn), only=table or (), schema=schema, notify=_notice)
     console().print("reverted")
 
 

@@ -63,21 +63,21 @@ def up(
 
 
 def down(
-    dsn: str, *, tables: Sequence[str] = (), schema: str | None = None, notify: Notify | None = None
+    dsn: str, *, only: Sequence[str] = (), schema: str | None = None, notify: Notify | None = None
 ) -> None:
     """Restores the policies and chunk widths from before `up`; the aggregates stay, with their rows.
 
-    With `tables` only for these tables of a settings file, else for those and the scanner's. Raises
+    With `only` for these tables of a settings file, else for all of them and the scanner's. Raises
     MigrationError when nothing was applied; then nothing has changed.
     """
     with connect(dsn, schema, notify) as connection:
-        applied = list(tables) or [table.name for table in recorded(connection)]
+        applied = list(only) or [table.name for table in recorded(connection)]
         if applied:
             said = revert_tables(connection, applied)
             if notify is not None:
                 for sentence in said:
                     notify(f"snapdelta: {sentence}")
-        if not tables and (not applied or scanner_begun(connection)):
+        if not only and (not applied or scanner_begun(connection)):
             execute(connection, load(f"{OPTIMIZE}.down"), {})
 
 
