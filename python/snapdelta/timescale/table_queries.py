@@ -30,9 +30,11 @@ _STORED = """
          WHERE view_schema = current_schema() AND view_name = %(name)s),
         to_regclass(format('%%I.%%I', current_schema(), %(name)s::text))::text)"""
 
-_COMPRESSION = """
-    SELECT attname, segmentby_column_index, orderby_column_index, orderby_asc, orderby_nullsfirst
-    FROM timescaledb_information.compression_settings
+SETTINGS_COLUMNS = (
+    "attname", "segmentby_column_index", "orderby_column_index", "orderby_asc", "orderby_nullsfirst",
+)  # fmt: skip
+_COMPRESSION = f"""
+    SELECT {", ".join(SETTINGS_COLUMNS)} FROM timescaledb_information.compression_settings
     WHERE to_regclass(format('%%I.%%I', hypertable_schema, hypertable_name)) = %s::text::regclass"""
 
 
@@ -230,12 +232,12 @@ def missing(
 
 def compression_columns(connection: psycopg.Connection, hypertable: str) -> Compression | None:
     """What a hypertable is compressed by; None: compression is not enabled."""
-    found = connection.execute(_COMPRESSION, (hypertable,)).fetchall()
+    found = connection.execute(_COMPRESSION.encode(), (hypertable,)).fetchall()
     return compression_from(found) if found else None
 
 
 def compression_from(rows: Sequence[tuple[Any, ...]]) -> Compression:
-    """The rows of timescaledb_information.compression_settings, without the hypertable's name."""
+    """What rows of SETTINGS_COLUMNS say together."""
     segments = sorted((number, name) for name, number, *_ in rows if number is not None)
     orders = sorted(
         (number, Order(name, not ascending, bool(nulls_first)))
