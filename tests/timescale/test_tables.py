@@ -488,6 +488,8 @@ def test_command_line(database: Make, old: str, settings: Path) -> None:
     db = database(old)
     given = {"SNAPDELTA_DSN": db.dsn, "SNAPDELTA_CONFIG": str(settings)}
     assert "table market_events" not in run("status", env=given).stdout
+    early = run("down", "--table", "minute_bars", env=given)
+    assert (early.returncode, "table minute_bars is not applied" in early.stderr) == (2, True)
     applied = run("up", env=given)
     assert applied.returncode == 0, applied.stderr
     assert "table minute_bars becomes a hypertable" in applied.stderr
