@@ -101,6 +101,10 @@ surface: $(BUILT) ## Accept the public names and signatures as they are now
 demo: $(BUILT) ## A market through Redis: kill the writer, join late, check every frame (FRAMES=5, RECORDING=file)
 	$(BIN)/python -m demo $(if $(RECORDING),--recording '$(RECORDING)') $(if $(FRAMES),--frames $(FRAMES))
 
+.PHONY: example
+example: $(BUILT) ## Three services on one market, with hand-written managers and with snapdelta
+	$(BIN)/python -m examples.scanner
+
 .PHONY: wheel
 wheel: $(ENVIRONMENT) | toolchain ## Build a wheel for this Python and platform into dist/
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --quiet --out dist

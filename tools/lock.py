@@ -29,9 +29,16 @@ def resolved(groups: list[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    groups: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    groups: dict[str, list[object]] = tomllib.loads((ROOT / "pyproject.toml").read_text())[
+        "dependency-groups"
+    ]
     # A requirement with a marker is there for some Pythons only, and so is its constraint.
-    conditional = (line.split(";") for lines in groups.values() for line in lines if ";" in line)
+    conditional = (
+        line.split(";")
+        for lines in groups.values()
+        for line in lines
+        if isinstance(line, str) and ";" in line
+    )
     markers = {re.match(r"[\w-]+", requirement)[0]: marker.strip() for requirement, marker in conditional}  # type: ignore[index]
     versions = resolved(list(groups))
     lines = []

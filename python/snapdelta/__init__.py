@@ -36,6 +36,9 @@ from snapdelta.errors import (
 )
 
 if TYPE_CHECKING:
+    from snapdelta.health import Health as Health
+    from snapdelta.health import overall_health as overall_health
+    from snapdelta.redis_stream_manager import SCANNER_POLICIES as SCANNER_POLICIES
     from snapdelta.redis_stream_manager import RedisStreamManager as RedisStreamManager
     from snapdelta.redis_stream_manager import StreamPolicy as StreamPolicy
     from snapdelta.redis_stream_manager import decode_fields as decode_fields
@@ -43,18 +46,23 @@ if TYPE_CHECKING:
     from snapdelta.redis_stream_manager import initialize_stream_manager as initialize_stream_manager
     from snapdelta.snapshot_manager import SnapshotManager as SnapshotManager
     from snapdelta.snapshot_manager import SnapshotReader as SnapshotReader
+    from snapdelta.snapshots.mirror import SnapshotMirror as SnapshotMirror
     from snapdelta.testing.server import EmbeddedServer as EmbeddedServer
 
 # name -> the module that holds it, loaded on first use
 _LAZY: dict[str, str] = {
     "EmbeddedServer": "snapdelta.testing.server",
+    "Health": "snapdelta.health",
     "RedisStreamManager": "snapdelta.redis_stream_manager",
+    "SCANNER_POLICIES": "snapdelta.redis_stream_manager",
     "SnapshotManager": "snapdelta.snapshot_manager",
+    "SnapshotMirror": "snapdelta.snapshots.mirror",
     "SnapshotReader": "snapdelta.snapshot_manager",
     "StreamPolicy": "snapdelta.redis_stream_manager",
     "decode_fields": "snapdelta.redis_stream_manager",
     "get_stream_manager": "snapdelta.redis_stream_manager",
     "initialize_stream_manager": "snapdelta.redis_stream_manager",
+    "overall_health": "snapdelta.health",
 }
 
 __all__ = [

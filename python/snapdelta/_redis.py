@@ -14,11 +14,14 @@ from typing import Any, TypeAlias
 from snapdelta.errors import MissingExtraError, SnapdeltaError
 
 try:
+    import redis as redis_py
     from redis import Redis as SyncRedis
     from redis import RedisCluster as SyncRedisCluster
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.asyncio.client import Pipeline
+    from redis.asyncio.connection import DefaultParser
     from redis.client import NEVER_DECODE
+    from redis.crc import key_slot
     from redis.exceptions import (
         AuthenticationError,
         BusyLoadingError,
@@ -71,7 +74,7 @@ _PASSING = ("TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "UNBLOCKED", "BU
 def client_problem(name: str, client: object) -> str | None:
     """What is wrong with the argument `name`, in a sentence; None for a client of redis.asyncio."""
     if isinstance(client, (Redis, RedisCluster)) and not isinstance(client, Pipeline):
-        return None
+        return _decoding_problem(name, client)
     kind = type(client)
     wanted = f"{name} must be a redis.asyncio.Redis or RedisCluster, not "
     if isinstance(client, (str, bytes)):
@@ -91,11 +94,35 @@ def client_problem(name: str, client: object) -> str | None:
     return said
 
 
+def _decoding_problem(name: str, client: AsyncRedis) -> str | None:
+    """Whether the client cannot hand out bytes: in redis-py 5.0.1 hiredis decodes every answer."""
+    options = _connection_options(client)
+    parser = options.get("parser_class", DefaultParser)
+    hiredis = any("Hiredis" in base.__name__ for base in parser.__mro__)
+    if redis_py.__version__ != "5.0.1" or not hiredis or not options.get("decode_responses"):
+        return None
+    return (
+        f"{name}: with decode_responses=True, redis-py 5.0.1 and hiredis decode every answer, and frames are "
+        "bytes; upgrade redis-py to 5.0.2, uninstall hiredis, or pass a client without decode_responses"
+    )
+
+
+def share_slot(client: AsyncRedis, one: str, other: str) -> bool:
+    """Whether the client's server lets one script have both keys."""
+    return not isinstance(client, RedisCluster) or key_slot(key_of(one)) == key_slot(key_of(other))
+
+
 def socket_timeout(client: AsyncRedis) -> float | None:
     """The client's own time limit on an answer, in seconds."""
-    pool = client if isinstance(client, RedisCluster) else client.connection_pool
-    limit: float | None = pool.connection_kwargs.get("socket_timeout")
+    limit: float | None = _connection_options(client).get("socket_timeout")
     return limit
+
+
+def _connection_options(client: AsyncRedis) -> dict[str, Any]:
+    """What the client gives to each of its connections."""
+    owner = client if isinstance(client, RedisCluster) else client.connection_pool
+    options: dict[str, Any] = owner.connection_kwargs
+    return options
 
 
 # What to do about an exhausted pool.

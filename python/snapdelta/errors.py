@@ -145,6 +145,17 @@ class SnapshotBusyError(SnapshotError, RuntimeError):
     """One save of the name is running and another one waits; nothing was read of this one."""
 
 
+class SnapshotRejectedError(SnapshotError, ValueError):
+    """A snapshot that `validate`, `min_symbols` or `max_removed_share` refuses; nothing was written.
+
+    `reason` is the name of the setting that refused it.
+    """
+
+    def __init__(self, message: str, reason: str = "validate") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class WriterSupersededError(SnapshotError, RuntimeError):
     """A later writer has taken the name over; this manager will not write it again."""
 
@@ -155,6 +166,10 @@ class SnapshotHistoryError(SnapshotError, LookupError):
 
 class SnapshotDamagedError(SnapshotError, ValueError):
     """What is kept cannot be put together to a state; the writer was asked for a full frame."""
+
+
+class SnapshotMirrorError(SnapshotError, ValueError):
+    """A snapshot that cannot be mirrored: one of its symbols is the field that the mirror needs."""
 
 
 class SnapshotAccessError(SnapshotError):

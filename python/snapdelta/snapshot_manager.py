@@ -3,8 +3,16 @@
 from snapdelta.snapshots.manager import SnapshotManager
 from snapdelta.snapshots.reader import SnapshotReader
 from snapdelta.snapshots.settings import SnapshotSettings
-from snapdelta.snapshots.stats import SaveCounters
+from snapdelta.snapshots.stats import ReadCounters, SaveCounters
 from snapdelta.snapshots.update import Update
 from snapdelta.snapshots.writer import SaveResult
 
-__all__ = ["SaveCounters", "SaveResult", "SnapshotManager", "SnapshotReader", "SnapshotSettings", "Update"]
+__all__ = [
+    "ReadCounters",
+    "SaveCounters",
+    "SaveResult",
+    "SnapshotManager",
+    "SnapshotReader",
+    "SnapshotSettings",
+    "Update",
+]

@@ -82,6 +82,6 @@ def test_the_figures_are_those_of_the_saved_run() -> None:
 
 
 def test_nobody_is_sent_to_another_project() -> None:
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"install\s+['\"]?snapdelta(?!-rs)", text), path

@@ -21,7 +21,7 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading, default, _ = blocks(_DOCUMENT, "python")
+    writing, reading, default, broken, _ = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
     await run(default, _DOCUMENT, names)
@@ -35,6 +35,9 @@ async def test_the_examples(server: Server) -> None:
         errors.UnsupportedTypeError, match=r"^A\.z: complex is not supported, and default= raised"
     ):
         await names["manager"].save_snapshot({"A": {"z": 1j}})
+    await names["manager"].close()
+    await run(broken, _DOCUMENT, names)
+    assert names["manager"].stats("stocks").rejected == {"min_symbols": 1}
     await names["manager"].close()
     assert names["before"].snapshot == names["update"].snapshot
     await names["redis"].aclose()
@@ -62,7 +65,9 @@ def test_the_rights_are_those_of_the_scripts() -> None:
         command.lower()
         for command in re.findall(r"redis\.p?call\('(\w+)'", CLAIM.text + PUBLISH.text + DELETE.text)
     }
-    assert {right[1:] for right in granted.split() if right.startswith("+")} == {*used, "evalsha", "eval"}
+    # A new writer reads the chain.
+    used |= {"evalsha", "eval", "xrange"}
+    assert {right[1:] for right in granted.split() if right.startswith("+")} == used
     asked = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", REQUEST_RESYNC.text)}
     assert asked == {"hexists", "hset"}
 
@@ -89,10 +94,12 @@ def test_every_file_that_is_named_is_there() -> None:
 def test_every_reason_is_explained() -> None:
     layout = (ROOT / "docs/redis-layout.md").read_text(encoding="utf-8")
     reasons = set(re.findall(r"(?:broken|reason) = '(\w+)'", PUBLISH.text))
-    assert reasons >= {"takeover", "head_behind", "stream_lost", "clock", "head_lost", "foreign_entry"}
+    assert reasons >= {"takeover", "stream_lost", "clock", "head_lost", "foreign_entry"}
     for reason in (
         *reasons,
         "first",
+        "handover",
+        "head_behind",
         "outcome_unknown",
         "interval",
         "chain",

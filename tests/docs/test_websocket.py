@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from snapdelta.snapshot_manager import SnapshotManager
-from snapdelta.testing.server import free_port
 from support.documents import blocks
 from support.servers import Server
 from support.stream_harness import until
+from support.uvicorn import get, serving
 
 # Ends a test that has failed. Without an end of its own a handler waits for ever.
 _LIMIT = 120.0
@@ -40,21 +36,6 @@ app.router.routes.append(Route("/tasks", tasks))
 """
 
 
-@contextmanager
-def serving(server: Server, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The example in a process, and the port it listens on."""
-    (code,) = (block for block in blocks("docs/snapshots.md", "python") if "WebSocketRoute" in block)
-    (folder / "example.py").write_text(code.replace("Redis()", f"Redis(port={server.port})") + _TASKS)
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "example:app", "--port", str(port), "--log-level", "warning"]
-    process = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)})
-    try:
-        yield process, port
-    finally:
-        process.kill()
-        process.wait()
-
-
 async def connected(port: int) -> ClientConnection:
     async with asyncio.timeout(_LIMIT):
         while True:
@@ -62,15 +43,6 @@ async def connected(port: int) -> ClientConnection:
                 return await connect(f"ws://127.0.0.1:{port}/ranking")
             except OSError:
                 await asyncio.sleep(0.05)
-
-
-async def tasks_of(port: int) -> dict[str, int]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /tasks HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return dict(json.loads(answer.partition(b"\r\n\r\n")[2]))
 
 
 @pytest.fixture
@@ -82,7 +54,9 @@ def server(fresh_server: Callable[..., Server]) -> Server:
 async def test_the_handler_ends_with_its_client_and_with_its_server(
     server: Server, tmp_path: Path, saved: bool
 ) -> None:
-    with serving(server, tmp_path) as (process, port):
+    (code,) = (block for block in blocks("docs/snapshots.md", "python") if "WebSocketRoute" in block)
+    (tmp_path / "example.py").write_text(code.replace("Redis()", f"Redis(port={server.port})") + _TASKS)
+    with serving(tmp_path, "example") as (process, port):
         async with server.client() as redis, SnapshotManager(redis) as manager:
             if saved:
                 await manager.save_snapshot({"A": {"x": 1}}, "ranking")
@@ -105,4 +79,4 @@ async def test_the_handler_ends_with_its_client_and_with_its_server(
 
 
 async def _is(port: int, **wanted: int) -> bool:
-    return await tasks_of(port) == wanted
+    return await get(port, "/tasks") == (200, wanted)

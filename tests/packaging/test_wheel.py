@@ -87,7 +87,7 @@ def test_scripts_are_files_of_the_package(site: Path) -> None:
     (package,) = site.glob("lib/python*/site-packages/snapdelta")
     source = ROOT / "python" / "snapdelta"
     expected = {path.relative_to(source): path.read_text() for path in source.glob("*/lua/*.lua")}
-    assert len(expected) == 10
+    assert len(expected) == 13
     assert {path.relative_to(package): path.read_text() for path in package.glob("*/lua/*.lua")} == expected
 
 

@@ -56,7 +56,7 @@ async def held(redis: Redis, name: str = "default") -> Held:
     return Held(
         {entry: int(fields[b"t"]) for entry, fields in deltas},
         {entry: len(fields.get(b"f", b"")) for entry, fields in deltas},
-        {entry: len(fields[b"f"]) for entry, fields in fulls},
+        {entry: len(fields.get(b"f", b"")) for entry, fields in fulls},
     )
 
 
@@ -281,3 +281,30 @@ async def test_nothing_grows_in_two_hours_of_saves(fresh_server: Callable[..., S
     means = await endure(fresh_server(), 2 * 3600 // 5)
     for what, (_, second, _, last) in means.items():
         assert abs(last / second - 1) <= (0.02 if what == "dataset" else 0.05), (what, means)
+
+
+# --- entries that are much older
+
+
+async def test_entries_of_two_months_ago_take_no_newer_ones_with_them(server: Server, client: Redis) -> None:
+    """Redis before 6.2.7 removes the newest entries as well, where ids of a node are 25 days apart."""
+    keys = keys_of("default")
+    old = (await client.time())[0] * 1000 - 60 * 86_400_000
+    for key in (keys.delta, keys.full):
+        await client.xadd(key, {"x": "y"}, id=f"{old}-1")
+    reader = SnapshotReader(client)
+    updates = reader.follow()
+    async with SnapshotManager(client, retained_fulls=2, history=0) as manager:
+        for n in range(6):
+            await manager.save_snapshot({"A": {"n": n}}, force_full=n % 2 == 0)
+            update = await asyncio.wait_for(anext(updates), LIMIT)
+            assert update.snapshot == {"A": {"n": n}}
+            latest = await SnapshotReader(client).latest()
+            assert latest is not None
+            assert latest.snapshot == {"A": {"n": n}}
+            kept = await held(client)
+            newest = f"{update.epoch}-{update.sequence}".encode()
+            assert newest in kept.times
+            assert kept.fulls.keys() - {f"{old}-1".encode()}
+    await updates.aclose()
+    assert f"{old}-1".encode() not in kept.times

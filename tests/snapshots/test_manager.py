@@ -87,7 +87,7 @@ async def test_full_frames_come_by_interval_length_and_request(client: Redis) ->
     ]
     async with SnapshotManager(client, chain_ratio=0.5) as manager:
         reasons = [(await manager.save_snapshot(snapshot))["reason"] for snapshot in frames]
-    assert reasons[0] == "takeover"
+    assert reasons[0] == "handover"
     assert set(reasons[1:]) == {None, "chain"}
 
 
@@ -251,7 +251,7 @@ async def test_a_value_that_cannot_be_carried_changes_nothing(client: Redis) -> 
 async def test_the_later_writer_owns_the_name(client: Redis) -> None:
     old, new = SnapshotManager(client), SnapshotManager(client)
     await old.save_snapshot({"A": {"x": 1}})
-    assert (await new.save_snapshot({"A": {"x": 2}}))["reason"] == "takeover"
+    assert (await new.save_snapshot({"A": {"x": 2}}))["reason"] == "handover"
     for _ in range(2):
         with pytest.raises(WriterSupersededError, match="'default': a later writer"):
             await old.save_snapshot({"A": {"x": 3}})

@@ -264,8 +264,7 @@ async def test_the_past_over_a_takeover_and_a_damaged_entry(server: Server) -> N
         # The damaged one and those that build on it are missing, up to the next full frame.
         first, second = seen[0][0], stage.oracle.newest[0]
         assert seen == [(first, n) for n in range(1, 6)] + [(second, n) for n in (1, 2, 3, 6, 7, 8)]
-        assert resyncs[0] == "takeover"
-        assert len(resyncs) == 2
+        assert len(resyncs) == 1
         for each in follower.seen:
             newest = max(other.id for other in follower.seen if other.timestamp == each.timestamp)
             if newest in ((second, 4), (second, 5)):

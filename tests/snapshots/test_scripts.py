@@ -88,7 +88,7 @@ def test_each_script_is_made_of_its_files(deployments: Callable[[str], Deploymen
         for script in vars(module).values()
         if isinstance(script, Script)
     ]
-    assert len(found) == 7
+    assert len(found) == 10
     with server.admin() as client:
         assert [client.script_load(script.text) for script in found] == [script.sha for script in found]
 

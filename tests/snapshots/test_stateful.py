@@ -153,6 +153,23 @@ class Snapshots(Play):
 
         self.run(another())
 
+    @rule(saves=st.integers(1, 2), early=st.booleans())
+    def restart(self, saves: int, early: bool) -> None:
+        """The newest manager ends; the next one goes on, or ends before its first publish."""
+
+        async def restart() -> None:
+            await self.close(self.pick(0))
+            manager = await self.add_manager(retries=False)
+            if early:
+                self.proxy.plan("cut_before", 1, "HMGET")
+                with pytest.raises(SnapshotUnavailableError):
+                    await self.save(manager, unanswered=True)
+                await self.close(manager)
+                manager = await self.add_manager(retries=False)
+            await self.saves(manager, saves)
+
+        self.run(restart())
+
     @rule()
     def the_oldest_wakes_up(self) -> None:
         self.run(self.saves(self.managers[0], 1))

@@ -109,7 +109,7 @@ async def test_a_writer_is_killed_between_two_commands(server: Server, nth: int,
 
 @on_one_server
 async def test_a_writer_is_killed_again_and_again(server: Server) -> None:
-    """Each one at another moment of its work, and the next one takes over; all readers follow."""
+    """Each one at another moment of its work, and the next one goes on; no reader starts again."""
     async with Stage(server.client) as stage:
         for _ in range(2):
             await stage.follow()
@@ -119,7 +119,7 @@ async def test_a_writer_is_killed_again_and_again(server: Server) -> None:
             assert all("result" in outcome for outcome in process.outcomes)
         await stage.recover(await stage.writer("last"))
         for follower in stage.followers:
-            assert follower.resyncs == ["takeover"] * 6
+            assert not follower.resyncs
 
 
 async def test_an_old_process_is_told_that_it_is_superseded(server: Server) -> None:
@@ -254,7 +254,7 @@ async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> N
         saving = asyncio.create_task(old.save())
         await held.hit.wait()
         new = await stage.writer("B")
-        assert (await new.save())["reason"] == "takeover"
+        assert (await new.save())["reason"] == "handover"
         held.deliver()
         with pytest.raises(WriterSupersededError, match="default"):
             await saving
@@ -263,7 +263,7 @@ async def test_an_old_writers_save_arrives_after_a_takeover(server: Server) -> N
         await new.manager.close()
         with pytest.raises(WriterSupersededError):
             await old.save()
-        assert stage.resyncs == {"takeover"}
+        assert not stage.resyncs
 
 
 async def test_an_old_writer_wakes_up(server: Server) -> None:
@@ -275,7 +275,7 @@ async def test_an_old_writer_wakes_up(server: Server) -> None:
                 await old.save()
             await stage.recover(new)
         for follower in stage.followers:
-            assert follower.resyncs == ["takeover"]
+            assert not follower.resyncs
 
 
 async def test_an_old_writer_wakes_up_on_a_server_that_lost_everything(server: Server) -> None:
@@ -302,7 +302,7 @@ async def test_an_old_writer_wakes_up_where_only_the_head_was_lost(server: Serve
             await old.save()
         assert (await new.save())["reason"] == "head_lost"
         await stage.recover(new)
-        assert stage.resyncs == {"takeover", "head_lost"}
+        assert stage.resyncs == {"head_lost"}
 
 
 async def test_the_head_names_another_writer(server: Server) -> None:
@@ -348,7 +348,7 @@ async def test_writers_that_start_together(server: Server) -> None:
             if writer is not rightful[0]:
                 with pytest.raises(WriterSupersededError):
                     await writer.save()
-        assert stage.resyncs == {"takeover"}
+        assert stage.resyncs <= {"takeover"}
 
 
 async def _until_superseded(writer: Writer, saves: int) -> bool:

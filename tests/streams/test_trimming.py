@@ -120,6 +120,24 @@ async def test_approximate_age_leaves_at_most_a_node(redis: AsyncClient) -> None
     assert 10 <= report.length <= 10 + NODE
 
 
+@pytest.mark.parametrize("keep_unread", [False, True])
+async def test_entries_of_two_months_ago_take_no_newer_ones_with_them(
+    redis: AsyncClient, keep_unread: bool
+) -> None:
+    """Redis before 6.2.7 removes a node by its last id, which it gets wrong where ids are 25 days apart."""
+    await redis.ping()
+    await _aged(redis, *(86_400.0 * days for days in range(60, 0, -1)), 20, 10, 0)
+    if keep_unread:
+        await redis.xgroup_create("s", "readers", id="$")
+    ceiling = 1000 if keep_unread else None
+    policy = StreamPolicy(
+        maxlen=None, max_age=600.0, approximate=False, keep_unread=keep_unread, hard_maxlen=ceiling
+    )
+    report = await _trim(redis, policy)
+    assert (report.length, report.removed) == (3, 60)
+    assert await redis.xlen("s") == 3
+
+
 @pytest.mark.parametrize("ids", [("5-1", "6-1", "7-1"), ("1-1", "1795400000000-0"), ("17954000000000000-0",)])
 async def test_ids_that_are_no_times_are_left_alone_and_told(
     redis: AsyncClient, ids: tuple[str, ...]

@@ -7,11 +7,14 @@ the server came to, and must.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from random import Random
 from typing import Any, Literal
 
 import redis as sync_redis
 
+import snapdelta
+from snapdelta.errors import SnapdeltaError
 from support.protocol_clients import Writer
 from support.protocol_model import (
     HIGHEST_EPOCH,
@@ -62,27 +65,44 @@ class Twin:
     # --- what managers do
 
     def save(
-        self, writer: Writer, digest: int, clock: float, fates: list[Fate], *, certain: bool, **options: Any
+        self,
+        writer: Writer,
+        digest: int,
+        clock: float,
+        fates: list[Fate],
+        *,
+        certain: bool,
+        unanswered: bool = False,
+        **options: Any,
     ) -> str | None:
         """Do what the manager's save has just done; the reason of its full frame.
 
         Raises NoReplyError where the model says that no answer came; sets `writer.superseded`. `certain`: the
-        writer has not heard of a reader's request, of which the model does not hear.
+        writer has not heard of a reader's request, of which the model does not hear. `unanswered`: what it
+        reads at its start gets no answer.
         """
         if not certain and writer.epoch is not None:
             options["checkpoint"] = self._is_checkpoint((writer.epoch, writer.sequence + 1))
+        if "lost" in fates:
+            # Whoever saved it has not heard what it was.
+            options["large"] = self._newest_is_in_place()
         steps = writer.save(digest, int(clock * 1000), **options)
         try:
-            return self._lead(steps, list(fates))
+            return self._lead(steps, list(fates), unanswered=unanswered)
         finally:
             if not certain and writer.epoch is not None:
                 self._reasons_untold.add((writer.epoch, writer.sequence))
 
-    def _lead(self, steps: Generator[Command, Any, str | None], fates: list[Fate]) -> str | None:
+    def _lead(
+        self, steps: Generator[Command, Any, str | None], fates: list[Fate], *, unanswered: bool
+    ) -> str | None:
         try:
             command = next(steps)
             while True:
-                fate = fates.pop(0) if fates else "done"
+                fate: Fate = "cut" if unanswered else "done"
+                if isinstance(command, Claim | Publish):
+                    # The fates are those of scripts.
+                    fate = fates.pop(0) if fates else "done"
                 try:
                     answer = self._meet(command, fate)
                 except NoReplyError as lost:
@@ -132,6 +152,12 @@ class Twin:
         if not delta or b"f" not in delta[0][1]:
             return None
         return bool(full)
+
+    def _newest_is_in_place(self) -> bool:
+        if self._real.type(self._keys.delta) != b"stream":
+            return False
+        newest = self._real.xrevrange(self._keys.delta, count=1)
+        return bool(newest) and newest[0][1].get(b"r") == b"larger"
 
     @property
     def wanted(self) -> bool:
@@ -196,13 +222,14 @@ class Twin:
         """Turn a byte of an entry's frame over; the stream is made anew around it."""
         name = getattr(self._keys, key)
         entries: list[Any] = self._real.xrange(name)
-        framed = [fields for _, fields in entries if b"f" in fields]
+        framed = [(at, fields) for at, fields in entries if b"f" in fields]
         if not framed:
             return
-        fields = framed[-1 - which % len(framed)]
+        place, fields = framed[-1 - which % len(framed)]
         frame = bytearray(fields[b"f"])
         frame[which % len(frame)] ^= 1 << which % 8
         fields[b"f"] = bytes(frame)
+        self._note_damage(key, place, fields[b"f"])
         last = self._real.xinfo_stream(name)["last-generated-id"]
         with self._real.pipeline() as together:
             together.delete(name)
@@ -210,6 +237,21 @@ class Twin:
                 together.xadd(name, changed, id=at)
             together.execute_command("XSETID", name, last)
             together.execute()
+
+    def _note_damage(self, key: Literal["full", "delta"], place: bytes, frame: bytes) -> None:
+        stream: Stream = getattr(self._change(), key)
+        epoch, sequence = place.split(b"-")
+        at = int(epoch), int(sequence)
+        entry = stream.entries[at]
+        try:
+            snapdelta.inspect(frame)
+        except SnapdeltaError:
+            damaged = True
+        else:
+            # Turned over twice.
+            damaged = False
+        if entry.frame is not None:
+            stream.entries[at] = replace(entry, frame=replace(entry.frame, damaged=damaged))
 
     def set_wrong_type(self, key: Key) -> None:
         self.lose(key)
@@ -266,6 +308,7 @@ class Twin:
                 assert next(iter(fields)) == b"t"
                 assert int(fields[b"d"], 16) == int(entry.digest, 16)
                 assert (b"f" in fields) == (entry.frame is not None), at
+                assert fields.get(b"b", b"").decode() == _base_text(entry), at
                 if at not in self._reasons_untold:
                     assert fields.get(b"r", b"").decode() == (entry.reason or ""), at
 
@@ -273,11 +316,19 @@ class Twin:
 def some_id(random: Random, now: int, kind: str) -> Id:
     """An id that another program might give an entry."""
     epoch = {
-        "next": 0,
+        # In an empty stream; much older ones are a case of their own (test_bounds.py).
+        "next": now - 10**7,
         "newer": now + random.randrange(10**6),
         "outrageous": random.choice((HIGHEST_EPOCH, HIGHEST_EPOCH + 1, 2**64 - 1)),
     }[kind]
     return epoch, random.randrange(7)
+
+
+def _base_text(entry: Entry) -> str:
+    if entry.base is None:
+        return ""
+    at, digest = entry.base
+    return f"{_text(at)}-{int(digest, 16):016x}"
 
 
 def _text(at: Id) -> str:

@@ -36,6 +36,8 @@ Steps = Generator[Command, Any, object]
 IN_PLACE = ("larger",)
 # A reader's request for a full frame is granted at most once in so many saves.
 SAVES_BETWEEN_REQUESTS = 10
+# Full frames from which a new writer tries to come to the head.
+FULLS_TRIED = 4
 
 # --- a writer
 
@@ -55,6 +57,12 @@ class Writer:
         self.frames = 0
         self.resync_request = False
         self.saves_since_request = SAVES_BETWEEN_REQUESTS
+        # Whether a publish was sent; until then the state of the writer before is read.
+        self.has_sent = False
+        self.handover: Id | None = None  # where that state is
+        self.last: Id | None = None  # the last attempt
+        # Whether the outcome of the attempt before the last was unknown.
+        self.was_unknown = False
 
     def save(
         self,
@@ -74,31 +82,41 @@ class Writer:
         if self.epoch is None:
             self.epoch = yield Claim()
         assert self.epoch is not None
+        if not self.has_sent:
+            self.handover, self.state = (yield from newest_state(self.rules)) or (None, None)
+        handover = self.handover
+        base_id = handover if not self.has_sent else self.last
+        if self.rules.bridge_once:
+            self.handover = None
         if self.rules.number_every_attempt or not self.outcome_unknown:
             self.sequence += 1
         at, before = (self.epoch, self.sequence), self.state
         full = Frame(at, None, digest(state), state)
         delta = None
         if before is not None:
-            delta = Frame(at, digest(before), digest(state), state - before)
+            delta = Frame(at, digest(before), digest(state), state - before, base_id)
         reason = "first" if delta is None else self.due(now, forced=forced)
-        if checkpoint is not None and delta is not None:
+        if handover is not None and self.rules.bridge_with_full:
+            reason = "handover"
+        elif checkpoint is not None and delta is not None:
             reason = "requested" if checkpoint else None
-        if large and delta is not None and reason is None:
+        if large and delta is not None and reason in (None, "handover"):
             delta, reason = None, "larger"
         if self.outcome_unknown and delta is None:
             reason = "outcome_unknown"
         unknown, self.outcome_unknown, self.state = self.outcome_unknown, True, state
+        self.was_unknown = unknown
+        base = "" if before is None else digest(before)
+        behind = "outcome_unknown" if unknown and self.rules.tell_outcome_unknown else "head_behind"
+        self.last = at
         self.sent(now, full=reason is not None)
-        answer = yield Publish(at, self.name, delta, full if reason else None, reason)
+        answer = yield Publish(at, self.name, base, delta, full if reason else None, reason, behind, handover)
         if isinstance(answer, NeedFull):
             reason = answer.reason
-            if reason == "head_behind" and unknown:
-                reason = "outcome_unknown"
-            elif reason == "head_lost" and not self.published:
+            if reason == "head_lost" and not self.published:
                 reason = "first"
             self.sent(now, full=True)
-            answer = yield Publish(at, self.name, None, full, reason)
+            answer = yield Publish(at, self.name, base, None, full, reason, behind)
         self.outcome_unknown = False
         if isinstance(answer, Superseded):
             self.superseded = True
@@ -115,6 +133,7 @@ class Writer:
 
     def sent(self, now: int, *, full: bool) -> None:
         """It counts from here on: an answer may never come."""
+        self.has_sent = True
         if full:
             self.last_full, self.frames = now, 0
         else:
@@ -124,7 +143,10 @@ class Writer:
         """Why a full frame goes beside the delta."""
         if forced:
             return "forced"
-        if self.last_full is None or abs(now - self.last_full) >= self.settings.interval:
+        if self.last_full is None:
+            # Redis will ask for a full frame by itself.
+            return None
+        if abs(now - self.last_full) >= self.settings.interval:
             return "interval"
         if (
             self.rules.answer_resync_request
@@ -134,6 +156,27 @@ class Writer:
             return "requested"
         share = self.settings.history_frames // (self.settings.retained_fulls + 1)
         return "chain" if self.frames + 2 > share else None
+
+
+def newest_state(rules: Rules) -> Generator[Command, Any, tuple[Id, int] | None]:
+    """The head's id and the state there, as a reader finds it; None where nothing leads to it."""
+    head: Head | None = yield ReadHead()
+    if head is None or head.id is None:
+        return None
+    reader = Reader("handover", rules)
+    before = head.id[0], head.id[1] + 1
+    for _ in range(FULLS_TRIED):
+        found = yield ReadFull(before)
+        if found is None:
+            break
+        before, entry = found
+        at, state = before, reader.whole(before, entry)
+        if state is None:
+            continue
+        at, state = yield from reader.go_on(at, state, head.id)
+        if (at, digest(state)) == (head.id, head.digest) or not rules.handover_from_the_head:
+            return head.id, state
+    return None
 
 
 # --- a reader
@@ -186,7 +229,7 @@ class Reader:
             state = yield from self.step(self.at, self.state, at, entry)
             if state is None:
                 self.refused = max(at, self.refused)
-                return entry.reason or "gap"
+                return "gap" if entry.reason in IN_PLACE else entry.reason or "gap"
             self.refused = ZERO
             self.move(at, state, entry.reason)
         return None
@@ -198,7 +241,8 @@ class Reader:
 
     def step(self, at: Id, state: int, next_at: Id, entry: Entry) -> Generator[Command, Any, int | None]:
         """The state after the entry, None if it does not follow."""
-        if entry.reason in IN_PLACE and next_at == (at[0], at[1] + 1):
+        follows = self.follows(at, state, next_at, entry)
+        if entry.reason in IN_PLACE and follows:
             found = yield ReadFull((next_at[0], next_at[1] + 1))
             return self.whole(*found) if found is not None and found[0] == next_at else None
         frame = entry.frame
@@ -207,9 +251,17 @@ class Reader:
         if self.rules.check_header and frame.id != next_at:
             return None
         result = state + frame.content
-        fits = frame.base == digest(state) and frame.target == digest(result)
-        follows = fits and next_at == (at[0], at[1] + 1)
-        return result if follows or not self.rules.check_chain else None
+        fits = (frame.base_id, frame.base, frame.target) == (at, digest(state), digest(result))
+        return result if (fits and follows) or not self.rules.check_chain else None
+
+    def follows(self, at: Id, state: int, next_at: Id, entry: Entry) -> bool:
+        """Whether we are at the base of the entry."""
+        if entry.base is None:
+            return next_at == (at[0], at[1] + 1)
+        rules, (base, base_digest) = self.rules, entry.base
+        return (base == at or not rules.reader_compares_base_id) and (
+            base_digest == digest(state) or not rules.reader_compares_base_digest
+        )
 
     def whole(self, at: Id, entry: Entry) -> int | None:
         """The state of a full frame, None if it cannot be read."""
@@ -244,6 +296,21 @@ class Reader:
             yield RequestResync(bad)
         self.waiting = again == head
         return why
+
+    def go_on(self, at: Id, state: int, until: Id) -> Generator[Command, Any, tuple[Id, int]]:
+        """Apply deltas, to a place and not beyond; where that leads."""
+        while at < until:
+            entries = yield ReadDeltas(at)
+            if not entries:
+                break
+            for next_at, entry in entries:
+                result = None
+                if next_at <= until:
+                    result = yield from self.step(at, state, next_at, entry)
+                if result is None:
+                    return at, state
+                at, state = next_at, result
+        return at, state
 
     def to_the_end(self, at: Id, state: int) -> Generator[Command, Any, tuple[Id, int]]:
         """Where the deltas lead. Entries that do not fit are read once more, then passed over."""

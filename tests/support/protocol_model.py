@@ -42,6 +42,21 @@ class Rules:
     compare_head_when_silent: bool = True
     read_once_more: bool = True
     reach_the_head: bool = True
+    tell_outcome_unknown: bool = True  # also for a checkpoint that finds the head behind
+    # --- a handover
+    bridge_after_fencing: bool = True  # rule 3 comes first
+    bridge_compares_id: bool = True  # rule 5
+    bridge_compares_digest: bool = True  # rule 5
+    bridge_next_to_its_base: bool = True  # rule 5: no entry between
+    bridge_asks_the_clock: bool = True  # rule 5
+    bridge_names_base: bool = True  # rule 6
+    in_place_names_base: bool = True  # rule 6
+    bridge_keeps_fulls: bool = True  # those of the earlier epoch
+    bridge_once: bool = True  # only the first publish of a writer
+    bridge_with_full: bool = True  # beside it, always
+    handover_from_the_head: bool = True  # what was read has the head's digest
+    reader_compares_base_id: bool = True
+    reader_compares_base_digest: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,12 +77,13 @@ def digest(state: int) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """`base` None: a full frame. A delta says nothing but the difference."""
+    """`base` None: a full frame. A delta says nothing but the difference, and what its base is."""
 
     id: Id
     base: str | None
     target: str
     content: int
+    base_id: Id | None = None
     damaged: bool = False
 
     @property
@@ -83,6 +99,7 @@ class Entry:
     digest: str = ""
     frame: Frame | None = None
     reason: str | None = None
+    base: tuple[Id, str] | None = None  # of bridges, and of markers in place of a delta
 
 
 @dataclass(frozen=True)
@@ -156,11 +173,19 @@ class Claim:
 
 @dataclass(frozen=True)
 class Publish:
+    """`base`: digest of the base; `handover`: its id, where it is another writer's.
+
+    `behind`: the reason where the head is elsewhere.
+    """
+
     id: Id
     writer: str
+    base: str
     delta: Frame | None
     full: Frame | None
     reason: str | None
+    behind: str
+    handover: Id | None = None
 
     @property
     def frame(self) -> Frame:
@@ -300,7 +325,8 @@ class Server:
             if rules.know_repeats and same and (head.id, head.digest) == (p.id, p.frame.target):
                 return Published(p.reason, resync_request=head.resync_request is not None)
             later = head.id[0] == p.id[0] and (not same or head.id[1] >= p.id[1])
-            if rules.superseded and (head.id[0] > p.id[0] or later):
+            unfenced = not rules.bridge_after_fencing and (head.id, head.digest) == (p.handover, p.base)
+            if rules.superseded and not unfenced and (head.id[0] > p.id[0] or later):
                 return Superseded()
         elif rules.superseded_without_head and p.id < max(map(self.newest_written, (data.full, data.delta))):
             return Superseded()
@@ -309,11 +335,10 @@ class Server:
             broken = "foreign_entry"
         if broken is not None and p.full is None:
             return NeedFull(broken)
-        restart = broken is not None or p.delta is None
-        # The writer may know more than that the head is missing or behind.
-        told = (p.reason, broken) in (("first", "head_lost"), ("outcome_unknown", "head_behind"))
+        # The writer may know more than that the head is missing.
+        told = (p.reason, broken) == ("first", "head_lost")
         reason = p.reason if broken is None or told else broken
-        self.write(data, p, reason, restart=restart)
+        self.write(data, p, reason, follows=broken is None)
         self.data = data
         return Published(
             reason, resync_request=data.head is not None and data.head.resync_request is not None
@@ -321,30 +346,50 @@ class Server:
 
     def broken(self, data: Data, p: Publish) -> str | None:
         """Rule 5: why nothing can follow on what is there."""
-        head = data.head
-        if self.rules.delta_follows_head:
+        head, rules = data.head, self.rules
+        if rules.delta_follows_head:
             if head is None or head.id is None:
                 return "head_lost"
             if head.id[0] != p.id[0]:
-                return "takeover"
-            if head.id != (p.id[0], p.id[1] - 1) or (p.delta is not None and head.digest != p.delta.base):
-                return "head_behind"
-        if self.rules.streams_not_empty and not (data.full.entries and data.delta.entries):
+                if not self.at_border(data, head, p):
+                    return "takeover"
+            elif head.id != (p.id[0], p.id[1] - 1) or head.digest != p.base:
+                return p.behind
+        if rules.streams_not_empty and not (data.full.entries and data.delta.entries):
             return "stream_lost"
+        if p.handover is not None and not rules.bridge_asks_the_clock:
+            return None
         return "clock" if self.went_back(head) else None
+
+    def at_border(self, data: Data, head: Head, p: Publish) -> bool:
+        """Rule 5: whether the first entry of an epoch may follow the head's state, of another one."""
+        rules = self.rules
+        return (
+            p.handover is not None
+            and (head.id == p.handover or not rules.bridge_compares_id)
+            and (head.digest == p.base or not rules.bridge_compares_digest)
+            and (data.delta.newest() == head.id or not rules.bridge_next_to_its_base)
+        )
 
     def went_back(self, head: Head | None) -> bool:
         return head is not None and head.id is not None and self.now < head.time - HOUR
 
-    def write(self, data: Data, p: Publish, reason: str | None, *, restart: bool) -> None:
+    def write(self, data: Data, p: Publish, reason: str | None, *, follows: bool) -> None:
         """The part behind all checks."""
         rules = self.rules
+        restart = not follows or p.delta is None
         known = data.head is not None and data.head.id is not None
         head = data.head if data.head is not None and known else Head(data.head.claim if data.head else 0)
         back = self.went_back(head)
         now = max(self.now, head.time) if known and not back and rules.times_never_fall else self.now
         fulls = () if back and rules.times_never_fall else head.fulls
-        frame = p.frame
+        frame, base = p.frame, None
+        if follows and head.id is not None:
+            crosses = head.id[0] != p.id[0]
+            if crosses and not rules.bridge_keeps_fulls:
+                fulls = ()
+            named = rules.in_place_names_base if p.delta is None else crosses and rules.bridge_names_base
+            base = (head.id, p.base) if named else None
         if p.full is not None:
             if rules.remove_what_stands_in_the_way and self.last(data.full) >= p.id:
                 data.full, fulls = Stream(), ()
@@ -354,9 +399,8 @@ class Server:
             if restart and rules.remove_what_stands_in_the_way and self.last(data.delta) >= p.id:
                 data.delta, fulls = Stream(), ()
             fulls += (Full(p.id, now, head.frames, head.bytes),)
-        data.delta.add(
-            p.id, Entry(now, frame.target, None if restart else p.delta, reason if restart else None)
-        )
+        entry = Entry(now, frame.target, None if restart else p.delta, reason if restart else None, base)
+        data.delta.add(p.id, entry)
         data.head = Head(
             claim=max(head.claim, p.id[0]),
             id=p.id,

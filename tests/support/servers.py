@@ -21,7 +21,7 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 
-from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH, REQUEST_RESYNC
+from snapdelta.snapshots.scripts import CLAIM, DELETE, MIRROR, PUBLISH, REQUEST_RESYNC
 from snapdelta.testing.server import EmbeddedServer, valkey_binary
 
 AsyncClient = Redis | RedisCluster
@@ -114,7 +114,7 @@ class Server(EmbeddedServer):
     def load_scripts(self) -> None:
         """From here on each script call is one command, which tests count and cut."""
         with self.admin() as client:
-            for script in (CLAIM, PUBLISH, DELETE, REQUEST_RESYNC):
+            for script in (CLAIM, PUBLISH, DELETE, MIRROR, REQUEST_RESYNC):
                 client.script_load(script.text)
 
     def restart(self, *, empty: bool) -> None:

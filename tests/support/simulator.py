@@ -11,7 +11,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from support.protocol_clients import SAVES_BETWEEN_REQUESTS, Reader, Steps, Writer
+from support.model_history import replay
+from support.protocol_clients import SAVES_BETWEEN_REQUESTS, Reader, Steps, Update, Writer
 from support.protocol_model import (
     HIGHEST_CLAIM,
     HIGHEST_EPOCH,
@@ -22,6 +23,7 @@ from support.protocol_model import (
     Data,
     Delete,
     Entry,
+    Head,
     Id,
     NoReplyError,
     Publish,
@@ -32,12 +34,17 @@ from support.protocol_model import (
     Stream,
     Superseded,
 )
+from support.restart_faults import RESTARTS, restart
 
 # What is kept to go back to when the server loses its last writes.
 HISTORY = 12
 # Commands after which a reader that is left alone must have come to rest.
 PATIENCE = 300
 SUCCESSES = 2
+# Chance of a restart before a save in peace, and before one that heals.
+PEACEFUL_RESTARTS, HEALING_RESTARTS = 0.3, 0.15
+# Restarts without any fault.
+ORDERLY = {"restart_in_order", "restart_quickly", "pause_reader"}
 
 
 class ViolationError(AssertionError):
@@ -84,11 +91,15 @@ class World:
         self.trace: list[str] = []
         # What the world knows and the server need not.
         self.accepted: dict[Id, set[int]] = {}
+        self.follows: dict[tuple[Id, int], set[tuple[Id, int] | None]] = {}  # the states before
+        self.bridges: set[Id] = set()
+        self.crossed = 0  # bridges by followers
         self.publishers: dict[int, set[str]] = {}
         self.claimed: dict[int, int] = {}  # epoch -> how often
         self.newest: Id = ZERO  # the newest save that can be known from the data
         self.history: list[tuple[Data, Id]] = []
         self.calm = False
+        self.calm_from: Id = ZERO
         self.add_writer()
         self.add_reader()
 
@@ -117,13 +128,17 @@ class World:
 
     # --- one step
 
+    def begin_save(self, writer: Writer) -> None:
+        large = self.random.random() < 0.03
+        self.writers[writer] = Task(writer.save(self.new_state(), self.server.now, large=large))
+
     def step_writer(self, writer: Writer) -> None:
-        task = self.writers[writer]
-        if task is None:
+        if self.writers[writer] is None:
             if writer.superseded:
                 return
-            large = self.random.random() < 0.03
-            task = self.writers[writer] = Task(writer.save(self.new_state(), self.server.now, large=large))
+            self.begin_save(writer)
+        task = self.writers[writer]
+        assert task is not None
         command, network = task.command, self.network
         assert command is not None
         self.network = None
@@ -162,6 +177,7 @@ class World:
             self.note(f"    {reader.name} yields {update}")
             if update.state not in self.accepted.get(update.id, ()):
                 self.violation(f"{reader.name} yields what was never accepted: {update}")
+            self.check_order(reader, update)
             if self.calm and update.resynced:
                 self.violation(f"{reader.name} resyncs without a fault: {update}")
 
@@ -178,7 +194,7 @@ class World:
             self.check_claim(int(reply))
         if self.server.data is not before:
             if isinstance(command, Publish) and isinstance(reply, Published):
-                self.check_accepted(command)
+                self.check_accepted(command, before.head, reply)
             if isinstance(command, Delete):
                 self.newest = ZERO
             self.history = [*self.history, (before, newest)][-HISTORY:]
@@ -194,18 +210,74 @@ class World:
         if epoch > HIGHEST_CLAIM:
             self.violation(f"epoch {epoch} is out of all measure")
 
-    def check_accepted(self, p: Publish) -> None:
+    def check_order(self, reader: Reader, update: Update) -> None:
+        """Without a resync it is the next accepted state; without a fault, no kept state is skipped."""
+        before = reader.updates[: reader.updates.index(update)]
+        if not before:
+            return
+        last = before[-1]
+        if not update.resynced:
+            self.crossed += update.id in self.bridges and last.id[0] != update.id[0]
+            if (last.id, last.state) not in self.follows.get((update.id, update.state), ()):
+                self.violation(f"{reader.name} goes from {last} to {update} without a word")
+        elif set(self.faults) <= ORDERLY and last.id >= min(self.server.data.delta.entries):
+            self.violation(f"{reader.name} resyncs at {update} from {last}, which is kept")
+
+    def note_accepted(self, p: Publish, head: Head | None) -> None:
+        """Readers may see this state, behind that of the head."""
+        state = int(p.frame.target, 16)
+        known = (head.id, int(head.digest, 16)) if head is not None and head.id is not None else None
+        self.accepted.setdefault(p.id, set()).add(state)
+        self.follows.setdefault((p.id, state), set()).add(known)
+
+    def check_accepted(self, p: Publish, head: Head | None, reply: Published) -> None:
         if p.id < self.newest:
             self.violation(f"{p.writer} could write {p.id} over {self.newest}")
         publishers = self.publishers.setdefault(p.id[0], set())
         publishers.add(p.writer)
-        self.accepted.setdefault(p.id, set()).add(int(p.frame.target, 16))
+        self.note_accepted(p, head)
         self.newest = p.id
         data = self.server.data
+        self.check_base(p, head, data.delta)
+        saving = {(writer.epoch, writer.sequence): writer for writer in self.writers}.get(p.id)
+        if reply.reason == "head_behind" and saving is not None and saving.was_unknown:
+            self.violation(f"{p.id} does not say that the outcome before it was unknown")
         for stream in (data.full, data.delta):
             times = [e.time for at, e in stream.entries.items() if e.time is not None and at <= p.id]
             if times != sorted(times):
                 self.violation(f"times fall along a stream: {times}")
+
+    def check_base(self, p: Publish, head: Head | None, deltas: Stream) -> None:
+        """An entry that names its base follows the head's state, and nothing is between."""
+        entry = deltas.entries[p.id]
+        if entry.base is None:
+            return
+        known = None if head is None or head.id is None else (head.id, head.digest)
+        if entry.base != known:
+            self.violation(f"{p.id} goes on from {entry.base}, the head was {known}")
+        if entry.frame is not None and (entry.frame.base_id, entry.frame.base) != entry.base:
+            self.violation(f"the delta of {p.id} has another base than its entry")
+        if entry.base[0][0] != p.id[0]:
+            self.bridges.add(p.id)
+            between = max((at for at in deltas.entries if at < p.id), default=ZERO)
+            if between not in (ZERO, entry.base[0]):
+                self.violation(f"{between} is between {p.id} and its base {entry.base}")
+
+    def check_past(self) -> None:
+        """at() of every kept place, and replay() over all of them."""
+        last: tuple[Id, int] | None = None
+        for place, state, stepped in replay(self.server):
+            if state is not None and state not in self.accepted.get(place, ()):
+                self.violation(f"at() gives {state} at {place}, never accepted")
+            if state is None and place >= self.calm_from:
+                self.violation(f"at() finds no way to {place}, accepted in peace")
+            if last is not None and stepped is not None and state is not None:
+                follows = last in self.follows.get((place, state), ())
+                if stepped != state or not follows:
+                    self.violation(f"replay() goes from {last} to {place} {stepped} without a word")
+            if last is not None and stepped is None and place > self.calm_from:
+                self.violation(f"replay() breaks at {place}")
+            last = None if state is None else (place, state)
 
     def check_superseded(self, writer: Writer) -> None:
         assert writer.epoch is not None
@@ -277,6 +349,8 @@ class World:
                 if "damage" in self.faults
                 else 0,
             )
+            if self.random.random() < HEALING_RESTARTS:
+                writer = restart(self, writer)
             self.save(writer)
             successes += not writer.superseded
             attempts += 1
@@ -304,28 +378,34 @@ class World:
             self.server.now += self.settings.interval
             self.save(writer)
             self.let_readers_rest()
-        self.calm = True
+        self.calm, self.calm_from = True, self.newest
         seen = {reader: len(reader.updates) for reader in self.readers}
         for _ in range(saves):
+            while self.random.random() < PEACEFUL_RESTARTS:
+                writer = restart(self, writer)
             self.save(writer)
             for _ in range(self.random.randrange(12)):
                 self.step_reader(self.random.choice(list(self.readers)))
         self.let_readers_rest()
         self.check_held()
+        self.check_past()
         for reader in self.readers:
             new = reader.updates[seen[reader] :]
             if len(new) != saves:
                 self.violation(f"{reader.name} yields {len(new)} of {saves} saves")
 
     def let_readers_rest(self) -> None:
-        for reader in list(self.readers):
+        # Twice: what a reader was about to send may have been overtaken by a save.
+        for reader in [*self.readers, *self.readers]:
             reader.waiting = False
             for _ in range(PATIENCE):
                 self.step_reader(reader)
                 if reader.waiting:
                     break
             else:
-                self.violation(f"{reader.name} never comes to rest")
+                # Behind a half-done save readers go between the head and the leftover until the next save.
+                if "half_done_save" not in self.faults:
+                    self.violation(f"{reader.name} never comes to rest")
 
     # --- faults
 
@@ -480,6 +560,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "kill_writer": World.kill_writer,
     "cancel_save": World.cancel_save,
     "pause_reader": World.pause_reader,
+    **RESTARTS,
     **{
         how: lambda world, how=how: world.fail_network(how)  # type: ignore[misc]
         for how in ("cut", "lost", "delayed", "repeated", "retried", "copied")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,8 +25,10 @@ from snapdelta.errors import (
     WriterSupersededError,
 )
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader, Update
+from snapdelta.snapshots.mirror import SnapshotMirror
 from support.assert_exact import assert_same
 from support.market import MARK, Market, State, copied
+from support.mirror_harness import MirrorWatch
 from support.proxy import Proxy
 from support.servers import AsyncClient, Server, patience
 from support.stream_harness import until
@@ -42,6 +45,8 @@ REFUSED = (
 )
 # Seconds that end a test that has failed.
 LIMIT = 120.0
+# Mirrors of every stage; a module of tests may set another number.
+MIRRORS = 0
 # Seconds that a save may take where the server is away; see `patience`.
 COMMAND_TIMEOUT = 1.0
 
@@ -109,6 +114,16 @@ class Oracle:
         self._know((update.epoch, update.sequence), mark)
         return mark
 
+    def nothing_between(self, before: Id, after: Id) -> None:
+        """AssertionError if a state is known to be accepted between the two."""
+        missed = sorted(position for position in self._marks if before < position < after)
+        assert not missed or self.may_go_back, f"{after} after {before}, without {missed}"
+
+    def saved_as(self, position: Id, mark: tuple[str, int]) -> None:
+        """AssertionError if another state was saved, or read, under this id."""
+        assert mark not in self._refused, f"{mark} was refused and is mirrored as {position}"
+        self._know(position, mark)
+
     def _know(self, position: Id, mark: tuple[str, int]) -> None:
         assert self._marks.setdefault(position, mark) == mark, f"two states under {position}"
 
@@ -157,6 +172,12 @@ class FollowedReader:
     @property
     def last(self) -> Id:
         return self.seen[-1].id if self.seen else (0, 0)
+
+    def check_handovers(self) -> None:
+        """Once more, as of all that has become known: at the border of two epochs nothing was missed."""
+        for before, after in pairwise(self.seen):
+            if not after.resynced:
+                self.oracle.nothing_between(before.id, after.id)
 
     @property
     def resyncs(self) -> list[str | None]:
@@ -209,9 +230,9 @@ class FollowedReader:
             before = self.seen[-1]
             assert position > before.id or self.oracle.may_go_back, f"{position} after {before.id}"
             if not update.resynced:
-                assert position == (before.id[0], before.id[1] + 1), (
-                    f"{position} after {before.id}, not resynced"
-                )
+                follows = position == (before.id[0], before.id[1] + 1)
+                assert follows or position[0] > before.id[0], f"{position} after {before.id}, not resynced"
+                self.oracle.nothing_between(before.id, position)
                 assert update.reason in (None, "larger", "verify_failed")
             assert update.timestamp >= before.timestamp or update.resynced
         else:
@@ -240,6 +261,7 @@ class Stage:
     def __init__(self, connect: Callable[[], AsyncClient], name: str = "default", **settings: Any) -> None:
         self.oracle = Oracle()
         self.followers: list[FollowedReader] = []
+        self.mirrors: list[MirrorWatch] = []
         self.clients = 0
         self.name = name
         self._connect = connect
@@ -281,10 +303,22 @@ class Stage:
         self.followers.append(await self._stack.enter_async_context(follower))
         return follower
 
+    async def mirror(self, client: AsyncClient | None = None, **settings: Any) -> MirrorWatch:
+        """A mirror that runs from now on."""
+        client = client or self.client()
+        options = {"command_timeout": patience(COMMAND_TIMEOUT), "check_interval": 0.1, **settings}
+        watch = MirrorWatch(SnapshotMirror(client, self.name, **options), client, self.oracle)
+        self.mirrors.append(await self._stack.enter_async_context(watch))
+        return watch
+
     async def together(self) -> None:
-        """Wait until every follower has the newest state."""
+        """Wait until every follower, and every mirror's rows, have the newest state."""
         for follower in self.followers:
             await follower.reaches(self.oracle.newest)
+            follower.check_handovers()
+
+        for mirror in self.mirrors:
+            await mirror.reaches(self.oracle.newest)
 
     async def join(self) -> None:
         """Who comes now is on the newest state at once, by either way."""
@@ -354,11 +388,13 @@ class Writer:
 async def staged(
     connect: Callable[[], AsyncClient], *, followers: int = 1, name: str = "default", **settings: Any
 ) -> AsyncIterator[tuple[Stage, Writer]]:
-    """A stage with a writer `A`, three saves old, and followers that have them all."""
+    """A stage with a writer `A`, three saves old, followers that have them all, and `MIRRORS` mirrors."""
     async with Stage(connect, name, **settings) as stage:
         writer = await stage.writer()
         for _ in range(followers):
             await stage.follow()
+        for _ in range(MIRRORS):
+            await stage.mirror(plain_key=f"plain:{{{name}}}")
         await writer.saves(3)
         await stage.together()
         yield stage, writer

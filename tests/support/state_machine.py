@@ -197,14 +197,21 @@ class Play(RuleBasedStateMachine):
     # --- saves
 
     async def save(
-        self, manager: Manager, fates: list[Fate] | None = None, *, forced: bool = False
+        self,
+        manager: Manager,
+        fates: list[Fate] | None = None,
+        *,
+        forced: bool = False,
+        unanswered: bool = False,
     ) -> dict[str, Any] | None:
-        """One save, by the manager and by the model; None where it gives up. Raises what redis refused."""
+        """One save, by the manager and by the model; None where it gives up. Raises what redis refused.
+
+        `unanswered`: a first save whose reading, behind its claim, gets no answer.
+        """
         snapshot, digest = self.next_state()
         self.look_for_requests()
         wanted = self.pair.wanted or not manager.certain
-        if manager.pair.epoch is None:
-            self.fault()
+        first = not manager.pair.has_sent
         result: dict[str, Any] | None = None
         error: Exception | None = None
         try:
@@ -224,9 +231,12 @@ class Play(RuleBasedStateMachine):
                 certain=manager.certain,
                 forced=forced,
                 large=large,
+                unanswered=unanswered,
             )
         except NoReplyError:
             lost = True
+        if first and not unanswered and reason not in ("handover", "larger"):
+            self.fault()
         assert lost == isinstance(error, SnapshotAccessError), error
         assert manager.pair.superseded == isinstance(error, WriterSupersededError), error
         if error is not None:

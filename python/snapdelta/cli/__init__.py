@@ -3,6 +3,7 @@ it needs."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -14,14 +15,25 @@ except ImportError:  # the script `snapdelta` is installed with or without the e
     print("the command line needs typer and rich: pip install 'snapdelta-rs[cli]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-from snapdelta.cli import migrate
+from snapdelta.cli import diff, doctor, export, history, inspect, migrate, mirror, show, status, streams
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     help="Compact deltas of snapshots, and the tables they end up in.",
 )
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(streams.app, name="streams")
+for command in (
+    status.status,
+    doctor.doctor,
+    show.show,
+    export.export,
+    history.history,
+    diff.diff,
+    inspect.inspect,
+    mirror.mirror,
+):
+    app.command()(command)
 
 
 def _print_version(asked: bool) -> None:
@@ -38,6 +50,8 @@ def options(
     ] = False,
 ) -> None:
     """Compact deltas of snapshots, and the tables they end up in."""
+    # Commands say themselves what they find; without a handler warnings would go to stderr as well.
+    logging.getLogger("snapdelta").addHandler(logging.NullHandler())
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from rich.markup import escape
 from snapdelta.errors import SnapdeltaError
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     # Made when it is used: tests and pipes change sys.stdout.
-    return Console()
+    return Console(stderr=stderr, soft_wrap=False)
 
 
 @contextmanager

@@ -65,6 +65,7 @@ class Broadcast:
         self.block = block
         self.loop = loop
         self.limits = limits
+        self.outage = Outage(keys.name)
         self._client = client
         self._replica = Replica(self.store, limits, hold=self._hold)
         # Who waits for an update, and what wakes it up: an error, or None.
@@ -164,13 +165,12 @@ class Broadcast:
             self._wake(None, everybody=True)
 
     async def _run(self, own: AsyncRedis) -> None:
-        outage = Outage(self.store.keys.name)
         idle_since = self.loop.time()
         try:
             while True:
                 self._changed.clear()
                 if any(not future.done() for future in self._waiting.values()):
-                    await self._step(outage)
+                    await self._step()
                     idle_since = self.loop.time()
                 elif self._calls:
                     await self._changed.wait()
@@ -179,6 +179,8 @@ class Broadcast:
                     break
         finally:
             self._task = None
+            # Nobody waits for the server any more.
+            self.outage = Outage(self.store.keys.name)
             self._wake(None, everybody=True)
             try:
                 await self._close(own)
@@ -192,14 +194,17 @@ class Broadcast:
             async with asyncio.timeout(_CLOSING):
                 await own.aclose()
         except REDIS_ERRORS as error:
-            log.debug("snapshots %r: closing the connection: %s", self.store.keys.name, error)
+            log.debug(
+                *("snapshots %r: closing the connection: %s", self.store.keys.name, error),
+                extra={"event": "connection_close_failed", "snapshots": self.store.keys.name},
+            )
 
-    async def _step(self, outage: Outage) -> None:
+    async def _step(self) -> None:
         try:
             await self._replica.advance(self.block)
-            outage.over()
+            self.outage.over()
         except SnapshotUnavailableError as error:
-            await outage.wait(error)
+            await self.outage.wait(error)
         except Exception as error:  # noqa: BLE001  # raised by those who wait
             self._wake(error, everybody=True)
         finally:

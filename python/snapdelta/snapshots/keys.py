@@ -30,12 +30,13 @@ class StreamPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The three keys of a name, which share a Cluster slot."""
+    """The keys of a name, which share a Cluster slot. `rows` exists only where a mirror runs."""
 
     name: str
     full: str
     delta: str
     head: str
+    rows: str
 
     @classmethod
     def of(cls, prefix: str, name: str) -> Keys:
@@ -57,4 +58,4 @@ class Keys:
             stem.encode()
         except UnicodeEncodeError as error:
             raise SnapshotSettingError(f"name and key_prefix must be Unicode: {stem!r} is not") from error
-        return cls(name, f"{stem}:full", f"{stem}:delta", f"{stem}:head")
+        return cls(name, f"{stem}:full", f"{stem}:delta", f"{stem}:head", f"{stem}:rows")

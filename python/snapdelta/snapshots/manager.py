@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -19,12 +20,15 @@ from snapdelta.errors import (
     SnapshotClosedError,
     SnapshotSettingError,
 )
+from snapdelta.health import Health, status_of
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.settings import SnapshotOptions, SnapshotSettings, check_client
 from snapdelta.snapshots.stats import SaveCounters
 from snapdelta.snapshots.writer import SaveResult, SnapshotWriter
 
 _ENCODER_THREADS = 2
+# So many failures in a row are more than a passing fault.
+_FAILURES = 3
 
 
 class SnapshotManager:
@@ -59,14 +63,21 @@ class SnapshotManager:
         self._closed = False
 
     async def save_snapshot(
-        self, snapshot: dict[str, Any], name: str = "default", force_full: bool = False
+        self,
+        snapshot: dict[str, Any],
+        name: str = "default",
+        force_full: bool = False,
+        *,
+        check: bool = True,
     ) -> SaveResult:
         """Save one state of one name; see SaveResult for what is returned.
 
         The snapshot is read completely before the first await: what happens to it afterwards is not seen.
-        Saves of one name run in the order of the calls, one at a time; one more may wait.
+        Saves of one name run in the order of the calls, one at a time; one more may wait. check=False saves
+        what `validate`, `min_symbols` or `max_removed_share` would refuse.
 
-        Raises UnsupportedTypeError (the message names the path), SnapshotBusyError, WriterSupersededError,
+        Raises UnsupportedTypeError (the message names the path), SnapshotRejectedError (`validate=` and so
+        on; nothing was written, readers keep the last state), SnapshotBusyError, WriterSupersededError,
         SnapshotClosedError, UnsupportedVersionError (a newer layout), and SnapshotAccessError and its kinds
         for what Redis refused. A save that failed or was cancelled may still have been carried out; the next
         one goes on from whatever has become of it.
@@ -76,7 +87,7 @@ class SnapshotManager:
         writer = self._writers.get(keys.name)
         if writer is None:
             writer = self._writers[keys.name] = self._new_writer(keys)
-        task = writer.save(snapshot, force_full=force_full)
+        task = writer.save(snapshot, force_full=force_full, check=check)
         before = cancellations()
         try:
             return await asyncio.shield(task)
@@ -93,6 +104,34 @@ class SnapshotManager:
         writer = self._writers.get(name)
         return writer.counters.copy() if writer is not None else SaveCounters()
 
+    @property
+    def names(self) -> list[str]:
+        """The names that this manager has saved, or tried to save, and not forgotten."""
+        return list(self._writers)
+
+    def health(self, max_age: float | None = None) -> Health:
+        """How the saves of all names are; asks nothing of Redis.
+
+        Degraded: the last save of a name failed, or is older than `max_age` seconds. Failed: a name was taken
+        over by a later writer, its last three saves failed, or the manager was closed.
+        """
+        failed: list[str] = []
+        degraded: list[str] = []
+        if self._closed:
+            failed.append("the SnapshotManager was closed")
+        for name, writer in self._writers.items():
+            counters, place = writer.counters, f"snapshots {name!r}"
+            if counters.superseded:
+                failed.append(f"{place}: a later writer has taken them over")
+            elif counters.failures_in_a_row:
+                bad = failed if counters.failures_in_a_row >= _FAILURES else degraded
+                bad.append(f"{place}: {counters.failures_in_a_row} failed in a row; {counters.last_error}")
+            if max_age is not None and counters.last_save is not None:
+                age = time.time() - counters.last_save
+                if age > max_age:
+                    degraded.append(f"{place}: the last save is {age:.0f} s old")
+        return status_of(failed, degraded)
+
     def forget(self, name: str) -> None:
         """Let go of what is remembered of a name that will not be saved again; its keys stay (see `delete`).
 
@@ -102,7 +141,7 @@ class SnapshotManager:
         self._writers.pop(name, None)
 
     async def delete(self, name: str) -> bool:
-        """Remove the three keys of a name at once, and forget it; whether there was anything to remove.
+        """Remove all keys of a name at once, a mirror's rows too, and forget it; whether there were any.
 
         Readers then find nothing (`latest()` is None), and followers wait for the next save, which resyncs
         them. A name that this manager does not write is removed whoever writes it.

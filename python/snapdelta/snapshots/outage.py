@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 
-from snapdelta.errors import SnapshotUnavailableError
+from snapdelta.errors import SnapshotAccessError
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -18,14 +18,23 @@ _LONGEST_WAIT = 2.0
 class Outage:
     """One outage after the other: says when one begins and ends, and waits in between."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, who: str = "a subscription") -> None:
         self._name = name
+        self._who = who
         self._failures = 0
+        # What keeps us waiting now.
+        self.error: str | None = None
 
-    async def wait(self, error: SnapshotUnavailableError) -> None:
+    async def wait(self, error: SnapshotAccessError) -> None:
         """Before the next try, longer each time."""
+        self.error = str(error)
         if not self._failures:
-            log.warning("a subscription waits for the server: %s", error)
+            log.warning(
+                "%s waits for the server: %s",
+                self._who,
+                error,
+                extra={"event": "outage", "snapshots": self._name, "error": type(error).__name__},
+            )
         wait = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 10))
         self._failures += 1
         # Readers do not come back all at once.
@@ -34,5 +43,10 @@ class Outage:
     def over(self) -> None:
         """A try has succeeded."""
         if self._failures:
-            log.info("snapshots %r: the server is back", self._name)
+            log.info(
+                "snapshots %r: the server is back",
+                self._name,
+                extra={"event": "outage_over", "snapshots": self._name},
+            )
             self._failures = 0
+            self.error = None

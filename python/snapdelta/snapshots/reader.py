@@ -7,16 +7,21 @@ async for update in SnapshotReader(redis).follow():
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from typing import Any
+from weakref import WeakSet
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, socket_timeout
-from snapdelta.errors import SnapshotDamagedError, SnapshotSettingError
+from snapdelta.errors import SnapdeltaError, SnapshotDamagedError, SnapshotSettingError
+from snapdelta.health import Health, status_of
 from snapdelta.snapshots.broadcast import Broadcast
 from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
 from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.snapshots.replica import PAGE, Replica
 from snapdelta.snapshots.settings import check_client, check_timeout
+from snapdelta.snapshots.stats import ReadCounters
 from snapdelta.snapshots.store import Entry, SnapshotStore
 from snapdelta.snapshots.subscription import Subscription
 from snapdelta.snapshots.update import Update
@@ -60,6 +65,8 @@ class SnapshotReader:
         self._block = min(_BLOCK, command_timeout / 2, (socket_timeout(redis_client) or _BLOCK * 2) / 2)
         self._newest = self._new_replica()
         self._turn = asyncio.Lock()
+        self._counters = ReadCounters()
+        self._subscriptions: WeakSet[Subscription] = WeakSet()
 
     async def latest(self) -> Update | None:
         """The newest state; None before the first save, or when Redis has lost it.
@@ -72,7 +79,50 @@ class SnapshotReader:
         """
         self._store.check_loop()
         async with self._turn:
-            return await self._newest.update() if await self._newest.catch_up() else None
+            try:
+                update = await self._newest.update() if await self._newest.catch_up() else None
+            except SnapdeltaError as error:
+                self._counters.count_failure(error)
+                raise
+        if update is not None:
+            self._counters.count(self.name, update)
+        return update
+
+    def stats(self) -> ReadCounters:
+        """A copy of what was counted for `latest` and every `follow` of this reader."""
+        return self._counters.copy()
+
+    def health(self, max_age: float | None = None) -> Health:
+        """How `latest` and the subscriptions of this reader are; asks nothing of Redis.
+
+        Degraded: a subscription waits for the server, the last call failed with what passes, or the last
+        update is of a state older than `max_age` seconds, by this machine's clock. Failed: the last call
+        raised what waiting does not mend.
+        """
+        counters, place = self._counters, f"snapshots {self.name!r}"
+        failed: list[str] = []
+        degraded: list[str] = []
+        if counters.last_error is not None:
+            (degraded if counters.passing else failed).append(f"{place}: {counters.last_error}")
+        waits = sorted({each.waits_for for each in self._subscriptions if each.waits_for is not None})
+        degraded += [f"{place}: a subscription waits for the server: {error}" for error in waits]
+        if max_age is not None and counters.timestamp is not None:
+            age = time.time() - counters.timestamp
+            if age > max_age:
+                degraded.append(f"{place}: the last update is {age:.0f} s old")
+        return status_of(failed, degraded)
+
+    async def get(self, symbol: str, default: Any = None) -> Any:
+        """One symbol's record in the newest state; `default` where the symbol, or any state, is missing.
+
+        Builds that record only. A record may itself be None: give another `default` to tell the two apart.
+        `latest` still reports `changed` against its own last update. Raises what `latest` does.
+        """
+        self._store.check_loop()
+        async with self._turn:
+            if not await self._newest.catch_up():
+                return default
+            return await self._newest.record(symbol, default)
 
     def follow(self) -> Subscription:
         """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
@@ -87,11 +137,14 @@ class SnapshotReader:
         """
         store = self._store
         keys, limits, time_limit, block = store.keys, self._limits, store.time_limit, self._block
-        return Subscription(
+        subscription = Subscription(
             lambda: Broadcast.of(store.redis, keys, limits, time_limit, block),
             self.name,
+            self._counters,
             shared=self._shared,
         )
+        self._subscriptions.add(subscription)
+        return subscription
 
     async def at(self, timestamp: Timestamp) -> Update:
         """The state that was the newest at a moment, by the server's clock; in the future: the newest.

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from snapdelta import Decoder, Limits
 from snapdelta.errors import (
@@ -158,9 +159,18 @@ class Replica:
             await self._store.request_resync(str(damaged))
         except SnapshotAccessError as error:
             # A reader need not be allowed to write: then the next full frame comes when it is due.
-            log.debug("the request for a full frame failed: %s", error)
+            log.debug(
+                *("the request for a full frame failed: %s", error),
+                extra={"event": "resync_request_failed", "snapshots": self._store.keys.name},
+            )
 
     # --- to a position in the history
+
+    async def seek_head(self) -> Decoder | None:
+        """Go to the newest state once, without asking for help; its decoder, None if nothing leads there."""
+        head = await self._store.head()
+        there = head is not None and await self.seek(head.position) and self.matches(head)
+        return self._decoder if there else None
 
     async def seek(self, position: StreamPosition, reason: str | None = None) -> bool:
         """Apply a full frame and the deltas up to a position; False if the kept entries do not lead there."""
@@ -208,7 +218,9 @@ class Replica:
     async def _apply_next(self, entry: Entry) -> str | None:
         """Go from where we are to an entry of the delta stream; why that is not possible, or None."""
         assert self.at is not None
-        if entry.position != (self.at.position.epoch, self.at.position.sequence + 1):
+        epoch, sequence = self.at.position
+        follows = entry.base == self.at.text if entry.base else entry.position == (epoch, sequence + 1)
+        if not follows:
             return "gap"
         if entry.frame is None and entry.reason in IN_PLACE:
             full = await self._store.full_before(str(entry.position))
@@ -267,7 +279,12 @@ class Replica:
             ):
                 if entry.position != self._last_warned:
                     self._last_warned = entry.position
-                    log.warning(said)
+                    extra = {
+                        "event": "damage",
+                        "snapshots": self._store.keys.name,
+                        "entry": str(entry.position),
+                    }
+                    log.warning(said, extra=extra)
                 problem = "damaged" if isinstance(error, CorruptDeltaError) else "base"
                 self._mark_out_of_sync(problem)
                 return problem
@@ -333,6 +350,15 @@ class Replica:
         if time.monotonic() >= self._sync_clock_at:
             self._clock_offset = await self._store.time_ms(self._store.keys.head) / 1000 - time.monotonic()
             self._sync_clock_at = time.monotonic() + _CLOCK_TTL
+
+    async def record(self, symbol: str, default: Any) -> Any:
+        """The symbol's record where we are, a new object; `default` if there is none."""
+        record = self._decoder.get(symbol)
+        if record is None and default is not None:
+            # The decoder says None for a record that is None, too.
+            snapshot = await materialize(self._decoder, shared=True)
+            return None if symbol in snapshot else default
+        return record
 
     async def update(self, view: View | None = None) -> Update:
         """Where we are, and what has changed since the last update of the view; None: of the only one."""

@@ -12,4 +12,5 @@ from snapdelta._scripts import Script
 CLAIM = Script.load(__package__, "common", "claim")
 PUBLISH = Script.load(__package__, "common", "publish")
 DELETE = Script.load(__package__, "common", "delete")
+MIRROR = Script.load(__package__, "mirror")
 REQUEST_RESYNC = Script.load(__package__, "request_resync")

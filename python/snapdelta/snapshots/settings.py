@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable
@@ -30,6 +31,9 @@ class SnapshotOptions(TypedDict, total=False):
     ttl: float | None
     command_timeout: float
     clock: Callable[[], float]
+    validate: Callable[[dict[str, Any]], object] | None
+    min_symbols: int
+    max_removed_share: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,10 @@ class SnapshotSettings:
     ttl              expiry of the keys after the last save; None: never
     command_timeout  for one command, the client's own retries included
     clock            seconds, monotonic; decides when a full frame is due
+    validate         called with each snapshot before it is read; a snapshot for which it raises, or returns
+                     False or a str (why), is refused with SnapshotRejectedError, and nothing is written
+    min_symbols      a snapshot with fewer symbols is refused
+    max_removed_share  so is one that removes a larger share of the symbols of the save before; None: any
     """
 
     full_snapshot_interval: float = 300.0
@@ -63,6 +71,9 @@ class SnapshotSettings:
     ttl: float | None = None
     command_timeout: float = 5.0
     clock: Callable[[], float] = time.monotonic
+    validate: Callable[[dict[str, Any]], object] | None = None
+    min_symbols: int = 0
+    max_removed_share: float | None = None
 
     def __post_init__(self) -> None:
         Keys.of(self.key_prefix, "default")
@@ -85,6 +96,17 @@ class SnapshotSettings:
             raise SnapshotSettingError(f"default must be callable, not {self.default!r}")
         if not callable(self.clock) or not isinstance(self.clock(), (int, float)):
             raise SnapshotSettingError(f"clock must be callable and return seconds, not {self.clock!r}")
+        if self.validate is not None and not callable(self.validate):
+            raise SnapshotSettingError(f"validate must be callable, not {self.validate!r}")
+        if inspect.iscoroutinefunction(self.validate):
+            raise SnapshotSettingError("validate must not be asynchronous: it runs before the first await")
+        _whole("min_symbols", self.min_symbols, 0, 10**9)
+        if self.max_removed_share is not None:
+            _number("max_removed_share", self.max_removed_share, least=0)
+            if self.max_removed_share > 1:
+                raise SnapshotSettingError(
+                    f"max_removed_share must be a share from 0 to 1, not {self.max_removed_share!r}"
+                )
 
     @property
     def chain_frames(self) -> int:
@@ -102,8 +124,8 @@ def check_client(client: object) -> None:
         raise SnapshotSettingError(problem)
 
 
-def check_timeout(value: float) -> None:
-    _number("command_timeout", value, above=0)
+def check_timeout(value: float, name: str = "command_timeout") -> None:
+    _number(name, value, above=0)
 
 
 def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:

@@ -1,10 +1,28 @@
-"""What a manager counts for each name."""
+"""What a manager counts for each name, and a reader for its own."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from snapdelta.errors import (
+    SnapshotBusyError,
+    SnapshotDamagedError,
+    SnapshotRejectedError,
+    SnapshotUnavailableError,
+)
+from snapdelta.snapshots.update import Update
+
+log = logging.getLogger("snapdelta.snapshots")
+
+_PHASES = ("capture", "encode", "write")
+# The weight of the newest interval in the usual one.
+_NEWEST = 0.2
+# Reasons of resyncs that are counted apart.
+_MOST_REASONS = 30
 
 
 @dataclass(slots=True)
@@ -15,12 +33,95 @@ class SaveCounters:
     failed: int = 0  # saves that raised, or were dropped before they began
     bytes_written: int = 0  # of frames
     fulls: dict[str, int] = field(default_factory=dict)  # full frames, by reason
+    rejected: dict[str, int] = field(default_factory=dict)  # of those that failed: refused, by setting
+    seconds: dict[str, float] = field(default_factory=dict)  # of successful saves: capture, encode, write
+    symbols: int = 0  # in the last snapshot that was saved
+    chain_frames: int = 0  # deltas since the last full frame
+    last_save: float | None = None  # when the last one succeeded, in seconds since 1970
+    interval: float | None = None  # the usual number of seconds from save to save
+    failures_in_a_row: int = 0  # since the last save that succeeded
+    last_error: str | None = None
+    superseded: bool = False  # a later writer has taken the name over
 
     def copy(self) -> SaveCounters:
-        return replace(self, fulls=self.fulls.copy())
+        return replace(
+            self, fulls=self.fulls.copy(), rejected=self.rejected.copy(), seconds=self.seconds.copy()
+        )
 
-    def count(self, result: Mapping[str, Any]) -> None:
+    def count(self, result: Mapping[str, Any], chain_frames: int) -> None:
+        now = time.time()
+        if self.last_save is not None:
+            since = max(0.0, now - self.last_save)
+            self.interval = (
+                since if self.interval is None else self.interval + _NEWEST * (since - self.interval)
+            )
         self.saved += 1
         self.bytes_written += result["compressed_size"]
         if (reason := result["reason"]) is not None:
             self.fulls[reason] = self.fulls.get(reason, 0) + 1
+        for phase in _PHASES:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + result[f"{phase}_ms"] / 1e3
+        self.symbols, self.chain_frames, self.last_save = result["symbols"], chain_frames, now
+        self.failures_in_a_row = 0
+
+    def count_failure(self, error: BaseException, said: str) -> None:
+        self.failed += 1
+        # A save too many says nothing of those that run.
+        self.failures_in_a_row += not isinstance(error, SnapshotBusyError)
+        self.last_error = said
+        if isinstance(error, SnapshotRejectedError):
+            self.rejected[error.reason] = self.rejected.get(error.reason, 0) + 1
+
+
+@dataclass(slots=True)
+class ReadCounters:
+    """What a reader has given out, by `latest` and all its `follow`."""
+
+    updates: int = 0
+    resyncs: dict[str, int] = field(default_factory=dict)  # updates that may have missed states, by reason
+    lag: float = 0.0  # of the last update, in seconds
+    symbols: int = 0  # in it
+    timestamp: float | None = None  # when Redis accepted it, in seconds since 1970
+    last_error: str | None = None  # of the last call, if that failed
+    passing: bool = True  # whether that error ends without anybody's help
+
+    def copy(self) -> ReadCounters:
+        return replace(self, resyncs=self.resyncs.copy())
+
+    def count(self, name: str, update: Update) -> None:
+        self.updates += 1
+        self.lag, self.timestamp, self.symbols = update.lag, update.timestamp, len(update.snapshot)
+        self.last_error = None
+        if not update.resynced:
+            return
+        reason = update.reason or "unknown"
+        # It comes from Redis, and is a label: no more kinds than a few.
+        if reason not in self.resyncs and len(self.resyncs) >= _MOST_REASONS:
+            reason = "other"
+        self.resyncs[reason] = self.resyncs.get(reason, 0) + 1
+        log.info(
+            *("snapshots %r: resynced at %d-%d (%s)", name, update.epoch, update.sequence, update.reason),
+            extra={
+                "event": "resync",
+                "snapshots": name,
+                "epoch": update.epoch,
+                "sequence": update.sequence,
+                "reason": update.reason,
+            },
+        )
+
+    def count_failure(self, error: BaseException) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+        self.passing = isinstance(error, (SnapshotUnavailableError, SnapshotDamagedError))
+
+
+@dataclass(slots=True)
+class MirrorCounters:
+    """Totals of one mirror since it was made."""
+
+    updates: int = 0  # states written from the one before
+    rebuilds: int = 0  # states written as a whole
+    rows_written: int = 0
+    rows_removed: int = 0  # by updates
+    bytes_written: int = 0  # JSON texts of rows and plain key
+    failed: int = 0  # tries that Redis refused or did not answer

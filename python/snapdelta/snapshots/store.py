@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +45,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a stream. `frame` is None in a marker; `time` in milliseconds."""
+    """One entry of a stream. `frame` is None in a marker; `time` in milliseconds.
+
+    `base` is the state that it follows, as State.text says it; empty where that is the sequence before.
+    """
 
     position: StreamPosition
     time: int
     digest: bytes
     frame: bytes | None
     reason: str
+    base: bytes
 
 
 class SnapshotStore(RedisStore):
@@ -89,11 +93,17 @@ class SnapshotStore(RedisStore):
             "upgrade snapdelta-rs"
         )
 
-    async def script(self, script: Script, *arguments: str | bytes) -> list[bytes]:
-        """Run a script over the three keys; its answer, except that wrong types and layouts are raised."""
+    async def script(self, script: Script, *arguments: str | bytes, rows: bool = False) -> list[bytes]:
+        """Run a script over the three keys, and `:rows` if asked; see `checked_script`."""
         keys = self.keys
-        names = (keys.full, keys.delta, keys.head)
-        answer: list[bytes] = await self.run_script(keys.head, script, names, *arguments)
+        names = (keys.full, keys.delta, keys.head, *((keys.rows,) if rows else ()))
+        return await self.checked_script(script, names, *arguments)
+
+    async def checked_script(
+        self, script: Script, keys: Sequence[str], *arguments: str | bytes
+    ) -> list[bytes]:
+        """The answer of a script over some of the name's keys; raises wrong types and newer layouts."""
+        answer: list[bytes] = await self.run_script(self.keys.head, script, keys, *arguments)
         if answer[0] == b"TYPE":
             raise self.wrong_type(answer[1].decode(), answer[2].decode())
         if answer[0] == b"LAYOUT":
@@ -181,4 +191,5 @@ def _entry(entry_id: bytes, fields: Any) -> Entry:
         fields.get(b"d", b""),
         fields.get(b"f"),
         fields.get(b"r", b"").decode(errors="replace"),
+        fields.get(b"b", b""),
     )

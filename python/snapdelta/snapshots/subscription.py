@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Self
 
-from snapdelta.errors import SnapshotClosedError, SnapshotUnavailableError
+from snapdelta.errors import SnapdeltaError, SnapshotClosedError, SnapshotUnavailableError
 from snapdelta.snapshots.broadcast import Broadcast
 from snapdelta.snapshots.outage import Outage
 from snapdelta.snapshots.replica import Replica
+from snapdelta.snapshots.stats import ReadCounters
 from snapdelta.snapshots.update import Update
 from snapdelta.snapshots.view import View
 
@@ -23,9 +24,13 @@ class Subscription(AsyncIterator[Update]):
     it is closed or collected.
     """
 
-    def __init__(self, broadcast: Callable[[], Broadcast], name: str, *, shared: bool) -> None:
+    def __init__(
+        self, broadcast: Callable[[], Broadcast], name: str, counters: ReadCounters, *, shared: bool
+    ) -> None:
         self._find = broadcast
         self._broadcast: Broadcast | None = None
+        self._name = name
+        self._counters = counters
         self._view = View(shared=shared)
         self._joined = False
         # Ours alone, while we are behind the others.
@@ -53,11 +58,22 @@ class Subscription(AsyncIterator[Update]):
                         update = await self._next(broadcast)
                     except SnapshotUnavailableError as error:
                         await self._outage.wait(error)
+                    except SnapdeltaError as error:
+                        self._counters.count_failure(error)
+                        raise
                     else:
                         self._outage.over()
+                        self._counters.count(self._name, update)
                         return update
             finally:
                 broadcast.end_call()
+
+    @property
+    def waits_for(self) -> str | None:
+        """The error for which it waits for the server; None while that answers, or nobody asks."""
+        if self._closed or self._broadcast is None:
+            return None
+        return self._outage.error or self._broadcast.outage.error
 
     async def aclose(self) -> None:
         """End the iteration. Without it, it ends when nobody has it any more."""

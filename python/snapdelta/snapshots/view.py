@@ -16,6 +16,11 @@ class State(NamedTuple):
     digest: int
     time: int
 
+    @property
+    def text(self) -> bytes:
+        """As the entries in Redis name it as their base."""
+        return f"{self.position}-{self.digest:016x}".encode()
+
     def same(self, other: State | None) -> bool:
         """Whether it is the same state; the time may have been read from another entry."""
         return other is not None and self[:2] == other[:2]

@@ -13,13 +13,16 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta.errors import SnapshotBusyError, WriterSupersededError
+from snapdelta.errors import SnapshotBusyError, SnapshotRejectedError, WriterSupersededError
+from snapdelta.snapshots.handover import newest_state, position_of
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
+from snapdelta.snapshots.mixed_lists import MixedLists
 from snapdelta.snapshots.scripts import CLAIM, DELETE, PUBLISH
 from snapdelta.snapshots.settings import SnapshotSettings
 from snapdelta.snapshots.stats import SaveCounters
 from snapdelta.snapshots.store import SnapshotStore
+from snapdelta.snapshots.validation import Validator
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -66,7 +69,8 @@ class _Save:
     captured: CapturedFrame | None
     overlapping: bool  # captured by an encoder of its own, because ours was in use
     forced: bool
-    capture_ms: float
+    check: bool  # whether a broken feed is refused
+    capture_ms: float = 0.0
     begun: bool = False
 
 
@@ -78,6 +82,8 @@ class _Frames:
     delta: bytes
     full: bytes
     reason: str
+    # Where the base is, if another writer published it.
+    handover: str = ""
 
 
 @dataclass(slots=True)
@@ -114,6 +120,8 @@ class SnapshotWriter:
         self._saves_since_request = _SAVES_BETWEEN_REQUESTS
         self._superseded: str | None = None
         self._readable = True
+        self._mixed_lists = MixedLists()
+        self._validator = Validator(keys.name, settings)
         self._turn = asyncio.Lock()
         self._saves: dict[asyncio.Task[SaveResult], _Save] = {}
 
@@ -124,14 +132,14 @@ class SnapshotWriter:
         """Saves that run or wait."""
         return list(self._saves)
 
-    def save(self, snapshot: dict[str, Any], *, force_full: bool) -> asyncio.Task[SaveResult]:
+    def save(self, snapshot: dict[str, Any], *, force_full: bool, check: bool) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
-        Raises UnsupportedTypeError, SnapshotBusyError, WriterSupersededError; then nothing has happened, but
-        that the failure was counted.
+        Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
+        nothing has happened, but that the failure was counted.
         """
         try:
-            save = self._captured(snapshot, force_full)
+            save = self._captured(snapshot, force_full, check)
         except BaseException as error:
             self._failed(error)
             raise
@@ -140,18 +148,34 @@ class SnapshotWriter:
         task.add_done_callback(self._saves.pop)
         return task
 
-    def _captured(self, snapshot: dict[str, Any], forced: bool) -> _Save:
+    def _captured(self, snapshot: dict[str, Any], forced: bool, check: bool) -> _Save:
         self._check_not_superseded()
         if len(self._saves) > 1:
             raise SnapshotBusyError(
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
-                "or save less often"
+                "or save less often; if they are several lists, give each its own name="
             )
+        if check:
+            self._validator.check(snapshot)
         start = perf_counter()
         overlapping = bool(self._saves)
         encoder = self._new_encoder() if overlapping else self._encoder
-        captured = encoder.capture(snapshot)
-        return _Save(captured, overlapping, forced, (perf_counter() - start) * 1e3)
+        save = _Save(encoder.capture(snapshot), overlapping, forced, check)
+        save.capture_ms = (perf_counter() - start) * 1e3
+        if not overlapping:
+            self._check_removed(save)
+        return save
+
+    def _check_removed(self, save: _Save) -> None:
+        """Raises SnapshotRejectedError for a save that our own encoder has captured; it is dropped."""
+        if not save.check:
+            return
+        assert save.captured is not None
+        refused = self._validator.refused(save.captured.symbols, save.captured.added, save.captured.removed)
+        if refused is not None:
+            # The encoder's state is again that of the save before.
+            save.captured = None
+            raise refused
 
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
         """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
@@ -165,7 +189,7 @@ class SnapshotWriter:
         """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
         self._check_not_superseded()
         epoch = "" if self._epoch is None else str(self._epoch)
-        answer = await self._store.script(DELETE, LAYOUT, epoch, self._identity)
+        answer = await self._store.script(DELETE, LAYOUT, epoch, self._identity, rows=True)
         self._note_superseded(answer)
         return int(answer[1]) > 0
 
@@ -182,8 +206,15 @@ class SnapshotWriter:
             raise
         finally:
             save.captured = None
-        self.counters.count(result)
+        self.counters.count(result, self._chain.frames if self._chain is not None else 0)
         self._check_readable(result["required_bytes"])
+        if self._mixed_lists.note(result):
+            log.warning(
+                "snapshots %r: several saves in a row exchange most of the symbols; if these are several "
+                "lists, pass name= to save_snapshot, so that each has a chain of its own",
+                self._name,
+                extra={"event": "mixed_lists", "snapshots": self._name},
+            )
         log.log(
             logging.DEBUG if result["reason"] in _ROUTINE else logging.INFO,
             "snapshots %r: %s %d-%d, %d bytes%s, %d symbols, %d changed",
@@ -195,16 +226,16 @@ class SnapshotWriter:
             f" ({result['reason']})" if result["reason"] else "",
             result["symbols"],
             result["added"] + result["removed"] + result["updated"],
+            extra={"event": "save", "snapshots": self._name, **result},
         )
         return result
 
     async def _save(self, save: _Save) -> SaveResult:
-        if save.overlapping:
-            await self._recapture(save)
-        if self._epoch is None:
-            await self._claim()
+        base = await self._begin()
+        if save.overlapping or base is not None:
+            await self._recapture(save, base)
         start = perf_counter()
-        frames = await self._frames(save)
+        frames = await self._frames(save, "" if base is None else str(position_of(base)))
         encoded = perf_counter()
         captured = save.captured
         assert captured is not None
@@ -227,14 +258,34 @@ class SnapshotWriter:
             write_ms=(written - encoded) * 1e3,
         )
 
-    async def _recapture(self, save: _Save) -> None:
-        """Have our own encoder capture what another one captured while ours was in use."""
+    async def _begin(self) -> Decoder | None:
+        """Until a publish was sent: claim an epoch; the state to go on from, if there is one."""
+        if self._epoch is None:
+            await self._claim()
+        if self._published or self._outcome_unknown:
+            return None
+        return await newest_state(self._store)
+
+    async def _recapture(self, save: _Save, base: Decoder | None) -> None:
+        """Have our own encoder capture what was captured while it was in use, or had no base yet."""
         assert save.captured is not None
+        if base is not None:
+            # The first one may be at work in a thread when we are cancelled.
+            self._renew_encoder()
         decoder = Decoder(_UNBOUNDED)
         frame = await self._in_thread(save.captured.finish)
         await self._in_thread(lambda: decoder.apply(frame))
         snapshot = await materialize(decoder)
+        if base is not None:
+            self._encoder.resume(base)
         save.captured = self._encoder.capture(snapshot)
+        try:
+            self._check_removed(save)
+        except SnapshotRejectedError:
+            # The next save reads its base again.
+            if base is not None:
+                self._renew_encoder()
+            raise
 
     async def _claim(self) -> None:
         answer = await self._store.script(CLAIM, LAYOUT, "0")
@@ -244,7 +295,7 @@ class SnapshotWriter:
 
     # --- frames
 
-    async def _frames(self, save: _Save) -> _Frames:
+    async def _frames(self, save: _Save, handover: str) -> _Frames:
         encoder, captured = self._encoder, save.captured
         assert captured is not None
         requested, base = captured.kind, encoder.digest
@@ -255,16 +306,14 @@ class SnapshotWriter:
                 reason = "verify_failed"
             else:
                 reason = "outcome_unknown" if self._published or self._outcome_unknown else "first"
-            return _Frames(base, b"", frame, reason)
-        due = self._due(save, frame)
+            return _Frames(base, b"", frame, reason, handover)
+        due = "handover" if handover else self._due(save, frame)
         if due is None and not self._may_exceed_full(frame, captured.symbols):
             return _Frames(base, frame, b"", "")
         full = await self._encode(encoder.full)
-        if due is not None:
-            return _Frames(base, frame, full, due)
-        if len(full) <= len(frame):
-            return _Frames(base, b"", full, "larger")
-        return _Frames(base, frame, b"", "")
+        if due in (None, "handover") and len(full) <= len(frame):
+            return _Frames(base, b"", full, "larger", handover)
+        return _Frames(base, frame, full if due else b"", due or "", handover)
 
     def _due(self, save: _Save, delta: bytes) -> str | None:
         """Why a full frame goes beside this delta."""
@@ -300,13 +349,16 @@ class SnapshotWriter:
         try:
             return await self._in_thread(code)
         except BaseException:
-            self._encoder = self._new_encoder()
-            if self._epoch is not None:
-                self._encoder.begin(self._epoch, self._sequence)
+            self._renew_encoder()
             raise
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def _renew_encoder(self) -> None:
+        self._encoder = self._new_encoder()
+        if self._epoch is not None:
+            self._encoder.begin(self._epoch, self._sequence)
 
     def _new_encoder(self) -> Encoder:
         return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
@@ -318,22 +370,20 @@ class SnapshotWriter:
         outcome_unknown, self._outcome_unknown = self._outcome_unknown, True
         if outcome_unknown and not frames.delta:
             frames.reason = "outcome_unknown"
-        answer = await self._send(frames, symbols)
+        behind = "outcome_unknown" if outcome_unknown or frames.reason == "outcome_unknown" else "head_behind"
+        answer = await self._send(frames, symbols, behind)
         if answer[0] == b"NEEDFULL":
             reason = answer[1].decode()
-            full = await self._encode(self._encoder.full)
-            frames.delta, frames.full = b"", full
-            if reason == "head_behind" and outcome_unknown:
-                reason = "outcome_unknown"
-            elif reason == "head_lost" and not self._published:
+            if reason == "head_lost" and not self._published:
                 reason = "first"
-            frames.reason = reason
-            answer = await self._send(frames, symbols)
+            full = await self._encode(self._encoder.full)
+            frames.delta, frames.full, frames.reason, frames.handover = b"", full, reason, ""
+            answer = await self._send(frames, symbols, behind)
         self._outcome_unknown = False
         self._note_superseded(answer)
         return answer
 
-    async def _send(self, frames: _Frames, symbols: int) -> list[bytes]:
+    async def _send(self, frames: _Frames, symbols: int, behind: str) -> list[bytes]:
         settings, encoder = self._settings, self._encoder
         # It may be written even if we never hear of it.
         if frames.full:
@@ -357,6 +407,8 @@ class SnapshotWriter:
             str(settings.history_frames - settings.chain_frames),
             str(settings.history_bytes - settings.chain_bytes),
             str(int((settings.ttl or 0) * 1000)),
+            frames.handover,
+            behind,
         )
 
     def _record(self, answer: list[bytes], frames: _Frames) -> None:
@@ -387,12 +439,14 @@ class SnapshotWriter:
                 required,
                 _DEFAULT_LIMIT,
                 required,
+                extra={"event": "limit", "snapshots": self._name, "required_bytes": required},
             )
         self._readable = readable
 
     def _note_superseded(self, answer: list[bytes]) -> None:
         if answer[0] == b"SUPERSEDED":
             self._superseded = answer[1].decode()
+            self.counters.superseded = True
             self._check_not_superseded()
 
     def _check_not_superseded(self) -> None:
@@ -404,7 +458,10 @@ class SnapshotWriter:
 
     def _failed(self, error: BaseException) -> None:
         """Count a save that failed, and say so in one line."""
-        self.counters.failed += 1
         text = str(error).removeprefix(f"snapshots {self._name!r}: ")
         said = " ".join(f"{type(error).__name__}: {text}".split())
-        log.warning("snapshots %r: a save failed: %s", self._name, said)
+        self.counters.count_failure(error, said)
+        extra = {"event": "save_failed", "snapshots": self._name, "error": type(error).__name__}
+        if (reason := getattr(error, "reason", None)) is not None:
+            extra["reason"] = str(reason)
+        log.warning("snapshots %r: a save failed: %s", self._name, said, extra=extra)

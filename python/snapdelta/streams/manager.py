@@ -39,7 +39,7 @@ from snapdelta.streams.report import StreamInfo, describe
 from snapdelta.streams.scheduler import OnTrim, TrimScheduler
 from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
 from snapdelta.streams.settings import StreamSettings, load_settings
-from snapdelta.streams.stats import Counters, Health, ManagerStats
+from snapdelta.streams.stats import Counters, ManagerStats, PolicyTotals, StreamHealth
 from snapdelta.streams.store import StreamStore, access_error
 from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport
 
@@ -122,6 +122,7 @@ class RedisStreamManager:
         self._store = StreamStore(redis, command_timeout)
         self._trimmer = Trimmer(self._store, self._counters)
         self._streams: dict[str, TrackedStream] = {}
+        self._totals: dict[str, PolicyTotals] = {}
         self._unlisted = 0
         self._stopped = False
         self._scheduler = TrimScheduler(
@@ -270,6 +271,7 @@ class RedisStreamManager:
                         "stream %r, field %r: these bytes are not %s; a client with decode_responses=True, "
                         "as this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
                         *(tracked.name, name, encoder.encoding),
+                        extra={"event": "undecodable", "stream": tracked.name},
                     )
                     break
         return flat
@@ -283,6 +285,7 @@ class RedisStreamManager:
                     f"stream {tracked.name!r}: maxlen= would cut what keep_unread keeps; change the policy"
                 )
             policy = replace(policy, maxlen=maxlen)
+            tracked.foreign.ours = True
         elif policy.keep_unread or policy.maxlen is None:
             return ()
         length = policy.maxlen
@@ -331,6 +334,8 @@ class RedisStreamManager:
                 dropped, unread = answers[1]
             self._counters.entries_trimmed += dropped
             self._counters.unread_dropped += unread
+            tracked.totals.trimmed += dropped
+            tracked.totals.unread_dropped += unread
             if dropped:
                 # What has been read may go, before more that has not must.
                 self._trim_soon(tracked)
@@ -368,11 +373,33 @@ class RedisStreamManager:
 
     def stats(self) -> ManagerStats:
         """A copy of the counters, the number of known streams and the health; asks nothing of Redis."""
-        return ManagerStats(replace(self._counters), len(self._streams), self._scheduler.health())
+        return ManagerStats(replace(self._counters), len(self._streams), self.health())
 
-    def health(self) -> Health:
-        """Whether the background task runs and succeeds, the last success and error, the next run."""
-        return self._scheduler.health()
+    def totals(self) -> dict[str, PolicyTotals]:
+        """What the streams of each policy have come to, by its name, pattern or "default"."""
+        totals = {
+            label: PolicyTotals(each.trimmed, each.unread_dropped)
+            for label, each in list(self._totals.items())
+        }
+        # A copy: metrics are read from a thread of their own.
+        for tracked in list(self._streams.values()):
+            each = totals[self._book.label(tracked.name)]
+            each.streams += 1
+            each.foreign_trims += tracked.foreign.problem is not None
+            each.fullest = max(each.fullest, tracked.fullest())
+            if tracked.report is not None:
+                each.entries += tracked.report.length
+                each.bytes += tracked.report.bytes or 0
+        return totals
+
+    def health(self) -> StreamHealth:
+        """Whether the background task runs and succeeds, the last success and error, the next run.
+
+        Degraded: a pass over a stream or server failed, another program trims a stream below its bound, or
+        unread entries were dropped or are about to be. Failed: the task does not run. Asks nothing of Redis.
+        """
+        warnings = (warning for tracked in list(self._streams.values()) for warning in tracked.warnings())
+        return self._scheduler.health(list(warnings))
 
     # --- which streams are known
 
@@ -394,6 +421,7 @@ class RedisStreamManager:
         self._refuse_protected(stream)
         listed = self._book.listed(stream) is not None
         tracked = TrackedStream.of(stream, self._book.of(stream), listed=listed)
+        tracked.totals = self._totals.setdefault(self._book.label(stream), PolicyTotals())
         if not listed:
             self._make_room()
             self._unlisted += 1

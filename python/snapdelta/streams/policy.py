@@ -110,6 +110,13 @@ class PolicyBook:
                 return policy
         return None
 
+    def label(self, stream: str) -> str:
+        """Which policy the stream gets: its own name, a pattern, or "default"."""
+        if stream in self.names:
+            return stream
+        matching = (pattern for pattern in self.patterns if compiled(pattern).matches(stream))
+        return next(matching, "default")
+
     def of(self, stream: str) -> StreamPolicy:
         """The stream's policy; UnlistedStreamError in a strict book that does not list it."""
         found = self.listed(stream)

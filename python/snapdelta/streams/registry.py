@@ -11,6 +11,7 @@ from snapdelta._redis import AsyncRedis
 from snapdelta.errors import StreamManagerError
 from snapdelta.streams.manager import RedisStreamManager
 from snapdelta.streams.policy import StreamPolicy
+from snapdelta.streams.presets import SCANNER_POLICIES
 from snapdelta.streams.scheduler import OnTrim
 
 log = logging.getLogger("snapdelta.streams")
@@ -38,11 +39,15 @@ def initialize_stream_manager(
 ) -> RedisStreamManager:
     """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
 
+    Without policies it has SCANNER_POLICIES, the bounds of the scanner's own streams; policies of the caller
+    take their place, all of them: `{}` means none.
+
     The same arguments again return the same manager, until it was stopped. Other ones raise
     StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
     is replaced.
     """
     global _manager
+    policies = SCANNER_POLICIES if policies is None else policies
     made = RedisStreamManager(redis, policies, default, **options)
     if _manager is not None and not _manager.stopped:
         if _manager.same_settings(made):
@@ -52,7 +57,10 @@ def initialize_stream_manager(
                 "the stream manager was initialised before, with another client or other settings; "
                 "stop() it first, or use get_stream_manager()"
             )
-        log.warning("the stream manager that was initialised before does not run, and is replaced")
+        log.warning(
+            "the stream manager that was initialised before does not run, and is replaced",
+            extra={"event": "manager_replaced"},
+        )
     _manager = made
     return made
 

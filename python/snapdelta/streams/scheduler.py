@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from snapdelta.errors import StreamAccessError, StreamTypeError, StreamUnavailableError
+from snapdelta.health import status_of
 from snapdelta.streams.glob import compiled
-from snapdelta.streams.stats import Counters, Health
+from snapdelta.streams.stats import Counters, StreamHealth
 from snapdelta.streams.store import StreamStore
 from snapdelta.streams.trimmer import TrackedStream, Trimmer, TrimReport
 
@@ -33,6 +34,10 @@ _GRACE = 0.5
 _BACKLOG_PAUSE = 0.01
 # Void entries are swept out of a queue that has outgrown this and the double of what is in it.
 _SMALL_QUEUE = 1024
+# A stream that others lengthen by more than this share of maxlen between two passes gets its passes earlier,
+# but not before so many seconds.
+_GROWTH = 0.1
+_EARLIEST = 0.5
 # Between two batches of a scan, in seconds.
 _SCAN_PAUSE = 0.001
 
@@ -53,12 +58,13 @@ class FailureTracker:
         self.failing[subject] = text
         # Another text of the same kind is the same state.
         if before is None or before.partition(":")[0] != kind:
-            log.warning("%s: %s", subject, text, exc_info=error if trace else None)
+            extra = {"event": "failure", "subject": subject, "error": kind}
+            log.warning("%s: %s", subject, text, exc_info=error if trace else None, extra=extra)
 
     def succeeded(self, subject: str) -> None:
         self.last_success = datetime.now(UTC)
         if self.failing.pop(subject, None) is not None:
-            log.info("%s: recovered", subject)
+            log.info("%s: recovered", subject, extra={"event": "recovered", "subject": subject})
 
     def forget(self, subject: str) -> None:
         self.failing.pop(subject, None)
@@ -132,19 +138,30 @@ class TrimScheduler:
             task.cancel()
         await asyncio.wait({task}, timeout=time_limit)
         if not task.done():
-            log.error("the trimming task did not end within %g s of being cancelled", time_limit)
+            log.error(
+                "the trimming task did not end within %g s of being cancelled",
+                time_limit,
+                extra={"event": "task_stuck"},
+            )
         self._task = None
 
-    def health(self) -> Health:
+    def health(self, warnings: list[str]) -> StreamHealth:
+        """The task's health; `warnings` are of streams whose passes succeed."""
         failures = self._failures
-        upcoming = [due for due in (self._next_due(), self._discover_at) if due is not None]
+        # Metrics are read from a thread of their own: nothing may be taken out of the queue here.
+        waiting = [due for due, _, stream in list(self._queue) if stream.due == due]
+        upcoming = waiting + ([] if self._discover_at is None else [self._discover_at])
         next_run = None
         if self.running and upcoming:
             delay = max(0.0, min(upcoming) - time.monotonic())
             next_run = datetime.now(UTC) + timedelta(seconds=delay)
-        return Health(
+        stopped = [] if self.running else ["the trimming task does not run; call start()"]
+        failing = [f"{subject}: {text}" for subject, text in failures.failing.items()]
+        status = status_of(stopped, failing + warnings)
+        return StreamHealth(
+            status=status.status,
+            reasons=status.reasons,
             running=self.running,
-            ok=self.running and not failures.failing,
             last_success=failures.last_success,
             last_error=failures.last_error,
             last_error_at=failures.last_error_at,
@@ -239,8 +256,7 @@ class TrimScheduler:
         else:
             self._failures.succeeded(subject)
             self._server_answers(server)
-            if not report.finished:
-                delay = min(delay, _BACKLOG_PAUSE)
+            delay = min(delay, _pace(stream, report) if report.finished else _BACKLOG_PAUSE)
             await self._notify(report)
             if report.length == 0:
                 known = not self._release(stream)
@@ -317,6 +333,15 @@ class TrimScheduler:
                 task.exception() if not task.cancelled() else asyncio.CancelledError("cancelled from outside")
             )
             self._failures.failed("the trimming task", error or RuntimeError("ended by itself"))
+
+
+def _pace(stream: TrackedStream, report: TrimReport) -> float:
+    """Seconds in which others, at the rate since the last pass, lengthen the stream by the share allowed."""
+    before, stream.passed_at = stream.passed_at, time.monotonic()
+    allowed = (stream.policy.maxlen or 0) * _GROWTH
+    if before is None or not allowed or report.removed <= allowed:
+        return stream.policy.trim_interval
+    return max(_EARLIEST, (stream.passed_at - before) * allowed / report.removed)
 
 
 def _server_subject(server: str) -> str:

@@ -1,4 +1,6 @@
-"""The Lua scripts that know which entries every consumer group has acknowledged. Each works on one key."""
+"""The Lua scripts that trim, or that know which entries every consumer group has acknowledged. Each works on
+one key.
+"""
 
 from __future__ import annotations
 
@@ -10,3 +12,5 @@ WRITE_UNDER_CEILING = Script.load(__package__, "position", "oldest_above", "writ
 MOST_VALUES = 7_900
 HOLD_CEILING = Script.load(__package__, "position", "oldest_above", "hold_ceiling")
 RELEASE_READ = Script.load(__package__, "position", "release_read")
+DROP_OLDER = Script.load(__package__, "drop_older")
+COUNT_UNREAD = Script.load(__package__, "position", "count_unread")

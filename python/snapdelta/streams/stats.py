@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from snapdelta.health import Health
+
 
 @dataclass(slots=True)
 class Counters:
@@ -23,16 +25,28 @@ class Counters:
     callback_errors: int = 0  # calls of on_trim that raised or took too long
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the background task is. Times are UTC by this machine's clock.
+@dataclass(slots=True)
+class PolicyTotals:
+    """What the streams of one policy have come to: a stream's name, a pattern, or the default."""
 
-    `ok` is true while the task runs and its last pass over every server and stream succeeded. `failing` has,
-    for each stream or server ("server 127.0.0.1:6379") whose last attempt failed, what went wrong.
+    trimmed: int = 0  # entries removed since the manager was made
+    unread_dropped: int = 0  # of them, unread by a consumer group
+    streams: int = 0  # known now
+    entries: int = 0  # after the last trim pass of each
+    bytes: int = 0  # of memory, where the policy has max_bytes
+    fullest: float = 0.0  # the fullest bound of the fullest stream; above 1 it does not hold
+    foreign_trims: int = 0  # streams that another program trims as well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHealth(Health):
+    """How the background task and its streams are. Times are UTC by this machine's clock.
+
+    `failing` has, for each stream or server ("server 127.0.0.1:6379") whose last attempt failed, what went
+    wrong.
     """
 
     running: bool
-    ok: bool
     last_success: datetime | None
     last_error: str | None
     last_error_at: datetime | None
@@ -46,4 +60,4 @@ class ManagerStats:
 
     counters: Counters
     streams: int
-    health: Health
+    health: StreamHealth

@@ -112,7 +112,15 @@ class StreamStore(RedisStore):
 
     async def acked_option(self, stream: str) -> bool:
         """Whether the stream's server has XTRIM ... ACKED: Redis 8.2 and later, no Valkey so far."""
-        return bool(await self._cached_info(stream, "acked", self._ask_acked))
+        kind, *version = await self._cached_info(stream, "version", self._ask_version) or ("",)
+        return kind == "redis" and version >= [8, 2]
+
+    async def trims_by_id(self, stream: str) -> bool:
+        """Whether XTRIM MINID keeps what it should: not before Redis 6.2.7, where ids of one node may be 2^31
+        ms apart (issue 9410 of redis/redis). True where the server does not tell its version.
+        """
+        kind, *version = await self._cached_info(stream, "version", self._ask_version) or ("",)
+        return kind != "redis" or version >= [6, 2, 7]
 
     async def _ask_limits(self, stream: str) -> tuple[()] | tuple[int, int]:
         answer = await self.run(stream, "CONFIG", "GET", "stream-node-max-*", **await self.target(stream))
@@ -121,13 +129,17 @@ class StreamStore(RedisStore):
         # A managed server may answer with nothing.
         return (int(entries), int(size)) if entries is not None and size is not None else ()
 
-    async def _ask_acked(self, stream: str) -> tuple[()] | tuple[bool]:
-        answer = await self.run(stream, "INFO", "server", **await self.target(stream))
-        text = answer if isinstance(answer, dict) else _info_lines(answer)
+    async def _ask_version(self, stream: str) -> tuple[()] | tuple[str, int, int, int]:
+        text = await self.info(stream, "server", await self.target(stream))
         if "valkey_version" in text:
-            return ()
-        version = re.match(r"(\d+)\.(\d+)", str(text.get("redis_version", "")))
-        return (True,) if version and (int(version[1]), int(version[2])) >= (8, 2) else ()
+            return ("valkey", 0, 0, 0)
+        version = re.match(r"(\d+)\.(\d+)\.(\d+)", str(text.get("redis_version", "")))
+        return ("redis", int(version[1]), int(version[2]), int(version[3])) if version else ()
+
+    async def info(self, key: str, section: str, target: dict[str, Any]) -> dict[str, Any]:
+        """A section of INFO of the server that `target` leads to."""
+        answer = await self.run(key, "INFO", section, **target)
+        return answer if isinstance(answer, dict) else _info_lines(answer)
 
     async def _cached_info(self, stream: str, name: str, ask: Any) -> Any:
         """What the stream's server says, asked once a minute; () where the server refuses to tell."""

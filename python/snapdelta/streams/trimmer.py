@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from snapdelta._redis import key_of
 from snapdelta.errors import StreamAccessError
+from snapdelta.streams.foreign_trims import ForeignTrims
 from snapdelta.streams.policy import StreamPolicy
-from snapdelta.streams.scripts import RELEASE_READ
-from snapdelta.streams.stats import Counters
+from snapdelta.streams.scripts import DROP_OLDER, RELEASE_READ
+from snapdelta.streams.stats import Counters, PolicyTotals
 from snapdelta.streams.store import CLOCK_TOLERANCE, FIRST_TIME, StreamStore
+
+log = logging.getLogger("snapdelta.streams")
 
 # Entries that one exact step removes; with `~` the server's own limit is as much (100 x
 # stream-node-max-entries).
@@ -28,6 +33,14 @@ _MEMORY_SAMPLES = 1000
 # At most a quarter of the entries goes before the memory is measured again.
 _BYTES_ROUND = 0.75
 _SAMPLES = 16
+# Entries that one step reads and removes on servers whose MINID is not to be trusted.
+_BY_NUMBER = 1000
+# The first entry of a stream with larger entries is not read to see whether it moved on.
+_LARGE_ENTRY = 65_536
+# By so many entries approximate trimming exceeds a length, with the server's defaults.
+_NODE = 100
+# From this share of the ceiling on, unread entries are in danger.
+_NEAR_CEILING = 0.9
 
 _LARGE_NODES = (
     "approximate trimming cannot reach the bound: the stream has nodes larger than stream-node-max-* allows "
@@ -57,6 +70,35 @@ class TrackedStream:
     bytes_since_pass: int = 0
     told_undecodable: bool = False  # bytes were written that the client could not decode
     due: float | None = None  # monotonic time of the task's next trim pass
+    passed_at: float | None = None  # monotonic time of its last one
+    entry_bytes: int = 0  # of memory, by the last pass; 0 where that did not measure it
+    usage: float = 0.0  # share of max_bytes by the last pass
+    told_foreign: bool = False  # the log has said that another program trims it
+    foreign: ForeignTrims = field(default_factory=ForeignTrims)
+    totals: PolicyTotals = field(default_factory=PolicyTotals)  # of all streams of its policy
+
+    report: TrimReport | None = None  # of the last pass
+
+    def warnings(self) -> Iterator[str]:
+        """What is wrong with the stream although its passes succeed."""
+        place, report, ceiling = f"stream {self.name!r}", self.report, self.policy.ceiling
+        if self.foreign.problem is not None:
+            yield f"{place}: {self.foreign.problem}"
+        if report is None:
+            return
+        if report.unread_dropped:
+            yield f"{place}: {report.unread_dropped} unread entries were dropped at hard_maxlen"
+        elif ceiling is not None and report.held_back and report.length >= _NEAR_CEILING * ceiling:
+            yield f"{place}: {report.held_back} unread entries will be dropped at hard_maxlen ({ceiling})"
+
+    def fullest(self) -> float:
+        """The fullest of its bounds after the last pass; above 1 it does not hold."""
+        if self.report is None:
+            return 0.0
+        policy = self.policy
+        highest = policy.ceiling or (policy.maxlen or 0) + _NODE * policy.approximate
+        by_length = self.report.length / highest if policy.maxlen or policy.ceiling else 0.0
+        return max(by_length, self.usage)
 
     @classmethod
     def of(cls, name: str, policy: StreamPolicy, *, listed: bool) -> TrackedStream:
@@ -107,6 +149,7 @@ class Trimmer:
             self._counters.trim_errors += 1
             raise
         self._counters.trims += 1
+        stream.report = trim_pass.report
         return trim_pass.report
 
 
@@ -129,6 +172,7 @@ class _TrimPass:
     async def run(self) -> None:
         policy, report = self._policy, self.report
         self._stream.bytes_since_pass = 0
+        await self._observe()
         if policy.keep_unread:
             await self._release_read(policy.maxlen)
         elif policy.maxlen is not None:
@@ -146,6 +190,34 @@ class _TrimPass:
             if self._floor is not None:
                 report.held_back = max(0, report.length - policy.maxlen)
         self._counters.exact_fallbacks += self._fell_back
+        self._stream.foreign.ours = report.removed > 0
+        if report.bytes is not None and policy.max_bytes is not None:
+            self._stream.entry_bytes = report.bytes // max(1, report.length)
+            self._stream.usage = report.bytes / policy.max_bytes
+        if (problem := self._stream.foreign.problem) is not None:
+            self._note(problem)
+
+    async def _observe(self) -> None:
+        """Look for a second program that removes entries, before this pass does."""
+        stream, policy = self._stream, self._policy
+        if stream.entry_bytes > _LARGE_ENTRY:
+            return
+        oldest, length = await self._store.run_all(
+            stream.name, ("XRANGE", stream.key, "-", "+", "COUNT", 1), ("XLEN", stream.key)
+        )
+        first = oldest[0][0] if oldest else None
+        fullest = stream.usage
+        if policy.max_age is not None and first is not None and first != stream.foreign.first:
+            age = await self._store.time_ms(stream.name) - (_number(first) >> 64)
+            fullest = max(fullest, age / 1000 / policy.max_age)
+        if stream.foreign.observe(first, int(length), policy, fullest) and not stream.told_foreign:
+            stream.told_foreign = True
+            log.warning(
+                "stream %r: %s",
+                stream.name,
+                stream.foreign.problem,
+                extra={"event": "foreign_trim", "stream": stream.name},
+            )
 
     # --- length
 
@@ -185,10 +257,11 @@ class _TrimPass:
         """Down to `maxlen`, but only what every group has acknowledged."""
         target = maxlen if maxlen is not None else 2**53
         walk = _WALK
+        by_id = int(await self._store.trims_by_id(self._stream.name))
         while True:
             started = time.monotonic()
             answer = await self._store.run_script(
-                self._stream.name, RELEASE_READ, [self._stream.key], target, STEP, walk
+                self._stream.name, RELEASE_READ, [self._stream.key], target, STEP, walk, by_id
             )
             if time.monotonic() - started > _LONGEST_WALK:
                 walk = max(1, walk // 2)
@@ -219,6 +292,7 @@ class _TrimPass:
             if self._floor is not None:
                 self.report.unread_dropped += removed
                 self._counters.unread_dropped += removed
+                self._stream.totals.unread_dropped += removed
             if length <= ceiling or removed == 0 or await self._out_of_time():
                 return
 
@@ -232,6 +306,9 @@ class _TrimPass:
         oldest = f"{max(0, now - int(max_age * 1000))}-0".encode()
         if self._floor is not None:
             oldest = min(oldest, self._floor, key=_number)
+        if not await self._store.trims_by_id(self._stream.name):
+            await self._drop_by_number(oldest)
+            return
         while True:
             removed, _ = await self._xtrim("MINID", "~", oldest)
             if removed == 0:
@@ -245,6 +322,16 @@ class _TrimPass:
             self._note_fallback(frees=False)
         # Fewer than a node of old entries is left, or all are in one node.
         await self._xtrim("MINID", "=", oldest)
+
+    async def _drop_by_number(self, oldest: bytes) -> None:
+        while True:
+            removed, length = await self._store.run_script(
+                self._stream.name, DROP_OLDER, [self._stream.key], oldest, _BY_NUMBER
+            )
+            self._removed(int(removed))
+            self.report.length = int(length)
+            if int(removed) < _BY_NUMBER or await self._out_of_time():
+                return
 
     async def _ids_are_times(self, now: int) -> bool:
         """Whether no id is before the year 2000 or in the future; usually both questions find nothing."""
@@ -336,6 +423,7 @@ class _TrimPass:
     def _removed(self, count: int) -> None:
         self.report.removed += count
         self._counters.entries_trimmed += count
+        self._stream.totals.trimmed += count
 
     async def _run(self, *command: Any) -> Any:
         return await self._store.run(self._stream.name, *command)

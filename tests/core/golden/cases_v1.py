@@ -84,8 +84,8 @@ def traded(before: Snapshot, seed: int) -> Snapshot:
     return dict(sorted(rows.items(), key=lambda item: -item[1].get("score", 0)))
 
 
-def busy(before: Snapshot, seed: int) -> Snapshot:
-    """Rows trade in runs; what a row changes depends on what else it changes; texts and lists of levels grow."""
+def many_trades(before: Snapshot, seed: int) -> Snapshot:
+    """Rows trade in runs; what a row changes depends on its other changes; texts and lists of levels grow."""
     rng = random.Random(seed)
     rows = {symbol: dict(record) for symbol, record in before.items()}
     trades = False
@@ -106,7 +106,7 @@ def busy(before: Snapshot, seed: int) -> Snapshot:
 
 
 FIRST = market(1)
-WIDE = busy(market(3, rows=900), 4)
+WIDE = many_trades(market(3, rows=900), 4)
 
 # name: what the reader has (None: nothing, a full frame), and what it is to have
 CASES: dict[str, tuple[Snapshot | None, Snapshot]] = {
@@ -116,7 +116,7 @@ CASES: dict[str, tuple[Snapshot | None, Snapshot]] = {
     "nothing_changed": (FIRST, FIRST),
     "traded": (FIRST, traded(FIRST, 2)),
     "reordered": (FIRST, dict(reversed(FIRST.items()))),
-    "busy": (WIDE, busy(WIDE, 5)),
+    "many_trades": (WIDE, many_trades(WIDE, 5)),
     "everything_removed": (FIRST, {}),
     "everything_new": (FIRST, EVERY_TYPE),
     "every_type_changed": (EVERY_TYPE, dict.fromkeys(EVERY_TYPE, EVERY_TYPE["ints"])),

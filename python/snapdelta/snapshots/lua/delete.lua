@@ -1,4 +1,5 @@
 -- Removes a name.
+-- KEYS: full stream, delta stream, head, rows
 -- ARGV: layout; the writer's epoch or empty; its identity
 -- Answers: {DELETED, keys removed} {SUPERSEDED, epoch} {TYPE, key, type} {LAYOUT, layout},
 --          or the server's error
@@ -14,11 +15,11 @@ end
 local ahead = (believed(head[4]) or 0) - clock_ms()
 local removed
 if ahead < 0 then
-  removed = redis.pcall('DEL', full_key, delta_key, head_key)
+  removed = redis.pcall('DEL', full_key, delta_key, KEYS[4], head_key)
   if failed(removed) then return removed end
 else
   -- The clock would give this epoch out again.
-  removed = redis.pcall('DEL', full_key, delta_key)
+  removed = redis.pcall('DEL', full_key, delta_key, KEYS[4])
   if failed(removed) then return removed end
   redis.call('HDEL', head_key, 'epoch', 'sequence', 'digest', 'writer', 'time', 'frames', 'bytes', 'fulls',
     'resync_request')

@@ -3,12 +3,14 @@
 --        7 delta or empty  8 full frame or empty  9 why a full frame
 --       10 full frames to keep at least  11 history in ms  12 most frames  13 most bytes
 --          (both without the part that the next chain may fill)  14 milliseconds that the keys live, or 0
+--       15 in a handover the base's id, else empty  16 why a full frame where the head is elsewhere
 -- Answers: {DELTA | CHECKPOINT | RESTART | WRITTEN, time, resync request or empty, reason} {NEEDFULL, reason}
 --          {SUPERSEDED, epoch} {TYPE, key, type} {LAYOUT, layout}, or the server's error
 
 local layout, identity, base, target = ARGV[1], ARGV[4], ARGV[5], ARGV[6]
 local epoch, sequence = tonumber(ARGV[2]), tonumber(ARGV[3])
 local delta, full, reason = ARGV[7], ARGV[8], ARGV[9]
+local handover, behind = ARGV[15], ARGV[16]
 local id = ARGV[2] .. '-' .. ARGV[3]
 local HOUR, ENTRY_BYTES = 3600000, 128
 
@@ -26,8 +28,14 @@ local before = known and believed(fields[6]) or clock
 local back = before - clock > HOUR
 local now = back and clock or math.max(clock, before)
 
--- Why a delta cannot follow; nil if it can.
-local broken
+local function newest(key)
+  local entry = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  return entry and entry[1]
+end
+
+-- Why the state cannot follow; nil if it can. `crosses`: its base is of an earlier epoch.
+local broken, crosses
+local here = known and fields[2] .. '-' .. fields[3]
 if known then
   if head_epoch == epoch and head_sequence == sequence and fields[5] == identity and fields[4] == target then
     return {'WRITTEN', whole(before), resync_request, ''}
@@ -35,8 +43,12 @@ if known then
   if head_epoch > epoch or head_epoch == epoch and (fields[5] ~= identity or head_sequence >= sequence) then
     return {'SUPERSEDED', whole(head_epoch)}
   end
-  if head_epoch < epoch then broken = 'takeover'
-  elseif head_sequence ~= sequence - 1 or fields[4] ~= base then broken = 'head_behind'
+  crosses = head_epoch < epoch
+  if crosses then
+    -- No reader gets over an entry between the two, whoever made it.
+    if handover ~= here or fields[4] ~= base or newest(delta_key) ~= here then broken = 'takeover' end
+  elseif head_sequence ~= sequence - 1 or fields[4] ~= base then broken = behind end
+  if broken then -- as it is
   elseif redis.call('XLEN', full_key) == 0 or redis.call('XLEN', delta_key) == 0 then broken = 'stream_lost'
   elseif back then broken = 'clock' end
 else
@@ -55,9 +67,11 @@ local function blocked(answer)
   return string.find(answer.err, 'equal or smaller', 1, true) or string.find(answer.err, 'exhausted', 1, true)
 end
 
+local named = broken and {} or {'b', here .. '-' .. base}
 local kind
+local function append_delta() return append(delta_key, 'f', delta, unpack(crosses and named or {})) end
 if delta ~= '' and not broken then
-  local answer = append(delta_key, 'f', delta)
+  local answer = append_delta()
   if failed(answer) then
     if not blocked(answer) then return answer end
     broken = 'foreign_entry'
@@ -68,10 +82,8 @@ end
 if not kind then
   if full == '' then return {'NEEDFULL', broken} end
   kind = 'RESTART'
-  -- The writer knows more than that the head is missing or behind.
-  local told = reason == 'first' and broken == 'head_lost'
-    or reason == 'outcome_unknown' and broken == 'head_behind'
-  if broken and not told then reason = broken end
+  -- The writer knows more than that the head is missing.
+  if broken and not (reason == 'first' and broken == 'head_lost') then reason = broken end
 end
 
 local frames_before, bytes_before = tonumber(fields[7] or nil) or 0, tonumber(fields[8] or nil) or 0
@@ -94,10 +106,11 @@ if full ~= '' then
     end
     return answer
   end
+  local marked = delta == '' and named or {}
   local answer = insist(full_key, 'f', full, 'r', reason)
   if failed(answer) then return answer end
   if kind == 'RESTART' then
-    answer = insist(delta_key, 'r', reason)
+    answer = insist(delta_key, 'r', reason, unpack(marked))
     if failed(answer) then return answer end
   end
   if redis.call('XLEN', full_key) == 1 then fulls = {} end
@@ -112,6 +125,13 @@ if full ~= '' then
   if kind == 'RESTART' or #fulls > 1 or redis.call('XLEN', delta_key) > tonumber(ARGV[12]) then
     redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
     redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
+    -- Redis before 6.2.7 removes the newest entries too, where a node's ids are 2^31 ms apart (its issue 9410).
+    if newest(full_key) ~= id or newest(delta_key) ~= id then
+      redis.call('DEL', full_key, delta_key)
+      append(full_key, 'f', full, 'r', reason)
+      if kind == 'RESTART' then append(delta_key, 'r', reason, unpack(marked)) else append_delta() end
+      fulls = {{id, now, frames_before, bytes_before}}
+    end
   end
   for number, entry in ipairs(fulls) do
     kept[number] = entry[1] .. ' ' .. whole(entry[2]) .. ' ' .. whole(entry[3]) .. ' ' .. whole(entry[4])

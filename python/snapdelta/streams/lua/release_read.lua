@@ -1,5 +1,6 @@
 -- Remove the oldest entries that every group has acknowledged, while the length stays at or above the target.
--- KEYS[1] stream; ARGV[1] target, ARGV[2] most entries to remove by whole nodes, ARGV[3] most one by one
+-- KEYS[1] stream; ARGV[1] target, ARGV[2] most entries to remove by whole nodes, ARGV[3] most one by one,
+--         ARGV[4] 1 if the server trims by id as it should
 -- -> {entries removed, length now, position of the slowest group or '', 1 if the entry there is unread,
 --     1 if it stopped before it was done}
 
@@ -7,7 +8,7 @@ local key, target, most, walk = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), t
 local length, removed = redis.call('XLEN', key), 0
 if length == 0 then return {0, 0, '', 0, 0} end
 local floor, at = position(key)
-if length - target >= most then
+if length - target >= most and (not floor or ARGV[4] == '1') then
   -- Far above the target: whole nodes, of which at most that many entries may go.
   if floor then
     removed = redis.call('XTRIM', key, 'MINID', '~', floor, 'LIMIT', most)

@@ -1,0 +1,1 @@
+"""The services with hand-written managers."""

@@ -1,0 +1,79 @@
+"""`snapdelta doctor`: what is wrong with the server, its streams, its names, and with TimescaleDB."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from snapdelta.cli.console import console, reported_errors
+from snapdelta.cli.redis import PREFIX, URL, Json, Prefix, Url, connected, run
+from snapdelta.timescale.findings import Finding, Severity
+
+_STYLES = {Severity.FAULT: "bold red", Severity.WARNING: "yellow"}
+
+
+def doctor(
+    url: Url = URL,
+    key_prefix: Prefix = PREFIX,
+    dsn: Annotated[
+        str,
+        typer.Option("--dsn", envvar="SNAPDELTA_DSN", help="Also a TimescaleDB: postgresql://user@host/name"),
+    ] = "",
+    schema: Annotated[str | None, typer.Option(help="The schema of its tables.")] = None,
+    redis: Annotated[bool, typer.Option("--redis-too/--no-redis", help="Without Redis, only --dsn.")] = True,
+    stale_after: Annotated[float | None, typer.Option(help="Seconds without a save.")] = None,
+    replica_lag: Annotated[float, typer.Option(help="Seconds that a replica may be behind.")] = 10.0,
+    max_entries: Annotated[int, typer.Option(help="Entries of a stream.")] = 20_000,
+    group_idle: Annotated[float, typer.Option(help="Seconds after which nobody reads a group.")] = 3600.0,
+    limits: Annotated[int | None, typer.Option(min=1, help="Bytes that readers may use for a frame.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Name what is wrong, a line each, and what to do about it; exit status 1 if there is a fault."""
+    found: list[Finding] = []
+    if redis:
+        found += run(_redis(url, key_prefix, stale_after, replica_lag, max_entries, group_idle, limits))
+    if dsn:
+        from snapdelta.timescale import checks
+
+        with reported_errors():
+            found += checks.verify(dsn, None, schema=schema)
+    found = [finding for finding in found if finding.severity in _STYLES]
+    faults = sum(finding.severity is Severity.FAULT for finding in found)
+    if as_json:
+        print(json.dumps({"faults": faults, "findings": [finding.as_dict() for finding in found]}, indent=2))
+    else:
+        shown = console()
+        for finding in found:
+            style = _STYLES[finding.severity]
+            line = f"{finding.subject}: {finding.check}: {finding.actual}"
+            advice = f"; {finding.advice}" if finding.advice else ""
+            shown.print(
+                f"[{style}]{finding.severity}:[/] {escape(line + advice)}", soft_wrap=True, highlight=False
+            )
+        shown.print(f"{faults} faults" if faults else "no faults")
+    if faults:
+        raise typer.Exit(1)
+
+
+async def _redis(
+    url: str,
+    key_prefix: str,
+    stale_after: float | None,
+    replica_lag: float,
+    max_entries: int,
+    group_idle: float,
+    limits: int | None,
+) -> list[Finding]:
+    from snapdelta.doctor.redis import Bounds, examine
+
+    bounds = Bounds(
+        stale_after=stale_after, replica_lag=replica_lag, entries=max_entries, group_idle=group_idle
+    )
+    if limits is not None:
+        bounds = replace(bounds, limits=limits)
+    async with connected(url) as client:
+        return await examine(client, key_prefix, bounds)

@@ -1,0 +1,83 @@
+"""`snapdelta export NAME DIRECTORY`: what is kept of a name, as Parquet files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from snapdelta.cli.console import console, fail
+from snapdelta.cli.moments import Since, Until, time_of
+from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
+from snapdelta.errors import UsageError
+
+if TYPE_CHECKING:
+    from snapdelta.export.parquet import ExportReport
+
+_PASSES = {1: "reading types", 2: "writing rows"}
+
+
+def export(
+    name: Name,
+    directory: Annotated[
+        Path, typer.Argument(help="Where the folders by date and hour go.", file_okay=False)
+    ],
+    url: Url = URL,
+    key_prefix: Prefix = PREFIX,
+    since: Since = None,
+    until: Until = None,
+    as_json: Json = False,
+) -> None:
+    """Write every state that is kept as Parquet: a row a symbol and state. Run again, it adds what is new."""
+    errors = console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        disable=not errors.is_terminal,
+    )
+
+    async def write() -> ExportReport:
+        from snapdelta.export.parquet import export_snapshots
+        from snapdelta.snapshots.reader import SnapshotReader
+
+        async with connected(url) as redis:
+            store = store_of(redis, key_prefix, name)
+            times = []
+            for text in (since, until):
+                times.append(None if text is None else await time_of(redis, store, text))
+                if text is not None and times[-1] is None:
+                    raise UsageError(f"{text!r} is no time: an export begins and ends at times")
+            kept = int(await store.run(store.keys.delta, "XLEN", store.keys.delta))
+            tasks = {number: bar.add_task(what, total=kept) for number, what in _PASSES.items()}
+            reader = SnapshotReader(redis, name, key_prefix=key_prefix, shared=True)
+            return await export_snapshots(
+                reader,
+                directory,
+                start=times[0],
+                end=times[1],
+                progress=lambda number, done: bar.update(tasks[number], completed=done),
+            )
+
+    try:
+        with bar:
+            report = run(write())
+    except OSError as error:
+        fail(f"{directory}: {error}")
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        console().print(
+            f"{report.states:,} states, {report.rows:,} rows, {report.files:,} files, "
+            f"{decimal(report.bytes)}; {report.skipped:,} states were there already",
+            highlight=False,
+        )
+    if not report.states and not report.skipped:
+        raise typer.Exit(1)

@@ -1,0 +1,81 @@
+"""`snapdelta status`: all names at a glance, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from snapdelta.cli.console import console
+from snapdelta.cli.redis import PREFIX, URL, Json, Prefix, Url, connected, run, store_of
+
+if TYPE_CHECKING:
+    from snapdelta.snapshots.survey import NameStatus
+
+
+def status(
+    names: Annotated[list[str] | None, typer.Argument(help="Names; without any all of the server.")] = None,
+    url: Url = URL,
+    key_prefix: Prefix = PREFIX,
+    stale_after: Annotated[
+        float | None, typer.Option(help="Seconds without a save that are a fault; else from a name's rhythm.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show each name's newest save, its chain and its memory; exit status 1 if something is wrong."""
+
+    async def read() -> list[NameStatus]:
+        from snapdelta.snapshots.survey import NameStatus, names_of, survey
+
+        async with connected(url) as redis:
+            found = []
+            for name in names or await names_of(redis, key_prefix):
+                keys = store_of(redis, key_prefix, name).keys
+                found.append(await survey(redis, keys, stale_after=stale_after))
+                if names and found[-1] == NameStatus(name):
+                    found[-1].faults.append("nothing was saved under this name")
+            return found
+
+    found = run(read())
+    faults = [(one.name, fault) for one in found for fault in one.faults]
+    if as_json:
+        print(json.dumps({"faults": len(faults), "names": [asdict(one) for one in found]}, indent=2))
+    else:
+        _print(found, faults)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _print(found: list[NameStatus], faults: list[tuple[str, str]]) -> None:
+    shown = console()
+    table = Table("name", "newest")
+    for column in ("age", "every", "chain", "fulls", "saves", "back", "memory", "mirror"):
+        table.add_column(column, justify="right")
+    for one in found:
+        table.add_row(
+            escape(one.name),
+            "" if one.position is None else str(one.position),
+            *(_seconds(value) for value in (one.age, one.interval)),
+            "" if one.chain is None else f"{one.chain:,}",
+            f"{one.fulls:,}",
+            f"{one.deltas:,}",
+            _seconds(one.reaches),
+            decimal(one.bytes),
+            "" if one.mirror is None else f"{one.mirror:,}",
+        )
+    shown.print(table)
+    for name, fault in faults:
+        shown.print(f"[bold red]fault:[/] {escape(f'{name}: {fault}')}", soft_wrap=True, highlight=False)
+    if not faults:
+        shown.print("no faults" if found else "nothing was saved on this server")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g} s" if value < 100 else f"{value / 60:,.0f} min"

@@ -1,0 +1,107 @@
+"""`snapdelta streams ...`: trim streams, or see what a trim would remove."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from snapdelta.cli.console import console
+from snapdelta.cli.redis import COMMAND_TIMEOUT, PREFIX, URL, Json, Url, connected, run
+from snapdelta.errors import UsageError
+
+if TYPE_CHECKING:
+    from snapdelta._redis import AsyncRedis
+    from snapdelta.streams.policy import StreamPolicy
+
+app = typer.Typer(no_args_is_help=True, help="Redis streams: trim them to their bounds.")
+
+
+@app.callback()
+def _group() -> None:
+    """Redis streams: trim them to their bounds."""
+
+
+@app.command()
+def trim(
+    pattern: Annotated[str | None, typer.Argument(help="A stream, or a pattern such as 'stream:*'.")] = None,
+    url: Url = URL,
+    policies: Annotated[
+        Path | None, typer.Option(help="A file with [tool.snapdelta.streams], instead of the bounds below.")
+    ] = None,
+    maxlen: Annotated[int | None, typer.Option(help="Entries.")] = None,
+    max_age: Annotated[float | None, typer.Option(help="Seconds.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Bytes of memory.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="To the entry, not to whole nodes.")] = False,
+    keep_unread: Annotated[
+        bool, typer.Option("--keep-unread", help="Keep what a consumer group has not acknowledged.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Trim streams to their bounds, now. Keys of snapshots are never touched."""
+
+    async def act() -> list[dict[str, Any]]:
+        from snapdelta.streams.policy import StreamPolicy
+
+        if (pattern is None) == (policies is None):
+            raise UsageError("which streams? give a name or pattern with bounds, or --policies FILE")
+        given: Mapping[str, StreamPolicy] | Path
+        if policies is not None:
+            given = policies
+        else:
+            assert pattern is not None
+            given = {
+                pattern: StreamPolicy(
+                    maxlen, max_age, max_bytes, approximate=not exact, keep_unread=keep_unread
+                )
+            }
+        async with connected(url) as redis:
+            return await _act(redis, given, dry_run)
+
+    rows = run(act())
+    if as_json:
+        print(json.dumps({"dry_run": dry_run, "streams": rows}, indent=2))
+        return
+    table = Table("stream")
+    for column in ("entries", "memory", "would go" if dry_run else "removed", "unread", "held back"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        size = "" if row["bytes"] is None else decimal(row["bytes"])
+        counts = (f"{row[key]:,}" for key in ("removed", "unread", "held_back"))
+        table.add_row(escape(row["stream"]), f"{row['length']:,}", size, *counts)
+    shown = console()
+    shown.print(table)
+    for row in rows:
+        for note in row["notes"]:
+            shown.print(f"{row['stream']}: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+async def _act(
+    redis: AsyncRedis, given: Mapping[str, StreamPolicy] | Path, dry_run: bool
+) -> list[dict[str, Any]]:
+    """What went from each stream, or would."""
+    from snapdelta.streams.manager import RedisStreamManager
+    from snapdelta.streams.preview import listed_streams, preview
+    from snapdelta.streams.settings import load_settings
+    from snapdelta.streams.store import StreamStore
+
+    bounds = load_settings(given).policies if isinstance(given, Path) else given
+    manager = RedisStreamManager(redis, bounds, command_timeout=COMMAND_TIMEOUT)
+    store = StreamStore(redis, COMMAND_TIMEOUT)
+    rows = []
+    for stream, policy in sorted((await listed_streams(store, bounds, PREFIX)).items()):
+        if dry_run:
+            rows.append(asdict(await preview(store, stream, policy)))
+        else:
+            report = asdict(await manager.trim(stream))
+            report["unread"] = report.pop("unread_dropped")
+            rows.append(report)
+    return rows

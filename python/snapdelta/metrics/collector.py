@@ -1,0 +1,121 @@
+"""Metrics of managers and readers: read from their counters at each scrape; a save does nothing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import TypeAlias
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from snapdelta.errors import UsageError
+from snapdelta.metrics.families import Samples, described
+from snapdelta.redis_stream_manager import RedisStreamManager
+from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
+
+Part: TypeAlias = SnapshotManager | SnapshotReader | RedisStreamManager
+
+# Reasons that are there from the start, so that the first of a kind is an increase.
+_RESYNCS = (
+    *("base", "clock", "damaged", "first", "foreign_entry", "gap", "head", "head_behind", "head_lost"),
+    *("outcome_unknown", "requested", "stream_lost", "takeover"),
+)
+_REJECTIONS = ("max_removed_share", "min_symbols", "validate")
+
+
+class MetricsCollector(Collector):
+    """The metrics of managers and readers in one registry.
+
+    parts     SnapshotManager, SnapshotReader and RedisStreamManager, any number; `add` takes more
+    registry  where to register; None: nowhere
+
+    Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
+    else than such a part; a second collector in the same registry is a ValueError of prometheus-client.
+    """
+
+    def __init__(self, *parts: Part, registry: CollectorRegistry | None = REGISTRY) -> None:
+        self._parts: list[Part] = []
+        for part in parts:
+            self.add(part)
+        self._registry = registry
+        if registry is not None:
+            registry.register(self)
+
+    def add(self, part: Part) -> None:
+        if not isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager)):
+            raise UsageError(
+                "metrics are of a SnapshotManager, a SnapshotReader or a RedisStreamManager, "
+                f"not of a {type(part).__name__}"
+            )
+        self._parts.append(part)
+
+    def remove(self, part: Part) -> None:
+        self._parts = [each for each in self._parts if each is not part]
+
+    def unregister(self) -> None:
+        if self._registry is not None:
+            self._registry.unregister(self)
+            self._registry = None
+
+    def describe(self) -> Iterator[Metric]:
+        return described(("build", "save", "snapshot", "writer", "reader", "stream"))
+
+    def collect(self) -> Iterator[Metric]:
+        samples = Samples()
+        samples.largest("build_info", 1, version("snapdelta-rs"))
+        for part in list(self._parts):
+            if isinstance(part, SnapshotManager):
+                _of_manager(samples, part)
+            elif isinstance(part, SnapshotReader):
+                _of_reader(samples, part)
+            else:
+                _of_streams(samples, part)
+        return samples.metrics()
+
+
+def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
+    for name in manager.names:
+        counters = manager.stats(name)
+        fulls = sum(counters.fulls.values())
+        samples.add("saves_total", fulls, name, "full")
+        samples.add("saves_total", counters.saved - fulls, name, "delta")
+        samples.add("save_failures_total", counters.failed, name)
+        samples.add("saved_bytes_total", counters.bytes_written, name)
+        for phase, seconds in counters.seconds.items():
+            samples.duration(seconds, counters.saved, name, phase)
+        samples.largest("snapshot_symbols", counters.symbols, name)
+        samples.largest("snapshot_chain_frames", counters.chain_frames, name)
+        samples.largest("snapshot_last_save_timestamp_seconds", counters.last_save, name)
+        samples.largest("snapshot_save_interval_seconds", counters.interval, name)
+        for reason in _REJECTIONS:
+            samples.add("snapshots_rejected_total", counters.rejected.get(reason, 0), name, reason)
+        samples.add("writer_supersessions_total", counters.superseded, name)
+
+
+def _of_reader(samples: Samples, reader: SnapshotReader) -> None:
+    counters, name = reader.stats(), reader.name
+    samples.add("reader_updates_total", counters.updates, name)
+    if counters.updates:
+        samples.largest("reader_lag_seconds", counters.lag, name)
+        samples.largest("reader_last_state_timestamp_seconds", counters.timestamp, name)
+    for reason in sorted({*_RESYNCS, *counters.resyncs}):
+        samples.add("reader_resyncs_total", counters.resyncs.get(reason, 0), name, reason)
+
+
+def _of_streams(samples: Samples, streams: RedisStreamManager) -> None:
+    health, counters = streams.health(), streams.stats().counters
+    samples.add("stream_task_running", health.running)
+    samples.add("stream_failing", len(health.failing))
+    samples.add("stream_written_entries_total", counters.entries_written)
+    samples.add("stream_write_errors_total", counters.write_errors)
+    samples.add("stream_trim_errors_total", counters.trim_errors)
+    for policy, totals in streams.totals().items():
+        samples.add("streams", totals.streams, policy)
+        samples.add("stream_entries", totals.entries, policy)
+        samples.add("stream_bytes", totals.bytes, policy)
+        samples.largest("stream_bound_ratio", totals.fullest, policy)
+        samples.add("stream_foreign_trims", totals.foreign_trims, policy)
+        samples.add("stream_trimmed_entries_total", totals.trimmed, policy)
+        samples.add("stream_unread_dropped_total", totals.unread_dropped, policy)

@@ -1,0 +1,61 @@
+"""Refuses the snapshot of a broken feed, before anything of it is published."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from snapdelta.errors import SnapshotRejectedError, SnapshotSettingError
+from snapdelta.snapshots.settings import SnapshotSettings
+
+
+class Validator:
+    """The settings `validate`, `min_symbols` and `max_removed_share`, applied to the saves of one name."""
+
+    def __init__(self, name: str, settings: SnapshotSettings) -> None:
+        self._name = name
+        self._settings = settings
+
+    def check(self, snapshot: Any) -> None:
+        """What can be said before the snapshot is captured. Raises SnapshotRejectedError."""
+        settings = self._settings
+        if not isinstance(snapshot, dict):
+            # The capture says what is wrong with it.
+            return
+        if len(snapshot) < settings.min_symbols:
+            raise self._rejected(
+                "min_symbols", f"{len(snapshot)} symbols, and min_symbols is {settings.min_symbols}"
+            )
+        if settings.validate is None:
+            return
+        try:
+            answer = settings.validate(snapshot)
+        except Exception as error:
+            raise self._rejected("validate", f"validate raised {type(error).__name__}: {error}") from error
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise SnapshotSettingError(
+                f"snapshots {self._name!r}: validate must not be asynchronous: a snapshot is read before the "
+                "first await"
+            )
+        if isinstance(answer, str):
+            raise self._rejected("validate", f"validate said: {answer}")
+        if answer is not None and not answer:
+            raise self._rejected("validate", f"validate returned {answer!r}")
+
+    def refused(self, symbols: int, added: int, removed: int) -> SnapshotRejectedError | None:
+        """The error for a captured snapshot that removes too many of the symbols before it."""
+        base, most = symbols - added + removed, self._settings.max_removed_share
+        if most is None or removed <= most * base:
+            return None
+        return self._rejected(
+            "max_removed_share",
+            f"it removes {removed} of {base} symbols, and max_removed_share is {most:g}; if that is right, "
+            "save it with check=False",
+        )
+
+    def _rejected(self, reason: str, said: str) -> SnapshotRejectedError:
+        return SnapshotRejectedError(
+            f"snapshots {self._name!r}: refused, nothing was written: {said}", reason
+        )

@@ -1,0 +1,97 @@
+"""`snapdelta status`: each fault is planted in a real server and named; a healthy server has none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from snapdelta import SnapshotManager, SnapshotMirror
+from support.cli import execute
+from support.servers import Deployment, Server, on_one_server
+
+HEAD, FULL, DELTA, ROWS = (f"snapdelta:{{x}}:{part}" for part in ("head", "full", "delta", "rows"))
+
+
+async def status(deployment: Deployment, *arguments: str) -> tuple[int, dict[str, Any]]:
+    node = deployment if isinstance(deployment, Server) else deployment.nodes[0]
+    ran = await asyncio.to_thread(execute, "status", *arguments, "--json", "--redis", node.url)
+    assert not ran.stderr
+    return ran.returncode, json.loads(ran.stdout)
+
+
+async def _save(deployment: Deployment) -> None:
+    redis = deployment.client()
+    async with SnapshotManager(redis) as manager:
+        for number in range(4):
+            await manager.save_snapshot({f"S{n}": n * number for n in range(100)}, "x")
+            await manager.save_snapshot({"A": number}, "y*z")
+    await SnapshotMirror(redis, "x").sync()
+    await redis.aclose()
+
+
+async def test_nothing_is_named_on_a_healthy_server(deployment: Deployment) -> None:
+    code, empty = await status(deployment)
+    assert (code, empty) == (0, {"faults": 0, "names": []})
+    await _save(deployment)
+    code, report = await status(deployment)
+    assert (code, report["faults"]) == (0, 0), report
+    x, y = report["names"]
+    assert (x["name"], y["name"]) == ("x", "y*z")
+    assert (x["position"][1], x["mirror"], x["chain"], x["fulls"], x["deltas"]) == (4, 4, x["chain"], 1, 4)
+    assert x["chain"] <= 3
+    assert x["bytes"] > 1000
+    assert 0 < x["age"] < 60
+    assert y["mirror"] is None
+
+
+@on_one_server
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda server: server.execute("DEL", HEAD), f"{HEAD} is gone"),
+        (lambda server: server.execute("DEL", FULL), f"{FULL} has no full frame"),
+        (lambda server: server.execute("DEL", DELTA), f"{DELTA} is gone"),
+        (lambda server: server.execute("HSET", HEAD, "resync_request", "1-1"), "could not read 1-1"),
+        (lambda server: server.execute("HSET", HEAD, "sequence", 3), "the head is at"),
+        (
+            lambda server: (server.execute("DEL", FULL), server.execute("SET", FULL, 1)),
+            f"{FULL} holds a string",
+        ),
+        (lambda server: server.execute("HDEL", ROWS, "__meta__"), "no valid __meta__"),
+        (
+            lambda server: (
+                server.execute("HSET", ROWS, "__meta__", '{"epoch":1,"sequence":1}'),
+                server.execute("HINCRBY", HEAD, "time", -20_000),
+            ),
+            f"{ROWS} is at 1-1",
+        ),
+        (lambda server: server.execute("HINCRBY", HEAD, "time", -90_000), "no save for 9"),
+    ],
+    ids=["head", "full", "delta", "request", "behind", "type", "meta", "mirror", "silent"],
+)
+async def test_a_fault_is_named(server: Server, plant: Callable[[Server], object], said: str) -> None:
+    await _save(server)
+    plant(server)
+    code, report = await status(server)
+    assert code == 1
+    (x, y) = report["names"]
+    assert len(x["faults"]) == 1
+    assert said in x["faults"][0]
+    assert not y["faults"]
+
+
+@on_one_server
+async def test_what_a_person_sees(server: Server) -> None:
+    await _save(server)
+    seen = await asyncio.to_thread(execute, "status", "--redis", server.url)
+    assert seen.returncode == 0
+    assert seen.stdout.endswith("no faults\n")
+    late = await asyncio.to_thread(execute, "status", "x", "--stale-after", "0.001", "--redis", server.url)
+    assert late.returncode == 1
+    assert "fault: x: no save for" in late.stdout
+    missing = await asyncio.to_thread(execute, "status", "nobody", "--redis", server.url)
+    assert "nothing was saved under this name" in missing.stdout
