@@ -16,6 +16,7 @@ from psycopg import sql
 
 from snapdelta import timescale
 from snapdelta.errors import MigrationError
+from snapdelta.metrics.timescale import samples_of
 from snapdelta.timescale.catalog import collect
 from snapdelta.timescale.checks import judge
 from timescale import jobs
@@ -286,6 +287,24 @@ def test_planted_fault_is_found(
             (f.subject, f.check) for f in judge(collect(connection, None, declared)) if f.severity is FAULT
         ]
     assert found.count(fault) == 1
+
+
+def test_a_job_that_never_ran(sound: Database) -> None:
+    """Its age counts from when its table was applied, in the findings and in the metrics."""
+    with planting(sound) as connection:
+        connection.execute("DELETE FROM _timescaledb_internal.bgw_job_stat")
+        connection.execute("UPDATE snapdelta_migrations SET applied_at = now() - interval '1 day'")
+        catalog = collect(connection)
+    assert ("market_events", "retention last run") in {
+        (f.subject, f.check) for f in judge(catalog) if f.severity is FAULT
+    }
+    (ages,) = [
+        metric
+        for metric in samples_of(catalog).metrics()
+        if metric.name == "snapdelta_timescale_job_last_success_age_seconds"
+    ]
+    age = {tuple(sample.labels.values()): sample.value for sample in ages.samples}
+    assert age["market_events", jobs.RETENTION] == 86_400
 
 
 def test_a_table_that_left_the_file_is_named(sound: Database, settings: Path) -> None:

@@ -29,6 +29,7 @@ from snapdelta.timescale.table_queries import (
     prepare,
     recorded,
     row,
+    scanner_begun,
     stored,
 )
 from snapdelta.timescale.tables import Compression, Tables, read_tables
@@ -271,11 +272,7 @@ def _applied_tables(connection: psycopg.Connection, catalog: Catalog, given: Tab
     tables = recorded(connection)
     catalog.tables_applied = {table.name: table.applied_at for table in tables}
     if given is None and tables:
-        scanner = row(
-            connection,
-            "SELECT count(*) > 0 FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL",
-            (OPTIMIZE,),
-        )[0]
+        scanner = scanner_begun(connection)
         declared = {"scanner": scanner, "tables": {table.name: table.declared for table in tables}}
         catalog.tables = read_tables(declared)
         if not scanner:

@@ -12,8 +12,8 @@ from snapdelta.timescale.files import OPTIMIZE, REWRITE, SCHEMA, load
 from snapdelta.timescale.script import Script, Statement
 from snapdelta.timescale.settings import Settings
 from snapdelta.timescale.table_migration import apply_tables
-from snapdelta.timescale.table_queries import RECORD, recorded
-from snapdelta.timescale.table_reverting import revert_tables, scanner_begun
+from snapdelta.timescale.table_queries import RECORD, recorded, scanner_begun
+from snapdelta.timescale.table_reverting import revert_tables
 from snapdelta.timescale.tables import Tables
 
 if TYPE_CHECKING:

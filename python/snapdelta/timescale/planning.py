@@ -11,8 +11,6 @@ from snapdelta.timescale.levels import SCANNER, Level, rules
 from snapdelta.timescale.settings import spell
 from snapdelta.timescale.tables import Tables
 
-# relation -> the prefix of its settings
-PREFIXES = {level.name: level.chunk.removesuffix("_chunk") for level in SCANNER}
 # Fewer rows a segment than this, and what compression stores beside them outweighs what it saves.
 ROWS_PER_SEGMENT = 100
 MANY_CHUNKS = 1000

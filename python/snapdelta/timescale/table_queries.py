@@ -100,6 +100,14 @@ def recorded(connection: psycopg.Connection) -> list[Recorded]:
     ]
 
 
+def scanner_begun(connection: psycopg.Connection) -> bool:
+    """Whether the migration of the scanner's tables has something to revert."""
+    found = connection.execute(
+        "SELECT 1 FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL", (OPTIMIZE,)
+    ).fetchone()
+    return found is not None
+
+
 def row(connection: psycopg.Connection, query: str | sql.Composed, parameters: Any = None) -> tuple[Any, ...]:
     """The one row that a query gives."""
     sent = query.encode() if isinstance(query, str) else query

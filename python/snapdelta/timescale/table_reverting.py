@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from snapdelta.errors import MigrationError
 from snapdelta.timescale.connection import explained, sentence
-from snapdelta.timescale.files import OPTIMIZE
 from snapdelta.timescale.levels import PROCEDURES, REFRESH, RETENTION
 from snapdelta.timescale.settings import Settings
 from snapdelta.timescale.table_queries import (
@@ -27,14 +26,6 @@ from snapdelta.timescale.table_queries import (
 
 if TYPE_CHECKING:
     import psycopg
-
-
-def scanner_begun(connection: psycopg.Connection) -> bool:
-    """Whether the migration of the scanner's tables has something to revert."""
-    found = connection.execute(
-        "SELECT 1 FROM snapdelta_migrations WHERE name = %s AND before IS NOT NULL", (OPTIMIZE,)
-    ).fetchone()
-    return found is not None
 
 
 def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[str]:
