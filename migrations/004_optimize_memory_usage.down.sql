@@ -22,6 +22,27 @@ BEGIN
     END IF;
 END $$;
 
+-- A policy as it was. It also serves the tables of a settings file.
+CREATE OR REPLACE FUNCTION pg_temp.restore_policy(target regclass, procedure text, every interval, scheduled boolean, config jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    age text;
+    added int;
+BEGIN
+    IF procedure = 'policy_refresh_continuous_aggregate' THEN
+        added := add_continuous_aggregate_policy(target, start_offset => (config ->> 'start_offset')::interval, end_offset => (config ->> 'end_offset')::interval, schedule_interval => every);
+        PERFORM alter_job(added, config => restore_policy.config);  -- its batches
+    END IF;
+    -- An age counts from the rows' time, or (from 2.14 on) from when the chunk was made.
+    FOREACH age IN ARRAY ARRAY['drop_after', 'drop_created_before', 'compress_after', 'compress_created_before'] LOOP
+        CONTINUE WHEN config ->> age IS NULL;
+        EXECUTE format('SELECT add_%s_policy(%L::regclass, %I => %L::interval, schedule_interval => %L::interval)', substr(procedure, 8),
+                       target, age, config ->> age, every) INTO added;
+    END LOOP;
+    IF NOT scheduled THEN
+        PERFORM alter_job(added, scheduled => false);
+    END IF;
+END $$;
+
 -- One transaction: all of it or nothing.
 DO $$
 DECLARE
@@ -30,8 +51,6 @@ DECLARE
     keeps interval;
     item record;
     job record;
-    age text;
-    added int;
 BEGIN
     IF was IS NULL THEN
         RAISE EXCEPTION 'snapdelta: 004_optimize_memory_usage is not applied, there is nothing to revert';
@@ -43,15 +62,7 @@ BEGIN
         PERFORM delete_job(job.job_id);
     END LOOP;
     FOR item IN SELECT * FROM jsonb_to_recordset(was -> 'policies') AS p ("table" text, procedure text, every interval, scheduled boolean, config jsonb) LOOP
-        -- An age counts from the rows' time, or (from 2.14 on) from when the chunk was made.
-        FOREACH age IN ARRAY CASE item.procedure WHEN 'policy_retention' THEN ARRAY['drop_after', 'drop_created_before'] ELSE ARRAY['compress_after', 'compress_created_before'] END LOOP
-            CONTINUE WHEN item.config ->> age IS NULL;
-            EXECUTE format('SELECT add_%s_policy(%L::regclass, %I => %L::interval, schedule_interval => %L::interval)', substr(item.procedure, 8),
-                           format('%I.%I', current_schema(), item."table"), age, item.config ->> age, item.every) INTO added;
-            IF NOT item.scheduled THEN
-                PERFORM alter_job(added, scheduled => false);
-            END IF;
-        END LOOP;
+        PERFORM pg_temp.restore_policy(format('%I.%I', current_schema(), item."table")::regclass, item.procedure, item.every, item.scheduled, item.config);
     END LOOP;
 
     FOR item IN SELECT key AS name, value::interval AS width FROM jsonb_each_text(was -> 'chunks') LOOP

@@ -56,12 +56,14 @@ SELECT set_config('snapdelta.settings', jsonb_build_object(
 )::text, false) AS settings \gset snapdelta_
 
 -- ---------------------------------------------------------------- one at a time
-DO $$
+-- What follows as a function also serves the tables of a settings file, which `snapdelta migrate` adds to these.
+CREATE OR REPLACE FUNCTION pg_temp.one_at_a_time() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT pg_try_advisory_lock(hashtext('snapdelta migration')) THEN
         RAISE EXCEPTION 'snapdelta: another migration is running in database "%"; wait until it has ended, then run this file again', current_database() USING ERRCODE = 'lock_not_available';
     END IF;
 END $$;
+DO $$ BEGIN PERFORM pg_temp.one_at_a_time(); END $$;
 
 -- ---------------------------------------------------------------- what is needed, before anything is changed
 CREATE OR REPLACE FUNCTION pg_temp.setting(name text) RETURNS text LANGUAGE sql STABLE AS $$
@@ -74,7 +76,7 @@ EXCEPTION WHEN invalid_datetime_format OR datetime_field_overflow THEN
     RAISE EXCEPTION 'snapdelta: % = ''%'' is not a period; write it like ''3 days'' or ''2 hours''', name, pg_temp.setting(name);
 END $$;
 
-DO $$
+CREATE OR REPLACE FUNCTION pg_temp.require_timescale() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     version text := (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb');
     loaded boolean;
@@ -94,6 +96,7 @@ BEGIN
         RAISE EXCEPTION 'snapdelta: this TimescaleDB is the Apache edition, which has no compression and no continuous aggregates; install the community edition and set timescaledb.license = ''timescale''';
     END IF;
 END $$;
+DO $$ BEGIN PERFORM pg_temp.require_timescale(); END $$;
 
 -- The rules that keep history; each says what would go wrong. Intervals of months or years have no fixed length.
 DO $$
@@ -117,15 +120,15 @@ BEGIN
         SELECT * FROM (VALUES
             -- Three days are 71 hours where the clocks are put forward: hence a day to spare.
             ('raw_retention', '>=', 'minute_refresh_start', interval '1 day',
-             'a refresh that reaches behind the raw rows empties the buckets whose rows are gone'),
+             'a refresh that reaches behind the rows below empties the buckets whose rows are gone'),
             ('minute_retention', '>=', 'hour_refresh_start', interval '1 day',
-             'a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone'),
+             'a refresh that reaches behind the rows below empties the buckets whose rows are gone'),
             ('minute_refresh_start', '>=', 'minute_refresh_end', interval '2 minutes',
              'the refresh window must cover two buckets'),
             ('hour_refresh_start', '>=', 'hour_refresh_end', interval '2 hours',
              'the refresh window must cover two buckets'),
             ('hour_refresh_start', '>=', 'minute_refresh_start', interval '1 hour',
-             'a late row that reaches the minutes must reach the hours as well'),
+             'a late row that reaches the level below must reach this one as well'),
             ('raw_chunk', '<=', 'raw_retention', interval '0', 'only whole chunks are dropped'),
             ('slots_chunk', '<=', 'slots_retention', interval '0', 'only whole chunks are dropped'),
             ('daily_chunk', '<=', 'daily_retention', interval '0', 'only whole chunks are dropped'),
@@ -134,8 +137,8 @@ BEGIN
             ('raw_compress_after', '<=', 'raw_retention', interval '0', 'rows would be dropped before they are compressed'),
             ('minute_compress_after', '>=', 'minute_refresh_start', interval '1 minute', 'what is still refreshed must not be compressed'),
             ('hour_compress_after', '>=', 'hour_refresh_start', interval '1 minute', 'what is still refreshed must not be compressed'),
-            ('minute_retention', '>=', 'raw_retention', interval '0', 'the minutes must outlive the raw rows'),
-            ('hour_retention', '>=', 'minute_retention', interval '0', 'the hours must outlive the minutes')
+            ('minute_retention', '>=', 'raw_retention', interval '0', 'an aggregate must outlive what it is made of'),
+            ('hour_retention', '>=', 'minute_retention', interval '0', 'an aggregate must outlive what it is made of')
         ) AS t (left_name, operator, right_name, slack, reason)
     LOOP
         IF rule.operator = '<=' AND pg_temp.period(rule.left_name) > pg_temp.period(rule.right_name)
@@ -171,20 +174,26 @@ CREATE OR REPLACE FUNCTION pg_temp.aggregate(view text) RETURNS text LANGUAGE sq
 $$;
 
 -- The hypertable that holds an aggregate's rows; NULL when there is no such aggregate.
-CREATE OR REPLACE FUNCTION pg_temp.materialized(view text) RETURNS regclass LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION pg_temp.hypertable_of(aggregate text) RETURNS regclass LANGUAGE sql STABLE AS $$
     SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)::regclass
     FROM timescaledb_information.continuous_aggregates
-    WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate(view)
+    WHERE view_schema = current_schema() AND view_name = aggregate
+$$;
+CREATE OR REPLACE FUNCTION pg_temp.materialized(view text) RETURNS regclass LANGUAGE sql STABLE AS $$
+    SELECT pg_temp.hypertable_of(pg_temp.aggregate(view))
 $$;
 
 -- A policy's jobs, by the hypertable that their configuration names: the view of jobs lists an aggregate's under one
 -- name up to 2.18 and another from 2.20 on, and those that add_job() made under none.
-CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION pg_temp.jobs_on(hypertable regclass, procedure text) RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
     SELECT j.* FROM timescaledb_information.jobs j
     JOIN _timescaledb_catalog.hypertable h ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
     JOIN pg_namespace n ON n.nspname = h.schema_name
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = h.table_name
-    WHERE j.proc_name = procedure AND c.oid = coalesce(pg_temp.materialized(relation), pg_temp.relation(relation))
+    WHERE j.proc_name = procedure AND c.oid = hypertable
+$$;
+CREATE OR REPLACE FUNCTION pg_temp.jobs_of(relation text, procedure text) RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
+    SELECT * FROM pg_temp.jobs_on(coalesce(pg_temp.materialized(relation), pg_temp.relation(relation)), procedure)
 $$;
 
 -- A size that survives a chunk which a job drops meanwhile.
@@ -220,48 +229,50 @@ BEGIN
     END LOOP;
 END $$;
 
-DO $$
+-- A table that a policy can be put on; `remedy` and `expected` say what to do where it, or a column, is missing.
+CREATE OR REPLACE FUNCTION pg_temp.require_table(name text, required_time text, columns text[], remedy text, expected text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    wanted record;
     found record;
     kind text;
 BEGIN
-    FOR wanted IN
-        SELECT * FROM (VALUES ('scan_results', 'time', ARRAY['time', 'symbol', 'session', 'price']),
-                              ('volume_slots', 'date', ARRAY['date']),
-                              ('market_data_daily', 'trading_date', ARRAY['trading_date'])) AS t (name, time_column, columns)
+    IF pg_temp.relation(name) IS NULL THEN
+        RAISE EXCEPTION 'snapdelta: table %.% does not exist; %, or set search_path to the schema that holds it', current_schema(), name, remedy;
+    END IF;
+    SELECT relkind INTO kind FROM pg_class WHERE oid = pg_temp.relation(name);
+    IF kind <> 'r' THEN
+        RAISE EXCEPTION 'snapdelta: %.% is not a plain table or hypertable (kind %)', current_schema(), name, kind;
+    END IF;
+    IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = pg_temp.relation(name)) THEN
+        RAISE EXCEPTION 'snapdelta: role "%" does not own table %; run this as its owner, %', current_user, name,
+            (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = pg_temp.relation(name));
+    END IF;
+    FOR found IN SELECT c FROM unnest(columns) AS c
+                 WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_temp.relation(name) AND attname = c AND NOT attisdropped)
     LOOP
-        IF pg_temp.relation(wanted.name) IS NULL THEN
-            RAISE EXCEPTION 'snapdelta: table %.% does not exist; run 001_scanner_schema.sql first, or set search_path to the schema that holds it', current_schema(), wanted.name;
-        END IF;
-        SELECT relkind INTO kind FROM pg_class WHERE oid = pg_temp.relation(wanted.name);
-        IF kind <> 'r' THEN
-            RAISE EXCEPTION 'snapdelta: %.% is not a plain table or hypertable (kind %)', current_schema(), wanted.name, kind;
-        END IF;
-        IF NOT (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = pg_temp.relation(wanted.name)) THEN
-            RAISE EXCEPTION 'snapdelta: role "%" does not own table %; run this as its owner, %', current_user, wanted.name,
-                (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = pg_temp.relation(wanted.name));
-        END IF;
-        FOR found IN SELECT c FROM unnest(wanted.columns) AS c
-                     WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_temp.relation(wanted.name) AND attname = c AND NOT attisdropped)
-        LOOP
-            RAISE EXCEPTION 'snapdelta: table % has no column "%"; this migration is for the schema of 001_scanner_schema.sql', wanted.name, found.c;
-        END LOOP;
-        -- A unique key without the partitioning column cannot be kept by a hypertable.
-        FOR found IN SELECT i.indexrelid::regclass AS index FROM pg_index i
-                     WHERE i.indrelid = pg_temp.relation(wanted.name) AND i.indisunique
-                       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname = wanted.time_column
-                                       AND a.attnum = ANY (i.indkey::int2[]))
-        LOOP
-            RAISE EXCEPTION 'snapdelta: the unique index % of table % does not contain "%"; make it part of the key, or drop the index', found.index, wanted.name, wanted.time_column;
-        END LOOP;
-        FOR found IN SELECT column_name FROM timescaledb_information.dimensions
-                     WHERE hypertable_schema = current_schema() AND hypertable_name = wanted.name
-                       AND dimension_number = 1 AND column_name <> wanted.time_column
-        LOOP
-            RAISE EXCEPTION 'snapdelta: hypertable % is partitioned by "%" and not by "%"', wanted.name, found.column_name, wanted.time_column;
-        END LOOP;
+        RAISE EXCEPTION 'snapdelta: table % has no column "%"; %', name, found.c, expected;
     END LOOP;
+    -- A unique key without the partitioning column cannot be kept by a hypertable.
+    FOR found IN SELECT i.indexrelid::regclass AS index FROM pg_index i
+                 WHERE i.indrelid = pg_temp.relation(name) AND i.indisunique
+                   AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attname = required_time
+                                   AND a.attnum = ANY (i.indkey::int2[]))
+    LOOP
+        RAISE EXCEPTION 'snapdelta: the unique index % of table % does not contain "%"; make it part of the key, or drop the index', found.index, name, required_time;
+    END LOOP;
+    FOR found IN SELECT column_name FROM timescaledb_information.dimensions
+                 WHERE hypertable_schema = current_schema() AND hypertable_name = require_table.name
+                   AND dimension_number = 1 AND column_name <> required_time
+    LOOP
+        RAISE EXCEPTION 'snapdelta: hypertable % is partitioned by "%" and not by "%"', name, found.column_name, required_time;
+    END LOOP;
+END $$;
+
+DO $$
+BEGIN
+    PERFORM pg_temp.require_table(t.name, t.time_column, t.columns, 'run 001_scanner_schema.sql first', 'this migration is for the schema of 001_scanner_schema.sql')
+    FROM (VALUES ('scan_results', 'time', ARRAY['time', 'symbol', 'session', 'price']),
+                 ('volume_slots', 'date', ARRAY['date']),
+                 ('market_data_daily', 'trading_date', ARRAY['trading_date'])) AS t (name, time_column, columns);
     -- Rows on their way are missing below the aggregates: a refresh would empty buckets.
     IF pg_temp.relation('snapdelta_rewrite_rows') IS NOT NULL AND pg_temp.relation('snapdelta_rewrite_changes') IS NULL THEN
         RAISE EXCEPTION 'snapdelta: a run of 005_rewrite_wide_chunks.sql was stopped half-way; run that file with -v run=yes first (`snapdelta migrate up --rewrite`), which finishes it';
@@ -387,7 +398,18 @@ CREATE OR REPLACE FUNCTION pg_temp.shown(view text) RETURNS text LANGUAGE sql ST
                   (SELECT string_agg(shown, ', ') FROM pg_temp.parts(true)), current_schema(), pg_temp.aggregate(view))
 $$;
 
--- Do the aggregate and the view that are there say the same? This server prints all texts, so they can be compared.
+-- Do two queries say the same? This server prints both texts, so they can be compared.
+CREATE OR REPLACE FUNCTION pg_temp.differs(present text, wanted text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || wanted;
+    wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
+    DROP VIEW pg_temp.snapdelta_wanted;
+    RETURN regexp_replace(present, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g');
+EXCEPTION WHEN undefined_column OR undefined_table THEN
+    RETURN true;  -- what it is made of is not there, or lacks a column
+END $$;
+
+-- Are the aggregate and the view that are there the wanted ones?
 CREATE OR REPLACE FUNCTION pg_temp.has_other_definition(view text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     found text;
@@ -404,24 +426,37 @@ BEGIN
         SELECT pg_get_viewdef(pg_temp.relation(view)), pg_temp.shown(view)
         WHERE pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NOT NULL
     LOOP
-        BEGIN
-            EXECUTE 'CREATE OR REPLACE TEMP VIEW snapdelta_wanted AS ' || wanted;
-            wanted := pg_get_viewdef('pg_temp.snapdelta_wanted'::regclass);
-            DROP VIEW pg_temp.snapdelta_wanted;
-        EXCEPTION WHEN undefined_column OR undefined_table THEN
-            RETURN true;  -- the 1-minute aggregate is not there, or lacks a column that the hours are made of
-        END;
-        IF regexp_replace(found, '\s+', ' ', 'g') <> regexp_replace(wanted, '\s+', ' ', 'g') THEN
+        IF pg_temp.differs(found, wanted) THEN
             RETURN true;
         END IF;
     END LOOP;
     RETURN false;
 END $$;
 
+-- Somebody's own aggregate would lose its history to the new retention of what it is made of.
+CREATE OR REPLACE FUNCTION pg_temp.require_short_refreshes(below regclass, keeps interval, setting text, own text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    other record;
+BEGIN
+    FOR other IN
+        SELECT c.view_schema, c.view_name, j.config ->> 'start_offset' AS start_offset
+        FROM timescaledb_information.continuous_aggregates c
+        JOIN pg_namespace n ON n.nspname = c.hypertable_schema
+        JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = c.hypertable_name
+        JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'
+         AND (j.hypertable_schema, j.hypertable_name) IN
+             ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
+        WHERE r.oid = below AND NOT (c.view_schema = current_schema() AND c.view_name = ANY (own))
+          AND coalesce((j.config ->> 'start_offset')::interval > keeps, true)
+    LOOP
+        RAISE EXCEPTION 'snapdelta: continuous aggregate %.% is refreshed from % back, behind % (%), and would be emptied; give it a start_offset of at most that first',
+            other.view_schema, other.view_name, coalesce(other.start_offset, 'the beginning'), setting, keeps;
+    END LOOP;
+END $$;
+
 DO $$
 DECLARE
     view text;
-    found record;
 BEGIN
     FOREACH view IN ARRAY ARRAY['scan_results_1min', 'scan_results_1hour'] LOOP
         IF pg_temp.relation(view) IS NOT NULL AND pg_temp.materialized(view) IS NULL AND NOT pg_temp.has_other_definition(view) THEN
@@ -432,53 +467,37 @@ BEGIN
                 USING DETAIL = format('wanted: %s', pg_temp.definition(view));
         END IF;
     END LOOP;
-    -- Somebody's own aggregate would lose its history to the new retention of what it is made of.
-    FOR found IN
-        SELECT c.view_schema, c.view_name, j.config ->> 'start_offset' AS start_offset, below.setting
-        FROM (SELECT current_schema()::name AS schema, 'scan_results'::name AS name, 'raw_retention' AS setting
-              UNION ALL
-              SELECT materialization_hypertable_schema, materialization_hypertable_name, 'minute_retention'
-              FROM timescaledb_information.continuous_aggregates
-              WHERE view_schema = current_schema() AND view_name = pg_temp.aggregate('scan_results_1min')) AS below
-        JOIN timescaledb_information.continuous_aggregates c ON (c.hypertable_schema, c.hypertable_name) = (below.schema, below.name)
-        JOIN timescaledb_information.jobs j ON j.proc_name = 'policy_refresh_continuous_aggregate'
-         AND (j.hypertable_schema, j.hypertable_name) IN
-             ((c.view_schema, c.view_name), (c.materialization_hypertable_schema, c.materialization_hypertable_name))
-        WHERE NOT (c.view_schema = current_schema() AND c.view_name IN ('scan_results_1min', 'scan_results_1hour', pg_temp.aggregate('scan_results_1min'), pg_temp.aggregate('scan_results_1hour')))
-          AND coalesce((j.config ->> 'start_offset')::interval > pg_temp.period(below.setting), true)
-    LOOP
-        RAISE EXCEPTION 'snapdelta: continuous aggregate %.% is refreshed from % back, behind % (%), and would be emptied; give it a start_offset of at most that first',
-            found.view_schema, found.view_name, coalesce(found.start_offset, 'the beginning'), found.setting, pg_temp.setting(found.setting);
-    END LOOP;
+    PERFORM pg_temp.require_short_refreshes(t.below, pg_temp.period(t.setting), t.setting, ARRAY['scan_results_1min', 'scan_results_1hour', pg_temp.aggregate('scan_results_1min'), pg_temp.aggregate('scan_results_1hour')])
+    FROM (VALUES (pg_temp.relation('scan_results'), 'raw_retention'), (pg_temp.materialized('scan_results_1min'), 'minute_retention')) AS t (below, setting);
 END $$;
 
 -- A refresh window that is made longer must not reach behind what an earlier, shorter retention has left.
-DO $$
+CREATE OR REPLACE FUNCTION pg_temp.require_rows_below(view text, hypertable regclass, below regclass, setting text, reach interval) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    wanted record;
     oldest timestamptz;
     held timestamptz;
 BEGIN
-    FOR wanted IN SELECT * FROM (VALUES ('scan_results_1min', pg_temp.relation('scan_results'), 'minute_refresh_start'),
-                                        ('scan_results_1hour', pg_temp.materialized('scan_results_1min'), 'hour_refresh_start')) AS t (view, below, setting)
-    LOOP
-        CONTINUE WHEN pg_temp.materialized(wanted.view) IS NULL OR pg_temp.has_other_definition(wanted.view);
-        SELECT coalesce(min(c.range_start), 'infinity') INTO oldest
-        FROM timescaledb_information.chunks c, pg_class r, pg_namespace n
-        WHERE r.oid = wanted.below AND n.oid = r.relnamespace AND (c.hypertable_schema, c.hypertable_name) = (n.nspname, r.relname);
-        EXECUTE format('SELECT min(bucket) FROM %s WHERE bucket >= $1 AND bucket < $2', pg_temp.materialized(wanted.view))
-            INTO held USING now() - pg_temp.period(wanted.setting), oldest;
-        IF held IS NOT NULL THEN
-            RAISE EXCEPTION 'snapdelta: % (%) reaches behind the oldest rows that % is made of, and would empty its buckets from % on; take a shorter window until the longer retention has filled up',
-                wanted.setting, pg_temp.setting(wanted.setting), wanted.view, held;
-        END IF;
-    END LOOP;
+    SELECT coalesce(min(c.range_start), 'infinity') INTO oldest
+    FROM timescaledb_information.chunks c, pg_class r, pg_namespace n
+    WHERE r.oid = below AND n.oid = r.relnamespace AND (c.hypertable_schema, c.hypertable_name) = (n.nspname, r.relname);
+    EXECUTE format('SELECT min(bucket) FROM %s WHERE bucket >= $1 AND bucket < $2', hypertable) INTO held USING now() - reach, oldest;
+    IF held IS NOT NULL THEN
+        RAISE EXCEPTION 'snapdelta: % (%) reaches behind the oldest rows that % is made of, and would empty its buckets from % on; take a shorter window until the longer retention has filled up',
+            setting, reach, view, held;
+    END IF;
+END $$;
+
+DO $$
+BEGIN
+    PERFORM pg_temp.require_rows_below(t.view, pg_temp.materialized(t.view), t.below, t.setting, pg_temp.period(t.setting))
+    FROM (VALUES ('scan_results_1min', pg_temp.relation('scan_results'), 'minute_refresh_start'),
+                 ('scan_results_1hour', pg_temp.materialized('scan_results_1min'), 'hour_refresh_start')) AS t (view, below, setting)
+    WHERE pg_temp.materialized(t.view) IS NOT NULL AND NOT pg_temp.has_other_definition(t.view);
 END $$;
 
 -- ---------------------------------------------------------------- the record: what was, for the way back
-DO $$
+CREATE OR REPLACE FUNCTION pg_temp.keep_record(migration text) RETURNS void LANGUAGE plpgsql SET client_min_messages = warning AS $$
 BEGIN
-    SET LOCAL client_min_messages = warning;
     CREATE TABLE IF NOT EXISTS snapdelta_migrations (
         name        text PRIMARY KEY,
         started_at  timestamptz,
@@ -487,7 +506,11 @@ BEGIN
         settings    jsonb,                 -- the periods it was applied with
         before      jsonb                  -- chunk widths, policies and sizes as they were
     );
-    INSERT INTO snapdelta_migrations (name) VALUES ('004_optimize_memory_usage') ON CONFLICT DO NOTHING;
+    INSERT INTO snapdelta_migrations (name) VALUES (migration) ON CONFLICT DO NOTHING;
+END $$;
+DO $$
+BEGIN
+    PERFORM pg_temp.keep_record('004_optimize_memory_usage');
     -- A run after a half-finished one keeps what the first one saw.
     UPDATE snapdelta_migrations SET
         started_at = clock_timestamp(),
@@ -512,9 +535,11 @@ END $$;
 --
 -- From 2.19 on a refresh goes in batches, one bucket each unless told: 2,880 transactions for two days of minutes.
 -- A day of minutes or a week of hours is one here; NULL where there are no batches.
+CREATE OR REPLACE FUNCTION pg_temp.batch_of(buckets int) RETURNS int LANGUAGE sql STABLE AS $$
+    SELECT buckets FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames) LIMIT 1
+$$;
 CREATE OR REPLACE FUNCTION pg_temp.buckets_per_batch(relation text) RETURNS int LANGUAGE sql STABLE AS $$
-    SELECT CASE relation WHEN 'scan_results_1min' THEN 1440 ELSE 168 END
-    FROM pg_proc WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames) LIMIT 1
+    SELECT pg_temp.batch_of(CASE relation WHEN 'scan_results_1min' THEN 1440 ELSE 168 END)
 $$;
 
 -- Jobs that start at once meet: retention and compression lock each other out, and a failed compression waits an hour.
@@ -527,19 +552,18 @@ CREATE OR REPLACE FUNCTION pg_temp.first_start(relation text, procedure text) RE
         'scan_results_1min policy_retention', 'scan_results policy_retention'], relation || ' ' || procedure))
 $$;
 
-CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wanted jsonb, every interval) RETURNS void LANGUAGE plpgsql AS $$
+-- `target` is the table or the aggregate, `hypertable` what holds its rows; `batch` is for a refresh only.
+CREATE OR REPLACE FUNCTION pg_temp.set_policy_on(target regclass, hypertable regclass, procedure text, wanted jsonb, every interval, first timestamptz, batch int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     job record;
     right_one int;
-    target regclass := pg_temp.relation(CASE WHEN pg_temp.materialized(relation) IS NULL THEN relation ELSE pg_temp.aggregate(relation) END);
-    first timestamptz := pg_temp.first_start(relation, procedure);
 BEGIN
-    FOR job IN SELECT * FROM pg_temp.jobs_of(relation, procedure) ORDER BY job_id LOOP
+    FOR job IN SELECT * FROM pg_temp.jobs_on(hypertable, procedure) ORDER BY job_id LOOP
         IF right_one IS NULL AND job.scheduled AND job.schedule_interval = every AND NOT EXISTS (
                SELECT FROM jsonb_each_text(wanted) AS w (key, value)
                WHERE (job.config ->> w.key)::interval IS DISTINCT FROM w.value::interval)
            AND (procedure <> 'policy_refresh_continuous_aggregate'
-                OR (job.config ->> 'buckets_per_batch')::int IS NOT DISTINCT FROM pg_temp.buckets_per_batch(relation)) THEN
+                OR (job.config ->> 'buckets_per_batch')::int IS NOT DISTINCT FROM batch) THEN
             right_one := job.job_id;
         ELSE
             PERFORM delete_job(job.job_id);
@@ -553,7 +577,7 @@ BEGIN
             PERFORM add_retention_policy(target, drop_after => (wanted ->> 'drop_after')::interval, schedule_interval => every, initial_start => first);
         WHEN 'policy_refresh_continuous_aggregate' THEN
             EXECUTE format('SELECT add_continuous_aggregate_policy(%L::regclass, start_offset => %L::interval, end_offset => %L::interval, schedule_interval => %L::interval, initial_start => %L::timestamptz%s)',
-                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, first, ', buckets_per_batch => ' || pg_temp.buckets_per_batch(relation));
+                target, wanted ->> 'start_offset', wanted ->> 'end_offset', every, first, ', buckets_per_batch => ' || batch);
         WHEN 'policy_compression' THEN
             IF pg_temp.columnstore() THEN
                 EXECUTE format('CALL add_columnstore_policy(%L::regclass, after => %L::interval, schedule_interval => %L::interval, initial_start => %L::timestamptz)', target, wanted ->> 'compress_after', every, first);
@@ -562,6 +586,11 @@ BEGIN
             END IF;
     END CASE;
 END $$;
+CREATE OR REPLACE FUNCTION pg_temp.set_policy(relation text, procedure text, wanted jsonb, every interval) RETURNS void LANGUAGE sql AS $$
+    SELECT pg_temp.set_policy_on(pg_temp.relation(CASE WHEN pg_temp.materialized(relation) IS NULL THEN relation ELSE pg_temp.aggregate(relation) END),
+                                 coalesce(pg_temp.materialized(relation), pg_temp.relation(relation)), procedure, wanted, every,
+                                 pg_temp.first_start(relation, procedure), pg_temp.buckets_per_batch(relation))
+$$;
 
 CREATE OR REPLACE FUNCTION pg_temp.columnstore() RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT CASE pg_temp.setting('compression_names') WHEN 'old' THEN false WHEN 'new' THEN true ELSE
@@ -591,24 +620,23 @@ BEGIN
 END $$;
 
 -- ---------------------------------------------------------------- hypertables and their chunk widths
-DO $$
-DECLARE
-    wanted record;
+CREATE OR REPLACE FUNCTION pg_temp.set_chunks(name text, time_column text, width interval, time_index boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    FOR wanted IN
-        SELECT * FROM (VALUES ('scan_results', 'time', 'raw_chunk'), ('volume_slots', 'date', 'slots_chunk'),
-                              ('market_data_daily', 'trading_date', 'daily_chunk')) AS t (name, time_column, width)
-    LOOP
-        IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables
-                       WHERE hypertable_schema = current_schema() AND hypertable_name = wanted.name) THEN
-            RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks, and who uses it waits', wanted.name;
-            PERFORM pg_temp.lock(pg_temp.relation(wanted.name));
-            PERFORM create_hypertable(pg_temp.relation(wanted.name), wanted.time_column::name,
-                chunk_time_interval => pg_temp.period(wanted.width), migrate_data => true, create_default_indexes => false);
-        ELSE
-            PERFORM set_chunk_time_interval(pg_temp.relation(wanted.name), pg_temp.period(wanted.width));
-        END IF;
-    END LOOP;
+    IF NOT EXISTS (SELECT FROM timescaledb_information.hypertables
+                   WHERE hypertable_schema = current_schema() AND hypertable_name = name) THEN
+        RAISE NOTICE 'snapdelta: table % becomes a hypertable; its rows are moved into chunks, and who uses it waits', name;
+        PERFORM pg_temp.lock(pg_temp.relation(name));
+        PERFORM create_hypertable(pg_temp.relation(name), time_column::name,
+            chunk_time_interval => width, migrate_data => true, create_default_indexes => time_index);
+    ELSE
+        PERFORM set_chunk_time_interval(pg_temp.relation(name), width);
+    END IF;
+END $$;
+DO $$
+BEGIN
+    PERFORM pg_temp.set_chunks(t.name, t.time_column, pg_temp.period(t.width), false)
+    FROM (VALUES ('scan_results', 'time', 'raw_chunk'), ('volume_slots', 'date', 'slots_chunk'),
+                 ('market_data_daily', 'trading_date', 'daily_chunk')) AS t (name, time_column, width);
 END $$;
 
 -- ---------------------------------------------------------------- compression of the raw rows
@@ -669,18 +697,17 @@ END $$;
 -- From when on the rows below an aggregate are complete. Retention drops whole chunks, so a chunk that is still there
 -- has all of its rows, unless it was made when its range could have been dropped before: by a late row. An hour is to
 -- spare where the clocks change. TimescaleDB 2.11 does not tell when a chunk was made: there retention may have run.
-CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION pg_temp.rows_complete_since(below regclass, migration text, retention text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    below regclass := CASE view WHEN 'scan_results_1min' THEN pg_temp.relation('scan_results') ELSE pg_temp.materialized('scan_results_1min') END;
     kept_for interval;
     retained_until timestamptz;
 BEGIN
     IF pg_temp.relation('snapdelta_migrations') IS NOT NULL THEN
-        SELECT (settings ->> CASE view WHEN 'scan_results_1min' THEN 'raw_retention' ELSE 'minute_retention' END)::interval,
+        SELECT (settings ->> retention)::interval,
                CASE WHEN applied_at IS NOT NULL OR reverted_at IS NOT NULL THEN coalesce(reverted_at, now()) END
-        INTO kept_for, retained_until FROM snapdelta_migrations WHERE name = '004_optimize_memory_usage';
+        INTO kept_for, retained_until FROM snapdelta_migrations WHERE name = migration;
     END IF;
-    IF retained_until IS NULL THEN
+    IF retained_until IS NULL OR kept_for IS NULL THEN
         RETURN '-infinity';
     END IF;
     RETURN (SELECT least(retained_until - kept_for, coalesce(max(c.range_end), '-infinity'))
@@ -688,40 +715,55 @@ BEGIN
             WHERE format('%I.%I', c.hypertable_schema, c.hypertable_name)::regclass = below
               AND coalesce(c.range_end <= (to_jsonb(c) ->> 'chunk_creation_time')::timestamptz - kept_for + interval '1 hour', true));
 END $$;
+CREATE OR REPLACE FUNCTION pg_temp.complete_since(view text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT CASE view WHEN 'scan_results_1min'
+        THEN pg_temp.rows_complete_since(pg_temp.relation('scan_results'), '004_optimize_memory_usage', 'raw_retention')
+        ELSE pg_temp.rows_complete_since(pg_temp.materialized('scan_results_1min'), '004_optimize_memory_usage', 'minute_retention') END
+$$;
 
 -- The refreshes that fill what is missing, and touch nothing else. A bucket that holds more samples than the
 -- level below still has rows for has lost some of them to retention: refreshing it would lose them here too.
 -- Buckets from before the rows are complete are left alone: late rows there would replace what was.
-CREATE OR REPLACE FUNCTION pg_temp.missing(view text) RETURNS TABLE (starts timestamptz, ends timestamptz) LANGUAGE plpgsql AS $$
+-- `source` and `kept` are queries of bucket, keys and samples: of the rows below, and of the aggregate.
+CREATE OR REPLACE FUNCTION pg_temp.missing_in(source text, kept text, keys text[], width interval, since timestamptz) RETURNS TABLE (starts timestamptz, ends timestamptz) LANGUAGE plpgsql AS $$
 DECLARE
-    width interval := CASE view WHEN 'scan_results_1min' THEN interval '1 minute' ELSE interval '1 hour' END;
-    source text := CASE view
-        WHEN 'scan_results_1min' THEN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, count(*) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.relation('scan_results'))
-        ELSE format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, sum(sample_count) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.materialized('scan_results_1min')) END;
+    together text := (SELECT string_agg(', ' || quote_ident(key), '' ORDER BY number) FROM unnest(keys) WITH ORDINALITY AS k (key, number));
+    plain text := (SELECT string_agg(format(', coalesce(%1$I::text, '''') AS %1$I', key), '' ORDER BY number) FROM unnest(keys) WITH ORDINALITY AS k (key, number));
 BEGIN
     -- Runs of buckets that may be refreshed, cut at those that may not and at every midnight.
     RETURN QUERY EXECUTE format($query$
         WITH below AS (%1$s),
-        kept AS (SELECT bucket, symbol, session, sum(sample_count) AS samples FROM %2$s GROUP BY 1, 2, 3),
+        kept AS (%2$s),
         buckets AS (
             SELECT bucket,
                    bool_or(coalesce(b.samples, 0) > coalesce(k.samples, 0)) AS lacks,
                    bool_or(coalesce(b.samples, 0) < coalesce(k.samples, 0)) AS holds_more
-            FROM (SELECT bucket, coalesce(symbol, '') AS symbol, coalesce(session, '') AS session, samples FROM below) b
-            FULL JOIN (SELECT bucket, coalesce(symbol, '') AS symbol, coalesce(session, '') AS session, samples FROM kept) k USING (bucket, symbol, session)
+            FROM (SELECT bucket, samples%6$s FROM below) b
+            FULL JOIN (SELECT bucket, samples%6$s FROM kept) k USING (bucket%5$s)
             GROUP BY bucket),
         runs AS (SELECT *, count(*) FILTER (WHERE holds_more) OVER (ORDER BY bucket) AS run FROM buckets)
         SELECT min(bucket), max(bucket) + %3$L::interval FROM runs
         WHERE lacks AND NOT holds_more AND bucket + %3$L::interval <= now() AND bucket >= %4$L::timestamptz
         GROUP BY run, time_bucket('1 day', bucket) ORDER BY 1
-    $query$, source, pg_temp.materialized(view), width, pg_temp.complete_since(view));
+    $query$, source, kept, width, since, coalesce(together, ''), coalesce(plain, ''));
 END $$;
+
+CREATE OR REPLACE FUNCTION pg_temp.missing(view text) RETURNS TABLE (starts timestamptz, ends timestamptz) LANGUAGE sql AS $$
+    SELECT * FROM pg_temp.missing_in(
+        CASE view
+            WHEN 'scan_results_1min' THEN format('SELECT time_bucket(''1 minute'', "time") AS bucket, symbol, session, count(*) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.relation('scan_results'))
+            ELSE format('SELECT time_bucket(''1 hour'', bucket) AS bucket, symbol, session, sum(sample_count) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.materialized('scan_results_1min')) END,
+        format('SELECT bucket, symbol, session, sum(sample_count) AS samples FROM %s GROUP BY 1, 2, 3', pg_temp.materialized(view)),
+        ARRAY['symbol', 'session'], CASE view WHEN 'scan_results_1min' THEN interval '1 minute' ELSE interval '1 hour' END,
+        pg_temp.complete_since(view))
+$$;
 
 -- TimescaleDB may refuse a refresh beside another one of the same aggregate. So the policies' own start is put off before
 -- each of ours, and one that runs is waited for; a run of this file that is stopped leaves them a quarter of an hour.
 CREATE OR REPLACE FUNCTION pg_temp.refresh_jobs() RETURNS SETOF timescaledb_information.jobs LANGUAGE sql STABLE AS $$
-    SELECT * FROM pg_temp.jobs_of('scan_results_1min', 'policy_refresh_continuous_aggregate')
-    UNION ALL SELECT * FROM pg_temp.jobs_of('scan_results_1hour', 'policy_refresh_continuous_aggregate')
+    SELECT j.* FROM unnest(ARRAY[pg_temp.aggregate('scan_results_1min'), pg_temp.aggregate('scan_results_1hour')]
+                           || nullif(current_setting('snapdelta.aggregates', true), '')::text[]) AS aggregate,
+                    pg_temp.jobs_on(pg_temp.hypertable_of(aggregate), 'policy_refresh_continuous_aggregate') AS j
 $$;
 
 CREATE OR REPLACE PROCEDURE pg_temp.hold_refreshes() LANGUAGE plpgsql AS $$
@@ -762,13 +804,14 @@ SELECT * FROM pg_temp.refreshes('scan_results_1min', true) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1hour', false) \gexec
 SELECT * FROM pg_temp.refreshes('scan_results_1hour', true) \gexec
 
-DO $$
+CREATE OR REPLACE FUNCTION pg_temp.release_refreshes() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF to_regclass('pg_temp.snapdelta_put_off') IS NOT NULL THEN
         PERFORM alter_job(job_id, next_start => greatest(next_start, clock_timestamp()), if_exists => true) FROM pg_temp.snapdelta_put_off;
         DROP TABLE pg_temp.snapdelta_put_off;
     END IF;
 END $$;
+DO $$ BEGIN PERFORM pg_temp.release_refreshes(); END $$;
 
 -- ---------------------------------------------------------------- the aggregates' policies
 DO $$

@@ -98,7 +98,7 @@ def aged(bed: Bed, empty: str) -> Iterator[Aged]:
         connection.execute("SET client_min_messages = error")
         connection.execute(OLD_SCHEMA.encode())
         until = now(connection).replace(second=0, microsecond=0)
-        rows = scan(until - timedelta(days=20), until, every=timedelta(minutes=20))
+        rows = scan(until - timedelta(days=20), until, every=timedelta(minutes=30))
         insert(connection, rows)
         connection.execute(
             """INSERT INTO volume_slots SELECT now()::date - d, s, n, '09:30', 1000 * n, n, 10 + n

@@ -10,6 +10,7 @@ export class Database {
   #engine
   #turn = Promise.resolve()
   #broken
+  #image // what dump() gave, for as long as nothing is sent
 
   // `image`: what dump() of another database gave. `community` false leaves it with the Apache edition only.
   static async open(image, community = true) {
@@ -47,6 +48,7 @@ export class Database {
   // One protocol message in, the answer's bytes out.
   async send(message) {
     if (this.#broken) throw this.#broken
+    this.#image = undefined
     try {
       return Buffer.from(await this.#engine.execProtocolRaw(message, { syncToFs: false }))
     } catch (error) {
@@ -63,7 +65,8 @@ export class Database {
   async dump() {
     const release = await this.acquire(60_000)
     try {
-      return await this.#engine.dumpDataDir('none')
+      this.#image ??= await this.#engine.dumpDataDir('none')
+      return this.#image
     } finally {
       release()
     }

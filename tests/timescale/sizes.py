@@ -19,11 +19,12 @@ import psycopg
 
 from snapdelta import timescale
 from snapdelta.timescale.files import SCHEMA, load
+from snapdelta.timescale.levels import SCANNER
 from snapdelta.timescale.migrate import execute
-from snapdelta.timescale.planning import PREFIXES
 from timescale import jobs
 from timescale.bed import Bed, open_bed
 
+PREFIXES = {level.name: level.chunk.removesuffix("_chunk") for level in SCANNER}
 DAY = timedelta(days=1)
 SYMBOLS = 500  # of the whole market
 NAME = "snapdelta_sizes"

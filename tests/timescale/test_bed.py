@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,15 +14,18 @@ import psycopg
 import pytest
 
 from timescale.bed import Bed, WasmBed, postgres_program
-from timescale.conftest import Database, Make
+from timescale.conftest import Database
 from timescale.jobs import now
 
 
-@pytest.fixture
-def wasm(bed: Bed, database: Make, empty: str) -> Database:
+@pytest.fixture(scope="module")
+def wasm(bed: Bed, empty: str) -> Iterator[Database]:
+    """One database: what a test makes goes with its session."""
     if not isinstance(bed, WasmBed):
         pytest.skip("a native server needs no test of ours")
-    return database(empty)
+    name = "snapdelta_test_bed"
+    yield Database(bed, name, bed.create(name, empty))
+    bed.drop(name)
 
 
 def test_client_after_client(wasm: Database) -> None:
@@ -37,7 +41,7 @@ def test_client_after_client(wasm: Database) -> None:
 
 def test_large_batches_arrive_whole(wasm: Database) -> None:
     with wasm.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE t (a int)")
+        cursor.execute("CREATE TEMP TABLE t (a int)")
         cursor.executemany("INSERT INTO t VALUES (%s)", [(number,) for number in range(3000)])
         assert cursor.execute("SELECT count(*), sum(a) FROM t").fetchone() == (3000, 3000 * 2999 // 2)
         assert (
@@ -60,7 +64,7 @@ def test_nothing_is_left_for_the_next_client(wasm: Database) -> None:
 
 def test_copy_is_refused_and_the_session_goes_on(wasm: Database) -> None:
     with wasm.connect() as connection:
-        connection.execute("CREATE TABLE t (a int)")
+        connection.execute("CREATE TEMP TABLE t (a int)")
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="use INSERT"):
             connection.execute("COPY t FROM STDIN")
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)

@@ -72,6 +72,7 @@ def test_second_migration_is_refused(postgres: str, entry: Callable[[str], None]
     wait_for_no_lock(postgres)
     with psycopg.connect(postgres, autocommit=True) as first:
         first.execute(lock.render({}).encode())
+        first.execute("SELECT pg_temp.one_at_a_time()")
         with pytest.raises(MigrationLockedError, match="another migration is running"):
             entry(postgres)
         file = timescale.migrations_directory() / f"{OPTIMIZE}.sql"

@@ -60,7 +60,14 @@ def scheduled(connection: psycopg.Connection) -> list[bool]:
     return [on for (on,) in connection.execute("SELECT scheduled FROM timescaledb_information.jobs WHERE job_id >= 1000")]  # fmt: skip
 
 
-@pytest.mark.parametrize("step", STOPS)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("before the copy", marks=pytest.mark.long),
+        "before the chunk is replaced",
+        "on the way back",
+    ],
+)
 def test_stopped_and_run_again(database: Make, aged: Aged, step: str) -> None:
     db = database(aged.name)
     timescale.up(db.dsn)

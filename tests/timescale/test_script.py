@@ -93,12 +93,12 @@ def test_psql_alone_comes_to_the_same(database: Make, aged: Aged) -> None:
     timescale.up(by_reader.dsn, {"raw_retention": "4 days"})
     run_psql(by_psql.dsn, REWRITE, "-v", "run=yes")
     timescale.rewrite(by_reader.dsn, run=True)
+    with by_psql.connect() as connection:
+        jobs.run_jobs(connection)
     for name in (OPTIMIZE, f"{OPTIMIZE}.down", OPTIMIZE):
-        with by_psql.connect() as connection:
-            jobs.run_jobs(connection)
-            assert_history(connection, aged.rows)
         run_psql(by_psql.dsn, name, *(("-v", "raw_retention=4 days") if name == OPTIMIZE else ()))
     with by_psql.connect() as first, by_reader.connect() as second:
+        assert_history(first, aged.rows)
         assert first.execute(CATALOG).fetchall() == second.execute(CATALOG).fetchall()
     assert [(state.name, state.state) for state in timescale.status(by_psql.dsn)] == [
         (SCHEMA, "applied"),

@@ -31,6 +31,12 @@ SESSIONS = (
     "statement_timeout=300000",
     "default_transaction_read_only=on",
 )
+# Each setting under one role, and each role under one setting; the others only in the long tests.
+READERS = [
+    pytest.param(role, setting, marks=() if role == "none" or setting == SESSIONS[0] else pytest.mark.long)
+    for role in ("none", OWNER, MONITOR)
+    for setting in SESSIONS
+]
 READ_ONLY = {("aggregates", "definition and holes")}
 
 
@@ -74,8 +80,7 @@ def unchecked(findings: list[Finding]) -> set[tuple[str, str]]:
     return {(finding.subject, finding.check) for finding in findings if finding.actual == "not checked"}
 
 
-@pytest.mark.parametrize("setting", SESSIONS)
-@pytest.mark.parametrize("role", ["none", OWNER, MONITOR])
+@pytest.mark.parametrize(("role", "setting"), READERS)
 def test_settings_of_the_session_change_nothing(owned: Database, setting: str, role: str) -> None:
     findings = verified(owned, f"role={role}", setting)
     assert [finding for finding in findings if finding.severity is FAULT] == []
@@ -84,7 +89,9 @@ def test_settings_of_the_session_change_nothing(owned: Database, setting: str, r
     assert (kept["scan_results"], kept["volume_slots"]) == ("drop_after 3 days", "drop_after 14 days")
 
 
-@pytest.mark.parametrize("setting", SESSIONS)
+@pytest.mark.parametrize(
+    "setting", [SESSIONS[0], *(pytest.param(setting, marks=pytest.mark.long) for setting in SESSIONS[1:])]
+)
 def test_role_that_may_not_read_the_record(owned: Database, setting: str) -> None:
     findings = verified(owned, f"role={STRANGER}", setting)
     assert [finding for finding in findings if finding.severity is FAULT] == []

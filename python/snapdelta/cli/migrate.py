@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from snapdelta.cli.console import console, fail, reported_errors
-from snapdelta.timescale import checks, files, findings, migrate, planning
+from snapdelta.timescale import checks, files, findings, migrate, planning, tables
 
 app = typer.Typer(no_args_is_help=True, help="The TimescaleDB migration: apply, revert, check.")
 
@@ -34,6 +35,13 @@ Set = Annotated[
         "--set", metavar="NAME=PERIOD", help="A period, like raw_retention='5 days'; may be repeated."
     ),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", envvar="SNAPDELTA_CONFIG", show_envvar=True,
+        help="A TOML file whose [tool.snapdelta.timescale] declares tables of your own.",
+    ),
+]  # fmt: skip
 Rewrite = Annotated[
     bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks, now.")
 ]
@@ -43,32 +51,47 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 @app.command()
 def up(
-    dsn: Dsn = "", schema: Schema = None, setting: Set = None, dry_run: DryRun = False,
+    dsn: Dsn = "", schema: Schema = None, setting: Set = None, config: Config = None, dry_run: DryRun = False,
     rewrite: Rewrite = False,
 ) -> None:  # fmt: skip
     """Apply the migration; safe to run again at any time, and fills holes in the aggregates."""
     with reported_errors():
-        settings = _settings(setting)
+        settings, declared = _settings(setting), _tables(config)
+        if rewrite and not declared.scanner:
+            fail("--rewrite moves rows of scan_results, and the settings file says scanner = false")
         if dry_run:
-            migrate.checked(settings)
-            sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, settings))
+            texts = migrate.checked(settings, declared)
+            if declared.tables:
+                _notice(
+                    "snapdelta: the tables of the settings file come after this SQL, by statements that"
+                    " depend on the database; `snapdelta migrate plan` says what they come to"
+                )
+            if declared.scanner:
+                sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, texts))
             if rewrite:
                 sys.stdout.write(migrate.render(files.REWRITE, {"run": "yes"}))
             return
-        migrate.up(_need(dsn), settings, schema=schema, notify=_notice)
-        # Without --rewrite the estimate alone: the reader learns what it would take.
-        migrate.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
+        migrate.up(_need(dsn), settings, tables=declared, schema=schema, notify=_notice)
+        if declared.scanner:
+            # Without --rewrite the estimate alone: the reader learns what it would take.
+            migrate.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
     console().print("applied: compression and retention begin their work in the background")
 
 
 @app.command()
-def down(dsn: Dsn = "", schema: Schema = None, dry_run: DryRun = False) -> None:
+def down(
+    dsn: Dsn = "", schema: Schema = None,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table of a settings file; may be repeated.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:  # fmt: skip
     """Restore the older policies; the aggregates and their rows stay."""
     with reported_errors():
         if dry_run:
             sys.stdout.write(migrate.render(f"{files.OPTIMIZE}.down"))
             return
-        migrate.down(_need(dsn), schema=schema, notify=_notice)
+        migrate.down(_need(dsn), only=table or (), schema=schema, notify=_notice)
     console().print("reverted")
 
 
@@ -91,11 +114,14 @@ def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(dsn: Dsn = "", schema: Schema = None, setting: Set = None, as_json: Json = False) -> None:
+def verify(
+    dsn: Dsn = "", schema: Schema = None, setting: Set = None, config: Config = None, as_json: Json = False
+) -> None:
     """Compare what is declared with what is; exit status 1 on a fault."""
     with reported_errors():
         settings = _settings(setting)
-        found = checks.verify(_need(dsn), settings or None, schema=schema)
+        declared = None if config is None else _tables(config)
+        found = checks.verify(_need(dsn), settings or None, tables=declared, schema=schema)
     _show(found, as_json)
 
 
@@ -104,11 +130,14 @@ def plan(
     setting: Set = None,
     rows_per_day: Annotated[float | None, typer.Option(help="Raw rows a day.")] = None,
     symbols: Annotated[int | None, typer.Option(help="Symbols that share them.")] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Work out what the periods come to, without a database; exit status 1 when they would lose history."""
     with reported_errors():
-        found = planning.plan(_settings(setting), rows_per_day=rows_per_day, symbols=symbols)
+        found = planning.plan(
+            _settings(setting), tables=_tables(config), rows_per_day=rows_per_day, symbols=symbols
+        )
     _show(found, as_json)
 
 
@@ -147,6 +176,10 @@ def _settings(given: list[str] | None) -> dict[str, str]:
             fail(f"--set {entry}: write it as NAME=PERIOD")
         settings[name.strip()] = value.strip()
     return settings
+
+
+def _tables(config: Path | None) -> tables.Tables:
+    return tables.Tables() if config is None else tables.load_tables(config)
 
 
 def _need(dsn: str) -> str:

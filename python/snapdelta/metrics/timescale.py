@@ -1,4 +1,4 @@
-"""Metrics of the scanner's TimescaleDB: what `snapdelta migrate verify` reads, at most once a minute."""
+"""Metrics of a TimescaleDB: what `snapdelta migrate verify` reads, at most once a minute."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def samples_of(catalog: Catalog) -> Samples:
     samples.largest("timescale_up", 1)
     for job in catalog.jobs or ():
         labels = job.relation, job.procedure
-        since = job.last_success or catalog.applied_at
+        since = job.last_success or catalog.since(job.relation)
         if since is not None:
             age = max(0.0, (catalog.now - since).total_seconds())
             samples.largest("timescale_job_last_success_age_seconds", age, *labels)

@@ -12,13 +12,16 @@ from snapdelta.timescale.findings import Finding, Severity
 from snapdelta.timescale.migrate import MigrationState, down, render, rewrite, status, up
 from snapdelta.timescale.planning import plan
 from snapdelta.timescale.settings import Settings
+from snapdelta.timescale.tables import Tables, load_tables
 
 __all__ = [
     "Finding",
     "MigrationState",
     "Settings",
     "Severity",
+    "Tables",
     "down",
+    "load_tables",
     "migrations_directory",
     "plan",
     "render",

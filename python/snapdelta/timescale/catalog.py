@@ -1,4 +1,4 @@
-"""What a database says of the scanner's tables: read only, judged elsewhere."""
+"""What a database says of the declared tables: read only, judged elsewhere."""
 
 from __future__ import annotations
 
@@ -6,111 +6,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from snapdelta.timescale.catalog_queries import (
+    BLOCKED,
+    CHUNKS,
+    ERRORS,
+    FOREIGN,
+    JOBS,
+    PERIODS,
+    WIDTH,
+    WORKERS,
+)
 from snapdelta.timescale.connection import sentence
 from snapdelta.timescale.files import OPTIMIZE, load
-from snapdelta.timescale.planning import PREFIXES
+from snapdelta.timescale.levels import SCANNER, Level
 from snapdelta.timescale.settings import CHOICES, Settings
+from snapdelta.timescale.table_queries import (
+    compression_columns,
+    missing,
+    other_definition,
+    prepare,
+    recorded,
+    row,
+    scanner_begun,
+    stored,
+)
+from snapdelta.timescale.tables import Compression, Tables, read_tables
 
 if TYPE_CHECKING:
     import psycopg
 
-AGGREGATES = ("scan_results_1min", "scan_results_1hour")
-# view -> what it is made of, the prefix of its settings, the width of its buckets
-LEVELS = {
-    "scan_results_1min": ("scan_results", "minute", timedelta(minutes=1)),
-    "scan_results_1hour": ("scan_results_1min", "hour", timedelta(hours=1)),
-}
-TIME_COLUMNS = {
-    "scan_results": "time",
-    "volume_slots": "date",
-    "market_data_daily": "trading_date",
-    "scan_results_1min": "bucket",
-    "scan_results_1hour": "bucket",
-}
-
-# By the hypertable that a job's configuration names: the view lists an aggregate's jobs under one name up to
-# TimescaleDB 2.18 and another from 2.20 on, and those that add_job() made under none. The server casts the
-# periods: a configuration holds them in the IntervalStyle of the session that made the job.
-_JOBS = """
-    SELECT j.job_id, regexp_replace(coalesce(c.view_name, h.table_name), '_scaled$', ''),
-           coalesce(c.view_schema, h.schema_name) = current_schema(),
-           j.proc_name, j.schedule_interval, j.scheduled,
-           (SELECT array_agg((j.config ->> key)::interval ORDER BY number)
-            FROM unnest(%s::text[]) WITH ORDINALITY AS k (key, number)),
-           s.last_run_status,
-           CASE WHEN isfinite(s.last_successful_finish) THEN s.last_successful_finish END,
-           coalesce(s.total_runs, 0), coalesce(s.total_failures, 0),
-           CASE WHEN s.job_status = 'Running' THEN s.last_run_started_at END,
-           coalesce(s.job_status <> 'Running' AND NOT isfinite(s.next_start), false)
-    FROM timescaledb_information.jobs j
-    JOIN _timescaledb_catalog.hypertable h
-      ON h.id::text = coalesce(j.config ->> 'hypertable_id', j.config ->> 'mat_hypertable_id')
-    LEFT JOIN timescaledb_information.job_stats s USING (job_id)
-    LEFT JOIN timescaledb_information.continuous_aggregates c
-      ON c.materialization_hypertable_schema = h.schema_name
-     AND c.materialization_hypertable_name = h.table_name
-    ORDER BY j.job_id"""
-_PERIODS = ("drop_after", "compress_after", "start_offset", "end_offset")
-
-_ERRORS = """
-    SELECT DISTINCT ON (job_id) job_id, err_message FROM timescaledb_information.job_errors
-    WHERE err_message IS NOT NULL ORDER BY job_id, finish_time DESC NULLS LAST"""
-
-_BLOCKED = """
-    SELECT j.job_id, b.pid, concat_ws(', ', b.usename, nullif(b.application_name, ''), b.state),
-           clock_timestamp() - b.xact_start
-    FROM timescaledb_information.jobs j
-    JOIN pg_stat_activity a ON a.datname = current_database() AND a.application_name = j.application_name
-    CROSS JOIN LATERAL unnest(pg_blocking_pids(a.pid)) AS blocking (pid)
-    JOIN pg_stat_activity b ON b.pid = blocking.pid
-    ORDER BY j.job_id, b.xact_start"""
-
-# A role without pg_read_all_stats sees no backend_type of others; TimescaleDB's processes bear it as their
-# application name as well. The launcher belongs to no database and takes one of the workers.
-_WORKERS = """
-    SELECT pg_is_in_recovery(), coalesce(current_setting('timescaledb.restoring', true)::boolean, false),
-           count(*) FILTER (WHERE here AND kind LIKE '% Scheduler%') > 0,
-           count(*) FILTER (WHERE NOT here),
-           (SELECT format('%I.%I()', pronamespace::regnamespace, proname) FROM pg_proc
-            WHERE proname = 'start_background_workers' ORDER BY 1 LIMIT 1)
-    FROM (SELECT coalesce(datname = current_database(), false) AS here,
-                 coalesce(backend_type, application_name) AS kind FROM pg_stat_activity) AS process
-    WHERE kind LIKE 'TimescaleDB Background Worker %' OR kind ~ ' \\[\\d+\\]$'"""
-
-_CHUNKS = """
-    SELECT range_start, range_end, is_compressed FROM timescaledb_information.chunks c
-    JOIN pg_namespace n ON n.nspname = c.hypertable_schema
-    JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = c.hypertable_name
-    WHERE r.oid = %s::regclass ORDER BY range_start"""
-
-_WIDTH = """
-    SELECT time_interval FROM timescaledb_information.dimensions d
-    JOIN pg_namespace n ON n.nspname = d.hypertable_schema
-    JOIN pg_class r ON r.relnamespace = n.oid AND r.relname = d.hypertable_name
-    WHERE r.oid = %s::regclass AND d.dimension_number = 1"""
-
-# Aggregates of somebody else's over ours or over the raw table, and how far back their refresh reaches.
-_FOREIGN = """
-    SELECT format('%I.%I', c.view_schema, c.view_name),
-           CASE c.hypertable_name WHEN 'scan_results' THEN 'raw_retention' ELSE 'minute_retention' END,
-           (j.config ->> 'start_offset')::interval
-    FROM timescaledb_information.continuous_aggregates c
-    JOIN _timescaledb_catalog.hypertable h
-      ON c.materialization_hypertable_schema = h.schema_name
-     AND c.materialization_hypertable_name = h.table_name
-    JOIN timescaledb_information.jobs j
-      ON j.proc_name = 'policy_refresh_continuous_aggregate'
-     AND j.config ->> 'mat_hypertable_id' = h.id::text
-    WHERE NOT (c.view_schema = current_schema()
-               AND regexp_replace(c.view_name, '_scaled$', '') IN ('scan_results_1min', 'scan_results_1hour'))
-      AND ((c.hypertable_schema, c.hypertable_name) = (current_schema(), 'scan_results')
-           OR (c.hypertable_schema, c.hypertable_name) IN (
-               SELECT materialization_hypertable_schema, materialization_hypertable_name
-               FROM timescaledb_information.continuous_aggregates
-               WHERE view_schema = current_schema()
-                 AND view_name IN ('scan_results_1min', 'scan_results_1min_scaled')))"""
+SCANNED = {level.name for level in SCANNER}
+# The scanner's aggregates: each is read through a view, and named like it with `_scaled` at the end.
+AGGREGATES = tuple(level.name for level in SCANNER if level.refresh is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +122,7 @@ class Catalog:
     now: datetime
     version: str | None
     settings: Settings
+    tables: Tables = field(default_factory=Tables)
     community: bool | None = None
     applied: bool | None = None
     applied_at: datetime | None = None
@@ -203,66 +133,90 @@ class Catalog:
     other_definition: dict[str, bool] = field(default_factory=dict)
     foreign: list[tuple[str, str, timedelta | None]] = field(default_factory=list)
     workers: Workers | None = None
-    first_kept: datetime | None = None  # the oldest minute whose raw rows retention has not reached
+    # By table, the oldest bucket whose rows retention has not reached, and its width.
+    first_kept: dict[str, tuple[datetime, timedelta]] = field(default_factory=dict)
     due: dict[str, datetime | None] = field(default_factory=dict)  # the newest row that must be in it by now
     unread: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Of the settings file: when each table was applied (None: never), and what compresses each level.
+    tables_applied: dict[str, datetime | None] = field(default_factory=dict)
+    undeclared: list[str] = field(default_factory=list)
+    compression: dict[str, Compression | None] = field(default_factory=dict)
 
-    def settled(self, view: str) -> datetime:
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """All that is declared: the scanner's levels and those of the file."""
+        return (*(SCANNER if self.tables.scanner else ()), *self.tables.levels)
+
+    @property
+    def periods(self) -> Mapping[str, timedelta]:
+        """The declared periods, by the names that levels have for them."""
+        return {**self.settings.periods, **self.tables.periods}
+
+    def since(self, level: str) -> datetime | None:
+        """When the policies of a level were applied; None: never."""
+        for table in self.tables.tables:
+            if level == table.name or level in (aggregate.level.name for aggregate in table.aggregates):
+                return self.tables_applied.get(table.name)
+        return self.applied_at
+
+    def settled(self, level: Level) -> datetime:
         """Rows before this moment are in the aggregate, if its refresh runs."""
-        _, prefix, bucket = LEVELS[view]
-        periods = self.settings
-        behind = periods[f"{prefix}_refresh_end"] + bucket + 2 * periods[f"{prefix}_refresh_every"]
+        assert level.refresh is not None
+        behind = (
+            self.periods[level.refresh.end] + level.refresh.bucket + 2 * self.periods[level.refresh.every]
+        )
         return self.now - behind
 
 
-def collect(connection: psycopg.Connection, given: Mapping[str, str] | None = None) -> Catalog:
+def collect(
+    connection: psycopg.Connection, given: Mapping[str, str] | None = None, tables: Tables | None = None
+) -> Catalog:
     """Reads everything; the periods are `given`, or else those that were applied, or else the defaults.
+
+    The tables are those of a file, or else those that were applied.
 
     What this role or session may not read is listed in `unread`; only a lost connection is an error.
     """
-    now, version = _row(
+    now, version = row(
         connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
     )
-    catalog = Catalog(now, version, Settings(given))
+    if tables is not None and (tables.settings or given):
+        given = {**tables.settings, **(given or {})}
+    catalog = Catalog(now, version, Settings(given), tables or Tables())
     with _reading(connection, catalog, "migration", "applied"):
         applied = _applied(connection, catalog)
         if given is None:
             catalog.settings = Settings(applied)
+        _applied_tables(connection, catalog, tables)
     if version is None:
         return catalog
     with _reading(connection, catalog, "server", "background workers"):
         _workers(connection, catalog)
     with _reading(connection, catalog, "server", "edition"):
         catalog.community = _community(connection)
-    for name in PREFIXES:
-        _relation(connection, catalog, name)
+    for level in catalog.levels:
+        _relation(connection, catalog, level)
     with _reading(connection, catalog, "jobs", "policies"):
         _jobs(connection, catalog)
     with _reading(connection, catalog, "jobs", "error texts"):
-        texts: dict[int, str] = dict(connection.execute(_ERRORS).fetchall())
+        texts: dict[int, str] = dict(connection.execute(ERRORS).fetchall())
         for job in catalog.jobs or ():
             job.error = texts.get(job.number)
     with _reading(connection, catalog, "jobs", "blockers"):
         _blockers(connection, catalog)
     with _reading(connection, catalog, "other aggregates", "refresh window"):
-        catalog.foreign = [tuple(row) for row in connection.execute(_FOREIGN)]
+        _foreign(connection, catalog)
     if catalog.community is False or (catalog.workers is not None and catalog.workers.restoring):
         catalog.unread["rows", "oldest, newest and missing"] = (
             "the server hides compressed rows in this state"
         )
         return catalog
-    for name, relation in catalog.relations.items():
-        _rows(connection, catalog, name, relation)
-    for view, (below, _, _) in LEVELS.items():
-        if {view, below} <= catalog.relations.keys():
-            with _reading(connection, catalog, view, "lag"):
-                (catalog.due[view],) = _row(
-                    connection,
-                    f"SELECT max({TIME_COLUMNS[below]}) FROM {_stored(connection, below)}"
-                    f" WHERE {TIME_COLUMNS[below]} < %s",
-                    (catalog.settled(view),),
-                )
-    with _reading(connection, catalog, "scan_results", "rows dropped by hand"):
+    for level in catalog.levels:
+        if level.name in catalog.relations:
+            _rows(connection, catalog, level)
+    for level in catalog.levels:
+        _due(connection, catalog, level)
+    with _reading(connection, catalog, "tables", "rows dropped by hand"):
         _first_kept(connection, catalog)
     _aggregates(connection, catalog)
     return catalog
@@ -282,110 +236,148 @@ def _reading(connection: psycopg.Connection, catalog: Catalog, subject: str, che
         catalog.unread[subject, check] = sentence(error)
 
 
-def _row(
-    connection: psycopg.Connection, query: str, parameters: Sequence[object] | None = None
-) -> tuple[Any, ...]:
-    row = connection.execute(query.encode(), parameters).fetchone()
-    assert row is not None  # every query here gives one
-    return row
-
-
 def _community(connection: psycopg.Connection) -> bool:
     """The setting tells what was asked for; where a function tells what is there, that counts."""
-    asked, known, restoring = _row(
+    asked, known, restoring = row(
         connection,
         "SELECT current_setting('timescaledb.license', true) = 'timescale',"
         " to_regprocedure('_timescaledb_functions.tsl_loaded()') IS NOT NULL,"
         " current_setting('timescaledb.restoring', true) = 'on'",
     )
     if asked and known and not restoring:
-        (asked,) = _row(connection, "SELECT _timescaledb_functions.tsl_loaded()")
+        (asked,) = row(connection, "SELECT _timescaledb_functions.tsl_loaded()")
     return bool(asked)
 
 
 def _applied(connection: psycopg.Connection, catalog: Catalog) -> dict[str, str] | None:
     """The recorded periods in one spelling, whatever style they were given in; None when there are none."""
     catalog.applied = False
-    if _row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
+    if row(connection, "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NULL")[0]:
         return None
     catalog.applied = None
-    row = connection.execute(
+    found = connection.execute(
         "SELECT applied_at, (SELECT jsonb_object_agg(key, CASE WHEN key = ANY (%s) THEN value"
         " ELSE value::interval::text END) FROM jsonb_each_text(settings) WHERE key = ANY (%s))"
         " FROM snapdelta_migrations WHERE name = %s",
         (list(CHOICES), list(load(OPTIMIZE).defaults), OPTIMIZE),
     ).fetchone()
     settings: dict[str, str] | None
-    catalog.applied_at, settings = row if row is not None else (None, None)
+    catalog.applied_at, settings = found if found is not None else (None, None)
     catalog.applied = catalog.applied_at is not None
     return settings
 
 
+def _applied_tables(connection: psycopg.Connection, catalog: Catalog, given: Tables | None) -> None:
+    """When each declared table was applied; which are declared, where no file says it."""
+    tables = recorded(connection)
+    catalog.tables_applied = {table.name: table.applied_at for table in tables}
+    if given is None and tables:
+        scanner = scanner_begun(connection)
+        declared = {"scanner": scanner, "tables": {table.name: table.declared for table in tables}}
+        catalog.tables = read_tables(declared)
+        if not scanner:
+            catalog.settings = Settings({**catalog.settings.texts, **tables[0].schedules})
+    known = {table.name for table in catalog.tables.tables}
+    catalog.undeclared = [table.name for table in tables if table.name not in known]
+
+
 def _stored(connection: psycopg.Connection, name: str) -> str | None:
     """The table that holds the rows, for an aggregate its hypertable; None when it does not exist."""
-    query = "SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text))::text"
-    if name in AGGREGATES:
-        # It is there when the view of that name is there as well, which may show another's rows.
-        query = """
-            SELECT (SELECT format('%%I.%%I', c.materialization_hypertable_schema,
-                                  c.materialization_hypertable_name)
-                    FROM timescaledb_information.continuous_aggregates c
-                    WHERE c.view_schema = current_schema() AND c.view_name IN (v.name, v.name || '_scaled')
-                      AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
-                    ORDER BY c.view_name DESC LIMIT 1)
-            FROM (SELECT %s::text AS name) AS v"""
-    (stored,) = _row(connection, query, (name,))
-    return None if stored is None else str(stored)
+    if name not in AGGREGATES:
+        return stored(connection, name)
+    # It is there when the view of that name is there as well, which may show another's rows.
+    query = """
+        SELECT (SELECT format('%%I.%%I', c.materialization_hypertable_schema,
+                              c.materialization_hypertable_name)
+                FROM timescaledb_information.continuous_aggregates c
+                WHERE c.view_schema = current_schema() AND c.view_name IN (v.name, v.name || '_scaled')
+                  AND to_regclass(format('%%I.%%I', current_schema(), v.name)) IS NOT NULL
+                ORDER BY c.view_name DESC LIMIT 1)
+        FROM (SELECT %s::text AS name) AS v"""
+    (found,) = row(connection, query, (name,))
+    return None if found is None else str(found)
 
 
-def _relation(connection: psycopg.Connection, catalog: Catalog, name: str) -> None:
-    relation, stored = Relation(name), None
+def _relation(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None:
+    name = level.name
+    relation, holds = Relation(name), None
     with _reading(connection, catalog, name, "catalog"):
-        stored = _stored(connection, name)
-        if stored is None:
+        holds = _stored(connection, name)
+        if holds is None:
             return
-        (relation.options,) = _row(
-            connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (stored,)
+        (relation.options,) = row(
+            connection, "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = %s::regclass", (holds,)
         )
-        width = connection.execute(_WIDTH, (stored,)).fetchone()
+        width = connection.execute(WIDTH, (holds,)).fetchone()
         if width is not None:
             relation.width = width[0]
-            relation.chunks = [Chunk(*row) for row in connection.execute(_CHUNKS, (stored,))]
+            relation.chunks = [Chunk(*row) for row in connection.execute(CHUNKS, (holds,))]
         catalog.relations[name] = relation
     if name not in catalog.relations:
         return
     with _reading(connection, catalog, name, "size"):
-        (relation.bytes_now,) = _row(
+        (relation.bytes_now,) = row(
             connection,
             "SELECT coalesce(hypertable_size(%s::regclass), pg_total_relation_size(%s::regclass))",
-            (stored, stored),
+            (holds, holds),
         )
     if relation.width is not None:
         with _reading(connection, catalog, name, "compression"):
-            relation.bytes_before, relation.bytes_after = _row(
+            relation.bytes_before, relation.bytes_after = row(
                 connection,
                 "SELECT sum(before_compression_total_bytes)::bigint,"
                 " sum(after_compression_total_bytes)::bigint"
                 " FROM hypertable_compression_stats(%s::regclass)",
-                (stored,),
+                (holds,),
             )
+        if level.compress_after is not None and name not in SCANNED:
+            with _reading(connection, catalog, name, "compression columns"):
+                catalog.compression[name] = compression_columns(connection, str(holds))
 
 
-def _rows(connection: psycopg.Connection, catalog: Catalog, name: str, relation: Relation) -> None:
-    column = TIME_COLUMNS[name]
-    with _reading(connection, catalog, name, "oldest and newest row"):
-        relation.oldest, relation.newest = _row(
-            connection,
-            f"SELECT min({column})::timestamptz, max({column})::timestamptz FROM {_stored(connection, name)}",
+def _rows(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None:
+    from psycopg import sql
+
+    relation = catalog.relations[level.name]
+    with _reading(connection, catalog, level.name, "oldest and newest row"):
+        # The hypertable is in the server's own spelling, quoted where it must be.
+        holds = sql.SQL(str(_stored(connection, level.name)))
+        query = sql.SQL("SELECT min({0})::timestamptz, max({0})::timestamptz FROM {1}")
+        relation.oldest, relation.newest = row(
+            connection, query.format(sql.Identifier(level.time_column), holds)
         )
         relation.rows_read = True
 
 
+def _due(connection: psycopg.Connection, catalog: Catalog, level: Level) -> None:
+    """The newest row below an aggregate that must be in it by now."""
+    from psycopg import sql
+
+    if level.refresh is None or not {level.name, level.refresh.below} <= catalog.relations.keys():
+        return
+    (below,) = [known for known in catalog.levels if known.name == level.refresh.below]
+    with _reading(connection, catalog, level.name, "lag"):
+        holds = sql.SQL(str(_stored(connection, below.name)))
+        # Values are literals: a name may hold a `%`, which parameters would give a meaning.
+        query = sql.SQL("SELECT max({0}) FROM {1} WHERE {0} < {2}").format(
+            sql.Identifier(below.time_column), holds, sql.Literal(catalog.settled(level))
+        )
+        (catalog.due[level.name],) = row(connection, query)
+
+
+def _foreign(connection: psycopg.Connection, catalog: Catalog) -> None:
+    own = [level.name for level in catalog.levels]
+    for level in catalog.levels:
+        if level.drop_after is not None and level.name in catalog.relations:
+            found = connection.execute(FOREIGN, (own, _stored(connection, level.name)))
+            catalog.foreign += [(name, level.drop_after, start) for name, start in found]
+
+
 def _jobs(connection: psycopg.Connection, catalog: Catalog) -> None:
-    jobs = connection.execute(_JOBS, (list(_PERIODS),)).fetchall()
+    jobs = connection.execute(JOBS, (list(PERIODS),)).fetchall()
     catalog.all_jobs = len(jobs)
     catalog.jobs = [
-        Job(number, name, procedure, every, scheduled, dict(zip(_PERIODS, periods, strict=True)), *rest)
+        Job(number, name, procedure, every, scheduled, dict(zip(PERIODS, periods, strict=True)), *rest)
         for number, name, here, procedure, every, scheduled, periods, *rest in jobs
         if here
     ]
@@ -393,54 +385,59 @@ def _jobs(connection: psycopg.Connection, catalog: Catalog) -> None:
 
 def _blockers(connection: psycopg.Connection, catalog: Catalog) -> None:
     """The oldest transaction that each job waits for."""
-    for number, *blocker in connection.execute(_BLOCKED):
+    for number, *blocker in connection.execute(BLOCKED):
         for job in catalog.jobs or ():
             if job.number == number and job.blocker is None:
                 job.blocker = Blocker(*blocker)
 
 
 def _workers(connection: psycopg.Connection, catalog: Catalog) -> None:
-    catalog.workers = Workers(*_row(connection, _WORKERS))
+    catalog.workers = Workers(*row(connection, WORKERS))
     for name in ("max_worker_processes", "max_parallel_workers", "timescaledb.max_background_workers"):
-        (value,) = _row(connection, f"SELECT current_setting('{name}', true)")
+        (value,) = row(connection, f"SELECT current_setting('{name}', true)")
         if value:  # empty: set once in this session and reset, where the loader does not own it
             catalog.workers.limits[name] = int(value)
 
 
 def _first_kept(connection: psycopg.Connection, catalog: Catalog) -> None:
-    """The raw rows of this minute and of later ones are there, unless somebody has dropped them by hand."""
-    stored = _stored(connection, AGGREGATES[0])
-    if stored is None or catalog.applied_at is None:
-        return
-    kept = [catalog.settings["raw_retention"]] + [
-        period
-        for job in catalog.jobs or ()
-        if job.relation == "scan_results" and (period := job.periods["drop_after"]) is not None
-    ]
-    # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
-    since = max(
-        catalog.now - min(kept) + timedelta(hours=2),
-        catalog.applied_at - catalog.settings["minute_refresh_start"],
-    )
-    (catalog.first_kept,) = _row(connection, f"SELECT min(bucket) FROM {stored} WHERE bucket >= %s", (since,))
+    """The rows of these buckets and of later ones are there, unless somebody has dropped them by hand."""
+    from psycopg import sql
+
+    tables = {level.name: level for level in catalog.levels if level.refresh is None}
+    refreshed = [(level.refresh, level.name) for level in catalog.levels if level.refresh is not None]
+    for refresh, name in sorted(refreshed, key=lambda item: item[0].bucket):
+        table, applied = tables.get(refresh.below), catalog.since(name)
+        holds = _stored(connection, name)
+        if table is None or table.drop_after is None or table.name in catalog.first_kept:
+            continue
+        if applied is None or holds is None:
+            continue
+        kept = [catalog.periods[table.drop_after]] + [
+            period
+            for job in catalog.jobs or ()
+            if job.relation == table.name and (period := job.periods["drop_after"]) is not None
+        ]
+        # Three days can be 71 hours, and a retention that was made longer has not filled up yet.
+        since = max(catalog.now - min(kept) + timedelta(hours=2), applied - catalog.periods[refresh.start])
+        query = sql.SQL("SELECT min(bucket) FROM {} WHERE bucket >= {}")
+        (first,) = row(connection, query.format(sql.SQL(holds), sql.Literal(since)))
+        if first is not None:
+            catalog.first_kept[table.name] = (first, refresh.bucket)
 
 
 def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
     """Definitions and holes, as the migration's own temporary functions see them."""
     prepared = False
     with _reading(connection, catalog, "aggregates", "definition and holes"):
-        for statement in load(OPTIMIZE).statements:
-            text = statement.render(catalog.settings.texts)
-            if text.startswith(
-                ("CREATE OR REPLACE FUNCTION pg_temp.", "SELECT set_config('snapdelta.settings'")
-            ):
-                connection.execute(text.encode())
+        prepare(connection, catalog.settings)
         prepared = True
-    for view in AGGREGATES if prepared else ():
+    if not prepared:
+        return
+    for view in AGGREGATES:
         if "scan_results" not in catalog.relations:
             continue
         with _reading(connection, catalog, view, "definition"):
-            (catalog.other_definition[view],) = _row(
+            (catalog.other_definition[view],) = row(
                 connection, f"SELECT pg_temp.has_other_definition('{view}')"
             )
         if set(AGGREGATES) <= catalog.relations.keys() and catalog.other_definition.get(view) is False:
@@ -448,3 +445,28 @@ def _aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
                 catalog.missing[view] = connection.execute(
                     f"SELECT * FROM pg_temp.missing('{view}')".encode()
                 ).fetchall()
+    _declared_aggregates(connection, catalog)
+
+
+def _declared_aggregates(connection: psycopg.Connection, catalog: Catalog) -> None:
+    """Those of the settings file; their holes as far back as `up` would fill them."""
+    periods = catalog.periods
+    for table in catalog.tables.tables:
+        for aggregate in table.aggregates:
+            name = aggregate.level.name
+            if not {name, table.name} <= catalog.relations.keys():
+                continue
+            with _reading(connection, catalog, name, "definition"):
+                catalog.other_definition[name] = other_definition(connection, table, aggregate)
+            if catalog.other_definition.get(name) is not False:
+                continue
+            with _reading(connection, catalog, name, "holes"):
+                drop_after = aggregate.level.drop_after
+                catalog.missing[name] = missing(
+                    connection,
+                    table,
+                    aggregate,
+                    None if drop_after is None else periods[drop_after],
+                    catalog.now - table.looks_back(aggregate, periods),
+                    catalog.now,
+                )

@@ -5,52 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from snapdelta.timescale.catalog import AGGREGATES, LEVELS, Catalog, Job, Relation, collect
+from snapdelta.timescale.catalog import SCANNED, Catalog, Job, Relation, collect
 from snapdelta.timescale.connection import connect
 from snapdelta.timescale.findings import Finding, Severity
-from snapdelta.timescale.planning import PREFIXES
-from snapdelta.timescale.settings import SPARE, spell
+from snapdelta.timescale.levels import COMPRESSION, REFRESH, RETENTION, SPARE, Level, Policy
+from snapdelta.timescale.settings import spell
 from snapdelta.timescale.standstill import background_workers, last_run
+from snapdelta.timescale.tables import Compression, Tables
 
 AGAIN = "run `snapdelta migrate up`"
-_RETENTION, _COMPRESSION = "policy_retention", "policy_compression"
-_REFRESH = "policy_refresh_continuous_aggregate"
-# relation, procedure, {key of the job's config: setting}, the setting of its schedule
-POLICIES: tuple[tuple[str, str, dict[str, str], str], ...] = (
-    ("scan_results", _RETENTION, {"drop_after": "raw_retention"}, "retention_every"),
-    ("scan_results", _COMPRESSION, {"compress_after": "raw_compress_after"}, "compress_every"),
-    ("volume_slots", _RETENTION, {"drop_after": "slots_retention"}, "retention_every"),
-    ("market_data_daily", _RETENTION, {"drop_after": "daily_retention"}, "retention_every"),
-    *(
-        policy
-        for view, prefix in (("scan_results_1min", "minute"), ("scan_results_1hour", "hour"))
-        for policy in (
-            (
-                view,
-                _REFRESH,
-                {"start_offset": f"{prefix}_refresh_start", "end_offset": f"{prefix}_refresh_end"},
-                f"{prefix}_refresh_every",
-            ),
-            (view, _COMPRESSION, {"compress_after": f"{prefix}_compress_after"}, "compress_every"),
-            (view, _RETENTION, {"drop_after": f"{prefix}_retention"}, "retention_every"),
-        )
-    ),
-)
-_WORDS = {_RETENTION: "retention", _COMPRESSION: "compression", _REFRESH: "refresh"}
+_WORDS = {RETENTION: "retention", COMPRESSION: "compression", REFRESH: "refresh"}
 
 
 def verify(
-    dsn: str, settings: Mapping[str, str] | None = None, *, schema: str | None = None
+    dsn: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    tables: Tables | None = None,
+    schema: str | None = None,
 ) -> list[Finding]:
     """Every check of a database, a finding each; changes nothing.
 
     The declared periods are `settings`, or else those the migration was applied with, or else the defaults.
+    The declared `tables` are those of a settings file, or else those that were applied.
     What this role or session may not read is a finding as well. Raises MigrationError when the database
     cannot be reached, MigrationSettingError for a setting that is none.
     """
     with connect(dsn, schema) as connection:
         connection.execute("SET lock_timeout = '10s'")  # a table locked for long is a finding, not a wait
-        catalog = collect(connection, settings)
+        catalog = collect(connection, settings, tables)
     return judge(catalog)
 
 
@@ -74,17 +57,19 @@ def judge(catalog: Catalog) -> list[Finding]:
                 "install the community edition: the Apache edition has no compression and no aggregates",
             )
         )
-    if catalog.applied is not None:
+    if catalog.applied is not None and catalog.tables.scanner:
         findings.append(
             Finding.judged(
                 "migration", "applied", "yes", "yes" if catalog.applied else "no", catalog.applied, AGAIN
             )
         )
-    for name in PREFIXES:
+    findings += _tables(catalog)
+    for level in catalog.levels:
+        name = level.name
         relation = catalog.relations.get(name)
         if relation is None:
             if catalog.other_definition.get(name):
-                findings += _definition(catalog, name)
+                findings += _definition(catalog, level)
             elif (name, "catalog") not in catalog.unread:
                 findings.append(Finding.fault(name, "exists", "yes", "no", AGAIN))
         elif relation.width is None:
@@ -94,16 +79,17 @@ def judge(catalog: Catalog) -> list[Finding]:
                 )
             )
         else:
-            findings += _chunk_widths(catalog, relation)
-            findings += _oldest_row(catalog, relation)
-            findings += _uncompressed(catalog, relation)
+            findings += _chunk_widths(catalog, level, relation)
+            findings += _oldest_row(catalog, level, relation)
+            findings += _uncompressed(catalog, level, relation)
             findings += _sizes(relation)
-    for relation_name, procedure, keys, every in POLICIES:
-        if relation_name in catalog.relations and catalog.jobs is not None:
-            findings += _policy(catalog, relation_name, procedure, keys, every)
-    for view in AGGREGATES:
-        if view in catalog.relations:
-            findings += _aggregate(catalog, view)
+    for level in catalog.levels:
+        if level.name in catalog.relations and catalog.jobs is not None:
+            for policy in level.policies():
+                findings += _policy(catalog, policy)
+    for level in catalog.levels:
+        if level.refresh is not None and level.name in catalog.relations:
+            findings += _aggregate(catalog, level)
     findings += _dropped_by_hand(catalog)
     findings += _windows(catalog)
     if catalog.workers is not None:
@@ -113,16 +99,52 @@ def judge(catalog: Catalog) -> list[Finding]:
     return findings
 
 
+def _tables(catalog: Catalog) -> Iterator[Finding]:
+    """The settings file's tables: applied, compressed by the declared columns, dropping only what it says."""
+    for table in catalog.tables.tables:
+        applied = catalog.tables_applied.get(table.name) is not None
+        yield Finding.judged(table.name, "applied", "yes", "yes" if applied else "no", applied, AGAIN)
+        levels = [(table.level, table.compression, table.forever)]
+        levels += [(a.level, a.compression, a.forever) for a in table.aggregates]
+        for level, wanted, forever in levels:
+            if level.name in catalog.compression:
+                found = catalog.compression[level.name]
+                same = found == wanted
+                yield Finding.judged(
+                    level.name, "compression columns", _columns(wanted), _columns(found), same, AGAIN
+                )
+            if level.drop_after is None and _jobs(catalog, level.name, RETENTION):
+                declared = "none: nothing is dropped" if forever else "no policy is declared"
+                advice = (
+                    AGAIN
+                    if forever
+                    else f"give {level.chunk.removesuffix('chunk')}drop_after a period, or 'never'"
+                )
+                yield Finding.fault(level.name, "retention", declared, "a policy drops rows", advice)
+    for name in catalog.undeclared:
+        advice = f"put it back into the file, or run `snapdelta migrate down --table {name}`"
+        yield Finding(
+            name, "settings file", "declared", "applied once, and in it no more", Severity.WARNING, advice
+        )
+
+
+def _columns(compression: Compression | None) -> str:
+    if compression is None:
+        return "not enabled"
+    order = ", ".join(
+        f"{item.column} {'DESC' if item.descending else 'ASC'}" for item in compression.order_by
+    )
+    return f"by {', '.join(compression.segment_by) or 'nothing'}, sorted by {order}"
+
+
 def _jobs(catalog: Catalog, relation: str, procedure: str) -> list[Job]:
     return [job for job in catalog.jobs or () if job.relation == relation and job.procedure == procedure]
 
 
-def _policy(
-    catalog: Catalog, relation: str, procedure: str, keys: dict[str, str], every: str
-) -> Iterator[Finding]:
-    check = _WORDS[procedure]
-    declared = ", ".join(f"{key} {spell(catalog.settings[setting])}" for key, setting in keys.items())
-    jobs = _jobs(catalog, relation, procedure)
+def _policy(catalog: Catalog, policy: Policy) -> Iterator[Finding]:
+    check, relation, keys = _WORDS[policy.procedure], policy.level, policy.keys
+    declared = ", ".join(f"{key} {spell(catalog.periods[name])}" for key, name in keys.items())
+    jobs = _jobs(catalog, relation, policy.procedure)
     if len(jobs) != 1:
         yield Finding.fault(
             relation, check, declared, "no policy" if not jobs else f"{len(jobs)} policies", AGAIN
@@ -130,9 +152,9 @@ def _policy(
         return
     job = jobs[0]
     actual = ", ".join(f"{key} {_spell(job.periods[key])}" for key in keys)
-    same = all(job.periods[key] == catalog.settings[setting] for key, setting in keys.items())
+    same = all(job.periods[key] == catalog.periods[name] for key, name in keys.items())
     yield Finding.judged(relation, check, declared, actual, same, AGAIN)
-    wanted = catalog.settings[every]
+    wanted = catalog.periods[policy.every]
     lazy = job.every > wanted or not job.scheduled
     yield Finding.judged(
         relation,
@@ -145,9 +167,8 @@ def _policy(
     yield last_run(catalog, job, relation, check)
 
 
-def _chunk_widths(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
-    prefix = PREFIXES[relation.name]
-    wanted, retention = catalog.settings[f"{prefix}_chunk"], catalog.settings[f"{prefix}_retention"]
+def _chunk_widths(catalog: Catalog, level: Level, relation: Relation) -> Iterator[Finding]:
+    wanted = catalog.periods[level.chunk]
     assert relation.width is not None
     yield Finding.judged(
         relation.name,
@@ -157,55 +178,59 @@ def _chunk_widths(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
         relation.width == wanted,
         AGAIN,
     )
+    retention = None if level.drop_after is None else catalog.periods[level.drop_after]
     wide = [
         chunk
         for chunk in relation.chunks
-        if chunk.end - chunk.start > wanted and chunk.end > catalog.now - retention
+        if chunk.end - chunk.start > wanted and (retention is None or chunk.end > catalog.now - retention)
     ]
-    if wide:
-        widest = max(wide, key=lambda chunk: chunk.end - chunk.start)
+    if not wide:
+        return
+    widest = max(chunk.end - chunk.start for chunk in wide)
+    if retention is None:
+        severity, advice = Severity.INFO, "they stay as they are, and so do their rows"
+    else:
         gone = max(chunk.end for chunk in wide) + retention
         advice = f"they go by themselves in {spell(gone - catalog.now)}"
-        if relation.name == "scan_results":
-            advice += "; `snapdelta migrate up --rewrite` makes them narrow at once"
         # A chunk as wide as the retention makes a policy of 3 days keep 10: worth more than a remark.
-        severity = Severity.FAULT if widest.end - widest.start > max(retention, wanted) else Severity.WARNING
-        yield Finding(
-            relation.name,
-            "width of kept chunks",
-            spell(wanted),
-            f"{len(wide)} of up to {spell(widest.end - widest.start)}",
-            severity,
-            advice,
-        )
+        severity = Severity.FAULT if widest > max(retention, wanted) else Severity.WARNING
+    if relation.name == "scan_results":
+        advice += "; `snapdelta migrate up --rewrite` makes them narrow at once"
+    yield Finding(
+        relation.name,
+        "width of kept chunks",
+        spell(wanted),
+        f"{len(wide)} of up to {spell(widest)}",
+        severity,
+        advice,
+    )
 
 
-def _oldest_row(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
-    prefix = PREFIXES[relation.name]
-    retention, grace = catalog.settings[f"{prefix}_retention"], 2 * catalog.settings["retention_every"]
-    if relation.oldest is None:
-        if not relation.rows_read:
-            return
-        yield Finding(
-            relation.name, "oldest row", f"{spell(retention)} and a chunk", "no rows", Severity.INFO
-        )
+def _oldest_row(catalog: Catalog, level: Level, relation: Relation) -> Iterator[Finding]:
+    if not relation.rows_read:
         return
+    retention = None if level.drop_after is None else catalog.periods[level.drop_after]
+    declared = "any age" if retention is None else f"{spell(retention)} and a chunk"
+    if relation.oldest is None or retention is None:
+        actual = "no rows" if relation.oldest is None else spell(catalog.now - relation.oldest)
+        yield Finding(relation.name, "oldest row", declared, actual, Severity.INFO)
+        return
+    grace = 2 * catalog.periods[level.drop_every]
     overdue = [chunk for chunk in relation.chunks if chunk.end < catalog.now - retention - grace]
     yield Finding.judged(
         relation.name,
         "oldest row",
-        f"{spell(retention)} and a chunk",
+        declared,
         spell(catalog.now - relation.oldest),
         not overdue,
         f"{len(overdue)} chunks should have been dropped: see the retention policy and its last run",
     )
 
 
-def _uncompressed(catalog: Catalog, relation: Relation) -> Iterator[Finding]:
-    prefix = PREFIXES[relation.name]
-    if f"{prefix}_compress_after" not in catalog.settings.periods:
+def _uncompressed(catalog: Catalog, level: Level, relation: Relation) -> Iterator[Finding]:
+    if level.compress_after is None:
         return
-    after, grace = catalog.settings[f"{prefix}_compress_after"], 2 * catalog.settings["compress_every"]
+    after, grace = catalog.periods[level.compress_after], 2 * catalog.periods[level.compress_every]
     due = [
         chunk for chunk in relation.chunks if chunk.end < catalog.now - after - grace and not chunk.compressed
     ]
@@ -237,24 +262,31 @@ def _sizes(relation: Relation) -> Iterator[Finding]:
         )
 
 
-def _definition(catalog: Catalog, view: str) -> Iterator[Finding]:
+def _definition(catalog: Catalog, level: Level) -> Iterator[Finding]:
+    view = level.name
     other = catalog.other_definition.get(view)
-    if other is not None:
-        yield Finding.judged(
-            view,
-            "definition",
+    if other is None:
+        return
+    declared, advice = (
+        (
             "as the migration's",
-            "another" if other else "as the migration's",
-            not other,
             "an earlier version or somebody made it, or a column of scan_results has no place in it:"
             " run `snapdelta migrate up --set other_definition=rename`",
         )
+        if view in SCANNED
+        else (
+            "as declared",
+            f"rename it, which keeps its rows, and {AGAIN}; or give the declared one another name",
+        )
+    )
+    yield Finding.judged(view, "definition", declared, "another" if other else declared, not other, advice)
 
 
-def _aggregate(catalog: Catalog, view: str) -> Iterator[Finding]:
-    yield from _definition(catalog, view)
-    below, _, bucket = LEVELS[view]
-    settled = catalog.settled(view)
+def _aggregate(catalog: Catalog, level: Level) -> Iterator[Finding]:
+    yield from _definition(catalog, level)
+    assert level.refresh is not None
+    view, below, bucket = level.name, level.refresh.below, level.refresh.bucket
+    settled = catalog.settled(level)
     source, own = catalog.relations.get(below), catalog.relations[view]
     if source is not None and own.rows_read and view in catalog.due:
         due, held = catalog.due[view], None if own.newest is None else own.newest + bucket
@@ -267,7 +299,7 @@ def _aggregate(catalog: Catalog, view: str) -> Iterator[Finding]:
             good = due is None or (held is not None and held > due)
             yield Finding.judged(view, "lag", declared, lag, good, advice)
         else:
-            advice = f"{below} has no rows: the scanner stands still, or they were dropped by hand"
+            advice = f"{below} has no rows: its writer stands still, or they were dropped by hand"
             yield Finding(view, "lag", declared, lag, Severity.WARNING, advice)
     # Rows of the last moments are the next refresh's work, holes before that nobody's.
     holes = [(start, min(end, settled)) for start, end in catalog.missing.get(view, []) if start < settled]
@@ -286,31 +318,33 @@ def _aggregate(catalog: Catalog, view: str) -> Iterator[Finding]:
 
 def _dropped_by_hand(catalog: Catalog) -> Iterator[Finding]:
     """Rows that retention has not reached and that are gone all the same."""
-    raw = catalog.relations.get("scan_results")
-    if raw is None or not raw.rows_read or catalog.first_kept is None:
-        return
-    good = raw.oldest is not None and raw.oldest < catalog.first_kept + timedelta(minutes=1)
-    yield Finding.judged(
-        raw.name,
-        "rows dropped by hand",
-        f"rows from {_time(catalog.first_kept)} on",
-        "no rows" if raw.oldest is None else f"rows from {_time(raw.oldest)} on",
-        good,
-        "a refresh empties the minutes of rows that are gone, and rows that were in no minute yet are lost: "
-        "stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
-    )
+    for name, (first, bucket) in catalog.first_kept.items():
+        relation = catalog.relations.get(name)
+        if relation is None or not relation.rows_read:
+            continue
+        good = relation.oldest is not None and relation.oldest < first + bucket
+        yield Finding.judged(
+            name,
+            "rows dropped by hand",
+            f"rows from {_time(first)} on",
+            "no rows" if relation.oldest is None else f"rows from {_time(relation.oldest)} on",
+            good,
+            "a refresh empties the buckets of rows that are gone, and rows that were in no bucket yet are"
+            " lost: stop the refresh (alter_job), bring the rows back from a backup, then " + AGAIN,
+        )
 
 
 def _windows(catalog: Catalog) -> Iterator[Finding]:
     """What the policies do together, whatever was declared: this is how history gets lost."""
     reach = [
-        (view, below, _start(catalog, view))
-        for view, below in ((AGGREGATES[0], "scan_results"), AGGREGATES[::-1])
+        (level.name, level.refresh.below, _start(catalog, level.name))
+        for level in catalog.levels
+        if level.refresh is not None
     ]
     for view, below, starts in reach:
         kept = [
             period
-            for job in _jobs(catalog, below, _RETENTION)
+            for job in _jobs(catalog, below, RETENTION)
             if (period := job.periods["drop_after"]) is not None
         ]
         if starts and kept:
@@ -325,11 +359,11 @@ def _windows(catalog: Catalog) -> Iterator[Finding]:
                 f"it empties the buckets whose rows are gone: {AGAIN} at once",
             )
     for name, setting, start in catalog.foreign:
-        bad = start is None or start > catalog.settings[setting]
+        bad = start is None or start > catalog.periods[setting]
         yield Finding.judged(
             name,
             "refresh window",
-            f"within {setting} ({spell(catalog.settings[setting])})",
+            f"within {setting} ({spell(catalog.periods[setting])})",
             _spell(start),
             not bad,
             "it empties its own buckets once rows are dropped: give it a shorter start_offset",
@@ -337,7 +371,7 @@ def _windows(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _start(catalog: Catalog, view: str) -> list[timedelta | None]:
-    return [job.periods["start_offset"] for job in _jobs(catalog, view, _REFRESH)]
+    return [job.periods["start_offset"] for job in _jobs(catalog, view, REFRESH)]
 
 
 def _vacuum(catalog: Catalog) -> Iterator[Finding]:

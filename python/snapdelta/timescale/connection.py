@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from snapdelta.errors import MigrationError
+from snapdelta.errors import MigrationError, MigrationLockedError
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,6 +58,28 @@ def connect(
             yield connection
     except psycopg.Error as error:
         raise MigrationError(f"the database refuses: {sentence(error)}") from error
+
+
+@contextmanager
+def explained(place: str) -> Iterator[None]:
+    """What the server refuses inside, as our errors; `place` is what was being done.
+
+    Raises MigrationLockedError while another migration runs, and MigrationError for everything else.
+    """
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        said = error.diag.message_primary or str(error).strip()
+        if said.startswith("snapdelta: "):
+            # Without our word in front the same code means a table that stayed locked for lock_timeout.
+            locked = isinstance(error, psycopg.errors.LockNotAvailable)
+            kind = MigrationLockedError if locked else MigrationError
+            raise kind(said.removeprefix("snapdelta: ")) from error
+        raise MigrationError(
+            f"{place}: {said}; nothing after it was run, mend the cause and run it again"
+        ) from error
 
 
 def sentence(error: psycopg.Error) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from snapdelta.errors import MigrationError, MigrationLockedError
-from snapdelta.timescale.connection import Notify, connect
+from snapdelta.timescale.connection import Notify, connect, explained
 from snapdelta.timescale.files import OPTIMIZE, REWRITE, SCHEMA, load
 from snapdelta.timescale.script import Script, Statement
 from snapdelta.timescale.settings import Settings
+from snapdelta.timescale.table_migration import apply_tables
+from snapdelta.timescale.table_queries import RECORD, recorded, scanner_begun
+from snapdelta.timescale.table_reverting import revert_tables
+from snapdelta.timescale.tables import Tables
 
 if TYPE_CHECKING:
     import psycopg
@@ -35,32 +38,47 @@ def up(
     dsn: str,
     settings: Mapping[str, str] | None = None,
     *,
+    tables: Tables | None = None,
     schema: str | None = None,
     notify: Notify | None = None,
 ) -> None:
     """Creates the tables that are missing and applies the migration; safe to run again at any time.
 
     `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention":
-    "5 days"}`. Raises MigrationSettingError before anything is opened when they would lose history,
-    MigrationLockedError while another migration runs, and MigrationError with the server's sentence for
-    everything that it refuses. What was applied up to then stays; running it again goes on from there. A
-    rewrite that was stopped half-way is finished first.
+    "5 days"}`; `tables` are those of a settings file (`load_tables`). Raises MigrationSettingError before
+    anything is opened when they would lose history, MigrationLockedError while another migration runs, and
+    MigrationError with the server's sentence for everything that it refuses. What was applied up to then
+    stays; running it again goes on from there. A rewrite that was stopped half-way is finished first.
     """
-    texts = checked(settings)
+    tables = tables or Tables()
+    texts = checked(settings, tables)
     with connect(dsn, schema, notify) as connection:
-        execute(connection, load(SCHEMA), {})
-        if _rewrite_stopped(connection):
-            execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes"}))
-        execute(connection, load(OPTIMIZE), texts)
+        if tables.scanner:
+            execute(connection, load(SCHEMA), {})
+            if _rewrite_stopped(connection):
+                execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes"}))
+            execute(connection, load(OPTIMIZE), texts)
+        if tables.tables:
+            apply_tables(connection, tables, Settings(texts), notify)
 
 
-def down(dsn: str, *, schema: str | None = None, notify: Notify | None = None) -> None:
+def down(
+    dsn: str, *, only: Sequence[str] = (), schema: str | None = None, notify: Notify | None = None
+) -> None:
     """Restores the policies and chunk widths from before `up`; the aggregates stay, with their rows.
 
-    Raises MigrationError when nothing was applied; then nothing has changed.
+    With `only` for these tables of a settings file, else for all of them and the scanner's. Raises
+    MigrationError when nothing was applied; then nothing has changed.
     """
     with connect(dsn, schema, notify) as connection:
-        execute(connection, load(f"{OPTIMIZE}.down"), {})
+        applied = list(only) or [table.name for table in recorded(connection)]
+        if applied:
+            said = revert_tables(connection, applied)
+            if notify is not None:
+                for sentence in said:
+                    notify(f"snapdelta: {sentence}")
+        if not only and (not applied or scanner_begun(connection)):
+            execute(connection, load(f"{OPTIMIZE}.down"), {})
 
 
 def rewrite(dsn: str, *, run: bool, schema: str | None = None, notify: Notify | None = None) -> None:
@@ -93,7 +111,7 @@ def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
             (list(_TABLES),),
         ).fetchone()
         states = [MigrationState(SCHEMA, "applied" if present == (len(_TABLES),) else "not applied")]
-        recorded: dict[str, MigrationState] = {}
+        found: dict[str, MigrationState] = {}
         known = connection.execute(
             "SELECT to_regclass(format('%I.snapdelta_migrations', current_schema())) IS NOT NULL"
         ).fetchone()
@@ -113,10 +131,9 @@ def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
                     if reverted
                     else "not applied"
                 )
-                recorded[name] = MigrationState(name, state, started, applied, reverted, periods)
-        return states + [
-            recorded.get(name, MigrationState(name, "not applied")) for name in (OPTIMIZE, REWRITE)
-        ]
+                found[name] = MigrationState(name, state, started, applied, reverted, periods)
+        names = [OPTIMIZE, REWRITE, *sorted(name for name in found if name.startswith(RECORD))]
+        return states + [found.get(name, MigrationState(name, "not applied")) for name in names]
 
 
 def render(name: str, settings: Mapping[str, str] | None = None) -> str:
@@ -128,11 +145,13 @@ def render(name: str, settings: Mapping[str, str] | None = None) -> str:
     return "\n\n".join([f"-- {script.name}\n\\set ON_ERROR_STOP on", *sent]) + "\n"
 
 
-def checked(given: Mapping[str, str] | None) -> dict[str, str]:
+def checked(given: Mapping[str, str] | None, tables: Tables | None = None) -> dict[str, str]:
     """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is
     broken."""
-    settings = Settings(given)
+    tables = tables or Tables()
+    settings = tables.chosen(given)
     settings.require_rules()
+    tables.require_rules()
     return settings.texts
 
 
@@ -149,19 +168,6 @@ def execute(connection: psycopg.Connection, script: Script, values: Mapping[str,
 def _send(
     connection: psycopg.Connection, script: Script, statement: Statement, sent: str
 ) -> list[tuple[object, ...]]:
-    import psycopg
-
-    try:
+    with explained(f"{script.name}, line {statement.line}"):
         cursor = connection.execute(sent.encode())
-    except psycopg.Error as error:
-        sentence = error.diag.message_primary or str(error).strip()
-        if sentence.startswith("snapdelta: "):
-            # Without our word in front the same code means a table that stayed locked for lock_timeout.
-            locked = isinstance(error, psycopg.errors.LockNotAvailable)
-            kind = MigrationLockedError if locked else MigrationError
-            raise kind(sentence.removeprefix("snapdelta: ")) from error
-        raise MigrationError(
-            f"{script.name}, line {statement.line}: {sentence}; "
-            "nothing after it was run, mend the cause and run it again"
-        ) from error
     return cursor.fetchall() if cursor.description is not None else []

@@ -1,4 +1,4 @@
-"""The periods of the migration, and the rules between them that keep history.
+"""The periods of the scanner's tables, and whether they keep the rules between levels.
 
 The defaults stand in the SQL file, which runs alone under psql; they are read from there. The rules stand
 there as well, for the same reason: a test compares the two.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal, NamedTuple
 
 from snapdelta.errors import MigrationSettingError
 from snapdelta.timescale.files import OPTIMIZE, load
+from snapdelta.timescale.levels import SCANNER, Rule, rules
 
 CHOICES = {"other_definition": ("refuse", "rename"), "compression_names": ("auto", "old", "new")}
 WHOLE_DAYS = ("slots_chunk", "daily_chunk")
@@ -22,44 +22,7 @@ _PERIOD = re.compile(
     r"\s*(?:(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)|(?P<clock>\d+:\d\d(?::\d\d(?:\.\d+)?)?))\s*"
 )
 _NONE = timedelta()
-# Three days are 71 hours where the clocks are put forward, so a window keeps a day's distance.
-SPARE = timedelta(days=1)
-
-
-class Rule(NamedTuple):
-    """`left` must be <= or >= `right` (plus `slack`), or else `reason`."""
-
-    left: str
-    operator: Literal["<=", ">="]
-    right: str
-    slack: timedelta
-    reason: str
-
-
-_CHUNK = "only whole chunks are dropped"
-_WINDOW = "the refresh window must cover two buckets"
-_REFRESHED = "what is still refreshed must not be compressed"
-RULES = (
-    Rule("raw_retention", ">=", "minute_refresh_start", SPARE,
-         "a refresh that reaches behind the raw rows empties the buckets whose rows are gone"),
-    Rule("minute_retention", ">=", "hour_refresh_start", SPARE,
-         "a refresh that reaches behind the 1-minute rows empties the hours whose minutes are gone"),
-    Rule("minute_refresh_start", ">=", "minute_refresh_end", timedelta(minutes=2), _WINDOW),
-    Rule("hour_refresh_start", ">=", "hour_refresh_end", timedelta(hours=2), _WINDOW),
-    Rule("hour_refresh_start", ">=", "minute_refresh_start", timedelta(hours=1),
-         "a late row that reaches the minutes must reach the hours as well"),
-    Rule("raw_chunk", "<=", "raw_retention", _NONE, _CHUNK),
-    Rule("slots_chunk", "<=", "slots_retention", _NONE, _CHUNK),
-    Rule("daily_chunk", "<=", "daily_retention", _NONE, _CHUNK),
-    Rule("minute_chunk", "<=", "minute_retention", _NONE, _CHUNK),
-    Rule("hour_chunk", "<=", "hour_retention", _NONE, _CHUNK),
-    Rule("raw_compress_after", "<=", "raw_retention", _NONE,
-         "rows would be dropped before they are compressed"),
-    Rule("minute_compress_after", ">=", "minute_refresh_start", timedelta(minutes=1), _REFRESHED),
-    Rule("hour_compress_after", ">=", "hour_refresh_start", timedelta(minutes=1), _REFRESHED),
-    Rule("minute_retention", ">=", "raw_retention", _NONE, "the minutes must outlive the raw rows"),
-    Rule("hour_retention", ">=", "minute_retention", _NONE, "the hours must outlive the minutes"),
-)  # fmt: skip
+RULES = tuple(rules(SCANNER))
 
 
 def parse_period(name: str, text: str) -> timedelta:
@@ -102,15 +65,7 @@ class Settings:
 
     def broken_rules(self) -> list[Rule]:
         """The rules that these periods break, in the order in which the SQL checks them."""
-        return [
-            rule
-            for rule in RULES
-            if (
-                self[rule.left] > self[rule.right]
-                if rule.operator == "<="
-                else self[rule.left] < self[rule.right] + rule.slack
-            )
-        ]
+        return [rule for rule in RULES if rule.broken(self.periods)]
 
     def require_rules(self) -> None:
         """Raises MigrationSettingError with the first broken rule, in the SQL's words."""

@@ -25,7 +25,7 @@ def last_run(catalog: Catalog, job: Job, relation: str, check: str) -> Finding:
 def _state(catalog: Catalog, job: Job) -> tuple[str, Severity, str]:
     """What to say of the job's runs, how bad it is, and what to do."""
     patience = 3 * job.every + _LONG
-    since = job.last_success or catalog.applied_at
+    since = job.last_success or catalog.since(job.relation)
     age = None if since is None else max(catalog.now - since, _NONE)
     overdue = age is not None and age > patience
     said = "never run" if job.last_success is None or age is None else f"{spell(age)} ago"
