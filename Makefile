@@ -45,8 +45,8 @@ $(TIMESCALE_BED): tests/timescale/package-lock.json pyproject.toml | $(ENVIRONME
 	@$(NODE_WILL_DO) || $(BIN)/python -m pip install --quiet --group node --constraint constraints.txt
 	cd tests/timescale && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent && touch node_modules/.package-lock.json
 
-# Tests that measure time run alone, after the others.
-PROCESSES ?= 2
+# Two for each processor, as half the time a test waits. Tests that measure time run alone, after the others.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)))')
 
 .PHONY: test
 test: $(BUILT) $(TIMESCALE_BED) ## Run the tests

@@ -59,18 +59,18 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"LEFT OPEN {line}")
 
 
-# With several processes these run in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
-TOGETHER = ("tests/timescale/", "tests/packaging/test_wheel.py")
+# With several processes each of these runs in one: a TimescaleDB takes half a gigabyte, a wheel is built once.
+TOGETHER = ("tests/timescale/test_tables", "tests/timescale/", "tests/packaging/test_wheel.py")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Hands out single tests, and TOGETHER as one."""
+    """Hands out single tests, and each of TOGETHER as one."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "together" if nodeid.startswith(TOGETHER) else nodeid
+            return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
 
     return Scheduling(config, log)
 
