@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"LEFT OPEN {line}")
 
 
-# With several processes each of these runs in one: a TimescaleDB takes half a gigabyte, a wheel is built once.
+# With several processes each runs in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
 TOGETHER = ("tests/timescale/test_tables", "tests/timescale/", "tests/packaging/test_wheel.py")
 
 
