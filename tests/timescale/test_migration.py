@@ -20,6 +20,7 @@ def test_cycle(database: Make, aged: Aged) -> None:
     cycle(database(aged.name), aged.rows, chunk=timedelta(days=7))
 
 
+@pytest.mark.long
 def test_cycle_of_a_fresh_database(database: Make, empty: str) -> None:
     db = database(empty)
     with db.connect() as connection:
@@ -58,6 +59,7 @@ def cycle(db: Database, rows: list[Row], chunk: timedelta) -> None:
         assert_history(connection, rows)
 
 
+@pytest.mark.long
 def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> None:
     db = database(aged.name)
     timescale.up(db.dsn)

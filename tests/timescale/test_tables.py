@@ -467,6 +467,7 @@ def test_stopped_anywhere_and_run_again(
         assert_events(connection, rows)
 
 
+@pytest.mark.long
 def test_an_aggregate_that_was_there_gets_its_policies_back(
     database: Make, sound: Database, declared: timescale.Tables
 ) -> None:
@@ -550,6 +551,7 @@ def test_command_line(database: Make, old: str, settings: Path) -> None:
     assert (again.returncode, "nothing to revert" in again.stderr) == (2, True)
 
 
+@pytest.mark.long
 def test_a_new_aggregate_of_an_applied_table_is_filled_whole(
     database: Make, sound: Database, declared: timescale.Tables, tmp_path: Path
 ) -> None:
@@ -575,6 +577,7 @@ def test_a_new_aggregate_of_an_applied_table_is_filled_whole(
         assert connection.execute(query).fetchone() == (rows, rows)
 
 
+@pytest.mark.long
 def test_old_holes_are_filled_before_their_rows_go(database: Make, sound: Database, tmp_path: Path) -> None:
     db = database(sound.name)
     path = tmp_path / "shorter.toml"
