@@ -11,6 +11,7 @@ from snapdelta.errors import SnapshotSettingError
 LAYOUT = "1"
 KEY_PREFIX = "snapdelta:"
 _PART = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
+_STREAM = re.compile(rf"({_PART.pattern}\{{{_PART.pattern}\}}:)(?:full|delta)")
 
 
 class StreamPosition(NamedTuple):
@@ -59,3 +60,9 @@ class Keys:
         except UnicodeEncodeError as error:
             raise SnapshotSettingError(f"name and key_prefix must be Unicode: {stem!r} is not") from error
         return cls(name, f"{stem}:full", f"{stem}:delta", f"{stem}:head", f"{stem}:rows")
+
+
+def head_beside(stream: str) -> str | None:
+    """The head of the name whose full frames or deltas the key may hold, under any prefix; None: of no name."""
+    found = _STREAM.fullmatch(stream)
+    return None if found is None else f"{found[1]}head"
