@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from snapdelta.errors import SnapshotRejectedError, UsageError, WriterSupersededError
+from snapdelta.errors import SnapshotRejectedError, SnapshotTypeError, UsageError, WriterSupersededError
 from snapdelta.metrics import FAMILIES, MetricsCollector, TimescaleCollector
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
+from snapdelta.snapshots.mirror import SnapshotMirror
 from support.promtool import promtool
 from support.servers import Server, on_one_server
 from support.stream_harness import fill
@@ -126,6 +127,28 @@ async def test_streams_are_counted_by_policy(server: Server) -> None:
         async with streams:
             await asyncio.sleep(0)
             assert value("stream_task_running") == 1
+        promtool("check", "metrics", given=generate_latest(registry))
+
+
+@on_one_server
+async def test_mirrors_are_counted(server: Server) -> None:
+    registry = CollectorRegistry()
+    value = reading(registry)
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        mirror = SnapshotMirror(redis, "top")
+        MetricsCollector(mirror, registry=registry)
+        assert value("mirror_rebuilds_total", name="top") == 0
+        assert value("mirror_last_state_timestamp_seconds", name="top") is None
+        await manager.save_snapshot({"A": 1, "B": 22}, name="top")
+        await mirror.sync()
+        await redis.set("snapdelta:{top}:head", 1)
+        with pytest.raises(SnapshotTypeError):
+            await mirror.sync()
+        assert value("mirror_rebuilds_total", name="top") == 1
+        assert value("mirror_updates_total", name="top") == 0
+        assert value("mirror_rows_written_total", name="top") == 2
+        assert value("mirror_bytes_written_total", name="top") == 3
+        assert value("mirror_last_state_timestamp_seconds", name="top") == mirror.stats().timestamp
         promtool("check", "metrics", given=generate_latest(registry))
 
 

@@ -125,3 +125,10 @@ class MirrorCounters:
     rows_removed: int = 0  # by updates
     bytes_written: int = 0  # JSON texts of rows and plain key
     failed: int = 0  # tries that Redis refused or did not answer
+    timestamp: float | None = None  # when Redis accepted the state of the rows, in seconds since 1970
+    last_error: str | None = None  # of the last try, if that failed
+    passing: bool = True  # whether that error ends without anybody's help
+
+    def count_failure(self, error: BaseException, *, passing: bool) -> None:
+        self.failed += 1
+        self.last_error, self.passing = f"{type(error).__name__}: {error}", passing
