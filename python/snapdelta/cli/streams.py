@@ -106,8 +106,8 @@ async def _act(
         if await _is_chain(store, stream):
             if stream in bounds:
                 raise ProtectedStreamError(
-                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)}, whose chain a trim "
-                    "would cut; name other streams"
+                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)}, whose chain a "
+                    "trim would cut; name other streams"
                 )
             del listed[stream]
     rows = []

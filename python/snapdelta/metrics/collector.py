@@ -32,7 +32,8 @@ _REJECTIONS = ("max_removed_share", "min_symbols", "validate")
 class MetricsCollector(Collector):
     """The metrics of managers and readers in one registry.
 
-    parts     SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes more
+    parts     SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
+              more
     registry  where to register; None: nowhere
 
     Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
@@ -75,10 +76,10 @@ class MetricsCollector(Collector):
                 _of_manager(samples, part)
             elif isinstance(part, SnapshotReader):
                 _of_reader(samples, part)
-            elif _is_mirror(part):
-                _of_mirror(samples, part)
-            else:
+            elif isinstance(part, RedisStreamManager):
                 _of_streams(samples, part)
+            else:
+                _of_mirror(samples, part)
         return samples.metrics()
 
 

@@ -63,6 +63,6 @@ class Keys:
 
 
 def head_beside(stream: str) -> str | None:
-    """The head of the name whose full frames or deltas the key may hold, under any prefix; None: of no name."""
+    """The head beside a key that may be a name's stream, under any prefix; None for other keys."""
     found = _STREAM.fullmatch(stream)
     return None if found is None else f"{found[1]}head"
