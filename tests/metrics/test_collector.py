@@ -64,6 +64,8 @@ async def test_saves_and_reads_are_counted(server: Server) -> None:
         assert value("snapshot_chain_frames", name="top") == 4
         assert value("snapshot_save_interval_seconds", name="top") is not None
         assert value("reader_updates_total", name="top") == 1
+        assert value("reader_records_total", name="top") == 0
+        assert value("reader_past_states_total", name="top") == 0
         assert value("reader_lag_seconds", name="top") == update.lag
         assert value("reader_last_state_timestamp_seconds", name="top") == update.timestamp
         assert value("reader_resyncs_total", name="top", reason="takeover") == 0

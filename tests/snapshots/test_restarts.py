@@ -291,6 +291,7 @@ async def test_a_chain_that_is_never_answered(server: Server, caplog: pytest.Log
         assert stage.resyncs == {"takeover"}
 
 
+@pytest.mark.serial
 @on_one_server
 async def test_the_loop_is_held_twice_by_a_handover(server: Server) -> None:
     """The walk is done again from the state that was read; `capture_ms` has both."""

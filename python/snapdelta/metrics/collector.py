@@ -111,6 +111,8 @@ def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
 def _of_reader(samples: Samples, reader: SnapshotReader) -> None:
     counters, name = reader.stats(), reader.name
     samples.add("reader_updates_total", counters.updates, name)
+    samples.add("reader_records_total", counters.records, name)
+    samples.add("reader_past_states_total", counters.past_states, name)
     if counters.updates:
         samples.largest("reader_lag_seconds", counters.lag, name)
         samples.largest("reader_last_state_timestamp_seconds", counters.timestamp, name)

@@ -42,6 +42,8 @@ FAMILIES: dict[str, Family] = dict(
         _family("counter", "writer_supersessions_total", "name", "Names that a later writer took over."),
         # --- SnapshotReader
         _family("counter", "reader_updates_total", "name", "Updates given out."),
+        _family("counter", "reader_records_total", "name", "Records asked for by get."),
+        _family("counter", "reader_past_states_total", "name", "States given out by at and replay."),
         _family("gauge", "reader_lag_seconds", "name", "From acceptance by Redis to the last update."),
         _family("gauge", "reader_last_state_timestamp_seconds", "name", "When Redis accepted that state."),
         _family("counter", "reader_resyncs_total", "name reason", "Updates that may have missed states."),
