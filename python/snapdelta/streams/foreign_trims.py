@@ -10,7 +10,7 @@ from snapdelta.streams.policy import StreamPolicy
 _PASSES = 2
 # A bound holds a length within a node, or a tenth, from pass to pass.
 _NODE = 100
-# Below this share of a bound in bytes or age, another manager with the same policy removes nothing.
+# Below this share of a bound in bytes, another manager with the same policy removes nothing.
 _FAR_BELOW = 0.5
 
 
@@ -18,29 +18,28 @@ _FAR_BELOW = 0.5
 class ForeignTrims:
     """What the trim passes over one stream saw: its first entry moved on, and this manager removed nothing.
 
-    A trim by length never goes below `maxlen`, here or in another manager with the same policy. `problem`
-    says what is wrong, until the stream is seen at its bound.
+    A trim by length never goes below `maxlen` (without one: `hard_maxlen`), here or in another manager with
+    the same policy. `problem` says what is wrong, until the stream is seen at its bound.
     """
 
     first: bytes | None = None
     length: int = 0
     seen: int = 0
-    # This manager removed entries since the last pass, for their age or bytes or by `xadd(maxlen=)`.
+    # This manager removed entries since the last pass: for age or bytes, at the ceiling, by `xadd(maxlen=)`.
     ours: bool = False
     problem: str | None = None
 
-    def observe(self, first: bytes | None, length: int, policy: StreamPolicy, fullest: float) -> bool:
-        """What a pass finds before it trims; whether that is a new problem.
-
-        fullest: the larger share of the policy's bounds in bytes and age, 1.0 is full.
-        """
-        moved = None not in (first, self.first) and first != self.first
+    def suspects(self, first: bytes | None, length: int, policy: StreamPolicy, usage: float) -> bool:
+        """Whether what a pass finds looks like another bound. `usage`: share of `max_bytes`."""
         near = abs(length - self.length) <= max(_NODE, self.length // 10)
-        below = policy.maxlen is None or length < policy.maxlen
-        theirs = moved and near and below and not self.ours and fullest < _FAR_BELOW
+        return self._moved(first) and near and _below(length, policy) and not self.ours and usage < _FAR_BELOW
+
+    def observe(self, first: bytes | None, length: int, policy: StreamPolicy, *, theirs: bool) -> bool:
+        """Remember what a pass finds; whether that is a new problem. `theirs`: others removed entries."""
+        below = _below(length, policy)
         if theirs:
             self.seen += 1
-        elif moved or not below:
+        elif self._moved(first) or not below:
             self.seen = 0
         if not below or length > 2 * self.length + _NODE:
             self.problem = None
@@ -53,3 +52,11 @@ class ForeignTrims:
             "bound the stream in one program, or give both the same bounds"
         )
         return True
+
+    def _moved(self, first: bytes | None) -> bool:
+        return None not in (first, self.first) and first != self.first
+
+
+def _below(length: int, policy: StreamPolicy) -> bool:
+    bound = policy.ceiling if policy.maxlen is None else policy.maxlen
+    return bound is None or length < bound

@@ -337,6 +337,7 @@ class RedisStreamManager:
             tracked.totals.trimmed += dropped
             tracked.totals.unread_dropped += unread
             if dropped:
+                tracked.foreign.ours = True
                 # What has been read may go, before more that has not must.
                 self._trim_soon(tracked)
         return answer

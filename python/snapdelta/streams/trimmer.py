@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from snapdelta._redis import key_of
+from snapdelta._redis import key_of, pairs
 from snapdelta.errors import StreamAccessError
 from snapdelta.streams.foreign_trims import ForeignTrims
 from snapdelta.streams.policy import StreamPolicy
@@ -205,19 +205,34 @@ class _TrimPass:
         oldest, length = await self._store.run_all(
             stream.name, ("XRANGE", stream.key, "-", "+", "COUNT", 1), ("XLEN", stream.key)
         )
-        first = oldest[0][0] if oldest else None
-        fullest = stream.usage
-        if policy.max_age is not None and first is not None and first != stream.foreign.first:
-            age = await self._store.time_ms(stream.name) - (_number(first) >> 64)
-            fullest = max(fullest, age / 1000 / policy.max_age)
-        if stream.foreign.observe(first, int(length), policy, fullest) and not stream.told_foreign:
+        first, length, foreign = oldest[0][0] if oldest else None, int(length), stream.foreign
+        theirs = foreign.suspects(first, length, policy, stream.usage)
+        if theirs and foreign.first is not None:
+            theirs = not (await self._expired(foreign.first) or await self._deleted_from(foreign.first))
+        if foreign.observe(first, length, policy, theirs=theirs) and not stream.told_foreign:
             stream.told_foreign = True
             log.warning(
                 "stream %r: %s",
                 stream.name,
-                stream.foreign.problem,
+                foreign.problem,
                 extra={"event": "foreign_trim", "stream": stream.name},
             )
+
+    async def _expired(self, entry_id: bytes) -> bool:
+        """Whether the policy lets this entry go for its age."""
+        if self._policy.max_age is None:
+            return False
+        age = await self._store.time_ms(self._stream.name) - (_number(entry_id) >> 64)
+        return age / 1000 >= self._policy.max_age
+
+    async def _deleted_from(self, entry_id: bytes) -> bool:
+        """Whether entries from this one on were removed one by one (XDEL), as consumers do.
+
+        False before Redis 7, which does not tell.
+        """
+        known = pairs(await self._run("XINFO", "STREAM", self._stream.key))
+        deleted = known.get(b"max-deleted-entry-id")
+        return deleted is not None and _number(deleted) >= _number(entry_id)
 
     # --- length
 
