@@ -168,6 +168,33 @@ async def test_a_file_is_whole_or_not_there(server: Server, tmp_path: Path) -> N
         assert len(rows_of(tmp_path)) == 1000
 
 
+def files_left(directory: Path) -> list[Path]:
+    """With those that have no name yet."""
+    return [file for file in directory.rglob("*") if file.is_file()]
+
+
+@on_one_server
+async def test_a_cancelled_export_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    """Also in the middle of a step in a thread, which goes on for a while."""
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        await manager.save_snapshot({"A": 0})
+        await manager.save_snapshot({f"S{n}": {"n": n, "text": str(n)} for n in range(40_000)})
+        for pause in (0.0, 0.01, 0.05, 0.1):
+            second = asyncio.Event()
+
+            def watch(number: int, done: int, second: asyncio.Event = second) -> None:
+                if (number, done) == (2, 1):
+                    second.set()
+
+            task = asyncio.create_task(export_snapshots(SnapshotReader(redis), tmp_path, progress=watch))
+            await second.wait()
+            await asyncio.sleep(pause)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert files_left(tmp_path) == []
+
+
 @on_one_server
 async def test_what_cannot_be_exported(server: Server, tmp_path: Path) -> None:
     async with server.client() as redis, SnapshotManager(redis) as manager:

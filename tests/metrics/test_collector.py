@@ -118,6 +118,8 @@ async def test_streams_are_counted_by_policy(server: Server) -> None:
         assert (value("streams", policy="session:*"), value("stream_entries", policy="session:*")) == (3, 33)
         assert value("stream_bound_ratio", policy="session:*") == pytest.approx(21 / 1_100)
         assert value("streams", policy="default") == 1
+        # Written since, without a pass.
+        assert value("stream_entries", policy="default") == 1
         assert value("stream_unread_dropped_total", policy="unread") == 4 + 5
         assert value("stream_bound_ratio", policy="unread") == 1
         assert value("stream_written_entries_total") == 33 + 1 + 14
@@ -165,9 +167,12 @@ def test_what_is_no_part_and_two_collectors_are_refused() -> None:
 
 def test_a_database_that_is_away_is_a_metric() -> None:
     registry = CollectorRegistry()
-    TimescaleCollector("host=127.0.0.1 port=1 connect_timeout=2", registry=registry)
+    collector = TimescaleCollector("host=127.0.0.1 port=1 connect_timeout=2", registry=registry)
     assert registry.get_sample_value("snapdelta_timescale_up") == 0
     promtool("check", "metrics", given=generate_latest(registry))
+    collector.unregister()
+    collector.unregister()
+    assert generate_latest(registry) == b""
 
 
 def test_names_follow_the_conventions() -> None:

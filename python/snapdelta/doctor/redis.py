@@ -8,14 +8,20 @@ from typing import Any
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, key_of, name_of, pairs, socket_timeout
-from snapdelta.errors import LimitExceededError, SnapshotError, StreamAccessError, UnsupportedVersionError
+from snapdelta.errors import (
+    LimitExceededError,
+    SnapshotError,
+    StreamAccessError,
+    StreamTypeError,
+    UnsupportedVersionError,
+)
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.replica import Replica
 from snapdelta.snapshots.store import SnapshotStore
 from snapdelta.snapshots.survey import names_of, survey
 from snapdelta.snapshots.view import View
 from snapdelta.streams.policy import StreamPolicy
-from snapdelta.streams.report import GroupInfo, StreamInfo, describe
+from snapdelta.streams.report import GroupInfo, StreamInfo, describe, is_gone
 from snapdelta.streams.store import StreamStore
 from snapdelta.timescale.findings import Finding, Severity
 
@@ -88,7 +94,12 @@ async def _server(
     for finding in _replication(server, await store.info("*", "replication", target), bounds):
         yield finding
     try:
-        answer = pairs(await store.run("*", "CONFIG", "GET", "*", **target))
+        # Before Redis 7 a call takes one pattern.
+        answer = {
+            key: value
+            for setting in ("stream-node-max-*", "timeout")
+            for key, value in pairs(await store.run("*", "CONFIG", "GET", setting, **target)).items()
+        }
     except StreamAccessError as error:
         yield Finding(
             server,
@@ -176,7 +187,11 @@ def _bytes(value: Any) -> bytes:
 
 
 async def _stream(store: StreamStore, stream: str, bounds: Bounds) -> list[Finding]:
-    info = await describe(store, stream, StreamPolicy(maxlen=bounds.entries))
+    try:
+        info = await describe(store, stream, StreamPolicy(maxlen=bounds.entries))
+    except StreamTypeError:
+        # Replaced since the scan.
+        return []
     found = []
     if info.length > bounds.entries or info.bytes > bounds.stream_bytes:
         found.append(
@@ -197,7 +212,12 @@ async def _group(store: StreamStore, info: StreamInfo, group: GroupInfo, bounds:
     unread = info.newest_id is not None and _id(group.last_delivered_id) < _id(info.newest_id)
     if not unread and not group.pending:
         return []
-    rows = await store.run(info.stream, "XINFO", "CONSUMERS", key_of(info.stream), key_of(group.name))
+    try:
+        rows = await store.run(info.stream, "XINFO", "CONSUMERS", key_of(info.stream), key_of(group.name))
+    except StreamAccessError as error:
+        if is_gone(error):
+            return []
+        raise
     idle = [int(pairs(row)[b"idle"]) / 1000 for row in rows]
     if idle and min(idle) <= bounds.group_idle:
         return []

@@ -58,7 +58,7 @@ FAMILIES: dict[str, Family] = dict(
         _family("gauge", "stream_task_running", "", "Whether the background task runs."),
         _family("gauge", "stream_failing", "", "Streams and servers whose last pass failed."),
         _family("gauge", "streams", "policy", "Streams known."),
-        _family("gauge", "stream_entries", "policy", "Entries after the last trim pass, of all its streams."),
+        _family("gauge", "stream_entries", "policy", "Entries after the last pass, and written here since."),
         _family("gauge", "stream_bytes", "policy", "Memory after the last pass, where max_bytes is set."),
         _family(
             "gauge", "stream_bound_ratio", "policy", "The fullest bound of its fullest stream; 1 is full."

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from snapdelta._redis import key_of, name_of, pairs
-from snapdelta.errors import StreamAccessError
+from snapdelta.errors import StreamAccessError, StreamTypeError
 from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.store import StreamStore, is_time
 
@@ -82,12 +82,18 @@ async def describe(store: StreamStore, stream: str, policy: StreamPolicy) -> Str
     )
 
 
+def is_gone(error: StreamAccessError) -> bool:
+    """Whether stream or group were deleted, or replaced, since the question before."""
+    return isinstance(error, StreamTypeError) or any(
+        said in str(error) for said in ("no such key", "NOGROUP", "No such consumer group")
+    )
+
+
 async def _groups(store: StreamStore, stream: str, key: bytes) -> list[GroupInfo]:
     try:
         rows = await store.run(stream, "XINFO", "GROUPS", key)
     except StreamAccessError as error:
-        if "no such key" in str(error):
-            # Deleted since the first question.
+        if is_gone(error):
             return []
         raise
     groups: list[GroupInfo] = []

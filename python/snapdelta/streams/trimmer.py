@@ -68,6 +68,7 @@ class TrackedStream:
     settled: bool = False  # an exact trim on every write has little to do
     memory_stuck: bool = False  # removing entries was seen not to free memory
     bytes_since_pass: int = 0
+    written_since_pass: int = 0  # entries, through this manager
     told_undecodable: bool = False  # bytes were written that the client could not decode
     due: float | None = None  # monotonic time of the task's next trim pass
     passed_at: float | None = None  # monotonic time of its last one
@@ -95,10 +96,23 @@ class TrackedStream:
         """The fullest of its bounds after the last pass; above 1 it does not hold."""
         if self.report is None:
             return 0.0
-        policy = self.policy
-        highest = policy.ceiling or (policy.maxlen or 0) + _NODE * policy.approximate
-        by_length = self.report.length / highest if policy.maxlen or policy.ceiling else 0.0
+        highest = self._highest()
+        by_length = self.report.length / highest if highest is not None else 0.0
         return max(by_length, self.usage)
+
+    def entries(self) -> int:
+        """Entries after the last pass and this manager's writes since, as far as these trim by themselves."""
+        before = self.report.length if self.report is not None else 0
+        highest = self._highest()
+        now = before + self.written_since_pass
+        return now if highest is None else max(before, min(now, highest))
+
+    def _highest(self) -> int | None:
+        """The length that writes keep to; None where the policy has no length."""
+        policy = self.policy
+        if policy.ceiling is not None:
+            return policy.ceiling
+        return None if policy.maxlen is None else policy.maxlen + _NODE * policy.approximate
 
     @classmethod
     def of(cls, name: str, policy: StreamPolicy, *, listed: bool) -> TrackedStream:
@@ -171,7 +185,7 @@ class _TrimPass:
 
     async def run(self) -> None:
         policy, report = self._policy, self.report
-        self._stream.bytes_since_pass = 0
+        self._stream.bytes_since_pass = self._stream.written_since_pass = 0
         await self._observe()
         if policy.keep_unread:
             await self._release_read(policy.maxlen)
