@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +17,12 @@ import pytest
 
 from snapdelta import SnapshotManager, SnapshotReader
 from snapdelta.errors import SnapshotSettingError
+from snapdelta.export import parquet
 from snapdelta.export.parquet import export_snapshots, fields_of
 from support.cli import execute
 from support.market import Market
 from support.servers import Server, on_one_server
+from support.stream_harness import until
 
 
 def rows_of(directory: Path) -> list[dict[str, Any]]:
@@ -168,31 +172,30 @@ async def test_a_file_is_whole_or_not_there(server: Server, tmp_path: Path) -> N
         assert len(rows_of(tmp_path)) == 1000
 
 
-def files_left(directory: Path) -> list[Path]:
-    """With those that have no name yet."""
-    return [file for file in directory.rglob("*") if file.is_file()]
-
-
 @on_one_server
-async def test_a_cancelled_export_leaves_nothing(server: Server, tmp_path: Path) -> None:
+async def test_a_cancelled_export_leaves_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also in the middle of a step in a thread, which goes on for a while."""
+    opens, opened = threading.Event(), threading.Event()
+    original = parquet._PartitionWriter._open
+
+    def slowly(*arguments: Any) -> None:
+        opens.set()
+        sleep(0.2)
+        original(*arguments)
+        opened.set()
+
+    monkeypatch.setattr(parquet._PartitionWriter, "_open", slowly)
     async with server.client() as redis, SnapshotManager(redis) as manager:
         await manager.save_snapshot({"A": 0})
-        await manager.save_snapshot({f"S{n}": {"n": n, "text": str(n)} for n in range(40_000)})
-        for pause in (0.0, 0.01, 0.05, 0.1):
-            second = asyncio.Event()
-
-            def watch(number: int, done: int, second: asyncio.Event = second) -> None:
-                if (number, done) == (2, 1):
-                    second.set()
-
-            task = asyncio.create_task(export_snapshots(SnapshotReader(redis), tmp_path, progress=watch))
-            await second.wait()
-            await asyncio.sleep(pause)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert files_left(tmp_path) == []
+        task = asyncio.create_task(export_snapshots(SnapshotReader(redis), tmp_path))
+        await until(opens.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(opened.is_set)
+        assert files_in(tmp_path) == []
 
 
 @on_one_server
