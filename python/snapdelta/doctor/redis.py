@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from snapdelta import Limits
+from snapdelta._entry_id import parse_id
 from snapdelta._redis import AsyncRedis, key_of, name_of, pairs, socket_timeout
+from snapdelta.doctor.second_bounds import second_bounds
 from snapdelta.errors import (
     LimitExceededError,
     SnapshotError,
@@ -33,13 +35,18 @@ _SHORTEST_IDLE = 30
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What counts as a fault. Times in seconds, sizes in bytes."""
+    """What counts as a fault. Times in seconds, sizes in bytes.
+
+    policies  whose streams are watched for a second bound, for `watch` seconds
+    """
 
     stale_after: float | None = None
     replica_lag: float = 10.0
     entries: int = 20_000
     stream_bytes: int = 200_000_000
     group_idle: float = 3600.0
+    policies: Mapping[str, StreamPolicy] = field(default_factory=dict)
+    watch: float = 5.0
     limits: int = Limits().max_bytes
 
 
@@ -55,6 +62,8 @@ async def examine(
             for name in names:
                 if not name.startswith(key_prefix):
                     found += await _stream(store, name, bounds)
+    if bounds.policies:
+        found += await second_bounds(store, bounds.policies, key_prefix, bounds.watch)
     for name in await names_of(redis, key_prefix):
         found += await _name(redis, Keys.of(key_prefix, name), bounds, time_limit)
     return found
@@ -209,7 +218,7 @@ async def _stream(store: StreamStore, stream: str, bounds: Bounds) -> list[Findi
 
 
 async def _group(store: StreamStore, info: StreamInfo, group: GroupInfo, bounds: Bounds) -> list[Finding]:
-    unread = info.newest_id is not None and _id(group.last_delivered_id) < _id(info.newest_id)
+    unread = info.newest_id is not None and parse_id(group.last_delivered_id) < parse_id(info.newest_id)
     if not unread and not group.pending:
         return []
     try:
@@ -232,11 +241,6 @@ async def _group(store: StreamStore, info: StreamInfo, group: GroupInfo, bounds:
             f"start its consumer, or remove it: XGROUP DESTROY {info.stream} {group.name}",
         )
     ]
-
-
-def _id(text: str) -> tuple[int, int]:
-    milliseconds, _, sequence = text.partition("-")
-    return int(milliseconds), int(sequence or 0)
 
 
 # --- names of snapshots

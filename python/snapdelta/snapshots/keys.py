@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from snapdelta._entry_id import parse_id
 from snapdelta.errors import SnapshotSettingError
 
 LAYOUT = "1"
@@ -22,8 +23,7 @@ class StreamPosition(NamedTuple):
 
     @classmethod
     def of(cls, entry_id: bytes) -> StreamPosition:
-        epoch, _, sequence = entry_id.partition(b"-")
-        return cls(int(epoch), int(sequence))
+        return cls(*parse_id(entry_id))
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.sequence}"

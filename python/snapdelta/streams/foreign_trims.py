@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snapdelta._entry_id import parse_id
+from snapdelta._redis import key_of, pairs
+from snapdelta.errors import StreamAccessError, StreamUnavailableError
 from snapdelta.streams.policy import StreamPolicy
+from snapdelta.streams.store import StreamStore
 
 # Trim passes in a row that must see it: one stream that was deleted and filled again is no second bound.
 _PASSES = 2
@@ -60,3 +64,40 @@ class ForeignTrims:
 def _below(length: int, policy: StreamPolicy) -> bool:
     bound = policy.ceiling if policy.maxlen is None else policy.maxlen
     return bound is None or length < bound
+
+
+async def look(
+    store: StreamStore, stream: str, policy: StreamPolicy, foreign: ForeignTrims, usage: float
+) -> bool:
+    """Ask about the stream, before it is trimmed; whether that tells a new problem."""
+    key = key_of(stream)
+    oldest, length = await store.run_all(stream, ("XRANGE", key, "-", "+", "COUNT", 1), ("XLEN", key))
+    first, length, before = oldest[0][0] if oldest else None, int(length), foreign.first
+    theirs = foreign.suspects(first, length, policy, usage)
+    if theirs and before is not None:
+        allowed = await _expired(store, stream, policy, before) or await _deleted_from(store, stream, before)
+        theirs = not allowed
+    return foreign.observe(first, length, policy, theirs=theirs)
+
+
+async def _expired(store: StreamStore, stream: str, policy: StreamPolicy, entry_id: bytes) -> bool:
+    """Whether the policy lets this entry go for its age."""
+    if policy.max_age is None:
+        return False
+    age = await store.time_ms(stream) - parse_id(entry_id)[0]
+    return age / 1000 >= policy.max_age
+
+
+async def _deleted_from(store: StreamStore, stream: str, entry_id: bytes) -> bool:
+    """Whether entries from this one on were removed one by one (XDEL), as consumers do.
+
+    False before Redis 7, and where the user may not ask.
+    """
+    try:
+        known = pairs(await store.run(stream, "XINFO", "STREAM", key_of(stream)))
+    except StreamUnavailableError:
+        raise
+    except StreamAccessError:
+        return False
+    deleted = known.get(b"max-deleted-entry-id")
+    return deleted is not None and parse_id(deleted) >= parse_id(entry_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from snapdelta._entry_id import parse_id
 from snapdelta._redis import key_of, name_of, pairs
 from snapdelta.errors import StreamAccessError, StreamTypeError
 from snapdelta.streams.policy import StreamPolicy
@@ -120,5 +121,5 @@ def _age(entry_id: str | None, now: int) -> float | None:
     """Seconds since the id's time; None for an id that is no time."""
     if entry_id is None:
         return None
-    added = int(entry_id.partition("-")[0])
+    added, _ = parse_id(entry_id)
     return (now - added) / 1000 if is_time(added, now) else None

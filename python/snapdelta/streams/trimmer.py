@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from snapdelta._redis import key_of, pairs
+from snapdelta._entry_id import parse_id
+from snapdelta._redis import key_of
 from snapdelta.errors import StreamAccessError
-from snapdelta.streams.foreign_trims import ForeignTrims
+from snapdelta.streams.foreign_trims import ForeignTrims, look
 from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.scripts import DROP_OLDER, RELEASE_READ
 from snapdelta.streams.stats import Counters, PolicyTotals
@@ -213,40 +214,18 @@ class _TrimPass:
 
     async def _observe(self) -> None:
         """Look for a second program that removes entries, before this pass does."""
-        stream, policy = self._stream, self._policy
+        stream = self._stream
         if stream.entry_bytes > _LARGE_ENTRY:
             return
-        oldest, length = await self._store.run_all(
-            stream.name, ("XRANGE", stream.key, "-", "+", "COUNT", 1), ("XLEN", stream.key)
-        )
-        first, length, foreign = oldest[0][0] if oldest else None, int(length), stream.foreign
-        theirs = foreign.suspects(first, length, policy, stream.usage)
-        if theirs and foreign.first is not None:
-            theirs = not (await self._expired(foreign.first) or await self._deleted_from(foreign.first))
-        if foreign.observe(first, length, policy, theirs=theirs) and not stream.told_foreign:
+        found = await look(self._store, stream.name, self._policy, stream.foreign, stream.usage)
+        if found and not stream.told_foreign:
             stream.told_foreign = True
             log.warning(
                 "stream %r: %s",
                 stream.name,
-                foreign.problem,
+                stream.foreign.problem,
                 extra={"event": "foreign_trim", "stream": stream.name},
             )
-
-    async def _expired(self, entry_id: bytes) -> bool:
-        """Whether the policy lets this entry go for its age."""
-        if self._policy.max_age is None:
-            return False
-        age = await self._store.time_ms(self._stream.name) - (_number(entry_id) >> 64)
-        return age / 1000 >= self._policy.max_age
-
-    async def _deleted_from(self, entry_id: bytes) -> bool:
-        """Whether entries from this one on were removed one by one (XDEL), as consumers do.
-
-        False before Redis 7, which does not tell.
-        """
-        known = pairs(await self._run("XINFO", "STREAM", self._stream.key))
-        deleted = known.get(b"max-deleted-entry-id")
-        return deleted is not None and _number(deleted) >= _number(entry_id)
 
     # --- length
 
@@ -468,8 +447,8 @@ class _TrimPass:
 
 def _number(entry_id: bytes) -> int:
     """An id as one number, for comparing and for points in between."""
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds) << 64 | int(sequence or 0)
+    milliseconds, sequence = parse_id(entry_id)
+    return milliseconds << 64 | sequence
 
 
 def _entry_id(number: int) -> bytes:
