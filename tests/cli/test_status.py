@@ -140,7 +140,7 @@ async def test_what_cannot_be_done_is_one_sentence(server: Server, tmp_path: Pat
     ]
     try:
         for arguments, environment, said in cases:
-            ran = await asyncio.to_thread(execute, *arguments, **environment)
+            ran = await asyncio.to_thread(execute, *arguments, columns=200, **environment)
             assert ran.returncode == 2, (arguments, ran.stderr)
             assert ran.stderr.startswith("error: "), (arguments, ran.stderr)
             assert said in ran.stderr

@@ -333,7 +333,8 @@ async def test_no_hole_is_left_in_what_stays(server: Server, client: Redis) -> N
     async with SnapshotManager(client, history_frames=9) as manager:
         for full in (False, False, True, True):
             await save(manager, full=full)
-    assert (await client.xrange(keys_of().full))[-1][0] == f"{month + 1}-4".encode()
+    fulls: Any = await client.xrange(keys_of().full)
+    assert fulls[-1][0] == f"{month + 1}-4".encode()
 
     reader = SnapshotReader(client)
     for number, time in enumerate(times):
@@ -345,4 +346,4 @@ async def test_no_hole_is_left_in_what_stays(server: Server, client: Redis) -> N
     assert replayed == ([7] if server.kind == "redis-6.2" else [4, 5, 6, 7])
     text: Any = await client.hget(keys_of().head, "fulls")
     listed = {part.split()[0] for part in text.split(b";")}
-    assert listed == {row[0] for row in await client.xrange(keys_of().full)}
+    assert listed == {row[0] for row in fulls}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,7 @@ async def test_every_call_of_a_reader_counts(server: Server) -> None:
         with pytest.raises(SnapshotHistoryError):
             await reader.at(1)
         assert reader.health() == OK
-        saved = await redis.hgetall(head)
+        saved: dict[Any, Any] = await redis.hgetall(head)
         await redis.delete(head)
         await redis.set(head, "x")
         calls: list[Callable[[], Awaitable[object]]] = [reader.latest, lambda: reader.get("A")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -244,5 +245,9 @@ async def test_an_answer_that_may_mean_either(server: Server, answer: Any) -> No
             with pytest.raises(SnapshotSettingError, match="validate must return None or True"):
                 await manager.save_snapshot(market(0))
         for good in (None, True):
-            async with SnapshotManager(redis, validate=lambda _, good=good: good) as manager:
+            async with SnapshotManager(redis, validate=partial(_always, good)) as manager:
                 await manager.save_snapshot(market(0))
+
+
+def _always(answer: bool | None, _: dict[str, Any]) -> bool | None:
+    return answer

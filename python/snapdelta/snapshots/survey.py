@@ -98,7 +98,7 @@ async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = N
     if status.faults:
         return status
     for _ in range(_LOOKS):
-        status, head = await _look(store, stale_after)
+        status, head = await _read_name(store, stale_after)
         if not status.faults or await store.head() == head:
             break
     else:
@@ -109,7 +109,7 @@ async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = N
     return status
 
 
-async def _look(store: SnapshotStore, stale_after: float | None) -> tuple[NameStatus, Head | None]:
+async def _read_name(store: SnapshotStore, stale_after: float | None) -> tuple[NameStatus, Head | None]:
     """What head and streams tell, and the head by which they were judged."""
     keys, status = store.keys, NameStatus(store.keys.name)
     fields = pairs(await store.run(keys.head, "HGETALL", keys.head))

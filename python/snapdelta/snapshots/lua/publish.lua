@@ -124,7 +124,7 @@ if full ~= '' then
   -- Followers of a checkpoint may still need the deltas before it, if it is the only full frame.
   if kind == 'RESTART' or #fulls > 1 or redis.call('XLEN', delta_key) > tonumber(ARGV[12]) then
     local oldest = fulls[1][1]
-    local function holds(key, at) return redis.call('XRANGE', key, at, at)[1] end
+    local function holds(key, at) return redis.call('XREVRANGE', key, at, at)[1] end
     -- Redis before 6.2.7 removes later entries too, where a node's ids are 2^31 ms apart (its issue 9410). It goes
     -- from the oldest on, so the rest is there if the first one is that should stay.
     local function trim(key)
