@@ -55,7 +55,7 @@ def _mirror(url: str, plain_key: str | None, pipe: Connection) -> None:
             task = asyncio.create_task(mirror.run())
             loop = asyncio.get_running_loop()
             while await loop.run_in_executor(None, pipe.recv):
-                pipe.send((time.process_time(), mirror.stats))
+                pipe.send((time.process_time(), mirror.stats()))
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

@@ -14,6 +14,7 @@ PATH = Path(__file__).parents[1] / "deploy" / "grafana-dashboard.json"
 _ROWS = {
     "Saves": ("save", "snapshot", "writer"),
     "Readers": ("reader",),
+    "Mirrors": ("mirror",),
     "Streams": ("stream",),
     "TimescaleDB": ("timescale",),
     "Build": ("build",),

@@ -28,7 +28,7 @@ class Health:
 
 
 class HasHealth(Protocol):
-    """SnapshotManager, SnapshotReader and RedisStreamManager."""
+    """SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager."""
 
     def health(self) -> Health: ...
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from snapdelta import SnapshotManager, SnapshotMirror
+from snapdelta.doctor.redis import Bounds, _group
+from snapdelta.streams.policy import StreamPolicy
+from snapdelta.streams.report import describe
+from snapdelta.streams.store import StreamStore
 from support.cli import execute
 from support.corruption import DAMAGE, tamper
 from support.servers import Deployment, Server, on_one_server, wait_until
@@ -118,6 +123,77 @@ async def test_a_fault_is_named(
 async def test_a_client_that_gives_up_too_soon(server: Server) -> None:
     code, (finding,) = await doctor(f"{server.url}?socket_timeout=1")
     assert (code, finding["subject"], finding["actual"]) == (1, "client", "1 s")
+
+
+@on_one_server
+async def test_it_asks_for_the_settings_that_it_needs(server: Server) -> None:
+    """Not for all: they may hold passwords."""
+    server.config_set("slowlog-log-slower-than", 0)
+    server.config_set("slowlog-max-len", 1000)
+    server.execute("SLOWLOG", "RESET")
+    await doctor(server.url)
+    with server.admin() as client:
+        asked = {entry["command"] for entry in client.slowlog_get(1000)}
+    configs = {text for text in asked if text.upper().startswith(b"CONFIG GET")}
+    assert configs == {b"CONFIG GET stream-node-max-*", b"CONFIG GET timeout"}
+
+
+@on_one_server
+async def test_a_stream_that_goes_while_it_looks(server: Server) -> None:
+    async with server.client() as redis:
+        await fill(redis, "events", 5)
+        await redis.xgroup_create("events", "g", "0")
+        store = StreamStore(redis, 30.0)
+        info = await describe(store, "events", StreamPolicy(maxlen=10))
+        (group,) = info.groups
+        assert await _group(store, info, group, Bounds())
+        await redis.xgroup_destroy("events", "g")
+        assert not await _group(store, info, group, Bounds())
+        await redis.delete("events")
+        assert not await _group(store, info, group, Bounds())
+        await redis.set("events", "x")
+        assert not await _group(store, info, group, Bounds())
+
+
+@on_one_server
+async def test_two_bounds_on_one_stream(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        '[streams.policies."stream:*"]\nmaxlen = 5000\n[streams.policies.events]\nmaxlen = 1000\n'
+    )
+    await use(server)
+    watched = ("--policies", str(file))
+    assert await doctor(server.url, *watched, "--watch", "0.5") == (0, [])
+    async with server.client() as redis:
+        done = False
+
+        async def write() -> None:
+            number = 0
+            while not done:
+                number += 1
+                # One program keeps 200, by hand, where the file says 5000; the other stream has one bound.
+                await redis.xadd("stream:alerts", {"n": number}, maxlen=200, approximate=False)
+                await redis.xadd("events", {"n": number}, maxlen=1000, approximate=False)
+                await redis.xreadgroup("g", "consumer", {"events": ">"}, noack=True)
+                await asyncio.sleep(0.002)
+
+        await fill(redis, "stream:alerts", 200)
+        await fill(redis, "events", 600)
+        writing = asyncio.create_task(write())
+        try:
+            code, findings = await doctor(server.url, *watched, "--watch", "3")
+        finally:
+            done = True
+            await writing
+    assert code == 1
+    (finding,) = findings
+    assert (finding["subject"], finding["check"]) == ("stream:alerts", "second bound")
+    assert "about 200 are left, this policy allows 5000" in finding["actual"]
+    assert "bound the stream in one program" in finding["advice"]
+    no_file = await asyncio.to_thread(
+        execute, "doctor", "--policies", str(tmp_path / "none"), "--redis", server.url
+    )
+    assert (no_file.returncode, "cannot be read" in no_file.stderr) == (2, True)
 
 
 async def test_config_is_not_available(fresh_server: Callable[..., Server], server: Server) -> None:

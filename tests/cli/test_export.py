@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +17,12 @@ import pytest
 
 from snapdelta import SnapshotManager, SnapshotReader
 from snapdelta.errors import SnapshotSettingError
+from snapdelta.export import parquet
 from snapdelta.export.parquet import export_snapshots, fields_of
 from support.cli import execute
 from support.market import Market
 from support.servers import Server, on_one_server
+from support.stream_harness import until
 
 
 def rows_of(directory: Path) -> list[dict[str, Any]]:
@@ -166,6 +170,32 @@ async def test_a_file_is_whole_or_not_there(server: Server, tmp_path: Path) -> N
         assert files_in(tmp_path) == []
         await export_snapshots(reader, tmp_path)
         assert len(rows_of(tmp_path)) == 1000
+
+
+@on_one_server
+async def test_a_cancelled_export_leaves_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the middle of a step in a thread, which goes on for a while."""
+    opens, opened = threading.Event(), threading.Event()
+    original = parquet._PartitionWriter._open
+
+    def slowly(*arguments: Any) -> None:
+        opens.set()
+        sleep(0.2)
+        original(*arguments)
+        opened.set()
+
+    monkeypatch.setattr(parquet._PartitionWriter, "_open", slowly)
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        await manager.save_snapshot({"A": 0})
+        task = asyncio.create_task(export_snapshots(SnapshotReader(redis), tmp_path))
+        await until(opens.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until(opened.is_set)
+        assert files_in(tmp_path) == []
 
 
 @on_one_server

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from snapdelta import SnapshotManager, SnapshotMirror
+from snapdelta.snapshots.keys import Keys
+from snapdelta.snapshots.survey import survey
 from support.cli import execute
 from support.servers import Deployment, Server, on_one_server
 
@@ -82,6 +87,66 @@ async def test_a_fault_is_named(server: Server, plant: Callable[[Server], object
     assert len(x["faults"]) == 1
     assert said in x["faults"][0]
     assert not y["faults"]
+
+
+@on_one_server
+async def test_a_writer_at_work_is_no_fault(server: Server) -> None:
+    """Saves come between any two questions of a survey."""
+    async with server.client() as redis, server.client() as own, SnapshotManager(own) as manager:
+        keys = Keys.of("snapdelta:", "x")
+        done = False
+
+        async def save() -> None:
+            number = 0
+            while not done:
+                number += 1
+                await manager.save_snapshot({"A": number}, "x", force_full=number % 5 == 0)
+
+        saving = asyncio.create_task(save())
+        try:
+            for _ in range(80):
+                assert not (await survey(redis, keys)).faults
+        finally:
+            done = True
+            await saving
+        await redis.delete(DELTA)
+        assert f"{DELTA} is gone" in (await survey(redis, keys)).faults[0]
+
+
+@on_one_server
+async def test_keys_that_no_writer_can_have_made(server: Server) -> None:
+    await _save(server)
+    for name in ("a{b", "x" * 201, b"\xff"):
+        key = b"snapdelta:{%b}:head" % (name if isinstance(name, bytes) else name.encode())
+        server.execute("SET", key, 1)
+    code, report = await status(server)
+    assert (code, [name["name"] for name in report["names"]]) == (0, ["x", "y*z"])
+
+
+@on_one_server
+async def test_what_cannot_be_done_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    await _save(server)
+    (tmp_path / "orjson.py").write_text("raise ImportError('orjson')\n")
+    without = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    server.execute("ACL", "SETUSER", "plain", "on", ">p", "~*", "+@all", "-scan")
+    plain = ("--redis", server.url.replace("//", "//plain:p@"))
+    there = ("--redis", server.url)
+    cases: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+        (("mirror", "x", "--once", *there), without, "snapdelta-rs[mirror]"),
+        (("status", *plain), {}, "the user lacks a right"),
+        (("status", "--key-prefix", "a{", *there), {}, "key_prefix must be"),
+        (("show", "x", "--at", "0001-01-01", *there), {"TZ": "Europe/Berlin"}, "'0001-01-01' is no moment"),
+        (("show", "x", "--at", "9" * 400 + "s", *there), {}, "must be seconds since 1970"),
+    ]
+    try:
+        for arguments, environment, said in cases:
+            ran = await asyncio.to_thread(execute, *arguments, columns=200, **environment)
+            assert ran.returncode == 2, (arguments, ran.stderr)
+            assert ran.stderr.startswith("error: "), (arguments, ran.stderr)
+            assert said in ran.stderr
+            assert "Traceback" not in ran.stderr
+    finally:
+        server.execute("ACL", "DELUSER", "plain")
 
 
 @on_one_server

@@ -45,6 +45,37 @@ async def test_a_pattern(deployment: Deployment, redis: AsyncClient) -> None:
     assert await redis.xlen("other") == 5000
 
 
+@two_deployments
+async def test_a_chain_of_another_prefix(deployment: Deployment, redis: AsyncClient) -> None:
+    async with SnapshotManager(redis, key_prefix="shop:") as manager:
+        for number in range(20):
+            await manager.save_snapshot({"A": number}, "prices")
+    # These only look like a chain: nothing, or no head, is beside them.
+    await fill(redis, "alone{x}:delta", 20)
+    await fill(redis, "typed{x}:delta", 20)
+    await redis.set("typed{x}:head", "1")
+    chain = "shop:{prices}:delta"
+    bounds = ("--maxlen", "1", "--exact")
+    for dry_run in (True, False):
+        rows = await trim(deployment, "*", *bounds, *(["--dry-run"] if dry_run else []))
+        assert {row["stream"]: row["removed"] for row in rows} == {"alone{x}:delta": 19, "typed{x}:delta": 19}
+    assert await redis.xlen(chain) == 20
+    node = deployment if isinstance(deployment, Server) else deployment.nodes[0]
+    named = await asyncio.to_thread(execute, "streams", "trim", chain, *bounds, "--redis", node.url)
+    assert named.returncode == 2
+    assert "belongs to the snapshots of shop:{prices}:head" in named.stderr
+    assert await redis.xlen(chain) == 20
+
+
+@on_one_server
+async def test_a_prefix_given(server: Server) -> None:
+    async with server.client() as redis:
+        await fill(redis, "shop:{prices}:delta", 20)  # its head was lost
+        await fill(redis, "s", 20)
+        rows = await trim(server, "*", "--maxlen", "1", "--exact", "--key-prefix", "shop:")
+    assert [row["stream"] for row in rows] == ["s"]
+
+
 @on_one_server
 @pytest.mark.parametrize(
     "policy",

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from snapdelta.errors import SnapshotRejectedError, UsageError, WriterSupersededError
+from snapdelta.errors import SnapshotRejectedError, SnapshotTypeError, UsageError, WriterSupersededError
 from snapdelta.metrics import FAMILIES, MetricsCollector, TimescaleCollector
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
+from snapdelta.snapshots.mirror import SnapshotMirror
 from support.promtool import promtool
 from support.servers import Server, on_one_server
 from support.stream_harness import fill
@@ -63,6 +64,8 @@ async def test_saves_and_reads_are_counted(server: Server) -> None:
         assert value("snapshot_chain_frames", name="top") == 4
         assert value("snapshot_save_interval_seconds", name="top") is not None
         assert value("reader_updates_total", name="top") == 1
+        assert value("reader_records_total", name="top") == 0
+        assert value("reader_past_states_total", name="top") == 0
         assert value("reader_lag_seconds", name="top") == update.lag
         assert value("reader_last_state_timestamp_seconds", name="top") == update.timestamp
         assert value("reader_resyncs_total", name="top", reason="takeover") == 0
@@ -115,6 +118,8 @@ async def test_streams_are_counted_by_policy(server: Server) -> None:
         assert (value("streams", policy="session:*"), value("stream_entries", policy="session:*")) == (3, 33)
         assert value("stream_bound_ratio", policy="session:*") == pytest.approx(21 / 1_100)
         assert value("streams", policy="default") == 1
+        # Written since, without a pass.
+        assert value("stream_entries", policy="default") == 1
         assert value("stream_unread_dropped_total", policy="unread") == 4 + 5
         assert value("stream_bound_ratio", policy="unread") == 1
         assert value("stream_written_entries_total") == 33 + 1 + 14
@@ -129,6 +134,28 @@ async def test_streams_are_counted_by_policy(server: Server) -> None:
         promtool("check", "metrics", given=generate_latest(registry))
 
 
+@on_one_server
+async def test_mirrors_are_counted(server: Server) -> None:
+    registry = CollectorRegistry()
+    value = reading(registry)
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        mirror = SnapshotMirror(redis, "top")
+        MetricsCollector(mirror, registry=registry)
+        assert value("mirror_rebuilds_total", name="top") == 0
+        assert value("mirror_last_state_timestamp_seconds", name="top") is None
+        await manager.save_snapshot({"A": 1, "B": 22}, name="top")
+        await mirror.sync()
+        await redis.set("snapdelta:{top}:head", 1)
+        with pytest.raises(SnapshotTypeError):
+            await mirror.sync()
+        assert value("mirror_rebuilds_total", name="top") == 1
+        assert value("mirror_updates_total", name="top") == 0
+        assert value("mirror_rows_written_total", name="top") == 2
+        assert value("mirror_bytes_written_total", name="top") == 3
+        assert value("mirror_last_state_timestamp_seconds", name="top") == mirror.stats().timestamp
+        promtool("check", "metrics", given=generate_latest(registry))
+
+
 def test_what_is_no_part_and_two_collectors_are_refused() -> None:
     registry = CollectorRegistry()
     MetricsCollector(registry=registry)
@@ -140,9 +167,12 @@ def test_what_is_no_part_and_two_collectors_are_refused() -> None:
 
 def test_a_database_that_is_away_is_a_metric() -> None:
     registry = CollectorRegistry()
-    TimescaleCollector("host=127.0.0.1 port=1 connect_timeout=2", registry=registry)
+    collector = TimescaleCollector("host=127.0.0.1 port=1 connect_timeout=2", registry=registry)
     assert registry.get_sample_value("snapdelta_timescale_up") == 0
     promtool("check", "metrics", given=generate_latest(registry))
+    collector.unregister()
+    collector.unregister()
+    assert generate_latest(registry) == b""
 
 
 def test_names_follow_the_conventions() -> None:

@@ -6,15 +6,16 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from snapdelta import SnapshotManager, SnapshotReader
-from snapdelta.errors import ProtectedStreamError
+from snapdelta.errors import ProtectedStreamError, SnapshotHistoryError
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from support.clock import Clock
 from support.documents import TESTS
@@ -308,3 +309,41 @@ async def test_entries_of_two_months_ago_take_no_newer_ones_with_them(server: Se
             assert kept.fulls.keys() - {f"{old}-1".encode()}
     await updates.aclose()
     assert f"{old}-1".encode() not in kept.times
+
+
+async def test_no_hole_is_left_in_what_stays(server: Server, client: Redis) -> None:
+    """The same fault between two epochs, where the newest entry is in another node, and so stays."""
+    server.config_set("stream-node-max-entries", 4)
+    times: list[float] = []
+
+    async def save(manager: SnapshotManager, *, full: bool) -> None:
+        state = {f"S{n}": {"n": n, "save": len(times), "text": str(n * n)} for n in range(50)}
+        await manager.save_snapshot(state, force_full=full)
+        update = await SnapshotReader(client).latest()
+        assert update is not None
+        times.append(update.timestamp)
+        await asyncio.sleep(0.002)
+
+    # Kept are six frames, besides the chain that is being written.
+    async with SnapshotManager(client, history_frames=9) as manager:
+        for full in (True, True, False, False):
+            await save(manager, full=full)
+    month = (await client.time())[0] * 1000 + 30 * 86_400_000
+    await client.hset(keys_of().head, "claim", month)
+    async with SnapshotManager(client, history_frames=9) as manager:
+        for full in (False, False, True, True):
+            await save(manager, full=full)
+    fulls: Any = await client.xrange(keys_of().full)
+    assert fulls[-1][0] == f"{month + 1}-4".encode()
+
+    reader = SnapshotReader(client)
+    for number, time in enumerate(times):
+        # What is not kept is said so; nothing is damaged.
+        with suppress(SnapshotHistoryError):
+            assert (await reader.at(time)).snapshot["S0"]["save"] == number
+    assert (await reader.at(times[-1])).snapshot["S0"]["save"] == 7
+    replayed = [past.snapshot["S0"]["save"] async for past in reader.replay()]
+    assert replayed == ([7] if server.kind == "redis-6.2" else [4, 5, 6, 7])
+    text: Any = await client.hget(keys_of().head, "fulls")
+    listed = {part.split()[0] for part in text.split(b";")}
+    assert listed == {row[0] for row in fulls}

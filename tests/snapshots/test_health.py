@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from snapdelta import Health, overall_health
 from snapdelta.errors import (
+    SnapshotHistoryError,
     SnapshotRejectedError,
     SnapshotTypeError,
     SnapshotUnavailableError,
+    UnsupportedTypeError,
     WriterSupersededError,
 )
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
+from support.proxy import Proxy
 from support.servers import Server, on_one_server
-from support.snapshot_harness import keys_of
+from support.snapshot_harness import client_of, keys_of
 from support.stream_harness import fill, until
 
 STATE = {"A": {"x": 1}}
@@ -48,12 +52,12 @@ async def test_saves_that_fail(server: Server) -> None:
     async with server.client() as redis, SnapshotManager(redis, min_symbols=1) as manager:
         await manager.save_snapshot(STATE, name="top")
         for count in (1, 2, 3):
-            with pytest.raises(SnapshotRejectedError):
-                await manager.save_snapshot({}, name="top")
+            with pytest.raises(UnsupportedTypeError):
+                await manager.save_snapshot({"A": object()}, name="top")
             health = manager.health()
             assert health.status == ("failed" if count == 3 else "degraded")
             (reason,) = health.reasons
-            assert f"snapshots 'top': {count} failed in a row; SnapshotRejectedError: refused" in reason
+            assert f"snapshots 'top': {count} failed in a row; UnsupportedTypeError: " in reason
         await manager.save_snapshot(STATE, name="top")
         assert manager.health() == OK
         await asyncio.sleep(0.05)
@@ -69,6 +73,98 @@ async def test_saves_that_fail(server: Server) -> None:
             manager.forget("top")
             assert manager.health() == OK
     assert manager.health().status == "failed"
+
+
+@on_one_server
+async def test_what_no_restart_mends_never_fails_a_probe(server: Server) -> None:
+    async with (
+        Proxy(server.port) as proxy,
+        client_of(proxy, retries=False) as redis,
+        SnapshotManager(redis, min_symbols=1) as manager,
+    ):
+        await manager.save_snapshot(STATE)
+        for _ in range(4):
+            with pytest.raises(SnapshotRejectedError):
+                await manager.save_snapshot({})
+        assert manager.health().status == "degraded"
+        assert "0 failed in a row; SnapshotRejectedError: refused" in manager.health().reasons[0]
+        await manager.save_snapshot(STATE)
+        assert manager.health() == OK
+        for _ in range(4):
+            # The second one waits for the first, and nobody for it.
+            held = proxy.plan("hold", 1, "EVALSHA")
+            first = asyncio.create_task(manager.save_snapshot(STATE))
+            await held.hit.wait()
+            second = asyncio.create_task(manager.save_snapshot(STATE))
+            await asyncio.sleep(0)
+            second.cancel()
+            held.deliver()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            await first
+        assert manager.stats().failed == 8
+        assert manager.health() == OK
+        await proxy.refuse()
+        await proxy.cut()
+        for _ in range(4):
+            with pytest.raises(SnapshotUnavailableError):
+                await manager.save_snapshot(STATE)
+        assert manager.health().status == "degraded"
+        assert "4 failed in a row; SnapshotUnavailableError" in manager.health().reasons[0]
+        await proxy.accept()
+        await manager.save_snapshot(STATE)
+        assert manager.health() == OK
+
+
+@on_one_server
+async def test_every_call_of_a_reader_counts(server: Server) -> None:
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        reader = SnapshotReader(redis)
+        head = keys_of().head
+        assert await reader.get("A") is None
+        for number in range(3):
+            await manager.save_snapshot({"A": {"x": number}})
+        update = await reader.latest()
+        assert update is not None
+        await reader.get("A")
+        await reader.at(update.timestamp)
+        assert len([past async for past in reader.replay()]) == 3
+        stats = reader.stats()
+        assert (stats.updates, stats.records, stats.past_states) == (1, 2, 4)
+        with pytest.raises(SnapshotHistoryError):
+            await reader.at(1)
+        assert reader.health() == OK
+        saved: dict[Any, Any] = await redis.hgetall(head)
+        await redis.delete(head)
+        await redis.set(head, "x")
+        calls: list[Callable[[], Awaitable[object]]] = [reader.latest, lambda: reader.get("A")]
+        for call in calls:
+            with pytest.raises(SnapshotTypeError):
+                await call()
+            assert reader.health().status == "failed"
+            await redis.delete(head)
+            # Nothing is found, and nothing is wrong.
+            assert await call() is None
+            assert reader.health() == OK
+            await redis.set(head, "x")
+        await redis.delete(head)
+        await redis.hset(head, mapping=saved)
+        server.execute("RENAME", keys_of().delta, "elsewhere")
+        server.execute("SET", keys_of().delta, "x")
+        past: list[Callable[[], Awaitable[object]]] = [
+            lambda: reader.at(update.timestamp),
+            lambda: anext(reader.replay()),
+        ]
+        for call in past:
+            with pytest.raises(SnapshotTypeError):
+                await call()
+            assert reader.health().status == "failed"
+            server.execute("DEL", keys_of().delta)
+            server.execute("COPY", "elsewhere", keys_of().delta)
+            await reader.at(update.timestamp)
+            assert reader.health() == OK
+            server.execute("DEL", keys_of().delta)
+            server.execute("SET", keys_of().delta, "x")
 
 
 async def test_readers_that_wait_or_cannot_go_on(fresh_server: Callable[..., Server]) -> None:

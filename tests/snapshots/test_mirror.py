@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from snapdelta import SnapshotManager, SnapshotMirror, SnapshotReader
+from snapdelta import Health, SnapshotManager, SnapshotMirror, SnapshotReader, overall_health
 from snapdelta.errors import (
     SnapshotAccessError,
     SnapshotBusyError,
@@ -31,7 +32,7 @@ from snapdelta.errors import (
 from support.assert_exact import assert_same
 from support.mirror_harness import META, MirrorWatch, check_rows, digest_of, parsed, whole
 from support.proxy import Kind, Proxy
-from support.servers import AsyncClient, Cluster, Deployment, Server, patience
+from support.servers import AsyncClient, Cluster, Deployment, Server, on_one_server, patience
 from support.snapshot_harness import LIMIT, CancelAt, Stage, Writer, client_of, staged
 from support.stream_harness import until
 
@@ -60,7 +61,7 @@ async def test_rows_and_plain_key_are_each_state(deployment: Deployment) -> None
         for _ in range(10):
             await writer.save(force_full=writer.market.saved % 4 == 0)
             await stage.together()
-        counters = watch.mirror.stats
+        counters = watch.mirror.stats()
         assert (counters.rebuilds, counters.failed) == (1, 0)
         assert counters.updates == 10
         # Only what changed: about four records a state, against 40 in each.
@@ -393,7 +394,7 @@ async def test_mirrors_of_one_name_do_not_fight(server: Server) -> None:
         # A quiet time, in which each looks after the keys.
         await asyncio.sleep(0.5)
         await stage.together()
-        counters = [mirror.mirror.stats for mirror in stage.mirrors]
+        counters = [mirror.mirror.stats() for mirror in stage.mirrors]
         # None at all for one that came when another was ahead.
         assert {one.rebuilds for one in counters} <= {0, 1}
         assert sum(one.updates for one in counters) <= 30
@@ -411,6 +412,100 @@ async def test_mirrors_after_the_server_went_back(fresh_server: Callable[..., Se
         await asyncio.sleep(0.3)
         check_rows(await watch.rows(), stage.oracle)
         await stage.recover(writer)
+
+
+# --- sync
+
+
+@on_one_server
+async def test_sync_beside_run(server: Server) -> None:
+    """Both write the same keys from states of their own; symbols come and go in each."""
+    async with mirrored(server.client) as (stage, writer, watch):
+        done = asyncio.Event()
+
+        async def sync() -> None:
+            while not done.is_set():
+                assert await watch.mirror.sync()
+                assert check_rows(await watch.rows(), stage.oracle)
+
+        syncing = [asyncio.create_task(sync()) for _ in range(2)]
+        try:
+            for _ in range(60):
+                await writer.save()
+        finally:
+            done.set()
+            await asyncio.gather(*syncing)
+        await stage.together()
+        assert not watch.errors
+        assert watch.mirror.health() == Health()
+
+
+@on_one_server
+async def test_sync_says_what_is_true(server: Server) -> None:
+    """The name changes between the reading of the state and the writing of the rows."""
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        for number in range(3):
+            await manager.save_snapshot({"A": number})
+        mirror = SnapshotMirror(redis)
+        changes: list[tuple[Callable[[], Any], bool]] = [
+            (lambda: redis.delete("snapdelta:{default}:head"), False),
+            (lambda: redis.hincrby("snapdelta:{default}:head", "sequence", -1), False),
+            (partial(_write_later_rows, redis, manager), True),
+            (lambda: redis.ping(), True),
+        ]
+        for change, expected in changes:
+            await manager.save_snapshot({"A": 5})
+            update = await mirror._reader.latest()
+
+            async def latest(state: Any = update, change: Callable[[], Any] = change) -> Any:
+                await change()
+                return state
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(mirror._reader, "latest", latest)
+                assert await mirror.sync() is expected
+            assert bool(await redis.hexists(ROWS, META)) == expected
+
+
+async def _write_later_rows(redis: AsyncClient, manager: SnapshotManager) -> None:
+    await manager.save_snapshot({"A": 6})
+    await SnapshotMirror(redis).sync()
+
+
+@on_one_server
+async def test_health_stats_and_log(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "snapdelta")
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        mirror = SnapshotMirror(redis)
+        assert mirror.health(0.0) == Health()
+        await manager.save_snapshot({"A": 1})
+        running = asyncio.create_task(mirror.run())
+        await until(lambda: _length(redis, 2))
+        result = await manager.save_snapshot({"B": 1})
+        await until(lambda: mirror.stats().updates == 1)
+        assert overall_health(mirror) == Health()
+        stale = mirror.health(max_age=0.0)
+        assert stale.status == "degraded"
+        assert "the rows are of a state" in stale.reasons[0]
+        server.execute("CONFIG", "SET", "maxmemory", 1)
+        await redis.delete(ROWS)
+        await until(lambda: not mirror.health().ok, 60)
+        assert mirror.health().status == "degraded"
+        assert "SnapshotMemoryError" in mirror.health().reasons[0]
+        server.execute("CONFIG", "SET", "maxmemory", 0)
+        await until(lambda: _length(redis, 2))
+        await until(lambda: mirror.health().ok)
+        await manager.save_snapshot({META: 1})
+        with pytest.raises(SnapshotMirrorError):
+            await running
+        assert mirror.health().status == "failed"
+        assert "SnapshotMirrorError" in mirror.health().reasons[0]
+    records = [record.__dict__ for record in caplog.records]
+    mirrored = [record for record in records if str(record.get("event")).startswith("mirror_")]
+    assert [record["event"] for record in mirrored] == ["mirror_rebuild", "mirror_update", "mirror_rebuild"]
+    assert {(record["snapshots"], record["rows_written"]) for record in mirrored} == {("default", 1)}
+    assert (mirrored[1]["rows_removed"], mirrored[1]["sequence"]) == (1, result["sequence"])
+    assert mirrored[0]["reason"] == "start"
 
 
 # --- the process is killed

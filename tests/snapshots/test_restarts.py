@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis as sync_redis
 
-from snapdelta import Decoder
+from snapdelta import Decoder, SnapshotManager
 from snapdelta.errors import (
     SnapshotMemoryError,
     SnapshotReadOnlyError,
@@ -260,6 +260,61 @@ async def test_no_answer_at_the_start(server: Server, command: str) -> None:
         assert not stage.resyncs
 
 
+@on_one_server
+async def test_a_chain_that_is_never_answered(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """The server is there, but the frames do not come in time: some day the writer goes on without them."""
+    async with Proxy(server.port) as proxy, staged(server.client) as (stage, old):
+        await old.manager.close()
+        writer = await stage.writer("A", stage.own(client_of(proxy, retries=False)))
+
+        async def fails() -> None:
+            with pytest.raises(SnapshotUnavailableError):
+                await writer.save()
+
+        proxy.plan("cut_before", 1, "XRANGE")
+        await fails()
+        # The whole server is away: that passes, and does not count.
+        await proxy.refuse()
+        await proxy.cut()
+        for _ in range(4):
+            await fails()
+        await proxy.accept()
+        proxy.plan("cut_before", 1, "XRANGE")
+        await fails()
+        assert not [record for record in caplog.records if "takes over" in record.message]
+        proxy.plan("cut_before", 1, "XRANGE")
+        assert (await writer.save())["reason"] == "takeover"
+        (warning,) = [record for record in caplog.records if "takes over" in record.message]
+        assert (warning.levelname, warning.__dict__["event"]) == ("WARNING", "chain_unread")
+        assert (await writer.save())["reason"] is None
+        await stage.recover(writer)
+        assert stage.resyncs == {"takeover"}
+
+
+@pytest.mark.serial
+@on_one_server
+async def test_the_loop_is_held_twice_by_a_handover(server: Server) -> None:
+    """The walk is done again from the state that was read; `capture_ms` has both."""
+    state = {f"S{number}": {"n": number, "text": str(number)} for number in range(5000)}
+    async with Stage(server.client) as stage:
+        client = stage.client()
+        first = SnapshotManager(client)
+        await first.save_snapshot(state)
+        again = [(await first.save_snapshot(state))["capture_ms"] for _ in range(5)]
+        await first.close()
+        handed = []
+        for _ in range(5):
+            async with SnapshotManager(client) as manager:
+                result = await manager.save_snapshot(state)
+                assert result["reason"] == "handover"
+                handed.append(result["capture_ms"])
+        fresh = []
+        for number in range(5):
+            async with SnapshotManager(client) as manager:
+                fresh.append((await manager.save_snapshot(state, f"new{number}"))["capture_ms"])
+        assert min(handed) > 1.2 * min(fresh), (again, handed, fresh)
+
+
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after", "cut_within"])
 async def test_the_first_publish_has_no_answer(server: Server, kind: Any) -> None:
     """Written, the next delta follows it; if not, nobody knows, and the next save takes over."""
@@ -351,8 +406,11 @@ async def test_a_first_publish_that_is_refused(server: Server, refusal: str) -> 
         finally:
             server.config_set("maxmemory", 0)
             server.execute("REPLICAOF", "NO", "ONE")
+        if refusal == "memory":
+            # Nothing was written, and that is known.
+            assert (await writer.save())["reason"] == "handover"
         await stage.recover(writer)
-        assert stage.resyncs <= {"takeover"}
+        assert stage.resyncs <= (set() if refusal == "memory" else {"takeover"})
 
 
 # --- many

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -234,3 +235,19 @@ async def test_what_validate_must_not_do(server: Server, caplog: pytest.LogCaptu
                 await manager.save_snapshot(market(0))
         assert await redis.keys("*") == []
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+@on_one_server
+@pytest.mark.parametrize("answer", [[], ["price is zero"], "", 0, 1, {}])
+async def test_an_answer_that_may_mean_either(server: Server, answer: Any) -> None:
+    async with server.client() as redis:
+        async with SnapshotManager(redis, validate=lambda _: answer) as manager:
+            with pytest.raises(SnapshotSettingError, match="validate must return None or True"):
+                await manager.save_snapshot(market(0))
+        for good in (None, True):
+            async with SnapshotManager(redis, validate=partial(_always, good)) as manager:
+                await manager.save_snapshot(market(0))
+
+
+def _always(answer: bool | None, _: dict[str, Any]) -> bool | None:
+    return answer

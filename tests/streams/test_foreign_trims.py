@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
 from support.servers import AsyncClient, Server, on_one_server
-from support.stream_harness import fill
+from support.stream_harness import fill, read
 
 PASSES = 4
 
@@ -39,6 +40,7 @@ async def test_a_tighter_bound_of_another_program_is_named_once(
         StreamPolicy(maxlen=200),
         StreamPolicy(maxlen=200, approximate=False),
         StreamPolicy(maxlen=100_000, max_bytes=30_000),
+        StreamPolicy(maxlen=None, max_age=3600, keep_unread=True, hard_maxlen=300),
     ],
 )
 @on_one_server
@@ -92,3 +94,45 @@ async def test_it_is_over_when_the_stream_reaches_its_bound(server: Server) -> N
         assert report.notes
         await fill(redis, "s", 1_500)
         assert (await streams.trim("s")).notes == []
+
+
+async def test_consumers_that_delete_what_they_read_are_no_conflict(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with server.client() as redis:
+        streams = RedisStreamManager(redis, {"s": StreamPolicy(maxlen=100_000)})
+        await redis.xgroup_create("s", "g", "0", mkstream=True)
+        await fill(redis, "s", 50)
+        for _ in range(2 * PASSES):
+            await fill(redis, "s", 100)
+            ids = await read(redis, "s", "g", 100)
+            await redis.xdel("s", *ids)
+            await streams.trim("s")
+        # Redis 6.2 does not tell how an entry went.
+        assert bool(_warnings(caplog)) == (server.kind == "redis-6.2")
+
+
+@on_one_server
+async def test_a_short_age_in_two_managers_is_no_conflict(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one removes what was too old; what is left is young."""
+    policy = StreamPolicy(maxlen=100_000, max_age=0.1, approximate=False)
+    async with server.client() as redis:
+        ours, theirs = (RedisStreamManager(redis, {"s": policy}) for _ in range(2))
+        for _ in range(PASSES):
+            await fill(redis, "s", 20)
+            await theirs.trim("s")
+            await ours.trim("s")
+            await asyncio.sleep(0.15)
+        assert _warnings(caplog) == []
+
+
+async def test_a_tighter_bound_beside_an_age_is_named(server: Server) -> None:
+    async with server.client() as redis:
+        streams = RedisStreamManager(redis, {"s": StreamPolicy(maxlen=None, max_age=3600)})
+        for _ in range(PASSES):
+            for n in range(60):
+                await redis.xadd("s", {"n": n}, maxlen=50, approximate=False)
+            notes = (await streams.trim("s")).notes
+        assert "this policy allows its age and bytes" in notes[0]

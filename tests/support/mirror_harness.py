@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
@@ -17,6 +15,7 @@ from snapdelta.errors import SnapdeltaError
 from snapdelta.snapshots.mirror import SnapshotMirror
 from support.market import MARK
 from support.servers import AsyncClient
+from support.stream_harness import Watched
 
 if TYPE_CHECKING:
     from support.snapshot_harness import Id, Oracle
@@ -58,7 +57,7 @@ def check_rows(rows: Mapping[Any, Any], oracle: Oracle) -> Id:
 
 
 @dataclass
-class MirrorWatch:
+class MirrorWatch(Watched):
     """A mirror in a task that begins again when an error has ended it. An asynchronous context manager."""
 
     mirror: SnapshotMirror
@@ -67,23 +66,6 @@ class MirrorWatch:
     errors: list[SnapdeltaError] = field(default_factory=list)
     # Others have written to the rows: until the mirror has seen that they may be anything.
     tampered: bool = False
-    _task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._supervise(), name="mirror")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def rows(self) -> dict[Any, Any]:
         return dict(await self.client.hgetall(self.mirror.rows_key))
@@ -117,7 +99,7 @@ class MirrorWatch:
         if self.mirror.plain_key is not None:
             assert await whole(self.client, self.mirror.plain_key) == parsed(rows)[0]
 
-    async def _supervise(self) -> None:
+    async def _run(self) -> None:
         while True:
             try:
                 await self.mirror.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import TracebackType
@@ -31,7 +31,7 @@ from support.market import MARK, Market, State, copied
 from support.mirror_harness import MirrorWatch
 from support.proxy import Proxy
 from support.servers import AsyncClient, Server, patience
-from support.stream_harness import until
+from support.stream_harness import Watched, until
 
 Id = tuple[int, int]
 # After one of these the state was not written, and never will be.
@@ -141,33 +141,17 @@ class Seen:
 
 
 @dataclass
-class FollowedReader:
+class FollowedReader(Watched):
     """Follows a name in a task of its own; checks every update. An asynchronous context manager."""
 
     reader: SnapshotReader
     oracle: Oracle
     seen: list[Seen] = field(default_factory=list)
-    _task: asyncio.Task[None] | None = None
     _state: State | None = None
     _running: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __aenter__(self) -> Self:
+    def __post_init__(self) -> None:
         self._running.set()
-        self._task = asyncio.create_task(self._follow(), name="follower")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    async def stop(self) -> None:
-        """End the following; an error that has ended it before is raised."""
-        if self._task is not None:
-            task, self._task = self._task, None
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     @property
     def last(self) -> Id:
@@ -217,7 +201,7 @@ class FollowedReader:
         self._task = None
         return error
 
-    async def _follow(self) -> None:
+    async def _run(self) -> None:
         async for update in self.reader.follow():
             self._take(update)
             await self._running.wait()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
 
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy, TrimReport
 from support.servers import AsyncClient
@@ -50,6 +52,33 @@ async def until(condition: Callable[[], Awaitable[bool] | bool], limit: float = 
             if met if isinstance(met, bool) else await met:
                 return
             await asyncio.sleep(0.01)
+
+
+class Watched:
+    """Something in a task of its own, from `async with` to its end or `stop`."""
+
+    _task: asyncio.Task[None] | None = None
+
+    def _run(self) -> Coroutine[Any, Any, None]:
+        """What the task does."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=type(self).__name__)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the task; an error that has ended it before is raised."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 class Looks:

@@ -92,6 +92,21 @@ def test_workers_used_up_by_other_databases(sound: Database) -> None:
     assert named(sound, *limits, processes=[SCHEDULER, OTHER, job]) == []
 
 
+def test_worker_budget_too_small(sound: Database) -> None:
+    if not isinstance(sound.bed, WasmBed):
+        pytest.skip("the limit of a native server is set when it starts")
+    (fault,) = named(sound, "SET LOCAL timescaledb.max_background_workers = 1", processes=[SCHEDULER])
+    assert (fault.subject, fault.check, fault.actual) == ("server", "background workers", "1")
+    assert "set timescaledb.max_background_workers" in fault.advice
+    # Enough for TimescaleDB, but the server has fewer processes than all that may ask for one.
+    with planting(sound) as connection:
+        connection.execute("SET LOCAL timescaledb.max_background_workers = 64")
+        findings = {finding.check: finding for finding in judge(collect(connection))}
+    processes = findings["max_worker_processes"]
+    assert (processes.subject, processes.severity) == ("server", WARNING)
+    assert "restart the server" in processes.advice
+
+
 def test_restore_that_was_not_ended(sound: Database) -> None:
     faults = named(sound, "SET LOCAL timescaledb.restoring = on")
     assert ("server", "restoring") in {(fault.subject, fault.check) for fault in faults}

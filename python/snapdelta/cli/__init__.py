@@ -16,6 +16,7 @@ except ImportError:  # the script `snapdelta` is installed with or without the e
     raise SystemExit(2) from None
 
 from snapdelta.cli import diff, doctor, export, history, inspect, migrate, mirror, show, status, streams
+from snapdelta.cli.console import expected_errors, show_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,5 +56,11 @@ def options(
 
 
 def main() -> None:
-    """What the script `snapdelta` calls."""
-    app()
+    """What the script `snapdelta` calls; an expected error is one sentence and exit status 2."""
+    try:
+        app()
+    except Exception as error:
+        if not isinstance(error, expected_errors()):
+            raise
+        show_error(error)
+        raise SystemExit(2) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -27,6 +28,23 @@ def reported_errors() -> Iterator[None]:
         fail(str(error))
 
 
+def expected_errors() -> tuple[type[Exception], ...]:
+    """Errors of ours, of files and sockets, and of redis-py where it is used."""
+    redis_py = sys.modules.get("redis.exceptions")
+    theirs = () if redis_py is None else (redis_py.RedisError, redis_py.RedisClusterException)
+    return (SnapdeltaError, OSError, *theirs)
+
+
+def show_error(error: Exception) -> None:
+    """One sentence on stderr; errors of others with their kind, as their texts alone may say little."""
+    ours = isinstance(error, SnapdeltaError)
+    _print_error(str(error) if ours else f"{type(error).__name__}: {error}")
+
+
 def fail(sentence: str) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
+    _print_error(sentence)
     raise typer.Exit(2)
+
+
+def _print_error(sentence: str) -> None:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,6 +12,9 @@ from rich.markup import escape
 from snapdelta.cli.console import console, reported_errors
 from snapdelta.cli.redis import PREFIX, URL, Json, Prefix, Url, connected, run
 from snapdelta.timescale.findings import Finding, Severity
+
+if TYPE_CHECKING:
+    from snapdelta.doctor.redis import Bounds
 
 _STYLES = {Severity.FAULT: "bold red", Severity.WARNING: "yellow"}
 
@@ -29,13 +32,28 @@ def doctor(
     replica_lag: Annotated[float, typer.Option(help="Seconds that a replica may be behind.")] = 10.0,
     max_entries: Annotated[int, typer.Option(help="Entries of a stream.")] = 20_000,
     group_idle: Annotated[float, typer.Option(help="Seconds after which nobody reads a group.")] = 3600.0,
+    policies: Annotated[
+        Path | None,
+        typer.Option(help="A file with [tool.snapdelta.streams]: does another program trim its streams?"),
+    ] = None,
+    watch: Annotated[float, typer.Option(min=0.0, help="Seconds to look at them.")] = 5.0,
     limits: Annotated[int | None, typer.Option(min=1, help="Bytes that readers may use for a frame.")] = None,
     as_json: Json = False,
 ) -> None:
     """Name what is wrong, a line each, and what to do about it; exit status 1 if there is a fault."""
     found: list[Finding] = []
     if redis:
-        found += run(_redis(url, key_prefix, stale_after, replica_lag, max_entries, group_idle, limits))
+        with reported_errors():
+            bounds = _bounds(
+                limits,
+                policies,
+                stale_after=stale_after,
+                replica_lag=replica_lag,
+                entries=max_entries,
+                group_idle=group_idle,
+                watch=watch,
+            )
+        found += run(_redis(url, key_prefix, bounds))
     if dsn:
         from snapdelta.timescale import checks
 
@@ -59,21 +77,20 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _redis(
-    url: str,
-    key_prefix: str,
-    stale_after: float | None,
-    replica_lag: float,
-    max_entries: int,
-    group_idle: float,
-    limits: int | None,
-) -> list[Finding]:
-    from snapdelta.doctor.redis import Bounds, examine
+def _bounds(limits: int | None, policies: Path | None, **others: Any) -> Bounds:
+    """Raises StreamPolicyError for a file that is none."""
+    from snapdelta.doctor.redis import Bounds
+    from snapdelta.streams.settings import load_settings
 
-    bounds = Bounds(
-        stale_after=stale_after, replica_lag=replica_lag, entries=max_entries, group_idle=group_idle
-    )
     if limits is not None:
-        bounds = replace(bounds, limits=limits)
+        others["limits"] = limits
+    if policies is not None:
+        others["policies"] = load_settings(policies).policies
+    return Bounds(**others)
+
+
+async def _redis(url: str, key_prefix: str, bounds: Bounds) -> list[Finding]:
+    from snapdelta.doctor.redis import examine
+
     async with connected(url) as client:
         return await examine(client, key_prefix, bounds)

@@ -40,9 +40,9 @@ def mirror(
             one = SnapshotMirror(redis, name, key_prefix=key_prefix, plain_key=plain_key)
             written = await one.sync()
             if as_json:
-                print(json.dumps({"written": written, "key": one.rows_key, **asdict(one.stats)}))
+                print(json.dumps({"written": written, "key": one.rows_key, **asdict(one.stats())}))
             elif written:
-                console().print(f"{one.rows_key}: {one.stats.rows_written} rows written", highlight=False)
+                console().print(f"{one.rows_key}: {one.stats().rows_written} rows written", highlight=False)
             else:
                 console().print(f"nothing was saved under {name!r}", markup=False)
             return written

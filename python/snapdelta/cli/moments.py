@@ -35,11 +35,10 @@ async def time_of(redis: AsyncRedis, store: SnapshotStore, text: str) -> float |
     try:
         if re.fullmatch(r"\d+(\.\d+)?", text):
             return float(text)
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
+        # Without a zone, the machine's own. The first and last days of the calendar have no time in others.
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
         raise UsageError(f"{text!r} is no moment: give {HELP}") from None
-    # Without a zone, the machine's own.
-    return parsed.astimezone().timestamp()
 
 
 async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update | None:

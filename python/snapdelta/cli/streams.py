@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from snapdelta.cli.console import console
-from snapdelta.cli.redis import COMMAND_TIMEOUT, PREFIX, URL, Json, Url, connected, run
-from snapdelta.errors import UsageError
+from snapdelta.cli.redis import COMMAND_TIMEOUT, PREFIX, URL, Json, Prefix, Url, connected, run
+from snapdelta.errors import ProtectedStreamError, StreamTypeError, UsageError
+from snapdelta.snapshots.keys import head_beside
 
 if TYPE_CHECKING:
     from snapdelta._redis import AsyncRedis
     from snapdelta.streams.policy import StreamPolicy
+    from snapdelta.streams.store import StreamStore
 
 app = typer.Typer(no_args_is_help=True, help="Redis streams: trim them to their bounds.")
 
@@ -33,6 +35,7 @@ def _group() -> None:
 def trim(
     pattern: Annotated[str | None, typer.Argument(help="A stream, or a pattern such as 'stream:*'.")] = None,
     url: Url = URL,
+    key_prefix: Prefix = PREFIX,
     policies: Annotated[
         Path | None, typer.Option(help="A file with [tool.snapdelta.streams], instead of the bounds below.")
     ] = None,
@@ -64,7 +67,7 @@ def trim(
                 )
             }
         async with connected(url) as redis:
-            return await _act(redis, given, dry_run)
+            return await _act(redis, given, key_prefix, dry_run)
 
     rows = run(act())
     if as_json:
@@ -85,7 +88,7 @@ def trim(
 
 
 async def _act(
-    redis: AsyncRedis, given: Mapping[str, StreamPolicy] | Path, dry_run: bool
+    redis: AsyncRedis, given: Mapping[str, StreamPolicy] | Path, key_prefix: str, dry_run: bool
 ) -> list[dict[str, Any]]:
     """What went from each stream, or would."""
     from snapdelta.streams.manager import RedisStreamManager
@@ -94,10 +97,21 @@ async def _act(
     from snapdelta.streams.store import StreamStore
 
     bounds = load_settings(given).policies if isinstance(given, Path) else given
-    manager = RedisStreamManager(redis, bounds, command_timeout=COMMAND_TIMEOUT)
+    protected = (PREFIX, key_prefix)
+    manager = RedisStreamManager(redis, bounds, protected=protected, command_timeout=COMMAND_TIMEOUT)
     store = StreamStore(redis, COMMAND_TIMEOUT)
+    listed = await listed_streams(store, bounds, protected)
+    # All of them before the first is trimmed.
+    for stream in list(listed):
+        if await _is_chain(store, stream):
+            if stream in bounds:
+                raise ProtectedStreamError(
+                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)}, whose chain a "
+                    "trim would cut; name other streams"
+                )
+            del listed[stream]
     rows = []
-    for stream, policy in sorted((await listed_streams(store, bounds, PREFIX)).items()):
+    for stream, policy in sorted(listed.items()):
         if dry_run:
             rows.append(asdict(await preview(store, stream, policy)))
         else:
@@ -105,3 +119,14 @@ async def _act(
             report["unread"] = report.pop("unread_dropped")
             rows.append(report)
     return rows
+
+
+async def _is_chain(store: StreamStore, stream: str) -> bool:
+    """Whether a head of snapshots, of any key_prefix, stands beside the stream."""
+    head = head_beside(stream)
+    if head is None:
+        return False
+    try:
+        return bool(await store.run(head, "HEXISTS", head, "layout"))
+    except StreamTypeError:
+        return False

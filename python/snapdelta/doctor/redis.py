@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from snapdelta import Limits
+from snapdelta._entry_id import parse_id
 from snapdelta._redis import AsyncRedis, key_of, name_of, pairs, socket_timeout
-from snapdelta.errors import LimitExceededError, SnapshotError, StreamAccessError, UnsupportedVersionError
+from snapdelta.doctor.second_bounds import second_bounds
+from snapdelta.errors import (
+    LimitExceededError,
+    SnapshotError,
+    StreamAccessError,
+    StreamTypeError,
+    UnsupportedVersionError,
+)
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.replica import Replica
 from snapdelta.snapshots.store import SnapshotStore
 from snapdelta.snapshots.survey import names_of, survey
 from snapdelta.snapshots.view import View
 from snapdelta.streams.policy import StreamPolicy
-from snapdelta.streams.report import GroupInfo, StreamInfo, describe
+from snapdelta.streams.report import GroupInfo, StreamInfo, describe, is_gone
 from snapdelta.streams.store import StreamStore
 from snapdelta.timescale.findings import Finding, Severity
 
@@ -27,13 +35,18 @@ _SHORTEST_IDLE = 30
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What counts as a fault. Times in seconds, sizes in bytes."""
+    """What counts as a fault. Times in seconds, sizes in bytes.
+
+    policies  whose streams are watched for a second bound, for `watch` seconds
+    """
 
     stale_after: float | None = None
     replica_lag: float = 10.0
     entries: int = 20_000
     stream_bytes: int = 200_000_000
     group_idle: float = 3600.0
+    policies: Mapping[str, StreamPolicy] = field(default_factory=dict)
+    watch: float = 5.0
     limits: int = Limits().max_bytes
 
 
@@ -49,6 +62,8 @@ async def examine(
             for name in names:
                 if not name.startswith(key_prefix):
                     found += await _stream(store, name, bounds)
+    if bounds.policies:
+        found += await second_bounds(store, bounds.policies, key_prefix, bounds.watch)
     for name in await names_of(redis, key_prefix):
         found += await _name(redis, Keys.of(key_prefix, name), bounds, time_limit)
     return found
@@ -88,7 +103,12 @@ async def _server(
     for finding in _replication(server, await store.info("*", "replication", target), bounds):
         yield finding
     try:
-        answer = pairs(await store.run("*", "CONFIG", "GET", "*", **target))
+        # Before Redis 7 a call takes one pattern.
+        answer = {
+            key: value
+            for setting in ("stream-node-max-*", "timeout")
+            for key, value in pairs(await store.run("*", "CONFIG", "GET", setting, **target)).items()
+        }
     except StreamAccessError as error:
         yield Finding(
             server,
@@ -176,7 +196,11 @@ def _bytes(value: Any) -> bytes:
 
 
 async def _stream(store: StreamStore, stream: str, bounds: Bounds) -> list[Finding]:
-    info = await describe(store, stream, StreamPolicy(maxlen=bounds.entries))
+    try:
+        info = await describe(store, stream, StreamPolicy(maxlen=bounds.entries))
+    except StreamTypeError:
+        # Replaced since the scan.
+        return []
     found = []
     if info.length > bounds.entries or info.bytes > bounds.stream_bytes:
         found.append(
@@ -194,10 +218,15 @@ async def _stream(store: StreamStore, stream: str, bounds: Bounds) -> list[Findi
 
 
 async def _group(store: StreamStore, info: StreamInfo, group: GroupInfo, bounds: Bounds) -> list[Finding]:
-    unread = info.newest_id is not None and _id(group.last_delivered_id) < _id(info.newest_id)
+    unread = info.newest_id is not None and parse_id(group.last_delivered_id) < parse_id(info.newest_id)
     if not unread and not group.pending:
         return []
-    rows = await store.run(info.stream, "XINFO", "CONSUMERS", key_of(info.stream), key_of(group.name))
+    try:
+        rows = await store.run(info.stream, "XINFO", "CONSUMERS", key_of(info.stream), key_of(group.name))
+    except StreamAccessError as error:
+        if is_gone(error):
+            return []
+        raise
     idle = [int(pairs(row)[b"idle"]) / 1000 for row in rows]
     if idle and min(idle) <= bounds.group_idle:
         return []
@@ -212,11 +241,6 @@ async def _group(store: StreamStore, info: StreamInfo, group: GroupInfo, bounds:
             f"start its consumer, or remove it: XGROUP DESTROY {info.stream} {group.name}",
         )
     ]
-
-
-def _id(text: str) -> tuple[int, int]:
-    milliseconds, _, sequence = text.partition("-")
-    return int(milliseconds), int(sequence or 0)
 
 
 # --- names of snapshots

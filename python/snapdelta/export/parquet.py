@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -95,17 +96,26 @@ async def export_snapshots(
         async for update in reader.replay(start, last if end is None else min(last, _seconds(end))):
             if _has(covered, update):
                 continue
-            await asyncio.to_thread(writer.add, update)
+            await _in_thread(partial(writer.add, update))
             done += 1
             if progress is not None:
                 progress(2, done)
-        await asyncio.to_thread(writer.close)
+        await _in_thread(writer.close)
     except BaseException:
         writer.discard()
         raise
     # The writer of the snapshots may have trimmed the oldest meanwhile.
     report.states = done
     return report
+
+
+async def _in_thread(step: Callable[[], None]) -> None:
+    """Run a step in a thread; when that is cancelled, first wait for the thread, which nothing can stop."""
+    running = asyncio.ensure_future(asyncio.to_thread(step))
+    try:
+        await asyncio.shield(running)
+    finally:
+        await asyncio.wait({running})
 
 
 def _seconds(moment: Timestamp) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -15,7 +16,10 @@ from snapdelta.metrics.families import Samples, described
 from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
 
-Part: TypeAlias = SnapshotManager | SnapshotReader | RedisStreamManager
+if TYPE_CHECKING:
+    from snapdelta.snapshots.mirror import SnapshotMirror
+
+Part: TypeAlias = "SnapshotManager | SnapshotReader | SnapshotMirror | RedisStreamManager"
 
 # Reasons that are there from the start, so that the first of a kind is an increase.
 _RESYNCS = (
@@ -28,7 +32,8 @@ _REJECTIONS = ("max_removed_share", "min_symbols", "validate")
 class MetricsCollector(Collector):
     """The metrics of managers and readers in one registry.
 
-    parts     SnapshotManager, SnapshotReader and RedisStreamManager, any number; `add` takes more
+    parts     SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
+              more
     registry  where to register; None: nowhere
 
     Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
@@ -44,10 +49,11 @@ class MetricsCollector(Collector):
             registry.register(self)
 
     def add(self, part: Part) -> None:
-        if not isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager)):
+        known = isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager))
+        if not known and not _is_mirror(part):
             raise UsageError(
-                "metrics are of a SnapshotManager, a SnapshotReader or a RedisStreamManager, "
-                f"not of a {type(part).__name__}"
+                "metrics are of a SnapshotManager, a SnapshotReader, a SnapshotMirror or a "
+                f"RedisStreamManager, not of a {type(part).__name__}"
             )
         self._parts.append(part)
 
@@ -60,7 +66,7 @@ class MetricsCollector(Collector):
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
-        return described(("build", "save", "snapshot", "writer", "reader", "stream"))
+        return described(("build", "save", "snapshot", "writer", "reader", "mirror", "stream"))
 
     def collect(self) -> Iterator[Metric]:
         samples = Samples()
@@ -70,9 +76,17 @@ class MetricsCollector(Collector):
                 _of_manager(samples, part)
             elif isinstance(part, SnapshotReader):
                 _of_reader(samples, part)
-            else:
+            elif isinstance(part, RedisStreamManager):
                 _of_streams(samples, part)
+            else:
+                _of_mirror(samples, part)
         return samples.metrics()
+
+
+def _is_mirror(part: object) -> TypeGuard[SnapshotMirror]:
+    # Without the extra `mirror` the module cannot be imported; who has a mirror has imported it.
+    module = sys.modules.get("snapdelta.snapshots.mirror")
+    return module is not None and isinstance(part, module.SnapshotMirror)
 
 
 def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
@@ -97,11 +111,23 @@ def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
 def _of_reader(samples: Samples, reader: SnapshotReader) -> None:
     counters, name = reader.stats(), reader.name
     samples.add("reader_updates_total", counters.updates, name)
+    samples.add("reader_records_total", counters.records, name)
+    samples.add("reader_past_states_total", counters.past_states, name)
     if counters.updates:
         samples.largest("reader_lag_seconds", counters.lag, name)
         samples.largest("reader_last_state_timestamp_seconds", counters.timestamp, name)
     for reason in sorted({*_RESYNCS, *counters.resyncs}):
         samples.add("reader_resyncs_total", counters.resyncs.get(reason, 0), name, reason)
+
+
+def _of_mirror(samples: Samples, mirror: SnapshotMirror) -> None:
+    counters, name = mirror.stats(), mirror.name
+    samples.add("mirror_updates_total", counters.updates, name)
+    samples.add("mirror_rebuilds_total", counters.rebuilds, name)
+    samples.add("mirror_rows_written_total", counters.rows_written, name)
+    samples.add("mirror_bytes_written_total", counters.bytes_written, name)
+    samples.add("mirror_failures_total", counters.failed, name)
+    samples.largest("mirror_last_state_timestamp_seconds", counters.timestamp, name)
 
 
 def _of_streams(samples: Samples, streams: RedisStreamManager) -> None:

@@ -42,14 +42,23 @@ FAMILIES: dict[str, Family] = dict(
         _family("counter", "writer_supersessions_total", "name", "Names that a later writer took over."),
         # --- SnapshotReader
         _family("counter", "reader_updates_total", "name", "Updates given out."),
+        _family("counter", "reader_records_total", "name", "Records asked for by get."),
+        _family("counter", "reader_past_states_total", "name", "States given out by at and replay."),
         _family("gauge", "reader_lag_seconds", "name", "From acceptance by Redis to the last update."),
         _family("gauge", "reader_last_state_timestamp_seconds", "name", "When Redis accepted that state."),
         _family("counter", "reader_resyncs_total", "name reason", "Updates that may have missed states."),
+        # --- SnapshotMirror
+        _family("counter", "mirror_updates_total", "name", "States written from the one before."),
+        _family("counter", "mirror_rebuilds_total", "name", "States written as a whole."),
+        _family("counter", "mirror_rows_written_total", "name", "Rows written."),
+        _family("counter", "mirror_bytes_written_total", "name", "Bytes of JSON written."),
+        _family("counter", "mirror_failures_total", "name", "Tries that failed."),
+        _family("gauge", "mirror_last_state_timestamp_seconds", "name", "When Redis accepted its state."),
         # --- RedisStreamManager; `policy` is a stream's name, a pattern, or default
         _family("gauge", "stream_task_running", "", "Whether the background task runs."),
         _family("gauge", "stream_failing", "", "Streams and servers whose last pass failed."),
         _family("gauge", "streams", "policy", "Streams known."),
-        _family("gauge", "stream_entries", "policy", "Entries after the last trim pass, of all its streams."),
+        _family("gauge", "stream_entries", "policy", "Entries after the last pass, and written here since."),
         _family("gauge", "stream_bytes", "policy", "Memory after the last pass, where max_bytes is set."),
         _family(
             "gauge", "stream_bound_ratio", "policy", "The fullest bound of its fullest stream; 1 is full."

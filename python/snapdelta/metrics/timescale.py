@@ -46,8 +46,15 @@ class TimescaleCollector(Collector):
         self._samples = Samples()
         self._failing = False
         self._turn = threading.Lock()
+        self._registry = registry
         if registry is not None:
             registry.register(self)
+
+    def unregister(self) -> None:
+        """Take the metrics out of the registry; does nothing the second time."""
+        if self._registry is not None:
+            self._registry.unregister(self)
+            self._registry = None
 
     def describe(self) -> Iterator[Metric]:
         return described("timescale")

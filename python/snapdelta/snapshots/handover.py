@@ -10,7 +10,37 @@ from snapdelta.snapshots.keys import StreamPosition
 from snapdelta.snapshots.replica import Replica
 from snapdelta.snapshots.store import SnapshotStore
 
+# Readings of the chain that a server may leave unanswered while it answers others.
+_READINGS = 3
+
 log = logging.getLogger("snapdelta.snapshots")
+
+
+class Handover:
+    """Reads the state from which one writer goes on, until it has one or gives the chain up."""
+
+    def __init__(self, store: SnapshotStore) -> None:
+        self._store = store
+        self._unanswered = 0
+
+    async def base(self) -> Decoder | None:
+        """As `newest_state`; None as well where a server that answers did not send the chain three times."""
+        try:
+            return await newest_state(self._store)
+        except SnapshotUnavailableError as error:
+            # An outage passes by itself; frames that take longer than the time limit do not.
+            await self._store.head()
+            self._unanswered += 1
+            if self._unanswered < _READINGS:
+                raise
+            name = self._store.keys.name
+            log.warning(
+                "snapshots %r: the chain of the writer before could not be read %d times, this one takes "
+                "over and followers resync; raise command_timeout: %s",
+                *(name, self._unanswered, error),
+                extra={"event": "chain_unread", "snapshots": name, "error": type(error).__name__},
+            )
+            return None
 
 
 async def newest_state(store: SnapshotStore) -> Decoder | None:

@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from snapdelta._entry_id import parse_id
 from snapdelta.errors import SnapshotSettingError
 
 LAYOUT = "1"
 KEY_PREFIX = "snapdelta:"
 _PART = re.compile(r"[^{}\x00-\x1f\x7f]{1,200}")
+_STREAM = re.compile(rf"({_PART.pattern}\{{{_PART.pattern}\}}:)(?:full|delta)")
 
 
 class StreamPosition(NamedTuple):
@@ -21,8 +23,7 @@ class StreamPosition(NamedTuple):
 
     @classmethod
     def of(cls, entry_id: bytes) -> StreamPosition:
-        epoch, _, sequence = entry_id.partition(b"-")
-        return cls(int(epoch), int(sequence))
+        return cls(*parse_id(entry_id))
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.sequence}"
@@ -59,3 +60,9 @@ class Keys:
         except UnicodeEncodeError as error:
             raise SnapshotSettingError(f"name and key_prefix must be Unicode: {stem!r} is not") from error
         return cls(name, f"{stem}:full", f"{stem}:delta", f"{stem}:head", f"{stem}:rows")
+
+
+def head_beside(stream: str) -> str | None:
+    """The head beside a key that may be a name's stream, under any prefix; None for other keys."""
+    found = _STREAM.fullmatch(stream)
+    return None if found is None else f"{found[1]}head"

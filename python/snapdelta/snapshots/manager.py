@@ -112,8 +112,9 @@ class SnapshotManager:
     def health(self, max_age: float | None = None) -> Health:
         """How the saves of all names are; asks nothing of Redis.
 
-        Degraded: the last save of a name failed, or is older than `max_age` seconds. Failed: a name was taken
-        over by a later writer, its last three saves failed, or the manager was closed.
+        Degraded: the last save of a name failed or was refused, the server is away, or the last save is older
+        than `max_age` seconds. Failed: a name was taken over by a later writer, its last three saves failed
+        with what waiting does not mend, or the manager was closed.
         """
         failed: list[str] = []
         degraded: list[str] = []
@@ -123,9 +124,10 @@ class SnapshotManager:
             counters, place = writer.counters, f"snapshots {name!r}"
             if counters.superseded:
                 failed.append(f"{place}: a later writer has taken them over")
-            elif counters.failures_in_a_row:
-                bad = failed if counters.failures_in_a_row >= _FAILURES else degraded
-                bad.append(f"{place}: {counters.failures_in_a_row} failed in a row; {counters.last_error}")
+            elif counters.last_error is not None:
+                count = counters.failures_in_a_row
+                bad = failed if count >= _FAILURES and not counters.passing else degraded
+                bad.append(f"{place}: {count} failed in a row; {counters.last_error}")
             if max_age is not None and counters.last_save is not None:
                 age = time.time() - counters.last_save
                 if age > max_age:

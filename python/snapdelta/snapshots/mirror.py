@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, share_slot
 from snapdelta.errors import (
+    SnapdeltaError,
     SnapshotBusyError,
     SnapshotMemoryError,
     SnapshotMirrorError,
@@ -22,6 +24,7 @@ from snapdelta.errors import (
     SnapshotSettingError,
     SnapshotUnavailableError,
 )
+from snapdelta.health import Health, overall_health, status_of
 from snapdelta.snapshots.json_text import json_text, symbol_bytes
 from snapdelta.snapshots.keys import KEY_PREFIX, LAYOUT, Keys
 from snapdelta.snapshots.outage import Outage
@@ -41,6 +44,8 @@ META = "__meta__"
 _PART = 512
 # What a later try may not meet any more.
 _PASSING = (SnapshotUnavailableError, SnapshotMemoryError, SnapshotReadOnlyError)
+# Answers of the script after which the rows are the state, or a later one.
+_REACHED = (b"WRITTEN", b"SAME", b"AHEAD")
 
 
 class _Written(NamedTuple):
@@ -100,10 +105,27 @@ class SnapshotMirror:
         # The JSON of all rows, where a plain key is joined from them.
         self._texts: dict[str, bytes] | None = None if plain_key is None else {}
 
-    @property
     def stats(self) -> MirrorCounters:
-        """What was counted so far."""
+        """A copy of what was counted so far."""
         return replace(self._counters)
+
+    def health(self, max_age: float | None = None) -> Health:
+        """How `run` and `sync` are; asks nothing of Redis.
+
+        Degraded: they wait for the server, the last try failed with what passes, or the rows are of a state
+        older than `max_age` seconds, by this machine's clock. Failed: the last try raised what waiting does
+        not mend.
+        """
+        failed: list[str] = []
+        degraded: list[str] = []
+        counters, place = self._counters, f"the mirror of snapshots {self.name!r}"
+        if counters.last_error is not None:
+            (degraded if counters.passing else failed).append(f"{place}: {counters.last_error}")
+        if max_age is not None and counters.timestamp is not None:
+            age = time.time() - counters.timestamp
+            if age > max_age:
+                degraded.append(f"{place}: the rows are of a state {age:.0f} s old")
+        return overall_health(self._reader, status_of(failed, degraded))
 
     async def run(self) -> None:
         """Write every state as it is saved, until it is cancelled.
@@ -126,12 +148,22 @@ class SnapshotMirror:
             await updates.aclose()
 
     async def sync(self) -> bool:
-        """Write the newest state once, as a whole; False before the first save. Raises what Redis refuses."""
+        """Write the newest state once, as a whole; whether the rows are now that state, or a later one.
+
+        False before the first save, and when the name was deleted or lost that state meanwhile. May be called
+        beside `run`. Raises what Redis refuses.
+        """
         update = await self._reader.latest()
         if update is None:
             return False
-        await self._rebuild(update, "asked")
-        return True
+        try:
+            # `run` goes from state to state with texts of its own.
+            texts: dict[str, bytes] | None = None if self.plain_key is None else {}
+            _, answer = await self._write_all(update, texts, "asked")
+        except SnapdeltaError as error:
+            self._counters.count_failure(error, passing=isinstance(error, _PASSING))
+            raise
+        return answer in _REACHED
 
     async def _until_saved(self, updates: Subscription) -> None:
         """Wait for the next update and write it; meanwhile look after the keys."""
@@ -159,8 +191,11 @@ class SnapshotMirror:
                 else:
                     await self._write(update)
             except _PASSING as error:
-                self._counters.failed += 1
+                self._counters.count_failure(error, passing=True)
                 await self._outage.wait(error)
+            except SnapdeltaError as error:
+                self._counters.count_failure(error, passing=False)
+                raise
             else:
                 self._outage.over()
                 return
@@ -172,37 +207,57 @@ class SnapshotMirror:
     async def _write(self, update: Update) -> None:
         """From the update before to this one."""
         removed = [symbol_bytes(symbol) for symbol in update.removed]
-        if self._texts is not None:
+        texts = self._texts
+        if texts is not None:
             for symbol in update.removed:
-                self._texts.pop(symbol, None)
-        rows = await self._rows(update, update.changed)
-        plain = await self._plain(update)
+                texts.pop(symbol, None)
+        rows = await self._rows(update, update.changed, texts)
+        plain = await _whole_text(update, texts)
         written = _state(update, len(plain))
         answer = await self._send("UPDATE", written, self._written, plain, removed, rows)
         if answer == b"MISMATCH":
             await self._rebuild(update, "the rows were lost or changed")
             return
         self._update, self._written = update, written
+        self._count(update, answer, written, rows, len(removed))
         if answer == b"WRITTEN":
             self._counters.updates += 1
-            self._count(written, rows, len(removed))
-            log.debug("mirror %r: %d rows, %d removed", self.name, len(rows) // 2, len(removed))
+            log.debug(
+                *("mirror %r: %d rows, %d removed", self.name, len(rows) // 2, len(removed)),
+                extra={
+                    "event": "mirror_update",
+                    **self._fields(update, rows),
+                    "rows_removed": len(removed),
+                },
+            )
 
     async def _rebuild(self, update: Update, reason: str) -> None:
-        """All rows, whatever the key holds."""
+        """All rows, whatever the key holds; `run` goes on from them."""
         if self._texts is not None:
             self._texts.clear()
-        rows = await self._rows(update, update.snapshot)
-        plain = await self._plain(update)
+        written, _ = await self._write_all(update, self._texts, reason)
+        self._update, self._written = update, written
+
+    async def _write_all(
+        self, update: Update, texts: dict[str, bytes] | None, reason: str
+    ) -> tuple[_Written, bytes]:
+        """Send a rebuild; the state and the script's answer. `texts` receives the JSON of each row."""
+        rows = await self._rows(update, update.snapshot, texts)
+        plain = await _whole_text(update, texts)
         written = _state(update, len(plain))
         answer = await self._send("REBUILD", written, None, plain, (), rows)
-        self._update, self._written = update, written
+        self._count(update, answer, written, rows, 0)
         if answer == b"WRITTEN":
             self._counters.rebuilds += 1
-            self._count(written, rows, 0)
-            log.info("mirror %r: all %d rows written: %s", self.name, len(rows) // 2, reason)
+            log.info(
+                *("mirror %r: all %d rows written: %s", self.name, len(rows) // 2, reason),
+                extra={"event": "mirror_rebuild", **self._fields(update, rows), "reason": reason},
+            )
+        return written, answer
 
-    async def _rows(self, update: Update, symbols: Iterable[str]) -> list[bytes]:
+    async def _rows(
+        self, update: Update, symbols: Iterable[str], texts: dict[str, bytes] | None
+    ) -> list[bytes]:
         """Symbols and JSON texts in turn, encoded in parts so that the event loop goes on."""
         snapshot = update.snapshot
         if META in snapshot:
@@ -213,23 +268,12 @@ class SnapshotMirror:
         rows: list[bytes] = []
         for number, symbol in enumerate(symbols, 1):
             text = json_text(snapshot[symbol])
-            if self._texts is not None:
-                self._texts[symbol] = text
+            if texts is not None:
+                texts[symbol] = text
             rows += (symbol_bytes(symbol), text)
             if number % _PART == 0:
                 await asyncio.sleep(0)
         return rows
-
-    async def _plain(self, update: Update) -> bytes:
-        """The whole snapshot as one JSON object, in its order; empty without a plain key."""
-        if self._texts is None:
-            return b""
-        pairs: list[bytes] = []
-        for number, symbol in enumerate(update.snapshot, 1):
-            pairs.append(json_text(symbol) + b":" + self._texts[symbol])
-            if number % _PART == 0:
-                await asyncio.sleep(0)
-        return b"{" + b",".join(pairs) + b"}"
 
     async def _send(
         self,
@@ -254,13 +298,41 @@ class SnapshotMirror:
         ]
         if mode != "CHECK":
             arguments += [plain, str(len(removed)), *removed, *rows]
-        return (await self._store.checked_script(MIRROR, keys, *arguments))[0]
+        answer = (await self._store.checked_script(MIRROR, keys, *arguments))[0]
+        self._counters.last_error = None
+        return answer
 
-    def _count(self, written: _Written, rows: list[bytes], removed: int) -> None:
+    def _count(
+        self, update: Update, answer: bytes, written: _Written, rows: list[bytes], removed: int
+    ) -> None:
         counters = self._counters
-        counters.rows_written += len(rows) // 2
-        counters.rows_removed += removed
-        counters.bytes_written += sum(map(len, rows[1::2])) + written.plain_size
+        if answer in _REACHED:
+            counters.timestamp = update.timestamp
+        if answer == b"WRITTEN":
+            counters.rows_written += len(rows) // 2
+            counters.rows_removed += removed
+            counters.bytes_written += sum(map(len, rows[1::2])) + written.plain_size
+
+    def _fields(self, update: Update, rows: list[bytes]) -> dict[str, Any]:
+        """What each log record says of a state that was written."""
+        return {
+            "snapshots": self.name,
+            "epoch": update.epoch,
+            "sequence": update.sequence,
+            "rows_written": len(rows) // 2,
+        }
+
+
+async def _whole_text(update: Update, texts: dict[str, bytes] | None) -> bytes:
+    """The whole snapshot as one JSON object, in its order; empty without a plain key."""
+    if texts is None:
+        return b""
+    pairs: list[bytes] = []
+    for number, symbol in enumerate(update.snapshot, 1):
+        pairs.append(json_text(symbol) + b":" + texts[symbol])
+        if number % _PART == 0:
+            await asyncio.sleep(0)
+    return b"{" + b",".join(pairs) + b"}"
 
 
 def _state(update: Update, plain_size: int) -> _Written:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 from weakref import WeakSet
 
 from snapdelta import Limits
 from snapdelta._redis import AsyncRedis, socket_timeout
-from snapdelta.errors import SnapdeltaError, SnapshotDamagedError, SnapshotSettingError
+from snapdelta.errors import (
+    SnapdeltaError,
+    SnapshotDamagedError,
+    SnapshotHistoryError,
+    SnapshotSettingError,
+)
 from snapdelta.health import Health, status_of
 from snapdelta.snapshots.broadcast import Broadcast
 from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
@@ -79,21 +85,18 @@ class SnapshotReader:
         """
         self._store.check_loop()
         async with self._turn:
-            try:
+            with self._counted():
                 update = await self._newest.update() if await self._newest.catch_up() else None
-            except SnapdeltaError as error:
-                self._counters.count_failure(error)
-                raise
         if update is not None:
             self._counters.count(self.name, update)
         return update
 
     def stats(self) -> ReadCounters:
-        """A copy of what was counted for `latest` and every `follow` of this reader."""
+        """A copy of what was counted for the calls and subscriptions of this reader."""
         return self._counters.copy()
 
     def health(self, max_age: float | None = None) -> Health:
-        """How `latest` and the subscriptions of this reader are; asks nothing of Redis.
+        """How the calls and the subscriptions of this reader are; asks nothing of Redis.
 
         Degraded: a subscription waits for the server, the last call failed with what passes, or the last
         update is of a state older than `max_age` seconds, by this machine's clock. Failed: the last call
@@ -120,9 +123,11 @@ class SnapshotReader:
         """
         self._store.check_loop()
         async with self._turn:
-            if not await self._newest.catch_up():
-                return default
-            return await self._newest.record(symbol, default)
+            with self._counted():
+                found = await self._newest.catch_up()
+                record = await self._newest.record(symbol, default) if found else default
+        self._counters.records += 1
+        return record
 
     def follow(self) -> Subscription:
         """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
@@ -154,11 +159,14 @@ class SnapshotReader:
         `latest` does.
         """
         moment = milliseconds("timestamp", timestamp)
-        entry = await entry_at(self._store, moment)
-        replica = self._new_replica()
-        if not await replica.seek(entry.position):
-            raise self._unreachable(entry.time)
-        return await replica.update()
+        with self._counted():
+            entry = await entry_at(self._store, moment)
+            replica = self._new_replica()
+            if not await replica.seek(entry.position):
+                raise self._unreachable(entry.time)
+            update = await replica.update()
+        self._counters.past_states += 1
+        return update
 
     async def replay(
         self, start: Timestamp | None = None, end: Timestamp | None = None
@@ -173,6 +181,14 @@ class SnapshotReader:
         first = None if start is None else milliseconds("start", start)
         if first is not None and last is not None and last < first:
             raise SnapshotSettingError(f"end must not be before start, but {end!r} is before {start!r}")
+        with self._counted():
+            async with aclosing(self._states(first, last)) as states:
+                async for update in states:
+                    self._counters.past_states += 1
+                    yield update
+
+    async def _states(self, first: int | None, last: int | None) -> AsyncGenerator[Update, None]:
+        """What `replay` gives, between two moments in ms."""
         entry = await self._store.first_delta()
         if entry is None or (last is not None and entry.time > last):
             return
@@ -204,6 +220,18 @@ class SnapshotReader:
                 new, entry, page = found, full, []
         if not found:
             raise self._unreachable(entry.time)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Keep how a call ends, for `health`; that a moment is not kept is an answer."""
+        try:
+            yield
+        except SnapshotHistoryError:
+            raise
+        except SnapdeltaError as error:
+            self._counters.count_failure(error)
+            raise
+        self._counters.last_error = None
 
     def _new_replica(self) -> Replica:
         return Replica(self._store, self._limits, View(shared=self._shared))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 from snapdelta.errors import (
     SnapshotBusyError,
+    SnapshotClosedError,
     SnapshotDamagedError,
     SnapshotRejectedError,
     SnapshotUnavailableError,
@@ -21,6 +23,8 @@ log = logging.getLogger("snapdelta.snapshots")
 _PHASES = ("capture", "encode", "write")
 # The weight of the newest interval in the usual one.
 _NEWEST = 0.2
+# A save too many, or one that nobody waits for, says nothing of the others.
+_DROPPED = (SnapshotBusyError, SnapshotClosedError, asyncio.CancelledError)
 # Reasons of resyncs that are counted apart.
 _MOST_REASONS = 30
 
@@ -39,8 +43,10 @@ class SaveCounters:
     chain_frames: int = 0  # deltas since the last full frame
     last_save: float | None = None  # when the last one succeeded, in seconds since 1970
     interval: float | None = None  # the usual number of seconds from save to save
-    failures_in_a_row: int = 0  # since the last save that succeeded
-    last_error: str | None = None
+    # Since the last save that succeeded, without refused snapshots, and saves that were dropped.
+    failures_in_a_row: int = 0
+    last_error: str | None = None  # of the last save, if that failed or was refused
+    passing: bool = True  # whether that error ends without anybody's help
     superseded: bool = False  # a later writer has taken the name over
 
     def copy(self) -> SaveCounters:
@@ -62,22 +68,28 @@ class SaveCounters:
         for phase in _PHASES:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + result[f"{phase}_ms"] / 1e3
         self.symbols, self.chain_frames, self.last_save = result["symbols"], chain_frames, now
-        self.failures_in_a_row = 0
+        self.failures_in_a_row, self.last_error = 0, None
 
     def count_failure(self, error: BaseException, said: str) -> None:
         self.failed += 1
-        # A save too many says nothing of those that run.
-        self.failures_in_a_row += not isinstance(error, SnapshotBusyError)
+        if isinstance(error, _DROPPED):
+            return
         self.last_error = said
         if isinstance(error, SnapshotRejectedError):
+            # The setting has done its work: what is wrong is the feed.
             self.rejected[error.reason] = self.rejected.get(error.reason, 0) + 1
+            return
+        self.failures_in_a_row += 1
+        self.passing = isinstance(error, SnapshotUnavailableError)
 
 
 @dataclass(slots=True)
 class ReadCounters:
     """What a reader has given out, by `latest` and all its `follow`."""
 
-    updates: int = 0
+    updates: int = 0  # of latest and follow
+    records: int = 0  # that get has found, or not
+    past_states: int = 0  # of at and replay
     resyncs: dict[str, int] = field(default_factory=dict)  # updates that may have missed states, by reason
     lag: float = 0.0  # of the last update, in seconds
     symbols: int = 0  # in it
@@ -125,3 +137,10 @@ class MirrorCounters:
     rows_removed: int = 0  # by updates
     bytes_written: int = 0  # JSON texts of rows and plain key
     failed: int = 0  # tries that Redis refused or did not answer
+    timestamp: float | None = None  # when Redis accepted the state of the rows, in seconds since 1970
+    last_error: str | None = None  # of the last try, if that failed
+    passing: bool = True  # whether that error ends without anybody's help
+
+    def count_failure(self, error: BaseException, *, passing: bool) -> None:
+        self.failed += 1
+        self.last_error, self.passing = f"{type(error).__name__}: {error}", passing

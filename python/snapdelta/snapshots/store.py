@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
     Failure.OTHER_LOOP: (SnapshotAccessError, OTHER_LOOP_ADVICE),
     Failure.REFUSED: (SnapshotAccessError, ""),
 }
+_HEAD_FIELDS = (b"layout", b"epoch", b"sequence", b"digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +114,16 @@ class SnapshotStore(RedisStore):
     async def head(self) -> Head | None:
         """None where nothing was saved, or the head is gone or is nobody's."""
         key = self.keys.head
-        layout, epoch, sequence, digest = await self.run(
-            key, "HMGET", key, "layout", "epoch", "sequence", "digest"
-        )
+        answer = await self.run(key, "HMGET", key, *_HEAD_FIELDS)
+        return self.parsed_head(dict(zip(_HEAD_FIELDS, answer, strict=True)))
+
+    def parsed_head(self, fields: Mapping[bytes, Any]) -> Head | None:
+        """What these fields of the head say. Raises UnsupportedVersionError."""
+        layout, epoch, sequence, digest = (fields.get(name) for name in _HEAD_FIELDS)
         if layout is not None and layout != LAYOUT.encode():
             raise self.newer_layout(layout.decode(errors="replace"))
         try:
-            return Head(StreamPosition(int(epoch), int(sequence)), bytes(digest))
+            return Head(StreamPosition(int(epoch), int(sequence)), bytes(digest))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             return None
 

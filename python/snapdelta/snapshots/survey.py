@@ -9,9 +9,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from snapdelta._redis import AsyncRedis, name_of, pairs
+from snapdelta._redis import REDIS_ERRORS, AsyncRedis, name_of, pairs
+from snapdelta.errors import SnapshotSettingError
 from snapdelta.snapshots.keys import Keys, StreamPosition
-from snapdelta.snapshots.store import SnapshotStore
+from snapdelta.snapshots.store import Head, SnapshotStore
 
 # A name counts as silent after so many of its usual intervals, but not before so many seconds.
 _INTERVALS = 3
@@ -20,6 +21,9 @@ _SHORTEST_SILENCE = 60.0
 _SAMPLE = 10
 # Seconds that a mirror may be behind.
 _MIRROR_LAG = 10.0
+# A writer at work moves the head between two questions: after so many looks it is well.
+_LOOKS = 3
+_TIME_LIMIT = 30.0
 _GLOB = str.maketrans({character: f"\\{character}" for character in "*?[]\\"})
 
 
@@ -48,18 +52,33 @@ class NameStatus:
 
 
 async def names_of(redis: AsyncRedis, key_prefix: str) -> list[str]:
-    """All names with a key under the prefix, sorted."""
+    """All names with a key under the prefix, sorted; keys that no writer can have made are passed over.
+
+    Raises SnapshotSettingError for the prefix, SnapshotAccessError and its kinds.
+    """
+    store = SnapshotStore(redis, Keys.of(key_prefix, "*"), _TIME_LIMIT)
     start, found = f"{key_prefix}{{", set()
-    async for key in _scan(redis, f"{start.translate(_GLOB)}*"):
+    async for key in _scan(store, f"{start.translate(_GLOB)}*"):
         name, closed, part = key.removeprefix(start).partition("}:")
-        if closed and part in ("head", "full", "delta"):
+        if closed and part in ("head", "full", "delta") and _is_name(key_prefix, name):
             found.add(name)
     return sorted(found)
 
 
-async def _scan(redis: AsyncRedis, pattern: str) -> AsyncIterator[str]:
-    async for key in redis.scan_iter(match=pattern, count=1000):
-        yield name_of(key) if isinstance(key, bytes) else key
+def _is_name(key_prefix: str, name: str) -> bool:
+    try:
+        Keys.of(key_prefix, name)
+    except SnapshotSettingError:
+        return False
+    return True
+
+
+async def _scan(store: SnapshotStore, pattern: str) -> AsyncIterator[str]:
+    try:
+        async for key in store.redis.scan_iter(match=pattern, count=1000):
+            yield name_of(key) if isinstance(key, bytes) else key
+    except REDIS_ERRORS as error:
+        raise store.typed(pattern, error) from error
 
 
 async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = None) -> NameStatus:
@@ -67,7 +86,7 @@ async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = N
 
     Raises SnapshotAccessError and its kinds.
     """
-    store = SnapshotStore(redis, keys, 30.0)
+    store = SnapshotStore(redis, keys, _TIME_LIMIT)
     status = NameStatus(keys.name)
     types = {}
     for key in (keys.head, keys.full, keys.delta, keys.rows):
@@ -78,22 +97,35 @@ async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = N
             status.faults.append(f"{key} holds a {types[key]}: delete that key, or use another name")
     if status.faults:
         return status
-    head = pairs(await store.run(keys.head, "HGETALL", keys.head))
-    now = await store.time_ms(keys.head)
-    known = await store.head()
-    await _read_streams(store, status, now)
-    if known is None:
-        if status.fulls or status.deltas:
-            status.faults.append(f"{keys.head} is gone: readers find nothing until the next save")
-        return status
-    status.position = known.position
-    if (saved := _number(head.get(b"time"))) is not None:
-        status.age = max(0.0, (now - saved) / 1000)
-    _check_age(status, stale_after)
-    await _check_chain(store, status, head)
-    if types[keys.rows] == "hash":
+    for _ in range(_LOOKS):
+        status, head = await _read_name(store, stale_after)
+        if not status.faults or await store.head() == head:
+            break
+    else:
+        # Each look met a save: the head and what was read after it are not of one moment.
+        status.faults.clear()
+    if status.position is not None and types[keys.rows] == "hash":
         await _check_mirror(store, status)
     return status
+
+
+async def _read_name(store: SnapshotStore, stale_after: float | None) -> tuple[NameStatus, Head | None]:
+    """What head and streams tell, and the head by which they were judged."""
+    keys, status = store.keys, NameStatus(store.keys.name)
+    fields = pairs(await store.run(keys.head, "HGETALL", keys.head))
+    head = store.parsed_head(fields)
+    now = await store.time_ms(keys.head)
+    await _read_streams(store, status, now)
+    if head is None:
+        if status.fulls or status.deltas:
+            status.faults.append(f"{keys.head} is gone: readers find nothing until the next save")
+        return status, head
+    status.position = head.position
+    if (saved := _number(fields.get(b"time"))) is not None:
+        status.age = max(0.0, (now - saved) / 1000)
+    _check_age(status, stale_after)
+    await _check_chain(store, status, fields)
+    return status, head
 
 
 async def _read_streams(store: SnapshotStore, status: NameStatus, now: int) -> None:
@@ -146,7 +178,11 @@ async def _check_mirror(store: SnapshotStore, status: NameStatus) -> None:
         status.faults.append(f"{store.keys.rows} has no valid __meta__: start the mirror")
         return
     status.mirror = at.sequence
-    if at != status.position and status.age is not None and status.age > _MIRROR_LAG:
+    if at == status.position or status.age is None or status.age <= _MIRROR_LAG:
+        return
+    head = await store.head()
+    # A save in this moment needs no mirror yet.
+    if head is not None and head.position == status.position:
         status.faults.append(f"{store.keys.rows} is at {at}, the head at {status.position}: start the mirror")
 
 

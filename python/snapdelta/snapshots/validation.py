@@ -39,10 +39,16 @@ class Validator:
                 f"snapshots {self._name!r}: validate must not be asynchronous: a snapshot is read before the "
                 "first await"
             )
-        if isinstance(answer, str):
+        if isinstance(answer, str) and answer:
             raise self._rejected("validate", f"validate said: {answer}")
-        if answer is not None and not answer:
-            raise self._rejected("validate", f"validate returned {answer!r}")
+        if answer is False:
+            raise self._rejected("validate", "validate returned False")
+        if answer is not None and answer is not True:
+            # A list of faults, perhaps, or an empty text: whether that is good or bad, nobody can tell.
+            raise SnapshotSettingError(
+                f"snapshots {self._name!r}: validate must return None or True, or False or a str that says "
+                f"why, not {answer!r:.100}"
+            )
 
     def refused(self, symbols: int, added: int, removed: int) -> SnapshotRejectedError | None:
         """The error for a captured snapshot that removes too many of the symbols before it."""

@@ -13,8 +13,15 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from snapdelta import CapturedFrame, Decoder, Encoder, Limits
 from snapdelta._redis import AsyncRedis
-from snapdelta.errors import SnapshotBusyError, SnapshotRejectedError, WriterSupersededError
-from snapdelta.snapshots.handover import newest_state, position_of
+from snapdelta.errors import (
+    SnapshotBusyError,
+    SnapshotMemoryError,
+    SnapshotRejectedError,
+    SnapshotTypeError,
+    UnsupportedVersionError,
+    WriterSupersededError,
+)
+from snapdelta.snapshots.handover import Handover, position_of
 from snapdelta.snapshots.keys import LAYOUT, Keys
 from snapdelta.snapshots.materialize import materialize
 from snapdelta.snapshots.mixed_lists import MixedLists
@@ -32,6 +39,8 @@ Result = TypeVar("Result")
 _SAVES_BETWEEN_REQUESTS = 10
 # Reasons of an undisturbed writer.
 _ROUTINE = (None, "interval", "chain", "forced", "larger")
+# Refusals before the first write of a publish: nothing of it was done, nor will be.
+_NOTHING_WRITTEN = (SnapshotMemoryError, SnapshotTypeError, UnsupportedVersionError)
 # Our own frames need no bound.
 _UNBOUNDED = Limits(2**62)
 _DEFAULT_LIMIT = Limits().max_bytes
@@ -43,7 +52,7 @@ class SaveResult(TypedDict):
     `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
     for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
     against the save before. `required_bytes` is what the limits of a reader must allow, in bytes.
-    `capture_ms` is the time that the event loop was held.
+    `capture_ms` is the time that the event loop was held: by one walk over the snapshot, or by two.
     """
 
     type: Literal["full", "delta"]
@@ -106,6 +115,7 @@ class SnapshotWriter:
         self._settings = settings
         self._executor = executor
         self._store = SnapshotStore(redis, keys, settings.command_timeout)
+        self._handover = Handover(self._store)
         self._identity = secrets.token_hex(16)
         self._encoder = self._new_encoder()
         self._epoch: int | None = None
@@ -259,12 +269,12 @@ class SnapshotWriter:
         )
 
     async def _begin(self) -> Decoder | None:
-        """Until a publish was sent: claim an epoch; the state to go on from, if there is one."""
+        """Until a publish may have been accepted: claim an epoch; the state to go on from, if any."""
         if self._epoch is None:
             await self._claim()
         if self._published or self._outcome_unknown:
             return None
-        return await newest_state(self._store)
+        return await self._handover.base()
 
     async def _recapture(self, save: _Save, base: Decoder | None) -> None:
         """Have our own encoder capture what was captured while it was in use, or had no base yet."""
@@ -278,7 +288,9 @@ class SnapshotWriter:
         snapshot = await materialize(decoder)
         if base is not None:
             self._encoder.resume(base)
+        start = perf_counter()
         save.captured = self._encoder.capture(snapshot)
+        save.capture_ms += (perf_counter() - start) * 1e3
         try:
             self._check_removed(save)
         except SnapshotRejectedError:
@@ -371,14 +383,21 @@ class SnapshotWriter:
         if outcome_unknown and not frames.delta:
             frames.reason = "outcome_unknown"
         behind = "outcome_unknown" if outcome_unknown or frames.reason == "outcome_unknown" else "head_behind"
-        answer = await self._send(frames, symbols, behind)
-        if answer[0] == b"NEEDFULL":
-            reason = answer[1].decode()
-            if reason == "head_lost" and not self._published:
-                reason = "first"
-            full = await self._encode(self._encoder.full)
-            frames.delta, frames.full, frames.reason, frames.handover = b"", full, reason, ""
+        try:
             answer = await self._send(frames, symbols, behind)
+            if answer[0] == b"NEEDFULL":
+                reason = answer[1].decode()
+                if reason == "head_lost" and not self._published:
+                    reason = "first"
+                full = await self._encode(self._encoder.full)
+                frames.delta, frames.full, frames.reason, frames.handover = b"", full, reason, ""
+                answer = await self._send(frames, symbols, behind)
+        except _NOTHING_WRITTEN:
+            self._outcome_unknown = outcome_unknown
+            if not self._published and not outcome_unknown:
+                # The next save reads its base again.
+                self._renew_encoder()
+            raise
         self._outcome_unknown = False
         self._note_superseded(answer)
         return answer

@@ -317,6 +317,7 @@ class RedisStreamManager:
         if isinstance(answer, Exception):
             return None
         self._counters.entries_written += 1
+        tracked.written_since_pass += 1
         if tracked.policy.max_bytes is not None:
             tracked.bytes_since_pass += sum(
                 len(item) if isinstance(item, (str, bytes)) else 8 for item in flat
@@ -337,6 +338,7 @@ class RedisStreamManager:
             tracked.totals.trimmed += dropped
             tracked.totals.unread_dropped += unread
             if dropped:
+                tracked.foreign.ours = True
                 # What has been read may go, before more that has not must.
                 self._trim_soon(tracked)
         return answer
@@ -387,8 +389,8 @@ class RedisStreamManager:
             each.streams += 1
             each.foreign_trims += tracked.foreign.problem is not None
             each.fullest = max(each.fullest, tracked.fullest())
+            each.entries += tracked.entries()
             if tracked.report is not None:
-                each.entries += tracked.report.length
                 each.bytes += tracked.report.bytes or 0
         return totals
 

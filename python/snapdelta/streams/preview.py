@@ -66,9 +66,9 @@ async def preview(store: StreamStore, stream: str, policy: StreamPolicy) -> Trim
 
 
 async def listed_streams(
-    store: StreamStore, policies: Mapping[str, StreamPolicy], protected: str
+    store: StreamStore, policies: Mapping[str, StreamPolicy], protected: tuple[str, ...]
 ) -> dict[str, StreamPolicy]:
-    """The streams that names and patterns mean, each with its policy; none under the protected prefix."""
+    """The streams that names and patterns mean, each with its policy; none under a protected prefix."""
     book = PolicyBook(policies, StreamPolicy(), strict=False)
     found = dict(book.names)
     if book.patterns:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from snapdelta._entry_id import parse_id
 from snapdelta._redis import key_of, name_of, pairs
-from snapdelta.errors import StreamAccessError
+from snapdelta.errors import StreamAccessError, StreamTypeError
 from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.store import StreamStore, is_time
 
@@ -82,12 +83,18 @@ async def describe(store: StreamStore, stream: str, policy: StreamPolicy) -> Str
     )
 
 
+def is_gone(error: StreamAccessError) -> bool:
+    """Whether stream or group were deleted, or replaced, since the question before."""
+    return isinstance(error, StreamTypeError) or any(
+        said in str(error) for said in ("no such key", "NOGROUP", "No such consumer group")
+    )
+
+
 async def _groups(store: StreamStore, stream: str, key: bytes) -> list[GroupInfo]:
     try:
         rows = await store.run(stream, "XINFO", "GROUPS", key)
     except StreamAccessError as error:
-        if "no such key" in str(error):
-            # Deleted since the first question.
+        if is_gone(error):
             return []
         raise
     groups: list[GroupInfo] = []
@@ -114,5 +121,5 @@ def _age(entry_id: str | None, now: int) -> float | None:
     """Seconds since the id's time; None for an id that is no time."""
     if entry_id is None:
         return None
-    added = int(entry_id.partition("-")[0])
+    added, _ = parse_id(entry_id)
     return (now - added) / 1000 if is_time(added, now) else None

@@ -32,7 +32,7 @@ class PolicyTotals:
     trimmed: int = 0  # entries removed since the manager was made
     unread_dropped: int = 0  # of them, unread by a consumer group
     streams: int = 0  # known now
-    entries: int = 0  # after the last trim pass of each
+    entries: int = 0  # after the last trim pass of each, and written by this manager since
     bytes: int = 0  # of memory, where the policy has max_bytes
     fullest: float = 0.0  # the fullest bound of the fullest stream; above 1 it does not hold
     foreign_trims: int = 0  # streams that another program trims as well

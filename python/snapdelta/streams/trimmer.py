@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from snapdelta._entry_id import parse_id
 from snapdelta._redis import key_of
 from snapdelta.errors import StreamAccessError
-from snapdelta.streams.foreign_trims import ForeignTrims
+from snapdelta.streams.foreign_trims import ForeignTrims, look
 from snapdelta.streams.policy import StreamPolicy
 from snapdelta.streams.scripts import DROP_OLDER, RELEASE_READ
 from snapdelta.streams.stats import Counters, PolicyTotals
@@ -68,6 +69,7 @@ class TrackedStream:
     settled: bool = False  # an exact trim on every write has little to do
     memory_stuck: bool = False  # removing entries was seen not to free memory
     bytes_since_pass: int = 0
+    written_since_pass: int = 0  # entries, through this manager
     told_undecodable: bool = False  # bytes were written that the client could not decode
     due: float | None = None  # monotonic time of the task's next trim pass
     passed_at: float | None = None  # monotonic time of its last one
@@ -95,10 +97,23 @@ class TrackedStream:
         """The fullest of its bounds after the last pass; above 1 it does not hold."""
         if self.report is None:
             return 0.0
-        policy = self.policy
-        highest = policy.ceiling or (policy.maxlen or 0) + _NODE * policy.approximate
-        by_length = self.report.length / highest if policy.maxlen or policy.ceiling else 0.0
+        highest = self._highest()
+        by_length = self.report.length / highest if highest is not None else 0.0
         return max(by_length, self.usage)
+
+    def entries(self) -> int:
+        """Entries after the last pass and this manager's writes since, as far as these trim by themselves."""
+        before = self.report.length if self.report is not None else 0
+        highest = self._highest()
+        now = before + self.written_since_pass
+        return now if highest is None else max(before, min(now, highest))
+
+    def _highest(self) -> int | None:
+        """The length that writes keep to; None where the policy has no length."""
+        policy = self.policy
+        if policy.ceiling is not None:
+            return policy.ceiling
+        return None if policy.maxlen is None else policy.maxlen + _NODE * policy.approximate
 
     @classmethod
     def of(cls, name: str, policy: StreamPolicy, *, listed: bool) -> TrackedStream:
@@ -171,7 +186,7 @@ class _TrimPass:
 
     async def run(self) -> None:
         policy, report = self._policy, self.report
-        self._stream.bytes_since_pass = 0
+        self._stream.bytes_since_pass = self._stream.written_since_pass = 0
         await self._observe()
         if policy.keep_unread:
             await self._release_read(policy.maxlen)
@@ -199,18 +214,11 @@ class _TrimPass:
 
     async def _observe(self) -> None:
         """Look for a second program that removes entries, before this pass does."""
-        stream, policy = self._stream, self._policy
+        stream = self._stream
         if stream.entry_bytes > _LARGE_ENTRY:
             return
-        oldest, length = await self._store.run_all(
-            stream.name, ("XRANGE", stream.key, "-", "+", "COUNT", 1), ("XLEN", stream.key)
-        )
-        first = oldest[0][0] if oldest else None
-        fullest = stream.usage
-        if policy.max_age is not None and first is not None and first != stream.foreign.first:
-            age = await self._store.time_ms(stream.name) - (_number(first) >> 64)
-            fullest = max(fullest, age / 1000 / policy.max_age)
-        if stream.foreign.observe(first, int(length), policy, fullest) and not stream.told_foreign:
+        found = await look(self._store, stream.name, self._policy, stream.foreign, stream.usage)
+        if found and not stream.told_foreign:
             stream.told_foreign = True
             log.warning(
                 "stream %r: %s",
@@ -439,8 +447,8 @@ class _TrimPass:
 
 def _number(entry_id: bytes) -> int:
     """An id as one number, for comparing and for points in between."""
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return int(milliseconds) << 64 | int(sequence or 0)
+    milliseconds, sequence = parse_id(entry_id)
+    return milliseconds << 64 | sequence
 
 
 def _entry_id(number: int) -> bytes:

@@ -100,16 +100,16 @@ def background_workers(catalog: Catalog, workers: Workers) -> Iterator[Finding]:
         f"set timescaledb.max_background_workers = {max(catalog.all_jobs + 1, 8)}",
     )
     # One for this database's scheduler and one for a job: the limit is the instance's, not the database's.
-    left = limit - workers.elsewhere
-    yield Finding.judged(
-        "server",
-        "workers of other databases",
-        f"at most {limit - 2} of {limit}",
-        str(workers.elsewhere),
-        left >= 2,
-        "they take the instance's workers, so a job here finds none: raise"
-        " timescaledb.max_background_workers and max_worker_processes, and restart the server",
-    )
+    if limit >= 2:
+        yield Finding.judged(
+            "server",
+            "workers of other databases",
+            f"at most {limit - 2} of {limit}",
+            str(workers.elsewhere),
+            limit - workers.elsewhere >= 2,
+            "they take the instance's workers, so a job here finds none: raise"
+            " timescaledb.max_background_workers and max_worker_processes, and restart the server",
+        )
     processes = workers.limits["max_worker_processes"]
     needed = limit + workers.limits["max_parallel_workers"] + 3
     enough = processes >= needed

@@ -123,10 +123,17 @@ if full ~= '' then
   end
   -- Followers of a checkpoint may still need the deltas before it, if it is the only full frame.
   if kind == 'RESTART' or #fulls > 1 or redis.call('XLEN', delta_key) > tonumber(ARGV[12]) then
-    redis.call('XTRIM', full_key, 'MINID', '=', fulls[1][1])
-    redis.call('XTRIM', delta_key, 'MINID', '=', fulls[1][1])
-    -- Redis before 6.2.7 removes the newest entries too, where a node's ids are 2^31 ms apart (its issue 9410).
-    if newest(full_key) ~= id or newest(delta_key) ~= id then
+    local oldest = fulls[1][1]
+    local function holds(key, at) return redis.call('XREVRANGE', key, at, at)[1] end
+    -- Redis before 6.2.7 removes later entries too, where a node's ids are 2^31 ms apart (its issue 9410). It goes
+    -- from the oldest on, so the rest is there if the first one is that should stay.
+    local function trim(key)
+      local first = holds(key, oldest) and oldest or id
+      redis.call('XTRIM', key, 'MINID', '=', oldest)
+      return holds(key, first)
+    end
+    local fulls_left, deltas_left = trim(full_key), trim(delta_key)
+    if not (fulls_left and deltas_left) then
       redis.call('DEL', full_key, delta_key)
       append(full_key, 'f', full, 'r', reason)
       if kind == 'RESTART' then append(delta_key, 'r', reason, unpack(marked)) else append_delta() end
