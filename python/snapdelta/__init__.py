@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from snapdelta._native import (
+    ArrowTable,
     CapturedFrame,
     ColumnInfo,
     Decoder,
@@ -17,6 +18,7 @@ from snapdelta._native import (
     FrameInfo,
     Limits,
     apply,
+    arrow_table,
     diff,
     dumps,
     inspect,
@@ -66,6 +68,7 @@ _LAZY: dict[str, str] = {
 }
 
 __all__ = [
+    "ArrowTable",
     "BaseMismatchError",
     "CapturedFrame",
     "ColumnInfo",
@@ -83,6 +86,7 @@ __all__ = [
     "UnsupportedVersionError",
     "UsageError",
     "apply",
+    "arrow_table",
     "diff",
     "dumps",
     "inspect",

@@ -1,7 +1,9 @@
 //! The stateless functions: diff, apply, dumps, loads, inspect.
 
+use std::collections::BTreeSet;
+
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::codec::decoder::{check_base, open_full};
 use crate::codec::state::{State, check_rows, check_target};
@@ -10,6 +12,7 @@ use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, Contents, FrameWriter};
 use crate::frame::decode;
 use crate::frame::inspect as inspection;
+use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::ConvertResult;
 use crate::python::encoder::check_level;
 use crate::python::errors;
@@ -132,6 +135,41 @@ fn apply_delta<'py>(
     }
     let mut objects = std::mem::take(&mut base.objects);
     Ok(patch(py, &base, table, &changes, &mut objects)?)
+}
+
+/// A snapshot as columns; with `symbols`, their rows alone, in the order of the snapshot and with the types of all rows.
+///
+/// `flat`: a column a path (`day.v`), in place of a struct a dict. `default` is called with values of kinds that are not
+/// supported. Raises UnsupportedTypeError, LimitExceededError, UsageError.
+#[pyfunction]
+#[pyo3(signature = (snapshot, /, *, symbols = None, flat = false, default = None, limits = None))]
+pub(crate) fn arrow_table<'py>(
+    py: Python<'py>,
+    snapshot: &Bound<'py, PyAny>,
+    symbols: Option<&Bound<'py, PyAny>>,
+    flat: bool,
+    default: Option<&Bound<'py, PyAny>>,
+    limits: Option<&Bound<'py, PyAny>>,
+) -> PyResult<ArrowTable> {
+    let limit = max_bytes(limits)?;
+    let symbols = symbols.map(symbol_bytes).transpose()?;
+    let mut state = State::new(0);
+    read_base(snapshot, &mut state, &mut ConversionCache::default(), default)
+        .map_err(|e| errors::to_python(py, e))?;
+    let table = &mut state.table;
+    let rows = symbols.map(|symbols| {
+        let rows = symbols.iter().filter_map(|symbol| table.position(symbol));
+        rows.map(|row| row as u32).collect::<BTreeSet<_>>().into_iter().collect()
+    });
+    let made = ArrowTable::of(py, table, rows, flat, &mut ObjectCache::default(), limit);
+    made.map_err(|e| errors::to_python(py, e))
+}
+
+fn symbol_bytes(symbols: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
+    let encode = |symbol: PyResult<Bound<'_, PyAny>>| {
+        symbol?.cast::<PyString>()?.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()
+    };
+    symbols.try_iter()?.map(encode).collect()
 }
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
