@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import snapdelta
-from benches.bench_speed import HandIn, case, measure
+from benches.bench_speed import HandIn, case, exactly, measure
 from benches.pairs import TIMER
 
 if TYPE_CHECKING:
@@ -36,4 +36,39 @@ def test_arrow_out(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
         from_dicts,
         "polars.from_dicts",
         0.15,
+    )
+
+
+def test_update(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    """100 records of 11,905, against a whole snapshot in which as many changed."""
+    c = case("rebuilt")
+    changes = dict(list(c.curr.items())[5000:5100])
+    back = {symbol: c.prev[symbol] for symbol in changes}
+    target = {**c.prev, **changes}
+    ours, peer, decoder = snapdelta.Encoder(), snapdelta.Encoder(), snapdelta.Decoder()
+    decoder.apply(ours.encode(c.prev))
+    peer.encode(c.prev)
+    decoder.apply(ours.update(changes))
+    peer.encode(target)
+    assert exactly(decoder.snapshot(), target)
+    assert ours.digest == peer.digest
+
+    def prepare() -> None:
+        ours.update(back)
+
+    reached = peer.digest
+
+    def encode() -> None:
+        peer.encode(c.prev if peer.digest == reached else target)
+
+    measure(
+        benchmark,
+        hand_in,
+        "Encoder.update of 100 symbols",
+        c,
+        lambda: ours.update(changes),
+        encode,
+        "Encoder.encode of all",
+        0.05,
+        prepare=prepare,
     )

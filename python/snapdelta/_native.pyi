@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, final
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Limits",
     "apply",
     "arrow_table",
+    "compose",
     "diff",
     "dumps",
     "inspect",
@@ -53,6 +54,8 @@ class Encoder:
     def resume(self, decoder: Decoder, /) -> None: ...
     def encode(self, snapshot: dict[str, Any], /, full: bool = False) -> bytes: ...
     def capture(self, snapshot: dict[str, Any], /, full: bool = False) -> CapturedFrame: ...
+    def update(self, changes: dict[str, Any], /, removed: Iterable[str] = ()) -> bytes: ...
+    def capture_update(self, changes: dict[str, Any], /, removed: Iterable[str] = ()) -> CapturedFrame: ...
     def full(self) -> bytes: ...
     @property
     def epoch(self) -> int: ...
@@ -187,6 +190,15 @@ def arrow_table(
     default: _Default = None,
     limits: Limits | None = None,
 ) -> ArrowTable: ...
+def compose(
+    deltas: Sequence[_Frame],
+    /,
+    base: dict[str, Any] | _Frame,
+    *,
+    level: int = 3,
+    default: _Default = None,
+    limits: Limits | None = None,
+) -> bytes: ...
 def diff(
     prev: dict[str, Any], curr: dict[str, Any], /, *, level: int = 3, default: _Default = None
 ) -> bytes: ...

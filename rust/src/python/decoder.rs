@@ -19,6 +19,7 @@ use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::limits::max_bytes;
+use crate::python::symbol_list::symbol_bytes;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::python::to_python::numpy;
 
@@ -59,14 +60,11 @@ impl Decoder {
 
 /// The keys of a path, given as a tuple of str or as text.
 fn path_keys(path: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
-    let bytes = |key: &Bound<'_, PyString>| -> PyResult<Vec<u8>> {
-        key.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()
-    };
-    if let Ok(text) = path.cast::<PyString>() {
-        return Ok(keys_of_text(&bytes(text)?));
+    if path.is_instance_of::<PyString>() {
+        return Ok(keys_of_text(&symbol_bytes(path)?));
     }
     match path.cast::<PyTuple>() {
-        Ok(keys) => keys.iter().map(|key| bytes(key.cast::<PyString>()?)).collect(),
+        Ok(keys) => keys.iter().map(|key| symbol_bytes(&key)).collect(),
         Err(_) => Err(PyTypeError::new_err("path: must be a tuple of str, or its text")),
     }
 }
@@ -172,7 +170,7 @@ impl Decoder {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut inner = self.lock(py)?;
         let DecoderState { core, objects, .. } = &mut *inner;
-        let bytes: Vec<u8> = symbol.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?;
+        let bytes = symbol_bytes(symbol)?;
         match core.state.table.position(&bytes) {
             None => Ok(None),
             Some(at) => Builder::new(py, &core.state.table, objects)?.row(at).map(Some),

@@ -12,6 +12,7 @@ mod frame_info;
 mod from_python;
 mod functions;
 mod limits;
+mod symbol_list;
 mod to_python;
 
 use pyo3::exceptions::PyImportError;
@@ -40,6 +41,7 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ColumnInfo>()?;
     module.add_function(wrap_pyfunction!(functions::apply, module)?)?;
     module.add_function(wrap_pyfunction!(functions::arrow_table, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::compose, module)?)?;
     module.add_function(wrap_pyfunction!(functions::diff, module)?)?;
     module.add_function(wrap_pyfunction!(functions::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(functions::inspect, module)?)?;
