@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,6 +11,8 @@ import pytest
 import snapdelta
 from benches.bench_speed import HandIn, case, exactly, measure
 from benches.pairs import TIMER
+from benches.results import Result
+from snapdelta.testing.feed import Feed
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -39,36 +42,44 @@ def test_arrow_out(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
     )
 
 
-def test_update(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
-    """100 records of 11,905, against a whole snapshot in which as many changed."""
+@pytest.mark.parametrize(("peer_name", "target"), [("the next frame", 0.05), ("the same state", None)])
+def test_update(benchmark: BenchmarkFixture, hand_in: HandIn, peer_name: str, target: float | None) -> None:
+    """100 records of 11,905, against a whole snapshot: the next of the feed, or the one that they lead to."""
     c = case("rebuilt")
     changes = dict(list(c.curr.items())[5000:5100])
     back = {symbol: c.prev[symbol] for symbol in changes}
-    target = {**c.prev, **changes}
+    reached = {**c.prev, **changes}
     ours, peer, decoder = snapdelta.Encoder(), snapdelta.Encoder(), snapdelta.Decoder()
     decoder.apply(ours.encode(c.prev))
     peer.encode(c.prev)
     decoder.apply(ours.update(changes))
-    peer.encode(target)
-    assert exactly(decoder.snapshot(), target)
+    peer.encode(reached)
+    assert exactly(decoder.snapshot(), reached)
     assert ours.digest == peer.digest
-
-    def prepare() -> None:
-        ours.update(back)
-
-    reached = peer.digest
-
-    def encode() -> None:
-        peer.encode(c.prev if peer.digest == reached else target)
-
+    # The two states that the peer goes to and fro between.
+    states = cycle([c.prev, c.curr if target else reached])
     measure(
         benchmark,
         hand_in,
         "Encoder.update of 100 symbols",
         c,
         lambda: ours.update(changes),
-        encode,
-        "Encoder.encode of all",
-        0.05,
-        prepare=prepare,
+        lambda: peer.encode(next(states)),
+        f"Encoder.encode of {peer_name}",
+        target,
+        prepare=lambda: ours.update(back),
     )
+
+
+def test_compose(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    """Bytes of 60 deltas as one, against the diff of the two ends. The time is measured beside it."""
+    states = list(islice(Feed("enriched"), 61))
+    encoder, reader = snapdelta.Encoder(), snapdelta.Decoder()
+    first, *deltas = (encoder.encode(state) for state in states)
+    composed = benchmark.pedantic(lambda: snapdelta.compose(deltas, first), rounds=1)
+    reader.apply(first)
+    reader.apply(composed)
+    assert exactly(reader.snapshot(), states[-1])
+    ours, peer = len(composed), len(snapdelta.diff(states[0], states[-1]))
+    name = "60 deltas composed, enriched feed, 11,905 symbols"
+    hand_in(Result("size", name, ours / 1e3, peer / 1e3, "kB", ours / peer, 1.05, "diff of the ends"))

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snapdelta
@@ -104,6 +104,7 @@ def test_records_that_are_one_value(values: list[Any]) -> None:
     assert_declared(decoder_of({f"S{n}": value for n, value in enumerate(values)}))
 
 
+@settings(max_examples=50)
 @given(strategies.tables())
 def test_any_snapshot(snapshot: dict[str, Any]) -> None:
     decoder = decoder_of(snapshot)
@@ -124,6 +125,7 @@ def _names(record: Any) -> Iterator[str]:
             yield from _names(value)
 
 
+@settings(max_examples=60)
 @given(st.lists(strategies.LEAVES, min_size=1, max_size=6))
 def test_numpy_holds_the_values(values: list[Any]) -> None:
     snapshot = snapdelta.loads(snapdelta.dumps(snapshot_of(values)))

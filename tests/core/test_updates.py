@@ -47,7 +47,7 @@ class Follower:
         assert self.encoder.digest == self.decoder.digest == other.digest
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.data())
 def test_any_update(data: st.DataObject) -> None:
     follower = Follower(data.draw(strategies.tables()))

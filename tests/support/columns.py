@@ -71,7 +71,8 @@ def _whole(values: list[Any]) -> Kind | None:
 def _scaled(number: Decimal, scale: int) -> int:
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
-    return (-1 if sign else 1) * int("".join(map(str, digits))) * 10 ** (exponent + scale)
+    coefficient = int("".join(map(str, digits)) + "0" * (exponent + scale))
+    return -coefficient if sign else coefficient
 
 
 def _list(values: list[Any]) -> Kind | None:

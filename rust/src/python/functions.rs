@@ -142,7 +142,7 @@ fn apply_delta<'py>(
 /// Deltas that follow each other as one delta: it leads from the base of the first to the target of the last.
 ///
 /// `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
-/// encoded with. Raises BaseMismatchError where the deltas or the base do not follow, and what `Decoder.apply` raises.
+/// encoded with. Raises UsageError without a delta, BaseMismatchError where the deltas or the base do not follow, and what `Decoder.apply` raises.
 #[pyfunction]
 #[pyo3(signature = (deltas, /, base, *, level = 3, default = None, limits = None))]
 pub(crate) fn compose<'py>(
@@ -153,6 +153,9 @@ pub(crate) fn compose<'py>(
     default: Option<&Bound<'py, PyAny>>,
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
+    if deltas.is_empty() {
+        return Err(errors::usage(py, "deltas: there is none to compose"));
+    }
     let limit = max_bytes(limits)?;
     let mut frame_writer = FrameWriter::new(check_level(py, level)?).map_err(|e| errors::core(py, &e))?;
     let mut state = match base.extract::<FrameBytes<'_>>() {
