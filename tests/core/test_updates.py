@@ -21,7 +21,7 @@ from support.expected import N
 Snapshot = dict[str, Any]
 
 
-class Follower:
+class UpdatedStream:
     """An encoder that is given changes, the dict that they lead to, and readers of its frames."""
 
     def __init__(self, first: Snapshot) -> None:
@@ -50,7 +50,7 @@ class Follower:
 @settings(max_examples=20)
 @given(st.data())
 def test_any_update(data: st.DataObject) -> None:
-    follower = Follower(data.draw(strategies.tables()))
+    follower = UpdatedStream(data.draw(strategies.tables()))
     for _ in range(data.draw(st.integers(1, 4))):
         symbols = st.one_of(st.sampled_from(sorted(follower.state) or ["A"]), strategies.SYMBOLS)
         changes = data.draw(st.dictionaries(symbols, strategies.RECORDS, max_size=6))
@@ -62,7 +62,7 @@ def test_any_update(data: st.DataObject) -> None:
 def test_long_sequences(seed: int) -> None:
     rng = Random(seed)
     states = generators.frames(seed, rows=60)
-    follower = Follower(next(states))
+    follower = UpdatedStream(next(states))
     for _, state in zip(range(6), states, strict=False):
         symbols = rng.sample(list(state), 20)
         removed = rng.sample([*follower.state, "none"], rng.choice([0, 0, 3]))
@@ -71,7 +71,7 @@ def test_long_sequences(seed: int) -> None:
 
 def test_updates_and_whole_snapshots_in_turn() -> None:
     feed = Feed("enriched", symbols=100)
-    follower = Follower(next(feed))
+    follower = UpdatedStream(next(feed))
     encoder = follower.encoder
     for number, state in zip(range(6), feed, strict=False):
         if number % 2:

@@ -104,7 +104,7 @@ async def test_an_update_that_waits_for_a_save_that_fails(server: Server) -> Non
         second = asyncio.ensure_future(manager.update({"A": 1}))
         await asyncio.sleep(0)
         first.cancel()
-        done: list[Any] = await asyncio.gather(first, second, return_exceptions=True)
+        done: Any = await asyncio.gather(first, second, return_exceptions=True)
         assert isinstance(done[0], asyncio.CancelledError)
         # The save had begun, or it was dropped: then there is no state.
         assert isinstance(done[1], SnapshotUpdateError) or done[1]["added"] == 1
