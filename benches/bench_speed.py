@@ -22,7 +22,7 @@ from snapdelta.testing.feed import Feed
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    HandIn = Callable[[Result], None]
+HandIn = Callable[[Result], None]
 
 pytestmark = pytest.mark.benchmark(timer=TIMER)
 EACH_HEAP = pytest.mark.parametrize("heap", HEAPS)

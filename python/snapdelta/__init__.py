@@ -7,6 +7,7 @@ A table of contents. The parts that need an extra are imported when they are fir
 from __future__ import annotations
 
 from snapdelta._native import (
+    ArrowTable,
     CapturedFrame,
     ColumnInfo,
     Decoder,
@@ -14,6 +15,8 @@ from snapdelta._native import (
     FrameInfo,
     Limits,
     apply,
+    arrow_table,
+    compose,
     diff,
     dumps,
     inspect,
@@ -65,6 +68,7 @@ _LAZY: dict[str, str] = {
 }
 
 __all__ = [
+    "ArrowTable",
     "BaseMismatchError",
     "CapturedFrame",
     "ColumnInfo",
@@ -82,6 +86,8 @@ __all__ = [
     "UnsupportedVersionError",
     "UsageError",
     "apply",
+    "arrow_table",
+    "compose",
     "diff",
     "dumps",
     "inspect",

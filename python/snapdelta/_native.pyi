@@ -1,7 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, final
 
 __all__ = [
+    "ArrowTable",
     "CapturedFrame",
     "ColumnInfo",
     "Decoder",
@@ -9,6 +10,8 @@ __all__ = [
     "FrameInfo",
     "Limits",
     "apply",
+    "arrow_table",
+    "compose",
     "diff",
     "dumps",
     "inspect",
@@ -31,6 +34,16 @@ class Limits:
     def max_bytes(self) -> int: ...
 
 @final
+class ArrowTable:
+    """A snapshot as columns: a row a symbol, for what takes Arrow's PyCapsule interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any: ...
+    def __arrow_c_schema__(self) -> Any: ...
+    def __len__(self) -> int: ...
+    @property
+    def columns(self) -> list[str]: ...
+
+@final
 class Encoder:
     """Owns the previous state natively and makes frames of what changed."""
 
@@ -41,6 +54,8 @@ class Encoder:
     def resume(self, decoder: Decoder, /) -> None: ...
     def encode(self, snapshot: dict[str, Any], /, full: bool = False) -> bytes: ...
     def capture(self, snapshot: dict[str, Any], /, full: bool = False) -> CapturedFrame: ...
+    def update(self, changes: dict[str, Any], /, removed: Iterable[str] = ...) -> bytes: ...
+    def capture_update(self, changes: dict[str, Any], /, removed: Iterable[str] = ...) -> CapturedFrame: ...
     def full(self) -> bytes: ...
     @property
     def epoch(self) -> int: ...
@@ -79,6 +94,9 @@ class Decoder:
         self, shared: bool = False, *, start: int = 0, stop: int | None = None
     ) -> dict[str, Any]: ...
     def get(self, symbol: str, /) -> Any: ...
+    def column(self, path: tuple[str, ...] | str, /) -> Any: ...
+    def arrow_table(self, *, changed: bool = False, flat: bool = False) -> ArrowTable: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any: ...
     def __len__(self) -> int: ...
     @property
     def changed(self) -> list[str]: ...
@@ -163,6 +181,24 @@ class FrameInfo:
     @property
     def sparse_cells(self) -> int: ...
 
+def arrow_table(
+    snapshot: dict[str, Any],
+    /,
+    *,
+    symbols: Iterable[str] | None = None,
+    flat: bool = False,
+    default: _Default = None,
+    limits: Limits | None = None,
+) -> ArrowTable: ...
+def compose(
+    deltas: Sequence[_Frame],
+    /,
+    base: dict[str, Any] | _Frame,
+    *,
+    level: int = 3,
+    default: _Default = None,
+    limits: Limits | None = None,
+) -> bytes: ...
 def diff(
     prev: dict[str, Any], curr: dict[str, Any], /, *, level: int = 3, default: _Default = None
 ) -> bytes: ...

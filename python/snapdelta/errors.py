@@ -147,6 +147,10 @@ class SnapshotBusyError(SnapshotError, RuntimeError):
     """One save of the name is running and another one waits; nothing was read of this one."""
 
 
+class SnapshotUpdateError(SnapshotError, ValueError):
+    """An update without a state to apply it to, or of a symbol that it removes as well."""
+
+
 class SnapshotRejectedError(SnapshotError, ValueError):
     """A snapshot that `validate`, `min_symbols` or `max_removed_share` refuses; nothing was written.
 

@@ -21,10 +21,11 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading, default, broken, _ = blocks(_DOCUMENT, "python")
+    writing, reading, updating, default, broken, _ = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
     await run(default, _DOCUMENT, names)
+    await run(updating, _DOCUMENT, names)
     parsed = TypeAdapter(datetime).validate_python("2026-03-02T09:30:00.125-05:00")
     record = {"at": parsed, "seen": pandas.Timestamp("2026-03-02", tz="UTC"), "tags": {2, 1}}
     await names["manager"].save_snapshot({"A": record})

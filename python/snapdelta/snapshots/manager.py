@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -82,12 +83,41 @@ class SnapshotManager:
         for what Redis refused. A save that failed or was cancelled may still have been carried out; the next
         one goes on from whatever has become of it.
         """
+        writer = self._writer(name)
+        return await self._saved(name, writer, writer.save(snapshot, force_full=force_full, check=check))
+
+    async def update(
+        self,
+        changes: dict[str, Any],
+        removed: Iterable[str] = (),
+        name: str = "default",
+        *,
+        check: bool = True,
+    ) -> SaveResult:
+        """Save the last state of the name with these records in it and without the removed symbols.
+
+        For callers who know what changed: reading and encoding cost in proportion to it. A symbol that is
+        there keeps its place, a new one comes last; removed ones that are not there are passed over. All of
+        `save_snapshot` holds, but that `validate` is not called, as there is no snapshot to show it.
+
+        Raises SnapshotUpdateError where this manager has no last state of the name: before its first
+        save_snapshot, and after one that failed while its frame was made. An update that failed may be part
+        of the next state or not: repeat it.
+        """
+        if isinstance(removed, str):
+            raise TypeError("removed: symbols are given as a list or another iterable of str, not as a str")
+        writer = self._writer(name)
+        return await self._saved(name, writer, writer.update(changes, removed, check=check))
+
+    def _writer(self, name: str) -> SnapshotWriter:
         self._check_open()
         keys = Keys.of(self.settings.key_prefix, name)
         writer = self._writers.get(keys.name)
         if writer is None:
             writer = self._writers[keys.name] = self._new_writer(keys)
-        task = writer.save(snapshot, force_full=force_full, check=check)
+        return writer
+
+    async def _saved(self, name: str, writer: SnapshotWriter, task: asyncio.Task[SaveResult]) -> SaveResult:
         before = cancellations()
         try:
             return await asyncio.shield(task)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from snapdelta._native import ArrowTable, arrow_table
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -42,6 +44,14 @@ class Update:
     def changed(self) -> list[str]:
         """`added`, then `updated`: symbols of the snapshot whose record is new or another."""
         return [*self.added, *self.updated]
+
+    def arrow_table(self, *, changed: bool = False, flat: bool = False) -> ArrowTable:
+        """The snapshot as columns; `changed`: the rows of those symbols alone, with the types of all rows."""
+        return arrow_table(self.snapshot, symbols=self.changed if changed else None, flat=flat)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any:
+        """`arrow_table()` as a capsule: `polars.DataFrame(update)`."""
+        return self.arrow_table().__arrow_c_stream__(requested_schema)
 
 
 class ChangeLog:

@@ -23,9 +23,7 @@ class Validator:
             # The capture says what is wrong with it.
             return
         if len(snapshot) < settings.min_symbols:
-            raise self._rejected(
-                "min_symbols", f"{len(snapshot)} symbols, and min_symbols is {settings.min_symbols}"
-            )
+            raise self._too_few(len(snapshot))
         if settings.validate is None:
             return
         try:
@@ -51,7 +49,12 @@ class Validator:
             )
 
     def refused(self, symbols: int, added: int, removed: int) -> SnapshotRejectedError | None:
-        """The error for a captured snapshot that removes too many of the symbols before it."""
+        """The error for a captured state with too few symbols, or without too many of those before it.
+
+        Of an update only the capture tells how many there are.
+        """
+        if symbols < self._settings.min_symbols:
+            return self._too_few(symbols)
         base, most = symbols - added + removed, self._settings.max_removed_share
         if most is None or removed <= most * base:
             return None
@@ -60,6 +63,10 @@ class Validator:
             f"it removes {removed} of {base} symbols, and max_removed_share is {most:g}; if that is right, "
             "save it with check=False",
         )
+
+    def _too_few(self, symbols: int) -> SnapshotRejectedError:
+        least = self._settings.min_symbols
+        return self._rejected("min_symbols", f"{symbols} symbols, and min_symbols is {least}")
 
     def _rejected(self, reason: str, said: str) -> SnapshotRejectedError:
         return SnapshotRejectedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
@@ -18,7 +18,9 @@ from snapdelta.errors import (
     SnapshotMemoryError,
     SnapshotRejectedError,
     SnapshotTypeError,
+    SnapshotUpdateError,
     UnsupportedVersionError,
+    UsageError,
     WriterSupersededError,
 )
 from snapdelta.snapshots.handover import Handover, position_of
@@ -76,6 +78,7 @@ class _Save:
     and with it the encoder busy."""
 
     captured: CapturedFrame | None
+    removed: list[str] | None  # of an update, which is captured as its changes; None for a whole snapshot
     overlapping: bool  # captured by an encoder of its own, because ours was in use
     forced: bool
     check: bool  # whether a broken feed is refused
@@ -148,8 +151,22 @@ class SnapshotWriter:
         Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
         nothing has happened, but that the failure was counted.
         """
+        return self._start(snapshot, None, force_full, check)
+
+    def update(
+        self, changes: dict[str, Any], removed: Iterable[str], *, check: bool
+    ) -> asyncio.Task[SaveResult]:
+        """The same of the last state with some records added, replaced or removed.
+
+        Raises SnapshotUpdateError as well; of an update that had to wait, the task raises it.
+        """
+        return self._start(changes, list(removed), False, check)
+
+    def _start(
+        self, records: dict[str, Any], removed: list[str] | None, forced: bool, check: bool
+    ) -> asyncio.Task[SaveResult]:
         try:
-            save = self._captured(snapshot, force_full, check)
+            save = self._captured(records, removed, forced, check)
         except BaseException as error:
             self._failed(error)
             raise
@@ -158,23 +175,39 @@ class SnapshotWriter:
         task.add_done_callback(self._saves.pop)
         return task
 
-    def _captured(self, snapshot: dict[str, Any], forced: bool, check: bool) -> _Save:
+    def _captured(
+        self, records: dict[str, Any], removed: list[str] | None, forced: bool, check: bool
+    ) -> _Save:
         self._check_not_superseded()
         if len(self._saves) > 1:
             raise SnapshotBusyError(
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
                 "or save less often; if they are several lists, give each its own name="
             )
-        if check:
-            self._validator.check(snapshot)
+        if check and removed is None:
+            self._validator.check(records)
         start = perf_counter()
         overlapping = bool(self._saves)
-        encoder = self._new_encoder() if overlapping else self._encoder
-        save = _Save(encoder.capture(snapshot), overlapping, forced, check)
+        save = _Save(None, removed, overlapping, forced, check)
+        save.captured = (
+            self._new_encoder().capture(records) if overlapping else self._capture(records, removed)
+        )
         save.capture_ms = (perf_counter() - start) * 1e3
         if not overlapping:
             self._check_removed(save)
         return save
+
+    def _capture(self, records: dict[str, Any], removed: list[str] | None) -> CapturedFrame:
+        """A whole snapshot, or an update of the state that our own encoder has."""
+        if removed is None:
+            return self._encoder.capture(records)
+        try:
+            return self._encoder.capture_update(records, removed)
+        except UsageError as error:
+            raise self._no_update(str(error)) from error
+
+    def _no_update(self, why: str) -> SnapshotUpdateError:
+        return SnapshotUpdateError(f"snapshots {self._name!r}: no update: {why}")
 
     def _check_removed(self, save: _Save) -> None:
         """Raises SnapshotRejectedError for a save that our own encoder has captured; it is dropped."""
@@ -242,6 +275,8 @@ class SnapshotWriter:
 
     async def _save(self, save: _Save) -> SaveResult:
         base = await self._begin()
+        if base is not None and save.removed is not None:
+            raise self._no_update("nothing was saved before it; save a whole snapshot first")
         if save.overlapping or base is not None:
             await self._recapture(save, base)
         start = perf_counter()
@@ -289,7 +324,7 @@ class SnapshotWriter:
         if base is not None:
             self._encoder.resume(base)
         start = perf_counter()
-        save.captured = self._encoder.capture(snapshot)
+        save.captured = self._capture(snapshot, save.removed)
         save.capture_ms += (perf_counter() - start) * 1e3
         try:
             self._check_removed(save)

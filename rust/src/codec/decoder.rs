@@ -32,7 +32,7 @@ fn state_of_full(header: &Header, contents: &Contents<'_>, budget: &mut Budget) 
 pub(crate) struct Decoder {
     pub(crate) state: State,
     pub(crate) changed_keys: ChangedKeys,
-    max_bytes: u64,
+    pub(crate) max_bytes: u64,
 }
 
 impl Decoder {
@@ -43,6 +43,16 @@ impl Decoder {
     /// Symbols that the last frame neither added nor removed and whose record it changed, in the order of the state.
     pub(crate) fn updated(&self) -> impl Iterator<Item = &[u8]> {
         self.changed_keys.updated.iter().map(|row| &*self.state.table.rows[*row as usize].symbol)
+    }
+
+    /// Rows with a new record after the last frame, ascending.
+    pub(crate) fn changed_rows(&mut self) -> Vec<u32> {
+        let table = &mut self.state.table;
+        let added = self.changed_keys.added.iter().filter_map(|symbol| table.position(symbol));
+        let mut rows: Vec<u32> = added.map(|row| row as u32).collect();
+        rows.extend(&self.changed_keys.updated);
+        rows.sort_unstable();
+        rows
     }
 
     /// The fewest symbols whose move explains the order of the state after the last frame.

@@ -65,7 +65,7 @@ impl Date {
     }
 
     /// Days since 0001-01-01 (days_from_civil, Howard Hinnant).
-    fn days(self) -> u64 {
+    pub(crate) fn days(self) -> u64 {
         let year = u64::from(self.year) - u64::from(self.month <= 2);
         let month = (u64::from(self.month) + 9) % 12;
         let day_of_year = (153 * month + 2) / 5 + u64::from(self.day) - 1;

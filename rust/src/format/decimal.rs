@@ -128,6 +128,23 @@ pub(crate) fn text(payload: Payload<'_>) -> Option<String> {
     }
 }
 
+/// The coefficient with its sign, and the exponent; None if it is not finite or longer than 38 digits.
+pub(crate) fn number(payload: Payload<'_>) -> Option<(i128, i64)> {
+    let signed = |negative, coefficient: i128| if negative { -coefficient } else { coefficient };
+    match payload {
+        Payload::Fixed64(word) => {
+            let coefficient = i128::from(word & ((1 << COEFFICIENT_BITS) - 1));
+            let exponent = i64::from((word >> 56) as u8 as i8);
+            Some((signed(word >> COEFFICIENT_BITS & 1 == 1, coefficient), exponent))
+        }
+        Payload::Bytes(blob) => {
+            let parts = read_other(blob).filter(|parts| parts.kind == FINITE && parts.digits.len() <= 38)?;
+            let coefficient = parts.digits.iter().fold(0, |all, d| all * 10 + i128::from(d - b'0'));
+            Some((signed(parts.negative, coefficient), parts.exponent))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

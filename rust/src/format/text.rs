@@ -23,6 +23,19 @@ pub(crate) fn digits_word(text: &[u8]) -> Option<u64> {
     Some(word)
 }
 
+/// The text of a DIGITS word.
+pub(crate) fn decimal_digits(mut word: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (word % 10) as u8;
+        word /= 10;
+        if word == 0 {
+            return &buffer[at..];
+        }
+    }
+}
+
 /// The word of at most 7 bytes.
 #[inline]
 pub(crate) fn short_word(text: &[u8]) -> u64 {

@@ -222,6 +222,14 @@ pub(crate) fn trim_big_int(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+/// The number of a BIG_INT payload; None beyond 128 bits.
+pub(crate) fn big_int(bytes: &[u8]) -> Option<i128> {
+    let negative = bytes.last()? & 0x80 != 0;
+    let mut extended = [if negative { 0xFF } else { 0 }; 16];
+    extended.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some(i128::from_le_bytes(extended))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

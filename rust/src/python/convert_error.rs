@@ -117,6 +117,24 @@ fn other_key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
     }
 }
 
+/// The keys of a path in its text form; the empty text is the path without keys.
+pub(crate) fn keys_of_text(path: &[u8]) -> Vec<Vec<u8>> {
+    if path.is_empty() {
+        return Vec::new();
+    }
+    let mut keys = vec![Vec::new()];
+    let mut bytes = path.iter();
+    while let Some(byte) = bytes.next() {
+        let escaped = (*byte == b'\\').then(|| bytes.next()).flatten();
+        match (escaped.unwrap_or(byte), keys.last_mut()) {
+            (b'.', _) if escaped.is_none() => keys.push(Vec::new()),
+            (byte, Some(key)) => key.push(*byte),
+            (_, None) => {}
+        }
+    }
+    keys
+}
+
 pub(crate) fn key_text(key: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(key).chars() {

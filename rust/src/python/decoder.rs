@@ -3,19 +3,25 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyCapsule, PyDict, PyList, PyString, PyTuple};
 
 use crate::codec::decoder::Decoder as Core;
 use crate::codec::state::State;
 use crate::error::grouped;
+use crate::format::budget::Budget;
 use crate::format::header::FrameKind;
+use crate::python::arrow_table::ArrowTable;
+use crate::python::convert_error::keys_of_text;
 use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::limits::max_bytes;
+use crate::python::symbol_list::symbol_bytes;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
+use crate::python::to_python::numpy;
 
 struct DecoderState {
     core: Core,
@@ -49,6 +55,17 @@ impl Decoder {
             )),
             Err(TryLockError::Poisoned(_)) => Err(errors::broken()),
         }
+    }
+}
+
+/// The keys of a path, given as a tuple of str or as text.
+fn path_keys(path: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
+    if path.is_instance_of::<PyString>() {
+        return Ok(keys_of_text(&symbol_bytes(path)?));
+    }
+    match path.cast::<PyTuple>() {
+        Ok(keys) => keys.iter().map(|key| symbol_bytes(&key)).collect(),
+        Err(_) => Err(PyTypeError::new_err("path: must be a tuple of str, or its text")),
     }
 }
 
@@ -153,11 +170,58 @@ impl Decoder {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut inner = self.lock(py)?;
         let DecoderState { core, objects, .. } = &mut *inner;
-        let bytes: Vec<u8> = symbol.call_method1("encode", ("utf-8", "surrogatepass"))?.extract()?;
+        let bytes = symbol_bytes(symbol)?;
         match core.state.table.position(&bytes) {
             None => Ok(None),
             Some(at) => Builder::new(py, &core.state.table, objects)?.row(at).map(Some),
         }
+    }
+
+    /// The values at a path, a row a symbol, as a numpy masked array: None and what a record has not are masked.
+    ///
+    /// `path` is a tuple of keys, or its text (`day.v`, with `.`, `[` and `\\` escaped). docs/columns.md says which
+    /// dtype a column gets; what has none is an array of objects.
+    /// Raises UsageError if no record has a value there, MissingExtraError without numpy.
+    #[pyo3(signature = (path, /))]
+    fn column<'py>(&self, py: Python<'py>, path: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let keys = path_keys(path)?;
+        let mut inner = self.lock(py)?;
+        let DecoderState { core, objects, .. } = &mut *inner;
+        let table = &core.state.table;
+        let found = table.schema.find(&keys);
+        let refused = |what: &str| Err(errors::usage(py, &format!("path: {what} {path}")));
+        let Some(found) = found else { return refused("no record has") };
+        if table.schema.is_dict(found) {
+            return refused("name one below it: there are dicts at");
+        }
+        if !table.rows.iter().any(|row| table.schema.shapes[row.shape as usize].position(found).is_some()) {
+            return refused("no record has");
+        }
+        let mut budget = Budget::new(core.max_bytes);
+        numpy::column(py, table, found, objects, &mut budget).map_err(|e| errors::to_python(py, e))
+    }
+
+    /// The state as columns; with `changed`, the rows of the symbols in `changed` alone, in the order of the state and
+    /// with the types of all rows. `flat`: a column a path (`day.v`), in place of a struct a dict.
+    ///
+    /// Raises LimitExceededError, UnsupportedTypeError for names that Arrow has not, UsageError.
+    #[pyo3(signature = (*, changed = false, flat = false))]
+    fn arrow_table(&self, py: Python<'_>, changed: bool, flat: bool) -> PyResult<ArrowTable> {
+        let mut inner = self.lock(py)?;
+        let DecoderState { core, objects, .. } = &mut *inner;
+        let rows = changed.then(|| core.changed_rows());
+        let made = ArrowTable::of(py, &core.state.table, rows, flat, objects, core.max_bytes);
+        made.map_err(|e| errors::to_python(py, e))
+    }
+
+    /// `arrow_table()` as a capsule: `polars.DataFrame(decoder)`.
+    #[pyo3(signature = (requested_schema = None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        self.arrow_table(py, false, false)?.__arrow_c_stream__(py, requested_schema)
     }
 
     /// Symbols with a new record after the last frame: `added`, then `updated`. Each is in the snapshot.

@@ -14,7 +14,8 @@ use crate::format::header::{FrameKind, Position};
 use crate::python::decoder::Decoder;
 use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
-use crate::python::from_python::capture;
+use crate::python::from_python::{capture, capture_update};
+use crate::python::symbol_list::SymbolList;
 use crate::state::change_set::ChangeSet;
 
 /// The levels that zstd has.
@@ -91,6 +92,46 @@ impl Encoder {
             ));
         }
         Ok(inner)
+    }
+
+    /// The changes of an update.
+    fn read_update(
+        &self,
+        py: Python<'_>,
+        inner: &mut EncoderState,
+        changes: &Bound<'_, PyAny>,
+        removed: &[Vec<u8>],
+    ) -> PyResult<ChangeSet> {
+        let EncoderState { core, cache, default } = inner;
+        if !core.state.started {
+            return Err(errors::usage(py, "there is no state to update yet; encode a snapshot first"));
+        }
+        let default = default.as_ref().map(|default| default.bind(py));
+        let captured = capture_update(changes, removed, &mut core.state.table, cache, default);
+        captured.map_err(|error| errors::to_python(py, error))
+    }
+
+    /// Keeps captured changes until their frame is made or dropped.
+    fn keep(
+        slf: &Bound<'_, Self>,
+        inner: &mut EncoderState,
+        changes: ChangeSet,
+        full: bool,
+    ) -> CapturedFrame {
+        let kind = inner.core.kind(full);
+        let base = inner.core.state.table.rows.len();
+        let [added, removed] = [changes.added.len(), changes.removed.len()];
+        let updated = changes.updated(base).into_iter().filter(|updated| *updated).count();
+        CapturedFrame {
+            encoder: slf.clone().unbind(),
+            ticket: inner.core.keep(changes, kind),
+            symbols: base - removed + added,
+            added,
+            removed,
+            updated,
+            requested: kind,
+            made: OnceLock::new(),
+        }
     }
 
     fn read(
@@ -242,20 +283,39 @@ impl Encoder {
         let this = slf.get();
         let mut inner = this.free(py)?;
         let changes = this.read(py, &mut inner, snapshot)?;
-        let kind = inner.core.kind(full);
-        let base = inner.core.state.table.rows.len();
-        let [added, removed] = [changes.added.len(), changes.removed.len()];
-        let updated = changes.updated(base).into_iter().filter(|updated| *updated).count();
-        Ok(CapturedFrame {
-            encoder: slf.clone().unbind(),
-            ticket: inner.core.keep(changes, kind),
-            symbols: base - removed + added,
-            added,
-            removed,
-            updated,
-            requested: kind,
-            made: OnceLock::new(),
-        })
+        Ok(Encoder::keep(slf, &mut inner, changes, full))
+    }
+
+    /// The delta to the state with these records in it and without the removed symbols: of a caller who knows what
+    /// changed. A symbol that is there keeps its place, a new one comes last; removed ones that are not there are passed
+    /// over. The cost is in proportion to the changes.
+    ///
+    /// Raises UsageError before the first frame, and for a symbol that is changed and removed; else what `encode` raises.
+    #[pyo3(signature = (changes, /, removed = SymbolList::default()))]
+    fn update<'py>(
+        &self,
+        py: Python<'py>,
+        changes: &Bound<'py, PyAny>,
+        removed: SymbolList,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut inner = self.free(py)?;
+        let changes = self.read_update(py, &mut inner, changes, &removed.0)?;
+        let kind = inner.core.kind(false);
+        Ok(inner.encode_frame(py, changes, kind)?.0)
+    }
+
+    /// Reads an update and returns at once, as `capture` does a snapshot.
+    #[pyo3(signature = (changes, /, removed = SymbolList::default()))]
+    fn capture_update(
+        slf: &Bound<'_, Self>,
+        changes: &Bound<'_, PyAny>,
+        removed: SymbolList,
+    ) -> PyResult<CapturedFrame> {
+        let py = slf.py();
+        let this = slf.get();
+        let mut inner = this.free(py)?;
+        let changes = this.read_update(py, &mut inner, changes, &removed.0)?;
+        Ok(Encoder::keep(slf, &mut inner, changes, false))
     }
 
     /// The state as a full frame, under the epoch, sequence and digest that it has. The state does not move.

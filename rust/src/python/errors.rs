@@ -79,6 +79,13 @@ pub(crate) fn unknown_zone(py: Python<'_>, key: &str, cause: PyErr) -> PyErr {
     error
 }
 
+/// An optional library is not installed.
+pub(crate) fn missing_extra(py: Python<'_>, message: &str, cause: PyErr) -> PyErr {
+    let error = raise(py, "MissingExtraError", message.into());
+    error.set_cause(py, Some(cause));
+    error
+}
+
 pub(crate) fn corrupt(py: Python<'_>, message: &str) -> PyErr {
     raise(py, "CorruptDeltaError", message.into())
 }

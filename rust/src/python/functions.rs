@@ -1,8 +1,11 @@
 //! The stateless functions: diff, apply, dumps, loads, inspect.
 
+use std::collections::BTreeSet;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::codec::compose::compose as compose_deltas;
 use crate::codec::decoder::{check_base, open_full};
 use crate::codec::state::{State, check_rows, check_target};
 use crate::format::budget::Budget;
@@ -10,6 +13,7 @@ use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, Contents, FrameWriter};
 use crate::frame::decode;
 use crate::frame::inspect as inspection;
+use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::ConvertResult;
 use crate::python::encoder::check_level;
 use crate::python::errors;
@@ -19,6 +23,7 @@ use crate::python::frame_info::FrameInfo;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture;
 use crate::python::limits::max_bytes;
+use crate::python::symbol_list::SymbolList;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::python::to_python::patch::patch;
@@ -132,6 +137,67 @@ fn apply_delta<'py>(
     }
     let mut objects = std::mem::take(&mut base.objects);
     Ok(patch(py, &base, table, &changes, &mut objects)?)
+}
+
+/// Deltas that follow each other as one delta: it leads from the base of the first to the target of the last.
+///
+/// `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
+/// encoded with. Raises UsageError without a delta, BaseMismatchError where the deltas or the base do not follow, and what `Decoder.apply` raises.
+#[pyfunction]
+#[pyo3(signature = (deltas, /, base, *, level = 3, default = None, limits = None))]
+pub(crate) fn compose<'py>(
+    py: Python<'py>,
+    deltas: Vec<Bound<'py, PyAny>>,
+    base: &Bound<'py, PyAny>,
+    level: i32,
+    default: Option<&Bound<'py, PyAny>>,
+    limits: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    if deltas.is_empty() {
+        return Err(errors::usage(py, "deltas: there is none to compose"));
+    }
+    let limit = max_bytes(limits)?;
+    let mut frame_writer = FrameWriter::new(check_level(py, level)?).map_err(|e| errors::core(py, &e))?;
+    let mut state = match base.extract::<FrameBytes<'_>>() {
+        Ok(full) => py.detach(|| open_full(&full, limit)).map_err(|e| errors::core(py, &e))?,
+        Err(_) => {
+            let mut state = State::new(0);
+            read_base(base, &mut state, &mut ConversionCache::default(), default)
+                .map_err(|e| errors::to_python(py, e))?;
+            state
+        }
+    };
+    let deltas: Vec<FrameBytes<'_>> = deltas.iter().map(PyAnyMethods::extract).collect::<PyResult<_>>()?;
+    let deltas: Vec<&[u8]> = deltas.iter().map(|delta| &**delta).collect();
+    let composed = py.detach(|| compose_deltas(&mut state, &deltas, limit, &mut frame_writer));
+    Ok(PyBytes::new(py, &composed.map_err(|e| errors::core(py, &e))?))
+}
+
+/// A snapshot as columns; with `symbols`, their rows alone, in the order of the snapshot and with the types of all rows.
+///
+/// `flat`: a column a path (`day.v`), in place of a struct a dict. `default` is called with values of kinds that are not
+/// supported. Raises UnsupportedTypeError, LimitExceededError, UsageError.
+#[pyfunction]
+#[pyo3(signature = (snapshot, /, *, symbols = None, flat = false, default = None, limits = None))]
+pub(crate) fn arrow_table<'py>(
+    py: Python<'py>,
+    snapshot: &Bound<'py, PyAny>,
+    symbols: Option<SymbolList>,
+    flat: bool,
+    default: Option<&Bound<'py, PyAny>>,
+    limits: Option<&Bound<'py, PyAny>>,
+) -> PyResult<ArrowTable> {
+    let limit = max_bytes(limits)?;
+    let mut state = State::new(0);
+    read_base(snapshot, &mut state, &mut ConversionCache::default(), default)
+        .map_err(|e| errors::to_python(py, e))?;
+    let table = &mut state.table;
+    let rows = symbols.map(|symbols| {
+        let rows = symbols.0.iter().filter_map(|symbol| table.position(symbol));
+        rows.map(|row| row as u32).collect::<BTreeSet<_>>().into_iter().collect()
+    });
+    let made = ArrowTable::of(py, table, rows, flat, &mut ObjectCache::default(), limit);
+    made.map_err(|e| errors::to_python(py, e))
 }
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.

@@ -1,5 +1,6 @@
 //! The only place that knows PyO3: dict -> change set, state -> dict, and the classes and functions of `snapdelta._native`.
 
+mod arrow_table;
 mod convert_error;
 mod decoder;
 mod encoder;
@@ -11,11 +12,13 @@ mod frame_info;
 mod from_python;
 mod functions;
 mod limits;
+mod symbol_list;
 mod to_python;
 
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
+use arrow_table::ArrowTable;
 use decoder::Decoder;
 use encoder::{CapturedFrame, Encoder};
 use frame_info::{ColumnInfo, FrameInfo};
@@ -32,10 +35,13 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Encoder>()?;
     module.add_class::<CapturedFrame>()?;
     module.add_class::<Decoder>()?;
+    module.add_class::<ArrowTable>()?;
     module.add_class::<Limits>()?;
     module.add_class::<FrameInfo>()?;
     module.add_class::<ColumnInfo>()?;
     module.add_function(wrap_pyfunction!(functions::apply, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::arrow_table, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::compose, module)?)?;
     module.add_function(wrap_pyfunction!(functions::diff, module)?)?;
     module.add_function(wrap_pyfunction!(functions::dumps, module)?)?;
     module.add_function(wrap_pyfunction!(functions::inspect, module)?)?;

@@ -332,7 +332,7 @@ impl ChangeSet {
             drop_row(table, &gone);
         }
         let added = std::mem::take(&mut self.added);
-        let rows_move = !self.removed.is_empty() || !added.is_empty() || self.order.is_some();
+        let rows_move = !self.removed.is_empty() || self.order.is_some();
         if !self.removed.is_empty() {
             let mut removed = self.removed.iter().copied().peekable();
             let mut retained = Vec::with_capacity(table.rows.len());
@@ -345,7 +345,8 @@ impl ChangeSet {
             }
             table.rows = retained;
         }
-        table.rows.reserve_exact(added.len());
+        let retained = table.rows.len();
+        table.rows.reserve(added.len());
         for Added { symbol, record } in added {
             let row = self.new_row(table, symbol, record);
             table.rows.push(row);
@@ -359,6 +360,8 @@ impl ChangeSet {
         }
         if rows_move {
             table.forget_positions();
+        } else {
+            table.rows_were_added(retained);
         }
     }
 

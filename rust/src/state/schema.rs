@@ -148,6 +148,29 @@ impl Schema {
         id
     }
 
+    /// The path of these keys, if there is one.
+    pub(crate) fn find(&self, keys: &[Vec<u8>]) -> Option<PathId> {
+        keys.iter().try_fold(ROOT, |path, key| {
+            let key = self.key_index.get(&**key)?;
+            self.path_index.get(&(path, *key)).copied()
+        })
+    }
+
+    /// True if rows have a dict with keys at this path.
+    pub(crate) fn is_dict(&self, path: PathId) -> bool {
+        let live = self.shapes.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);
+        live.flat_map(|(shape, _)| &shape.paths).any(|below| {
+            let mut below = *below;
+            while below != ROOT {
+                below = self.paths[below as usize].parent;
+                if below == path {
+                    return true;
+                }
+            }
+            false
+        })
+    }
+
     /// The keys that lead to a path.
     pub(crate) fn keys_of(&self, mut path: PathId) -> Vec<&[u8]> {
         let mut keys = Vec::new();

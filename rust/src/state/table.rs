@@ -198,6 +198,16 @@ impl Table {
         found.map(|&at| at as usize)
     }
 
+    /// Rows were added behind the others: what is known of positions stays right.
+    pub(crate) fn rows_were_added(&mut self, first: usize) {
+        let Index { positions: Some(positions), hasher } = &mut self.index else { return };
+        let rows = &self.rows;
+        for (at, row) in rows.iter().enumerate().skip(first) {
+            let key = hasher.hash_one(&*row.symbol);
+            positions.insert_unique(key, at as u32, |&at| hasher.hash_one(&*rows[at as usize].symbol));
+        }
+    }
+
     /// Starts names anew once most of them are no longer used. True if it did: all numbers of keys, paths and shapes
     /// are others then.
     pub(crate) fn refresh_schema(&mut self) -> bool {

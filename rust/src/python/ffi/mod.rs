@@ -3,6 +3,7 @@
 // The layouts are CPython's: alignment is checked where a table is read.
 #![allow(clippy::cast_ptr_alignment)]
 
+pub(crate) mod arrow;
 pub(crate) mod dict;
 pub(crate) mod int;
 pub(crate) mod object;

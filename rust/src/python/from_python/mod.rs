@@ -28,6 +28,21 @@ pub(crate) fn capture(
     capture_dict(&as_snapshot(snapshot)?, table, cache, default, |_| Ok(())).map(|(changes, _)| changes)
 }
 
+/// The change set that replaces or adds these records and removes these symbols; symbols that are not there are
+/// passed over. After an error the state is what it was.
+pub(crate) fn capture_update(
+    changes: &Bound<'_, PyAny>,
+    removed: &[Vec<u8>],
+    table: &mut Table,
+    cache: &mut ConversionCache,
+    default: Option<&Bound<'_, PyAny>>,
+) -> ConvertResult<ChangeSet> {
+    let changes = as_snapshot(changes)?;
+    let capture = Capture::new(table, cache);
+    let read = |capture: &mut Capture<'_>| capture.remove(changes.py(), removed);
+    finish(&changes, capture, default, read).map(Capture::into_update)
+}
+
 /// The change set, and for each record whether it is built back from the same types. `walked` is called when all
 /// was seen and before Python code runs, with whether some will.
 pub(crate) fn capture_dict(
@@ -37,20 +52,29 @@ pub(crate) fn capture_dict(
     default: Option<&Bound<'_, PyAny>>,
     walked: impl FnOnce(bool) -> ConvertResult<()>,
 ) -> ConvertResult<(ChangeSet, Vec<bool>)> {
-    let py = snapshot.py();
-    let types = Types::get(py)?;
-    let mut capture = Capture::new(table, cache);
-    let resolver = Resolver { py, types, default };
-    let read = capture
-        .walk(py, snapshot)
-        .and_then(|()| walked(capture.is_open()))
-        .and_then(|()| resolver.resolve(&mut capture));
+    let capture = Capture::new(table, cache);
+    finish(snapshot, capture, default, |capture| walked(capture.is_open())).map(Capture::into_changes)
+}
+
+/// Reads all records of a dict, or rolls back. `walked` is called before Python code runs.
+fn finish<'a>(
+    records: &Bound<'_, PyDict>,
+    mut capture: Capture<'a>,
+    default: Option<&Bound<'_, PyAny>>,
+    walked: impl FnOnce(&mut Capture<'a>) -> ConvertResult<()>,
+) -> ConvertResult<Capture<'a>> {
+    let py = records.py();
+    let resolver = Types::get(py).map(|types| Resolver { py, types, default });
+    let read = resolver.map_err(ConvertError::from).and_then(|resolver| {
+        capture.walk(py, records)?;
+        walked(&mut capture)?;
+        resolver.resolve(&mut capture)
+    });
     capture.cache.keys.release_replaced();
     match read {
-        Ok(()) => Ok(capture.into_changes()),
+        Ok(()) => Ok(capture),
         Err(error) => {
             capture.rollback();
-            cache.forget_keys_beyond(&table.schema);
             Err(error)
         }
     }

@@ -8,7 +8,8 @@ use pyo3::types::PyDict;
 use crate::format::MAX_DEPTH;
 use crate::format::value::{Payload, Tag, is_blob, tag, text_cell};
 use crate::format::writer::Writer;
-use crate::python::convert_error::{ConvertError, ConvertResult};
+use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
+use crate::python::errors;
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk, prefetch_slice};
 use crate::python::ffi::types::Types;
 use crate::python::from_python::cache::ConversionCache;
@@ -449,16 +450,46 @@ impl<'a> Capture<'a> {
 
     /// Ends the capture, once nothing is left to be resolved.
     pub(crate) fn into_changes(mut self) -> (ChangeSet, Vec<bool>) {
-        self.changes.sort_updates();
-        self.changes.reshaped.sort_unstable_by_key(|reshaped| reshaped.0);
+        self.sort();
         self.changes.set_target(self.table.rows.len(), &self.target);
         (self.changes, self.exact_types)
     }
 
+    /// Removes these symbols, as far as they are there. None may be among the records that were read.
+    pub(crate) fn remove(&mut self, py: Python<'_>, symbols: &[Vec<u8>]) -> ConvertResult<()> {
+        let mut removed: Vec<u32> = Vec::with_capacity(symbols.len());
+        removed.extend(symbols.iter().filter_map(|symbol| self.table.position(symbol)).map(|row| row as u32));
+        removed.sort_unstable();
+        removed.dedup();
+        for source in &self.target {
+            if let Source::Base(row) = source
+                && removed.binary_search(row).is_ok()
+            {
+                let symbol = key_text(&self.table.rows[*row as usize].symbol);
+                let message = format!("removed: {symbol} is among the changes as well");
+                return Err(errors::usage(py, &message).into());
+            }
+        }
+        self.changes.removed = removed;
+        Ok(())
+    }
+
+    /// Ends the capture of an update: rows that it does not name stay, in their order, and added ones come last.
+    pub(crate) fn into_update(mut self) -> ChangeSet {
+        self.sort();
+        self.changes
+    }
+
+    fn sort(&mut self) {
+        self.changes.sort_updates();
+        self.changes.reshaped.sort_unstable_by_key(|reshaped| reshaped.0);
+    }
+
     /// Gives up: the state is what it was.
     pub(crate) fn rollback(self) {
-        let Capture { table, changes, .. } = self;
+        let Capture { table, changes, cache, .. } = self;
         changes.rollback(table);
+        cache.forget_keys_beyond(&table.schema);
     }
 
     /// A cell that the change set owns.

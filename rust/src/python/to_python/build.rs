@@ -9,6 +9,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 use crate::format::datetime::{self, Clock, Date, Delta, Zone};
 use crate::format::decimal;
 use crate::format::reader::Reader;
+use crate::format::text::decimal_digits;
 use crate::format::value::{Payload, Tag, is_blob, read_item, short_text, tag};
 use crate::python::errors;
 use crate::python::ffi::object::{ascii_str, set_item, surrogate_str};
@@ -54,7 +55,7 @@ const STRINGS: usize = 1024;
 const MAX_ZONES: usize = 1024;
 
 pub(crate) struct Builder<'a, 'py> {
-    py: Python<'py>,
+    pub(crate) py: Python<'py>,
     types: &'py Types,
     table: &'a Table,
     objects: &'a mut ObjectCache,
@@ -169,7 +170,7 @@ impl<'a, 'py> Builder<'a, 'py> {
             (tag::EMPTY, _) => PyDict::new(py).into_any(),
             (tag::INT, Payload::Fixed64(word)) => (word as i64).into_pyobject(py)?.into_any(),
             (tag::FLOAT, Payload::Fixed64(word)) => PyFloat::new(py, f64::from_bits(word)).into_any(),
-            (tag::DIGITS, Payload::Fixed64(word)) => ascii_str(py, digits(word, &mut [0; 20]))?,
+            (tag::DIGITS, Payload::Fixed64(word)) => ascii_str(py, decimal_digits(word, &mut [0; 20]))?,
             (tag::SHORT, Payload::Fixed64(word)) => {
                 let (bytes, n) = short_text(word);
                 text(py, &bytes[..n])?
@@ -322,17 +323,5 @@ fn cached_key<'k>(
     match slot {
         Some(key) => Ok(key),
         None => Ok(slot.insert(key_object(py, &schema.keys[id])?)),
-    }
-}
-
-fn digits(mut word: u64, buffer: &mut [u8; 20]) -> &[u8] {
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (word % 10) as u8;
-        word /= 10;
-        if word == 0 {
-            return &buffer[at..];
-        }
     }
 }

@@ -1,0 +1,85 @@
+"""Columns on the enriched feed, as ratios to what does the same without them, in one run."""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+import snapdelta
+from benches.bench_speed import HandIn, case, exactly, measure
+from benches.pairs import TIMER
+from benches.results import Result
+from snapdelta.testing.feed import Feed
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+pytestmark = pytest.mark.benchmark(timer=TIMER)
+
+
+def test_arrow_out(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    """The whole state as a polars frame."""
+    c = case("rebuilt")
+    decoder = snapdelta.Decoder()
+    decoder.apply(snapdelta.dumps(c.curr))
+
+    def from_dicts() -> pl.DataFrame:
+        return pl.from_dicts([{"_symbol": symbol, **record} for symbol, record in c.curr.items()])
+
+    assert pl.DataFrame(decoder).to_dicts() == from_dicts().to_dicts()
+    measure(
+        benchmark,
+        hand_in,
+        "polars.DataFrame(Decoder)",
+        c,
+        lambda: pl.DataFrame(decoder),
+        from_dicts,
+        "polars.from_dicts",
+        0.15,
+    )
+
+
+@pytest.mark.parametrize(("peer_name", "target"), [("the next frame", 0.05), ("the same state", None)])
+def test_update(benchmark: BenchmarkFixture, hand_in: HandIn, peer_name: str, target: float | None) -> None:
+    """100 records of 11,905, against a whole snapshot: the next of the feed, or the one that they lead to."""
+    c = case("rebuilt")
+    changes = dict(list(c.curr.items())[5000:5100])
+    back = {symbol: c.prev[symbol] for symbol in changes}
+    reached = {**c.prev, **changes}
+    ours, peer, decoder = snapdelta.Encoder(), snapdelta.Encoder(), snapdelta.Decoder()
+    decoder.apply(ours.encode(c.prev))
+    peer.encode(c.prev)
+    decoder.apply(ours.update(changes))
+    peer.encode(reached)
+    assert exactly(decoder.snapshot(), reached)
+    assert ours.digest == peer.digest
+    # The two states that the peer goes to and fro between.
+    states = cycle([c.prev, c.curr if target else reached])
+    measure(
+        benchmark,
+        hand_in,
+        "Encoder.update of 100 symbols",
+        c,
+        lambda: ours.update(changes),
+        lambda: peer.encode(next(states)),
+        f"Encoder.encode of {peer_name}",
+        target,
+        prepare=lambda: ours.update(back),
+    )
+
+
+def test_compose(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    """Bytes of 60 deltas as one, against the diff of the two ends. The time is measured beside it."""
+    states = list(islice(Feed("enriched"), 61))
+    encoder, reader = snapdelta.Encoder(), snapdelta.Decoder()
+    first, *deltas = (encoder.encode(state) for state in states)
+    composed = benchmark.pedantic(lambda: snapdelta.compose(deltas, first), rounds=1)
+    reader.apply(first)
+    reader.apply(composed)
+    assert exactly(reader.snapshot(), states[-1])
+    ours, peer = len(composed), len(snapdelta.diff(states[0], states[-1]))
+    name = "60 deltas composed, enriched feed, 11,905 symbols"
+    hand_in(Result("size", name, ours / 1e3, peer / 1e3, "kB", ours / peer, 1.05, "diff of the ends"))
