@@ -1,0 +1,143 @@
+"""The JavaScript Decoder reads what Python's does: values, order, changes, errors."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+
+import snapdelta
+from client.node import Answer, NodeDecoder, node_decoder
+from client.node_values import in_javascript
+from core import reference_decoder as reference
+from core.golden.cases_v1 import CASES
+from core.golden.write_v1 import HERE
+from core.test_hostile import damaged_frames
+from support import frames as f
+from support import generators
+from support.assert_exact import assert_same
+from support.expected import N
+from support.market import Market
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[NodeDecoder]:
+    with node_decoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def node(process: NodeDecoder) -> NodeDecoder:
+    """A decoder without a state."""
+    process.restart()
+    return process
+
+
+def check(answer: Answer, python: snapdelta.Decoder) -> None:
+    """AssertionError unless both have the same state, and say the same of the last frame."""
+    assert answer.error is None
+    place = python.epoch, python.sequence, python.digest, len(python)
+    assert (answer.epoch, answer.sequence, answer.digest, answer.size) == place
+    assert_same(answer.snapshot, in_javascript(python.snapshot()))
+    for kind in ("added", "updated", "removed", "moved"):
+        assert answer.content[kind] == getattr(python, kind), kind
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_vectors(node: NodeDecoder, name: str) -> None:
+    before, after = CASES[name]
+    python = snapdelta.Decoder()
+    if before is not None:
+        base = snapdelta.dumps(before)
+        python.apply(base)
+        check(node.apply(base), python)
+    frame = (HERE / f"{name}.frame").read_bytes()
+    python.apply(frame)
+    answer = node.apply(frame)
+    check(answer, python)
+    assert_same(answer.snapshot, in_javascript(after))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_streams(node: NodeDecoder, seed: int) -> None:
+    """Streams of 25 frames, with full frames among them, and writers that take over or go on from another."""
+    rng = random.Random(seed)
+    encoder, python = snapdelta.Encoder(epoch=1, verify=bool(seed % 2)), snapdelta.Decoder()
+    mood = rng.choice([generators.calm, generators.wild])
+    for n, snapshot in enumerate(islice(generators.frames(seed, rows=12, mood=mood), 25)):
+        if n and rng.random() < 0.1:
+            encoder = snapdelta.Encoder(epoch=encoder.epoch + rng.randrange(1, 1 << 40))
+            if rng.random() < 0.5:
+                encoder.resume(python)
+        frame = encoder.encode(snapshot, full=rng.random() < 0.1)
+        python.apply(frame)
+        check(node.apply(frame), python)
+    assert n == 24
+
+
+def test_a_delta_over_several_states(node: NodeDecoder) -> None:
+    """A delta whose sequence is more than one above its base's."""
+    market, encoder, python = Market(), snapdelta.Encoder(epoch=7), snapdelta.Decoder()
+    first, *_, last = (market.next() for _ in range(5))
+    full = encoder.encode(first)
+    delta = snapdelta.diff(first, last)
+    head = reference.header(delta)
+    composed = f.seal(
+        f.body_in(delta),
+        f.DELTA,
+        base=head.base,
+        rows=head.base_rows,
+        target=head.target,
+        text=f.text_in(delta),
+        epoch=7,
+        sequence=encoder.sequence + 4,
+        base_place=f.uv(4),
+    )
+    for frame in (full, composed):
+        python.apply(frame)
+        check(node.apply(frame), python)
+    assert_same(node.apply(full).snapshot, first)
+
+
+# Where processors have 64 bits, zstd reads Huffman codes in a way that finds less damage in them.
+STRICTER = "CorruptDeltaError", "the body is not one zstd frame"
+
+
+def test_hostile_frames(node: NodeDecoder) -> None:
+    """The same error as in Python, or the same state; the next good frame is read as ever."""
+    seen: Counter[str] = Counter()
+    for n, (base, frame, _) in enumerate(damaged_frames(31, 3000)):
+        python = snapdelta.Decoder()
+        full = snapdelta.dumps(N(base))
+        python.apply(full)
+        assert node.apply(full, content=False).error is None
+        try:
+            python.apply(frame)
+            expected = None
+        except snapdelta.SnapdeltaError as error:
+            expected = type(error).__name__, str(error)
+        answer = node.apply(frame, content=n % 50 == 0)
+        if answer.error == STRICTER != expected:
+            assert answer.digest == snapdelta.inspect(full).target_digest
+            seen["stricter"] += 1
+            continue
+        assert answer.error == expected
+        assert (answer.digest, answer.size) == (python.digest, len(python))
+        seen[expected[0] if expected else "valid"] += 1
+    assert seen["CorruptDeltaError"] > 2000
+    assert seen["stricter"] < 150
+
+
+def test_limits(node: NodeDecoder) -> None:
+    snapshot = {f"S{n}": {"price": n / 4} for n in range(1000)}
+    frame = snapdelta.dumps(snapshot)
+    node.restart(max_bytes=100_000)
+    answer = node.apply(frame)
+    assert answer.error is not None
+    assert answer.error[0] == "LimitExceededError"
+    assert answer.size == 0
+    node.restart()
+    assert_same(node.apply(frame).snapshot, snapshot)
