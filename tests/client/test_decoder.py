@@ -109,7 +109,7 @@ STRICTER = "CorruptDeltaError", "the body is not one zstd frame"
 def test_hostile_frames(node: NodeDecoder) -> None:
     """The same error as in Python, or the same state; the next good frame is read as ever."""
     seen: Counter[str] = Counter()
-    for n, (base, frame, _) in enumerate(damaged_frames(31, 3000)):
+    for n, (base, frame, _) in enumerate(damaged_frames(31, 1500)):
         python = snapdelta.Decoder()
         full = snapdelta.dumps(N(base))
         python.apply(full)
@@ -127,8 +127,8 @@ def test_hostile_frames(node: NodeDecoder) -> None:
         assert answer.error == expected
         assert (answer.digest, answer.size) == (python.digest, len(python))
         seen[expected[0] if expected else "valid"] += 1
-    assert seen["CorruptDeltaError"] > 2000
-    assert seen["stricter"] < 150
+    assert seen["CorruptDeltaError"] > 1000
+    assert seen["stricter"] < 75
 
 
 def test_limits(node: NodeDecoder) -> None:

@@ -3,4 +3,5 @@
 export { compile } from "./core.js";
 export { Decoder } from "./decoder.js";
 export * from "./errors.js";
+export { followRedis } from "./redis/follow.js";
 export * from "./values.js";

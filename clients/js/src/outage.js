@@ -1,0 +1,33 @@
+// Waiting for a server that is away.
+
+const SHORTEST = 50;
+const LONGEST = 2000;
+
+export class Outage {
+  #failures = 0;
+  #wake = () => {};
+
+  /** Before the next try, longer each time, in milliseconds. */
+  async wait() {
+    const wait = Math.min(LONGEST, SHORTEST * 2 ** Math.min(this.#failures, 10));
+    this.#failures += 1;
+    await new Promise((resolve) => {
+      // Readers do not come back all at once.
+      const timer = setTimeout(resolve, wait * (0.5 + Math.random() / 2));
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** A try has succeeded. */
+  over() {
+    this.#failures = 0;
+  }
+
+  /** Ends the waiting. */
+  wake() {
+    this.#wake();
+  }
+}
