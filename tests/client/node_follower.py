@@ -59,15 +59,14 @@ class NodeFollower(FollowedReader):
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
-            # Its pipes close when asyncio has seen them end.
-            process._transport.close()  # type: ignore[attr-defined]
+            # Reads to the end, and closes both pipes.
+            await process.communicate()
 
 
 def update_of(said: dict[str, object]) -> Update:
     """What the process wrote, as Python's reader says it; times there are in milliseconds."""
     epoch, sequence, digest = map(int, said.pop("place"))  # type: ignore[call-overload]
-    timestamp, lag = (float(said.pop(key)) / 1000 for key in ("timestamp", "lag"))  # type: ignore[arg-type]
+    timestamp, lag = (float(said.pop(key) or 0) / 1000 for key in ("timestamp", "lag"))  # type: ignore[arg-type]
     return Update(
         snapshot=of_node(said.pop("snapshot")),
         epoch=epoch,

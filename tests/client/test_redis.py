@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from client.node_follower import NodeFollower, follow_in_node
+from snapshots.test_restarts import Changing
 from support.corruption import DAMAGE, tamper
 from support.frames import at_version
 from support.servers import Server, on_one_server
@@ -69,12 +70,15 @@ async def test_a_writer_takes_over(server: Server) -> None:
 @on_one_server
 async def test_a_full_frame_in_the_place_of_a_delta(server: Server) -> None:
     """Nothing was missed, and the update says why it is a full frame."""
-    async with node_staged(server) as (stage, writer, node):
-        writer.market._records = {f"T{n}": {"a": n} for n in range(25)}
-        result = await writer.save()
-        await stage.recover(writer)
-        assert result["reason"] == "larger"
-        assert "larger" in [seen.reason for seen in node.seen]
+    async with Stage(server.client) as stage:
+        node = await follow_in_node(stage, server)
+        stage.oracle.markets["A"] = Changing("A")
+        writer = await stage.writer("A")
+        await writer.saves(2)
+        await stage.together()
+        assert (await writer.save())["reason"] == "larger"
+        await stage.together()
+        assert node.seen[-1].reason == "larger"
         assert not node.resyncs
 
 
@@ -105,7 +109,7 @@ async def test_keys_are_deleted(server: Server, lost: tuple[str, ...]) -> None:
 @on_one_server
 async def test_the_name_is_deleted(server: Server) -> None:
     async with node_staged(server) as (stage, writer, node):
-        assert await writer.manager.delete()
+        assert await writer.manager.delete("default")
         await stage.recover(writer)
         assert len(node.resyncs) == 1
 

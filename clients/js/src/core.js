@@ -13,6 +13,7 @@ import { decodeText, encodeText } from "./text.js";
 const ERRORS = [null, CorruptDeltaError, LimitExceededError, UnsupportedVersionError, BaseMismatchError];
 const SYMBOLS = { all: 0, added: 1, updated: 2, removed: 3, moved: 4 };
 const COLUMNS = { tags: 0, float64: 1, int64: 2 };
+const KINDS = ["full", "delta"];
 const NOTHING = 0xffffffff;
 
 let compiled;
@@ -52,6 +53,8 @@ export class Core {
   #broken = false;
   size = 0;
   schemaVersion = 0;
+  /** Of the last frame. */
+  kind = null;
 
   /** @param {WebAssembly.Instance} instance */
   constructor(instance, maxBytes) {
@@ -105,6 +108,7 @@ export class Core {
     const code = this.#call("snapdelta_apply");
     if (code) throw new ERRORS[code](decodeText(this.#bytes()));
     [this.size, this.schemaVersion] = this.#place(0);
+    this.kind = KINDS[this.#place(1)[0]];
   }
 
   get epoch() {

@@ -61,6 +61,10 @@ export class Decoder {
     return this.#core.size;
   }
 
+  get kind() {
+    return this.#core.kind;
+  }
+
   get epoch() {
     return this.#core.epoch;
   }

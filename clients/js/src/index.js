@@ -4,4 +4,5 @@ export { compile } from "./core.js";
 export { Decoder } from "./decoder.js";
 export * from "./errors.js";
 export { followRedis } from "./redis/follow.js";
+export { followWebSocket } from "./websocket.js";
 export * from "./values.js";

@@ -4,11 +4,14 @@ const SHORTEST = 50;
 const LONGEST = 2000;
 
 export class Outage {
+  // What keeps us waiting now, in words.
+  error = null;
   #failures = 0;
   #wake = () => {};
 
   /** Before the next try, longer each time, in milliseconds. */
-  async wait() {
+  async wait(error) {
+    this.error = error.message;
     const wait = Math.min(LONGEST, SHORTEST * 2 ** Math.min(this.#failures, 10));
     this.#failures += 1;
     await new Promise((resolve) => {
@@ -24,6 +27,7 @@ export class Outage {
   /** A try has succeeded. */
   over() {
     this.#failures = 0;
+    this.error = null;
   }
 
   /** Ends the waiting. */

@@ -40,3 +40,8 @@ export function encodeText(text) {
   }
   return Uint8Array.from(parts);
 }
+
+/** A digest as entries in Redis have it. */
+export function hexadecimal(digest) {
+  return digest.toString(16).padStart(16, "0");
+}

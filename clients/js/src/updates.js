@@ -1,5 +1,8 @@
 // What followers hand out, and the iteration over it.
 
+/** Reasons of full frames that stand in the place of a delta: nothing was missed. */
+export const IN_PLACE = ["larger", "verify_failed"];
+
 /** One published state. Its records may be read until the next update is asked for. */
 export class Update {
   #decoder;

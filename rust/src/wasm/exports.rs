@@ -6,9 +6,10 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::ErrorKind;
+use crate::format::header::FrameKind;
 use crate::wasm::reader::{Place, Reader, Symbols};
 
-const ANSWERS: usize = 6;
+const ANSWERS: usize = 4;
 const NOTHING: u32 = u32::MAX;
 
 thread_local! {
@@ -55,8 +56,9 @@ extern "C" fn snapdelta_room(length: u32) -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_apply() -> u32 {
     with(|reader| match reader.apply() {
-        Ok(()) => {
-            answer(&[reader.rows() as u32, reader.schema_version()]);
+        Ok(kind) => {
+            let is_delta = u32::from(kind == FrameKind::Delta);
+            answer(&[reader.rows() as u32, reader.schema_version(), is_delta]);
             0
         }
         Err(kind) => {

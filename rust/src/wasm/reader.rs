@@ -63,14 +63,14 @@ impl Reader {
     }
 
     /// Applies the frame in the input. After an error, its text is in `message`, and the state is what it was.
-    pub(crate) fn apply(&mut self) -> Result<(), ErrorKind> {
+    pub(crate) fn apply(&mut self) -> Result<FrameKind, ErrorKind> {
         let frame = std::mem::take(&mut self.input);
         match self.decoder.apply(&frame) {
             Ok(kind) => {
                 if kind == FrameKind::Full || self.decoder.state.refresh_schema() {
                     self.schema_version = self.schema_version.wrapping_add(1);
                 }
-                Ok(())
+                Ok(kind)
             }
             Err(error) => {
                 self.bytes = error.to_string().into_bytes();

@@ -32,10 +32,14 @@ class RedisUpdates extends Updates {
         this.#outage.over();
       } catch (error) {
         if (!(error instanceof SnapshotUnavailableError)) throw error;
-        if (!this.closed) await this.#outage.wait();
+        if (!this.closed) await this.#outage.wait(error);
       }
     }
     return this.closed ? null : this.#replica.update();
+  }
+
+  get waitsFor() {
+    return this.closed ? null : this.#outage.error;
   }
 
   dispose() {

@@ -1,8 +1,15 @@
 // A copy of one name's state, and the ways on which it moves: only to states that Redis accepted.
 
 import { ChangeLog } from "../changes.js";
-import { BaseMismatchError, CorruptDeltaError, LimitExceededError, SnapdeltaError, SnapshotAccessError } from "../errors.js";
-import { Update } from "../updates.js";
+import {
+  BaseMismatchError,
+  CorruptDeltaError,
+  LimitExceededError,
+  SnapdeltaError,
+  SnapshotAccessError,
+} from "../errors.js";
+import { hexadecimal } from "../text.js";
+import { IN_PLACE, Update } from "../updates.js";
 import { Position } from "./store.js";
 
 // Entries that one read asks for.
@@ -12,12 +19,6 @@ const FULLS_TRIED = 4;
 const STARTS = 3;
 // How long a comparison of the clocks holds, in milliseconds.
 const CLOCK_TTL = 60_000;
-// A full frame stands in the place of a delta: nothing was missed.
-const IN_PLACE = ["larger", "verify_failed"];
-
-export function hexadecimal(digest) {
-  return digest.toString(16).padStart(16, "0");
-}
 
 function same(one, other) {
   return one !== null && other !== null && !one.position.compare(other.position) && one.digest === other.digest;
