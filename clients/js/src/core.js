@@ -61,7 +61,6 @@ export class Core {
     this.#exports = instance.exports;
     this.#call("snapdelta_start", maxBytes);
     this.#answer = this.#call("snapdelta_answer") >>> 2;
-    this.#look();
   }
 
   #call(name, argument) {
