@@ -1,4 +1,4 @@
-"""Values as the JavaScript reader has them, back in Python: exact, but for what JavaScript cannot tell apart."""
+"""Values of the JavaScript reader in Python: exact, but for what JavaScript cannot tell apart."""
 
 from __future__ import annotations
 

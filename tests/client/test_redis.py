@@ -1,4 +1,4 @@
-"""followRedis on a real server: every state that was accepted, in order, once, through restarts, gaps and loss.
+"""followRedis on a real server: every accepted state, in order, once, through restarts, gaps and loss.
 
 Its followers are checked by the harness that checks Python's.
 """
@@ -25,9 +25,7 @@ SHORT: dict[str, Any] = {"history": 0.001, "history_frames": 6, "chain_ratio": 1
 
 
 @asynccontextmanager
-async def node_staged(
-    server: Server, **settings: Any
-) -> AsyncIterator[tuple[Stage, Writer, NodeFollower]]:
+async def node_staged(server: Server, **settings: Any) -> AsyncIterator[tuple[Stage, Writer, NodeFollower]]:
     """A stage with a writer, a follower in Python and one in Node, which have three saves."""
     async with staged(server.client, **settings) as (stage, writer):
         node = await follow_in_node(stage, server)
@@ -175,7 +173,7 @@ async def test_an_entry_that_no_writer_made(server: Server) -> None:
 @on_one_server
 async def test_what_waiting_does_not_mend(server: Server) -> None:
     """A newer format, another type: an error with the name and the place, and the process ends."""
-    async with node_staged(server) as (stage, writer, node):
+    async with node_staged(server) as (_, writer, node):
         node.pause()
         await writer.saves(3)
         tamper(server, KEYS.delta, lambda fields: {**fields, b"f": at_version(fields[b"f"], 2)})

@@ -92,13 +92,13 @@ export class Core {
     this.u8.set(bytes, at);
   }
 
-  #place(number) {
+  #span(number) {
     const at = this.#answer + 2 * number;
     return [this.u32[at], this.u32[at + 1]];
   }
 
   #bytes(number = 0) {
-    const [at, length] = this.#place(number);
+    const [at, length] = this.#span(number);
     return this.u8.subarray(at, at + length);
   }
 
@@ -106,8 +106,8 @@ export class Core {
     this.#input(frame);
     const code = this.#call("snapdelta_apply");
     if (code) throw new ERRORS[code](decodeText(this.#bytes()));
-    [this.size, this.schemaVersion] = this.#place(0);
-    this.kind = KINDS[this.#place(1)[0]];
+    [this.size, this.schemaVersion] = this.#span(0);
+    this.kind = KINDS[this.#span(1)[0]];
   }
 
   get epoch() {
@@ -125,7 +125,7 @@ export class Core {
   /** @param {keyof typeof SYMBOLS} which */
   symbols(which) {
     this.#call("snapdelta_symbols", SYMBOLS[which]);
-    const [lengthsAt, n] = this.#place(0);
+    const [lengthsAt, n] = this.#span(0);
     const lengths = this.u32.subarray(lengthsAt >>> 2, (lengthsAt >>> 2) + n);
     const bytes = this.#bytes(1);
     const all = decodeText(bytes);
@@ -155,7 +155,7 @@ export class Core {
 
   shape(id) {
     this.#call("snapdelta_shape", id);
-    const [at, n] = this.#place(0);
+    const [at, n] = this.#span(0);
     return this.u32.slice(at >>> 2, (at >>> 2) + n);
   }
 
@@ -182,7 +182,7 @@ export class Core {
     }
     this.#input(input);
     this.#call("snapdelta_column", COLUMNS[kind]);
-    const [at, n] = this.#place(0);
+    const [at, n] = this.#span(0);
     if (kind === "tags") return this.u8.slice(at, at + n);
     const Kind = kind === "int64" ? BigInt64Array : Float64Array;
     return new Kind(this.u8.buffer, at, n).slice();

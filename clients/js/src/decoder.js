@@ -19,7 +19,7 @@ export class Decoder {
   #core;
   #builder;
   // Symbols that the last frame touched, by kind, as far as they were asked for.
-  #touched = {};
+  #changes = {};
   // Records of `snapshot({ shared: true })` that have not changed since.
   #shared = new Map();
 
@@ -50,7 +50,7 @@ export class Decoder {
         : null;
     if (bytes === null) throw new TypeError("a frame must be a Uint8Array, a Buffer or an ArrayBuffer");
     this.#core.apply(bytes);
-    this.#touched = {};
+    this.#changes = {};
     this.#builder.reset();
     if (this.#shared.size) {
       for (const symbol of [...this.updated, ...this.removed]) this.#shared.delete(symbol);
@@ -78,7 +78,7 @@ export class Decoder {
   }
 
   #symbols(which) {
-    return [...(this.#touched[which] ??= this.#core.symbols(which))];
+    return [...(this.#changes[which] ??= this.#core.symbols(which))];
   }
 
   get symbols() {

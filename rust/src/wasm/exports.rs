@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::ErrorKind;
 use crate::format::header::FrameKind;
-use crate::wasm::reader::{Place, Reader, Symbols};
+use crate::wasm::reader::{Reader, Span, Symbols};
 
 const ANSWERS: usize = 4;
 const NOTHING: u32 = u32::MAX;
@@ -27,10 +27,10 @@ fn answer(numbers: &[u32]) {
     ANSWER.iter().zip(numbers).for_each(|(slot, number)| slot.store(*number, Ordering::Relaxed));
 }
 
-/// Answers with the places, one after the other; returns 0, or NOTHING if there are none.
-fn answer_places<const N: usize>(places: Option<[Place; N]>) -> u32 {
-    let Some(places) = places else { return NOTHING };
-    for (slots, (address, items)) in ANSWER.chunks_exact(2).zip(places) {
+/// Answers with the spans, one after the other; returns 0, or NOTHING if there are none.
+fn answer_spans<const N: usize>(spans: Option<[Span; N]>) -> u32 {
+    let Some(spans) = spans else { return NOTHING };
+    for (slots, (address, items)) in ANSWER.chunks_exact(2).zip(spans) {
         slots[0].store(address as u32, Ordering::Relaxed);
         slots[1].store(items as u32, Ordering::Relaxed);
     }
@@ -62,7 +62,7 @@ extern "C" fn snapdelta_apply() -> u32 {
             0
         }
         Err(kind) => {
-            answer_places(Some([reader.message()]));
+            answer_spans(Some([reader.message()]));
             match kind {
                 ErrorKind::Corrupt | ErrorKind::Encoding => 1,
                 ErrorKind::Limit | ErrorKind::TooLarge => 2,
@@ -98,7 +98,7 @@ extern "C" fn snapdelta_symbols(which: u32) -> u32 {
         4 => Symbols::Moved,
         _ => return NOTHING,
     };
-    answer_places(Some(with(|reader| reader.symbols(which))))
+    answer_spans(Some(with(|reader| reader.symbols(which))))
 }
 
 #[unsafe(no_mangle)]
@@ -110,32 +110,32 @@ extern "C" fn snapdelta_find() -> u32 {
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_row(at: u32) -> u32 {
     let Some((shape, tags, words)) = with(|reader| reader.row(at as usize)) else { return NOTHING };
-    answer_places(Some([tags, words]));
+    answer_spans(Some([tags, words]));
     shape
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_shape(id: u32) -> u32 {
-    answer_places(with(|reader| reader.shape(id)).map(|place| [place]))
+    answer_spans(with(|reader| reader.shape(id)).map(|span| [span]))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_key(id: u32) -> u32 {
-    answer_places(with(|reader| reader.key(id)).map(|place| [place]))
+    answer_spans(with(|reader| reader.key(id)).map(|span| [span]))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_blob(id: u32) -> u32 {
-    answer_places(Some([with(|reader| reader.blob(id))]))
+    answer_spans(Some([with(|reader| reader.blob(id))]))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_column(kind: u32) -> u32 {
-    let place = with(|reader| match kind {
+    let span = with(|reader| match kind {
         0 => reader.column_tags(),
         1 => reader.column_float64(),
         2 => reader.column_int64(),
         _ => None,
     });
-    answer_places(place.map(|place| [place]))
+    answer_spans(span.map(|span| [span]))
 }

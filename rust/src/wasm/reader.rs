@@ -1,4 +1,4 @@
-//! A Decoder whose answers are places in memory: JavaScript reads rows, texts and columns where they are.
+//! A Decoder whose answers are spans in memory: JavaScript reads rows, texts and columns where they are.
 
 use crate::codec::decoder::Decoder;
 use crate::error::ErrorKind;
@@ -16,9 +16,9 @@ const NO_CELL: u8 = u8::MAX;
 const DICT_FOLLOWS: u32 = 1;
 
 /// Where an answer is: an address and a number of items, which are valid until the next call.
-pub(crate) type Place = (usize, usize);
+pub(crate) type Span = (usize, usize);
 
-fn place<T>(items: &[T]) -> Place {
+fn span<T>(items: &[T]) -> Span {
     (items.as_ptr() as usize, items.len())
 }
 
@@ -56,10 +56,10 @@ impl Reader {
     }
 
     /// Room for the next call's input.
-    pub(crate) fn room(&mut self, length: usize) -> Place {
+    pub(crate) fn room(&mut self, length: usize) -> Span {
         self.input.clear();
         self.input.resize(length, 0);
-        place(&self.input)
+        span(&self.input)
     }
 
     /// Applies the frame in the input. After an error, its text is in `message`, and the state is what it was.
@@ -79,8 +79,8 @@ impl Reader {
         }
     }
 
-    pub(crate) fn message(&self) -> Place {
-        place(&self.bytes)
+    pub(crate) fn message(&self) -> Span {
+        span(&self.bytes)
     }
 
     pub(crate) fn position(&self) -> (u64, u64) {
@@ -101,7 +101,7 @@ impl Reader {
     }
 
     /// The length of each symbol, and all symbols in one piece.
-    pub(crate) fn symbols(&mut self, which: Symbols) -> [Place; 2] {
+    pub(crate) fn symbols(&mut self, which: Symbols) -> [Span; 2] {
         let Reader { decoder, bytes, numbers, .. } = self;
         bytes.clear();
         numbers.clear();
@@ -117,7 +117,7 @@ impl Reader {
             Symbols::Removed => changed.removed.iter().map(|symbol| &**symbol).for_each(add),
             Symbols::Moved => decoder.moved().into_iter().for_each(add),
         }
-        [place(&self.numbers), place(&self.bytes)]
+        [span(&self.numbers), span(&self.bytes)]
     }
 
     /// The row of the symbol in the input.
@@ -126,48 +126,48 @@ impl Reader {
     }
 
     /// The number of a row's shape, its tags and its words. A word of tag TEXT and the like is a blob's number.
-    pub(crate) fn row(&self, at: usize) -> Option<(u32, Place, Place)> {
+    pub(crate) fn row(&self, at: usize) -> Option<(u32, Span, Span)> {
         let row = self.decoder.state.table.rows.get(at)?;
-        Some((row.shape, place(&row.tags), place(&row.words)))
+        Some((row.shape, span(&row.tags), span(&row.words)))
     }
 
     /// A shape as its dict: number of entries, then of each the key's number and 0, or 1 and the dict below it.
     /// Nothing for a record that is one leaf.
-    pub(crate) fn shape(&mut self, id: u32) -> Option<Place> {
+    pub(crate) fn shape(&mut self, id: u32) -> Option<Span> {
         let shape = self.decoder.state.table.schema.shapes.get(id as usize)?;
         self.numbers.clear();
         if !shape.is_leaf() {
             write_dict(&mut self.numbers, shape, 0);
         }
-        Some(place(&self.numbers))
+        Some(span(&self.numbers))
     }
 
-    pub(crate) fn key(&self, id: u32) -> Option<Place> {
-        self.decoder.state.table.schema.keys.get(id as usize).map(|key| place(key))
+    pub(crate) fn key(&self, id: u32) -> Option<Span> {
+        self.decoder.state.table.schema.keys.get(id as usize).map(|key| span(key))
     }
 
     /// The bytes of a blob that a row has.
-    pub(crate) fn blob(&self, id: u32) -> Place {
-        place(self.decoder.state.table.pool.get(u64::from(id)))
+    pub(crate) fn blob(&self, id: u32) -> Span {
+        span(self.decoder.state.table.pool.get(u64::from(id)))
     }
 
     /// The tag of each row's cell at the path in the input.
-    pub(crate) fn column_tags(&mut self) -> Option<Place> {
+    pub(crate) fn column_tags(&mut self) -> Option<Span> {
         let tags = self.column()?.map(|cell| cell.map_or(NO_CELL, |cell| cell.tag)).collect();
         self.bytes = tags;
-        Some(place(&self.bytes))
+        Some(span(&self.bytes))
     }
 
     /// The ints of the column; 0 for all others.
-    pub(crate) fn column_int64(&mut self) -> Option<Place> {
+    pub(crate) fn column_int64(&mut self) -> Option<Span> {
         let int = |cell: Cell| if cell.tag == tag::INT { cell.word } else { 0 };
         let words = self.column()?.map(|cell| cell.map_or(0, int)).collect();
         self.words = words;
-        Some(place(&self.words))
+        Some(span(&self.words))
     }
 
     /// The floats, ints and Decimals of the column as the nearest doubles; NaN for all others.
-    pub(crate) fn column_float64(&mut self) -> Option<Place> {
+    pub(crate) fn column_float64(&mut self) -> Option<Span> {
         let table = &self.decoder.state.table;
         let double = |cell: Cell| match cell.tag {
             tag::FLOAT => f64::from_bits(cell.word),
@@ -179,7 +179,7 @@ impl Reader {
         };
         let words = self.column()?.map(|cell| cell.map_or(f64::NAN, double).to_bits()).collect();
         self.words = words;
-        Some(place(&self.words))
+        Some(span(&self.words))
     }
 
     /// The cells at the path in the input, row by row; the input has each key's length before its bytes. None if
