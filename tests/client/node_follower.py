@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,13 +26,33 @@ class NodeFollower(FollowedReader):
     oracle: Oracle = field(default_factory=Oracle)
     arguments: tuple[str, ...] = ()
     error: tuple[str, str] | None = None
+    is_paused: bool = False
     process: asyncio.subprocess.Process | None = None
 
     def pause(self) -> None:
+        """Ask for no more updates after the next one, until `resume`."""
         self.say("pause")
 
+    async def pause_over(self, save: Callable[[], Awaitable[object]]) -> None:
+        """Pause, and save until it has stopped asking."""
+        self.pause()
+        while not self.is_paused:
+            await save()
+            await asyncio.sleep(0.05)
+
     def resume(self) -> None:
+        self.is_paused = False
         self.say("resume")
+
+    async def stop(self) -> None:
+        try:
+            await super().stop()
+        finally:
+            if self.process is not None:
+                with suppress(ProcessLookupError):
+                    self.process.kill()
+                # Reads to the end, and closes both pipes.
+                await self.process.communicate()
 
     def say(self, line: str) -> None:
         assert self.process is not None
@@ -46,21 +67,18 @@ class NodeFollower(FollowedReader):
             "node", script, *self.arguments, stdin=pipe, stdout=pipe, limit=_LONGEST_LINE
         )
         assert process.stdout is not None
-        try:
-            while line := await process.stdout.readline():
-                said = json.loads(line)
-                if said.pop("closed", False):
-                    return
-                if "error" in said:
-                    self.error = said["error"], said["message"]
-                    return
+        while line := await process.stdout.readline():
+            said = json.loads(line)
+            if said.pop("closed", False):
+                return
+            if said.pop("paused", False):
+                self.is_paused = True
+            elif "error" in said:
+                self.error = said["error"], said["message"]
+                return
+            else:
                 self._take(update_of(said))
-            raise AssertionError("the follower's process has ended")
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            # Reads to the end, and closes both pipes.
-            await process.communicate()
+        raise AssertionError("the follower's process has ended")
 
 
 def update_of(said: dict[str, object]) -> Update:

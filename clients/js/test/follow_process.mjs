@@ -1,6 +1,7 @@
 // A follower for tests/client: `node follow_process.mjs redis PORT NAME COMMAND_TIMEOUT` or `... websocket URL`.
 //
-// One line of JSON an update. On the standard input, "pause" and "resume" stop and go on asking for updates.
+// One line of JSON an update. On the standard input, "pause" stops asking for updates after the next one, which a
+// line says, "resume" goes on, and "close" ends it.
 
 import { createInterface } from "node:readline";
 
@@ -16,7 +17,7 @@ const updates = redis
   ? snapdelta.followRedis(redis, name, { ...options, commandTimeout: Number(commandTimeout) })
   : snapdelta.followWebSocket(at, { ...options, WebSocket: (await import("ws")).WebSocket });
 
-let running = Promise.resolve();
+let running = null;
 let resume = () => {};
 createInterface({ input: process.stdin }).on("line", (line) => {
   if (line === "pause") running = new Promise((resolve) => (resume = resolve));
@@ -34,7 +35,11 @@ try {
     const place = [update.epoch, update.sequence, update.digest].map(String);
     const snapshot = canonical(update.snapshot());
     write({ place, added, updated, removed, moved, timestamp, lag, resynced, reason, snapshot });
-    await running;
+    if (running !== null) {
+      write({ paused: true });
+      await running;
+      running = null;
+    }
   }
   write({ closed: true });
 } catch (error) {
