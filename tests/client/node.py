@@ -52,8 +52,11 @@ class NodeDecoder:
         """Apply a frame; `content`: also read the whole state, in every way, and what has changed."""
         said = self._ask({"decoder": 0, "frame": base64.b64encode(frame).decode(), "content": content})
         error = said.pop("error")
-        position = (int(said.pop(key)) for key in ("epoch", "sequence", "digest", "size"))
-        return Answer(None if error is None else (error["name"], error["message"]), *position, said)
+        epoch, sequence, digest, size = (
+            int(said.pop(key)) for key in ("epoch", "sequence", "digest", "size")
+        )
+        named = None if error is None else (error["name"], error["message"])
+        return Answer(named, epoch, sequence, digest, size, said)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from client.node import CLIENT, require_client
 from client.node_values import of_node
 from snapdelta.snapshot_manager import SnapshotReader, Update
-from support.servers import Server, patience
+from support.servers import Cluster, Server, patience
 from support.snapshot_harness import COMMAND_TIMEOUT, FollowedReader, Oracle, Stage
 
 # A line holds a whole state.
@@ -96,10 +96,10 @@ def update_of(said: dict[str, object]) -> Update:
     )
 
 
-async def follow_in_node(stage: Stage, server: Server, port: int | None = None) -> NodeFollower:
+async def follow_in_node(stage: Stage, server: Server | Cluster) -> NodeFollower:
     """A follower in Node that runs from now on, among the stage's."""
+    kind, port = ("redis", server.port) if isinstance(server, Server) else ("cluster", server.nodes[0].port)
     timeout = str(round(1000 * patience(COMMAND_TIMEOUT)))
-    arguments = "redis", str(port or server.port), stage.name, timeout
-    follower = NodeFollower(oracle=stage.oracle, arguments=arguments)
+    follower = NodeFollower(oracle=stage.oracle, arguments=(kind, str(port), stage.name, timeout))
     stage.followers.append(await stage._stack.enter_async_context(follower))
     return follower

@@ -31,11 +31,9 @@ def of_node(value: Any) -> Any:
         case "date":
             return date(*content)
         case "datetime":
-            *fields, fold, zone = parts[1]
-            return datetime(*content, *fields, _zone(zone), fold=fold)
+            return datetime.combine(date(*content), _time(*parts[1]))
         case "time":
-            *fields, fold, zone = content
-            return time(*fields, _zone(zone), fold=fold)
+            return _time(*content)
         case "timedelta":
             return timedelta(*content)
         case "decimal":
@@ -43,6 +41,10 @@ def of_node(value: Any) -> Any:
         case "uuid":
             return UUID(content)
     raise AssertionError(f"no such kind: {kind}")
+
+
+def _time(hour: int, minute: int, second: int, microsecond: int, fold: int, zone: Any) -> time:
+    return time(hour, minute, second, microsecond, _zone(zone), fold=fold)
 
 
 def _zone(zone: Any) -> tzinfo | None:

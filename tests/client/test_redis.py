@@ -16,7 +16,7 @@ from client.node_follower import NodeFollower, follow_in_node
 from snapshots.test_restarts import Changing
 from support.corruption import DAMAGE, tamper
 from support.frames import at_version
-from support.servers import Server, on_one_server
+from support.servers import Cluster, Deployment, Server, on_one_server
 from support.snapshot_harness import Stage, Writer, keys_of, staged
 from support.stream_harness import until
 
@@ -109,6 +109,20 @@ async def test_the_name_is_deleted(server: Server) -> None:
         assert await writer.manager.delete("default")
         await stage.recover(writer)
         assert len(node.resyncs) == 1
+
+
+async def test_a_cluster(deployments: Callable[[str], Deployment]) -> None:
+    cluster = deployments("cluster-valkey-9.1")
+    assert isinstance(cluster, Cluster)
+    cluster.reset()
+    async with staged(cluster.client) as (stage, writer):
+        node = await follow_in_node(stage, cluster)
+        await stage.together()
+        await writer.saves(5)
+        assert await writer.manager.delete("default")
+        await stage.recover(writer)
+        assert len(node.resyncs) == 1
+    cluster.reset()
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["with-data", "empty"])

@@ -1,4 +1,5 @@
-// A follower for tests/client: `node follow_process.mjs redis PORT NAME COMMAND_TIMEOUT` or `... websocket URL`.
+// A follower for tests/client: `node follow_process.mjs KIND PORT NAME COMMAND_TIMEOUT`, KIND redis or cluster, or
+// `node follow_process.mjs websocket URL`.
 //
 // One line of JSON an update. On the standard input, "pause" stops asking for updates after the next one, which a
 // line says, "resume" goes on, and "close" ends it.
@@ -12,7 +13,11 @@ import { canonical } from "./canonical.mjs";
 
 const [kind, at, name, commandTimeout] = process.argv.slice(2);
 const options = { ints: "bigint", objects: "map" };
-const redis = kind === "redis" ? new Redis({ port: Number(at), lazyConnect: true }) : null;
+const clients = {
+  redis: () => new Redis({ port: Number(at), lazyConnect: true }),
+  cluster: () => new Redis.Cluster([{ port: Number(at) }], { lazyConnect: true }),
+};
+const redis = clients[kind]?.() ?? null;
 const updates = redis
   ? snapdelta.followRedis(redis, name, { ...options, commandTimeout: Number(commandTimeout) })
   : snapdelta.followWebSocket(at, { ...options, WebSocket: (await import("ws")).WebSocket });
