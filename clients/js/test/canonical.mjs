@@ -26,7 +26,7 @@ export function canonical(value) {
   if (typeof value === "number") return ["float", Number.isNaN(value) ? "nan" : bits(value)];
   if (Array.isArray(value)) return ["list", value.map(canonical)];
   if (value instanceof Map) return ["dict", Array.from(value, ([key, item]) => [key, canonical(item)])];
-  if (value instanceof Uint8Array) return ["bytes", Buffer.from(value).toString("hex")];
+  if (value instanceof Uint8Array) return ["bytes", Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("")];
   if (value instanceof PlainDate) return ["date", [value.year, value.month, value.day]];
   if (value instanceof DateTime) return ["datetime", [value.year, value.month, value.day], clock(value)];
   if (value instanceof PlainTime) return ["time", clock(value)];
