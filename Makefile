@@ -57,7 +57,7 @@ test: $(BUILT) $(TIMESCALE_BED) ## Run the tests
 
 .PHONY: test-long
 test-long: $(BUILT) $(TIMESCALE_BED) $(CLIENT_WASM) $(CLIENT_MODULES) ## Run the tests that take minutes, and the fuzzer for one
-	$(BIN)/python -m pytest -m long --durations=15
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m long --durations=15
 	$(MAKE) fuzz SECONDS=60
 
 $(CLIENT_WASM): tools/build_wasm.sh $(RUST_SOURCES) | toolchain
@@ -72,7 +72,7 @@ client: $(CLIENT_WASM) $(CLIENT_MODULES) ## Build the reader for JavaScript into
 
 .PHONY: test-client
 test-client: $(BUILT) client ## Test the reader for JavaScript against Python's, and its types
-	cd clients/js && PATH="$(CURDIR)/$(BIN):$$PATH" npm exec --no -- tsc -p .
+	cd clients/js && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm exec --no -- tsc -p . && node --test test/*.test.mjs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/client -m 'not long' -n $(PROCESSES) --durations=5
 
 # CI has minutes for all of them: the tests that draw values run on its own Python alone.

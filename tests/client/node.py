@@ -58,6 +58,12 @@ class NodeDecoder:
         named = None if error is None else (error["name"], error["message"])
         return Answer(named, epoch, sequence, digest, size, said)
 
+    def column(self, *path: str) -> tuple[list[float], list[int], list[int]]:
+        """A column as doubles, as ints and as tags."""
+        said = self._ask({"decoder": 0, "path": path})
+        floats, ints = ([of_node(item) for item in said[kind]] for kind in ("floats", "ints"))
+        return floats, ints, said["tags"]
+
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None

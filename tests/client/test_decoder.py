@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import islice
+from math import nan
+from typing import Any
 
 import pytest
 
@@ -102,6 +105,28 @@ def test_a_delta_over_several_states(node: NodeDecoder) -> None:
     assert_same(node.apply(full).snapshot, first)
 
 
+NO_CELL = 255
+
+
+def test_columns(node: NodeDecoder) -> None:
+    """Doubles, ints and tags: of every kind of value, of rows without the path, of records that are one leaf."""
+    values = [*generators.ODD, 2**53 + 1, -(2**63), Decimal("0.1"), Decimal("1E-400"), Decimal("-Infinity")]
+    snapshot: dict[str, Any] = {f"S{n}": {"a": {"b": value}} for n, value in enumerate(values)}
+    snapshot |= {"other": {"a": {"c": 1}}, "leaf": 7}
+    node.apply(snapdelta.dumps(snapshot))
+    floats, ints, tags = node.column("a", "b")
+    assert [len(column) for column in (floats, ints, tags)] == [len(snapshot)] * 3
+    for value, double, whole, tag in zip([*values, None, None], floats, ints, tags, strict=True):
+        is_int = type(value) is int and -(2**63) <= value < 2**63
+        assert whole == (value if is_int else 0)
+        is_number = is_int or type(value) is float or (type(value) is Decimal and not value.is_snan())
+        assert_same(double, in_javascript(float(value)) if is_number else nan)
+        assert tag < 22 or value is None or value == {}
+    assert tags[-2:] == [NO_CELL] * 2
+    assert node.column()[1] == [0] * (len(snapshot) - 1) + [7]
+    assert set(node.column("a", "missing")[2]) == {NO_CELL}
+
+
 # Where processors have 64 bits, zstd reads Huffman codes in a way that finds less damage in them.
 STRICTER = "CorruptDeltaError", "the body is not one zstd frame"
 
@@ -129,6 +154,18 @@ def test_hostile_frames(node: NodeDecoder) -> None:
         seen[expected[0] if expected else "valid"] += 1
     assert seen["CorruptDeltaError"] > 1000
     assert seen["stricter"] < 75
+
+
+@pytest.mark.parametrize("length", [2**30, 2**31 - 1, 2**31, 2**32 - 1])
+def test_a_body_that_claims_to_be_long(node: NodeDecoder, length: int) -> None:
+    """Refused, and the decoder goes on."""
+    node.restart(max_bytes=2**31 - 1)
+    good = snapdelta.dumps({"A": {"x": 1}})
+    assert node.apply(good).error is None
+    answer = node.apply(f.seal(b"", coded=f.compressed(b"body"), length=length), content=False)
+    assert answer.error is not None
+    assert answer.error[0] == ("CorruptDeltaError" if length < 2**31 else "LimitExceededError")
+    assert_same(node.apply(good).snapshot, {"A": {"x": 1}})
 
 
 def test_limits(node: NodeDecoder) -> None:

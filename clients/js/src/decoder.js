@@ -5,7 +5,7 @@ import { SnapshotSettingError } from "./errors.js";
 import { RecordBuilder } from "./records.js";
 
 const DEFAULT_MAX_BYTES = 2 ** 30;
-const MOST_BYTES = 2 ** 31;
+const MOST_BYTES = 2 ** 31 - 1;
 
 function oneOf(name, value, allowed) {
   if (!allowed.includes(value)) {
@@ -27,7 +27,7 @@ export class Decoder {
     oneOf("ints", ints, ["auto", "bigint", "number"]);
     oneOf("objects", objects, ["object", "map"]);
     if (!Number.isSafeInteger(maxBytes) || maxBytes < 1 || maxBytes > MOST_BYTES) {
-      throw new SnapshotSettingError(`maxBytes must be a whole number from 1 to 2^31, not ${String(maxBytes)}`);
+      throw new SnapshotSettingError(`maxBytes must be a whole number from 1 to 2^31 - 1, not ${String(maxBytes)}`);
     }
     const instance = await WebAssembly.instantiate(await compile(wasm), {});
     const core = new Core(instance, maxBytes);

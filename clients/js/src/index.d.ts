@@ -115,7 +115,7 @@ export type WasmSource = URL | string | BufferSource | Response | WebAssembly.Mo
 export function compile(source?: WasmSource | Promise<WasmSource>): Promise<WebAssembly.Module>;
 
 export interface DecoderOptions {
-  /** What one frame may make the decoder hold, in bytes: at most 2^31, by default 2^30. */
+  /** What one frame may make the decoder hold, in bytes: at most 2^31 - 1, by default 2^30. */
   maxBytes?: number;
   /** Ints as numbers where those are exact (`auto`), always as BigInt, or always as numbers, rounded. */
   ints?: "auto" | "bigint" | "number";

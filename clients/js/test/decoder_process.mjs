@@ -1,6 +1,7 @@
 // Decoders for tests/client: a line of JSON for each request on the standard input, and one for its answer.
 //
-// {"decoder": 0, "frame": base64, "content": true} applies a frame; without a frame the decoder is new.
+// {"decoder": 0, "frame": base64, "content": true} applies a frame; {"decoder": 0, "path": [...]} reads a column in
+// every way; with neither, the decoder is new.
 
 import { createInterface } from "node:readline";
 
@@ -9,7 +10,13 @@ import { canonical } from "./canonical.mjs";
 
 const decoders = new Map();
 
-async function answer({ decoder: number, frame, content, maxBytes }) {
+function columns(decoder, path) {
+  const [floats, ints, tags] = ["float64", "int64", "tags"].map((kind) => decoder.column(path, kind));
+  return { floats: Array.from(floats, canonical), ints: Array.from(ints, canonical), tags: [...tags] };
+}
+
+async function answer({ decoder: number, frame, content, maxBytes, path }) {
+  if (path !== undefined) return columns(decoders.get(number), path);
   if (frame === undefined) {
     decoders.set(number, await Decoder.create({ ints: "bigint", objects: "map", maxBytes }));
     return {};

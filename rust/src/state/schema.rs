@@ -148,14 +148,6 @@ impl Schema {
         id
     }
 
-    /// The path of these keys, if there is one.
-    pub(crate) fn find<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) -> Option<PathId> {
-        keys.try_fold(ROOT, |parent, key| {
-            let key = *self.key_index.get(key)?;
-            self.path_index.get(&(parent, key)).copied()
-        })
-    }
-
     /// The keys that lead to a path.
     pub(crate) fn keys_of(&self, mut path: PathId) -> Vec<&[u8]> {
         let mut keys = Vec::new();

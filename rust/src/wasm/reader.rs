@@ -6,11 +6,11 @@ use crate::format::decimal;
 use crate::format::header::FrameKind;
 use crate::format::reader::Reader as Bytes;
 use crate::format::value::tag;
-use crate::state::schema::{Child, Shape};
+use crate::state::schema::{Child, Path, PathId, ROOT, Schema, Shape};
 use crate::state::table::Cell;
 
 /// Lengths and counts must fit into 32 bits, and an allocation into half of the address space.
-const MAX_BYTES: u64 = 1 << 31;
+const MAX_BYTES: u64 = i32::MAX as u64;
 /// The tag of a row that lacks the column.
 const NO_CELL: u8 = u8::MAX;
 const DICT_FOLLOWS: u32 = 1;
@@ -192,9 +192,19 @@ impl Reader {
             keys.push(r.raw(length as usize).ok()?);
         }
         let table = &self.decoder.state.table;
-        let path = table.schema.find(keys.into_iter());
+        let path = find_path(&table.schema, &keys);
         Some((0..table.rows.len()).map(move |row| table.cell(row, path?)))
     }
+}
+
+/// The path of these keys, if a record may have it.
+fn find_path(schema: &Schema, keys: &[&[u8]]) -> Option<PathId> {
+    keys.iter().try_fold(ROOT, |parent, key| {
+        let is_it = |path: &Path| path.parent == parent && *schema.keys[path.key as usize] == **key;
+        // The first path is the root, its own parent.
+        let found = schema.paths.iter().skip(1).position(is_it)?;
+        Some(found as PathId + 1)
+    })
 }
 
 fn write_dict(out: &mut Vec<u32>, shape: &Shape, number: u32) {
