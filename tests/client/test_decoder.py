@@ -109,7 +109,7 @@ NO_CELL = 255
 
 
 def test_columns(node: NodeDecoder) -> None:
-    """Doubles, ints and tags: of every kind of value, of rows without the path, of records that are one leaf."""
+    """Doubles, ints and tags: every kind of value, rows without the path, records that are one leaf."""
     values = [*generators.ODD, 2**53 + 1, -(2**63), Decimal("0.1"), Decimal("1E-400"), Decimal("-Infinity")]
     snapshot: dict[str, Any] = {f"S{n}": {"a": {"b": value}} for n, value in enumerate(values)}
     snapshot |= {"other": {"a": {"c": 1}}, "leaf": 7}
