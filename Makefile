@@ -9,6 +9,8 @@ RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 ENVIRONMENT := $(VENV)/.environment
 BUILT := $(VENV)/.built
 TIMESCALE_BED := tests/timescale/node_modules/.package-lock.json
+CLIENT_WASM := clients/js/snapdelta.wasm
+CLIENT_MODULES := clients/js/node_modules/.package-lock.json
 
 .PHONY: help
 help: ## Show this list
@@ -50,13 +52,28 @@ PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity
 
 .PHONY: test
 test: $(BUILT) $(TIMESCALE_BED) ## Run the tests
-	$(BIN)/python -m pytest -m 'not long and not serial' -n $(PROCESSES) --durations=15
-	$(BIN)/python -m pytest -m 'serial and not long' --durations=15
+	$(BIN)/python -m pytest -m 'not long and not serial' -n $(PROCESSES) --durations=15 --ignore=tests/client
+	$(BIN)/python -m pytest -m 'serial and not long' --durations=15 --ignore=tests/client
 
 .PHONY: test-long
-test-long: $(BUILT) $(TIMESCALE_BED) ## Run the tests that take minutes, and the fuzzer for one
-	$(BIN)/python -m pytest -m long --durations=15
+test-long: $(BUILT) $(TIMESCALE_BED) $(CLIENT_WASM) $(CLIENT_MODULES) ## Run the tests that take minutes, and the fuzzer for one
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m long --durations=15
 	$(MAKE) fuzz SECONDS=60
+
+$(CLIENT_WASM): tools/build_wasm.sh $(RUST_SOURCES) | toolchain
+	tools/build_wasm.sh
+
+$(CLIENT_MODULES): clients/js/package-lock.json pyproject.toml | $(ENVIRONMENT)
+	@$(NODE_WILL_DO) || $(BIN)/python -m pip install --quiet --group node --constraint constraints.txt
+	cd clients/js && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent && touch node_modules/.package-lock.json
+
+.PHONY: client
+client: $(CLIENT_WASM) $(CLIENT_MODULES) ## Build the reader for JavaScript into clients/js
+
+.PHONY: test-client
+test-client: $(BUILT) client ## Test the reader for JavaScript against Python's, and its types
+	cd clients/js && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm exec --no -- tsc -p . && node --test test/*.test.mjs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/client -m 'not long' -n $(PROCESSES) --durations=5
 
 # CI has minutes for all of them: the tests that draw values run on its own Python alone.
 .PHONY: test-pythons
@@ -90,8 +107,8 @@ lint: $(BUILT) ## Check style and types
 	$(BIN)/python tools/check_rust_imports.py
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
-	cargo clippy --quiet --features python,fuzzing,savings -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items --features python,fuzzing
+	cargo clippy --quiet --features python,wasm,fuzzing,savings -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items --features python,wasm,fuzzing
 
 .PHONY: surface
 surface: $(BUILT) ## Accept the public names and signatures as they are now
@@ -156,4 +173,4 @@ sizes: $(BUILT) $(TIMESCALE_BED) ## Measure what a row and a bucket cost in Time
 
 .PHONY: clean
 clean: ## Remove everything that was built
-	rm -rf $(VENV) .venvs target dist fuzz/target fuzz/corpus tests/timescale/node_modules
+	rm -rf $(VENV) .venvs target dist fuzz/target fuzz/corpus tests/timescale/node_modules clients/js/node_modules $(CLIENT_WASM)

@@ -1,8 +1,8 @@
 //! snapdelta: compact, checked, lossless binary deltas of dicts of records.
 //!
-//! A table of contents. Arrows point down: `python -> codec -> frame -> encoding -> state -> format -> error`.
+//! A table of contents. Arrows point down: `python | wasm -> codec -> frame -> encoding -> state -> format -> error`.
 
-// Without a binding only the tests call the codec.
+// Without the Python binding only the tests call all of the codec.
 #![cfg_attr(not(feature = "python"), allow(dead_code, unused_imports))]
 
 mod codec;
@@ -14,6 +14,9 @@ mod state;
 
 #[cfg(feature = "python")]
 mod python;
+
+#[cfg(feature = "wasm")]
+mod wasm;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

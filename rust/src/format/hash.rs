@@ -7,6 +7,19 @@ const K1: u64 = 0xA076_1D64_78BD_642F;
 const K2: u64 = 0xE703_7ED1_A0B4_28DB;
 const K3: u64 = 0x8EBC_6AF0_9C88_C6E3;
 
+/// In halves: a product of 128 bits is a call there.
+#[cfg(target_arch = "wasm32")]
+#[inline(always)]
+fn mum(a: u64, b: u64) -> u64 {
+    const LOW: u64 = u32::MAX as u64;
+    let [a_low, a_high, b_low, b_high] = [a & LOW, a >> 32, b & LOW, b >> 32];
+    let (low, crossed) = (a_low * b_low, a_high * b_low);
+    let middle = a_low * b_high + (low >> 32) + (crossed & LOW);
+    let high = a_high * b_high + (crossed >> 32) + (middle >> 32);
+    (middle << 32 | low & LOW) ^ high
+}
+
+#[cfg(not(target_arch = "wasm32"))]
 #[inline(always)]
 fn mum(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);

@@ -1,0 +1,37 @@
+// Waiting for a server that is away.
+
+const SHORTEST = 50;
+const LONGEST = 2000;
+
+export class Outage {
+  // What keeps us waiting now, in words.
+  error = null;
+  #failures = 0;
+  #wake = () => {};
+
+  /** Before the next try, longer each time, in milliseconds. */
+  async wait(error) {
+    this.error = error.message;
+    const wait = Math.min(LONGEST, SHORTEST * 2 ** Math.min(this.#failures, 10));
+    this.#failures += 1;
+    await new Promise((resolve) => {
+      // Readers do not come back all at once.
+      const timer = setTimeout(resolve, wait * (0.5 + Math.random() / 2));
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** A try has succeeded. */
+  over() {
+    this.#failures = 0;
+    this.error = null;
+  }
+
+  /** Ends the waiting. */
+  wake() {
+    this.#wake();
+  }
+}
