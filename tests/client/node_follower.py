@@ -59,7 +59,7 @@ class NodeFollower(FollowedReader):
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n".encode())
 
-    async def _follow(self) -> None:
+    async def _run(self) -> None:
         require_client()
         script = str(CLIENT / "test" / "follow_process.mjs")
         pipe = asyncio.subprocess.PIPE
