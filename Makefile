@@ -119,6 +119,12 @@ bench: $(BUILT) ## Run the benchmarks and save the run
 	$(BENCH) benches --results benches/saved.json
 	$(BIN)/python -m benches.results show benches/saved.json
 
+# A run of each kind: at the real cadence for an hour, and a day as fast as it goes. MINUTES=5 is the short form.
+.PHONY: soak
+soak: $(BUILT) ## Play a scanner's day on a real Valkey: before, by hand, after (MINUTES=5 SYMBOLS= FIELDS= FRAMES=)
+	$(BIN)/python -m benches.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FRAMES),--frames $(FRAMES)) \
+	  $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(FIELDS),--fields $(FIELDS))
+
 .PHONY: bench-compare
 bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth worse than in the saved run
 	$(BENCH) benches --results .benchmarks/new.json
