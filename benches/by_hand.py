@@ -35,7 +35,7 @@ class HandWrittenRows:
         """Queue the commands, in batches; the bytes of fields and texts."""
         fields = list(changed.items())
         for begin in range(0, len(fields), _BATCH):
-            pipeline.hset(self._key, mapping=dict(fields[begin : begin + _BATCH]))  # type: ignore[arg-type]
+            pipeline.hset(self._key, mapping=dict(fields[begin : begin + _BATCH]))
         if gone:
             pipeline.hdel(self._key, *gone)
         return sum(len(field) + len(text) for field, text in fields) + sum(map(len, gone))
@@ -43,6 +43,6 @@ class HandWrittenRows:
 
 async def read_rows(redis: Redis, key: str) -> Records:
     """The snapshot that a hash holds, in its order."""
-    texts: dict[bytes, bytes] = await redis.hgetall(key)  # type: ignore[misc]
+    texts: dict[Any, Any] = await redis.hgetall(key)
     symbols: list[str] = orjson.loads(texts[_ORDER.encode()])
     return {symbol: orjson.loads(texts[symbol.encode()]) for symbol in symbols}

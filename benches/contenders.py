@@ -30,7 +30,7 @@ _unzstd = zstandard.ZstdDecompressor()
 
 @dataclass(frozen=True)
 class Contender:
-    """One way. `writer` and `reader` get the frame before, which is no part of the time.
+    """One way. `writer` and `reader` get the frames before, which is no part of the time.
 
     makes_delta  what is written needs the frame before to be read
     once         too slow for more than one round
@@ -38,20 +38,23 @@ class Contender:
 
     name: str
     makes_delta: bool
-    writer: Callable[[Snapshot], Write]
-    reader: Callable[[Snapshot], Read]
+    writer: Callable[[list[Snapshot]], Write]
+    reader: Callable[[list[Snapshot]], Read]
     once: bool = False
 
 
-def _snapdelta_writer(prev: Snapshot) -> Write:
+def _snapdelta_writer(before: list[Snapshot]) -> Write:
+    """As in a service: it has learned from the frames before."""
     encoder = snapdelta.Encoder()
-    encoder.encode(prev)
+    for snapshot in before:
+        encoder.encode(snapshot)
     return encoder.encode
 
 
-def _snapdelta_reader(prev: Snapshot) -> Read:
-    decoder = snapdelta.Decoder()
-    decoder.apply(snapdelta.Encoder().encode(prev))
+def _snapdelta_reader(before: list[Snapshot]) -> Read:
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    encoder.begin(0, len(before) - 1)
+    decoder.apply(encoder.encode(before[-1]))
     decoder.snapshot(shared=True)
 
     def read(frame: bytes) -> Snapshot:
@@ -69,14 +72,14 @@ def _read_whole_records(prev: Snapshot, delta: bytes) -> Snapshot:
     return merged
 
 
-def _row_writer(prev: Snapshot) -> Write:
+def _row_writer(before: list[Snapshot]) -> Write:
     rows = HandWrittenRows("rows")
-    rows.changes(prev)
+    rows.changes(before[-1])
     return lambda curr: _pack(rows.changes(curr))
 
 
-def _row_reader(prev: Snapshot) -> Read:
-    held, _ = HandWrittenRows("rows").changes(prev)
+def _row_reader(before: list[Snapshot]) -> Read:
+    held, _ = HandWrittenRows("rows").changes(before[-1])
 
     def read(delta: bytes) -> Snapshot:
         changed, _ = _unpack(delta)
@@ -87,15 +90,15 @@ def _row_reader(prev: Snapshot) -> Read:
     return read
 
 
-def _prefix_writer(level: int, prev: Snapshot) -> Write:
-    packed = _pack(prev)
+def _prefix_writer(level: int, before: list[Snapshot]) -> Write:
+    packed = _pack(before[-1])
     return lambda curr: peers.zstd_prefix(packed, _pack(curr), level)
 
 
-def _prefix_reader(prev: Snapshot) -> Read:
-    base = zstandard.ZstdCompressionDict(_pack(prev), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+def _prefix_reader(before: list[Snapshot]) -> Read:
+    base = zstandard.ZstdCompressionDict(_pack(before[-1]), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     decompressor = zstandard.ZstdDecompressor(dict_data=base, max_window_size=2**31)
-    return lambda frame: _unpack(decompressor.decompress(frame))  # type: ignore[no-any-return]
+    return lambda frame: _unpack(decompressor.decompress(frame))
 
 
 def _arrow_write(curr: Snapshot) -> bytes:
@@ -113,13 +116,15 @@ def _arrow_read(frame: bytes) -> Snapshot:
 
 
 def _full(name: str, write: Write, read: Read) -> Contender:
-    return Contender(name, False, lambda prev: write, lambda prev: read)
+    return Contender(name, False, lambda before: write, lambda before: read)
 
 
 def _delta(
     name: str, write: Callable[[Snapshot, Snapshot], bytes], read: Callable[[Snapshot, bytes], Snapshot]
 ) -> Contender:
-    return Contender(name, True, lambda prev: partial(write, prev), lambda prev: partial(read, prev))
+    return Contender(
+        name, True, lambda before: partial(write, before[-1]), lambda before: partial(read, before[-1])
+    )
 
 
 def _prefix(level: int, *, once: bool = False) -> Contender:

@@ -91,11 +91,11 @@ def _first(corpus: str) -> Iterator[Snapshot]:
 
 
 def _slice() -> Iterator[Snapshot]:
-    return islice(Feed("enriched", _SLICE), 2)
+    return islice(Feed("enriched", _SLICE), _DELTAS + 1)
 
 
 def _on_heap(heap: str) -> Iterator[Snapshot]:
-    return map(HEAPS[heap], islice(Feed("enriched"), 2))
+    return map(HEAPS[heap], islice(Feed("enriched"), _DELTAS + 1))
 
 
 def _quick() -> list[Contender]:
@@ -103,8 +103,8 @@ def _quick() -> list[Contender]:
 
 
 def wide_frames(rows: int, fields: int, share: float = wide.CHANGED) -> Iterator[Snapshot]:
-    """Three frames of numbers, each a dict of its own, of which a share of the cells changes."""
-    return map(HEAPS["parsed"], islice(wide.feed(rows, fields, share), 3))
+    """Frames of numbers, each a dict of its own, of which a share of the cells changes."""
+    return map(HEAPS["parsed"], islice(wide.feed(rows, fields, share), _DELTAS + 1))
 
 
 def measure(case: Case) -> list[Measured]:
@@ -115,7 +115,7 @@ def measure(case: Case) -> list[Measured]:
     times: dict[str, list[tuple[float, float]]] = {}
     for contender in case.contenders():
         try:
-            time, result = _time(contender, *frames[-2:])
+            time, result = _time(contender, frames)
         except (ValueError, TypeError, KeyError) as error:
             # pyarrow's errors are kinds of these.
             print(f"{case.name}: {contender.name} cannot carry it: {error}", file=sys.stderr)
@@ -129,16 +129,18 @@ def measure(case: Case) -> list[Measured]:
         for _ in range(_ROUNDS):
             for contender in timed:
                 if not contender.once:
-                    times[contender.name].append(_time(contender, *frames[-2:])[0])
+                    times[contender.name].append(_time(contender, frames)[0])
     return [
         Measured(
             case.name,
             contender.name,
             contender.makes_delta,
-            sizes[contender.name],
-            *(median(side) * 1e3 for side in zip(*times[contender.name], strict=True)),
-            *_ratios(times[OURS], times[contender.name]),
-            inexact[contender.name],
+            size=sizes[contender.name],
+            write_ms=median(write for write, _ in times[contender.name]) * 1e3,
+            read_ms=median(read for _, read in times[contender.name]) * 1e3,
+            write_ratio=_ratio(times, contender.name, 0),
+            read_ratio=_ratio(times, contender.name, 1),
+            inexact=inexact[contender.name],
         )
         for contender in timed
     ]
@@ -157,17 +159,18 @@ def _sizes(case: Case, contender: Contender, frames: list[Snapshot]) -> list[int
     if contender.name == _ZSTD19 and case.corpus is not None:
         return prefix_sizes(case.corpus)[: len(frames) - 1]
     if contender.name == OURS:
-        # One encoder for all, as in a service: it learns.
-        write = contender.writer(frames[0])
+        # One encoder for all, as in a service.
+        write = contender.writer(frames[:1])
         return [len(write(frame)) for frame in frames[1:]]
-    return [len(contender.writer(prev)(curr)) for prev, curr in pairwise(frames)]
+    return [len(contender.writer([prev])(curr)) for prev, curr in pairwise(frames)]
 
 
-def _time(contender: Contender, prev: Snapshot, curr: Snapshot) -> tuple[tuple[float, float], Snapshot]:
-    """Seconds of processor time to write and to read one frame; and what was read."""
-    write, read = contender.writer(prev), contender.reader(prev)
+def _time(contender: Contender, frames: list[Snapshot]) -> tuple[tuple[float, float], Snapshot]:
+    """Seconds of processor time to write and to read the last frame; and what was read."""
+    *before, curr = frames
+    write, read = contender.writer(before), contender.reader(before)
     # Neither finds the frame in the caches.
-    orjson.dumps(prev)
+    orjson.dumps(before[-1])
     start = process_time()
     written = write(curr)
     between = process_time()
@@ -176,12 +179,9 @@ def _time(contender: Contender, prev: Snapshot, curr: Snapshot) -> tuple[tuple[f
     return (between - start, end - between), result
 
 
-def _ratios(ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> tuple[float, float]:
-    pairs = list(zip(ours, theirs, strict=False))
-    return (
-        median(our[0] / their[0] for our, their in pairs),
-        median(our[1] / their[1] for our, their in pairs),
-    )
+def _ratio(times: dict[str, list[tuple[float, float]]], name: str, side: int) -> float:
+    """Of ours to the contender's, the median over the rounds that both have."""
+    return median(ours[side] / its[side] for ours, its in zip(times[OURS], times[name], strict=False))
 
 
 def save(measured: list[Measured], path: Path) -> None:

@@ -174,7 +174,10 @@ def play(plan: Plan, progress: Callable[[str], None]) -> Run:
         for number, market in enumerate(plan.feed(), 1):
             text = orjson.dumps(market)
             if plan.kind == "cadence":
-                late += _paced(stages, text, start + (number - 1) * INTERVAL)
+                behind = _paced(stages, text, start + (number - 1) * INTERVAL)
+                late += sum(seconds > INTERVAL / 10 for seconds in behind)
+                # A frame that came late is the only one: those after it come 5 s apart again.
+                start += max(behind)
             else:
                 _at_once(stages, text)
             elapsed = time.monotonic() - begin
@@ -209,17 +212,17 @@ def play(plan: Plan, progress: Callable[[str], None]) -> Run:
         )
 
 
-def _paced(stages: list[Stage], text: bytes, due: float) -> int:
-    """Save one frame, each way in its own third of the interval; how many began late by a tenth of it."""
-    late = 0
+def _paced(stages: list[Stage], text: bytes, due: float) -> list[float]:
+    """Save one frame, each way in its own third of the interval; the seconds by which each began late."""
+    behind = []
     for place, stage in enumerate(stages):
         begin = due + place * INTERVAL / len(stages)
         now = time.monotonic()
-        late += now > begin + INTERVAL / 10
+        behind.append(max(0.0, now - begin))
         time.sleep(max(0.0, begin - now))
         stage.send(text)
         stage.saved()
-    return late
+    return behind
 
 
 def _at_once(stages: list[Stage], text: bytes) -> None:

@@ -80,7 +80,8 @@ class Before(Way):
         return len(text)
 
     async def read(self, name: str) -> Records:
-        found: Records = json.loads(await self.redis.get(name))
+        text: Any = await self.redis.get(name)
+        found: Records = json.loads(text)
         return found
 
 

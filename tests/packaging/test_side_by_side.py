@@ -24,14 +24,14 @@ PREV, CURR = islice(Feed("enriched", 300, interval=20.0), 2)
 
 @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
 def test_a_contender_reads_what_it_wrote(contender: Contender) -> None:
-    written = contender.writer(PREV)(CURR)
-    assert first_difference(CURR, contender.reader(PREV)(written)) is None
+    written = contender.writer([PREV])(CURR)
+    assert first_difference(CURR, contender.reader([PREV])(written)) is None
     if contender.makes_delta:
         assert len(written) < 0.7 * len(orjson.dumps(CURR))
 
 
 def lossy(name: str, read: Any) -> Contender:
-    return Contender(name, True, lambda prev: lambda curr: b"1234", lambda prev: lambda frame: read)
+    return Contender(name, True, lambda before: lambda curr: b"1234", lambda before: lambda frame: read)
 
 
 def refuses(curr: dict[str, Any]) -> bytes:
@@ -46,7 +46,7 @@ def test_what_is_lost_is_named_and_what_cannot_be_carried_is_left_out(
         CONTENDERS[0],
         lossy("turns", turned),
         lossy("forgets", {}),
-        replace(CONTENDERS[0], name="refuses", writer=lambda prev: refuses),
+        replace(CONTENDERS[0], name="refuses", writer=lambda before: refuses),
     ]
     measured = side_by_side.measure(Case("tiny", lambda: iter([PREV, CURR]), lambda: contenders))
     assert {each.name: each.inexact for each in measured} == {
