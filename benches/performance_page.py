@@ -25,11 +25,11 @@ DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
 PLOTS = ROOT / "docs" / "performance"
 _PEERS = ROOT / "benches" / "peers.json"
 _BOUNDS = ROOT / "benches" / "bounds.json"
-_MARKED = re.compile(r"(<!-- saved: (.+) -->\n).*?(<!-- /saved -->)", re.S)
+_MARKED = re.compile(r"(<!-- saved: ([\w ]+) -->\n).*?(<!-- /saved -->)", re.S)
 # README's rows of the promised table, from each kind of run.
 _CLAIMS = {
     "cadence": ("Redis memory, most", "Redis CPU", "bytes to Redis", "size of a", "writer CPU", "stall of"),
-    "fast": ("the same after", "growth an hour", "Redis memory, most", "entries of"),
+    "fast": ("RAM of", "growth an hour", "Redis memory, most", "entries of"),
 }
 
 
@@ -43,14 +43,17 @@ def blocks() -> dict[str, str]:
     measured = side_by_side.load(_PEERS)
     cases = dict.fromkeys(each.case for each in measured)
     peers = json.loads(_PEERS.read_text())["environment"]
+
+    def of(case: str) -> list[Measured]:
+        return [each for each in measured if each.case == case]
+
     found = {
         "environment": ", ".join(f"{name} {value}" for name, value in peers.items()),
-        "smallest": "\n".join(_smallest([each for each in measured if each.case == case]) for case in cases),
+        "smallest": "\n".join(_smallest(of(case)) for case in cases),
+        "cases": "\n\n".join(f"#### {case}\n\n{side_by_side.table(of(case))}" for case in cases),
         "better": "\n".join(f"- {line}" for line in side_by_side.better(measured)),
         "bounds": _bounds(),
     }
-    for case in cases:
-        found[f"case {case}"] = side_by_side.table([each for each in measured if each.case == case])
     for run in runs():
         found[f"soak {run.kind}"] = report(run)
     found["claims"] = "\n\n".join(map(_claims, runs()))
@@ -108,14 +111,23 @@ def _smallest(measured: list[Measured]) -> str:
 
 def _bounds() -> str:
     saved = json.loads(_BOUNDS.read_text())
-    lines = ["| part | time |", "|---|--:|"]
-    lines += [f"| {part} | {time:.2f} ms |" for part, time in saved["times"].items()]
-    lines += ["", "| instructions of a call | " + " | ".join(saved["instructions"]) + " |"]
-    lines.append("|---|" + "--:|" * len(saved["instructions"]))
-    libraries = dict.fromkeys(name for shares in saved["instructions"].values() for name in shares)
-    for library in libraries:
-        shares = (each.get(library, 0.0) for each in saved["instructions"].values())
-        lines.append(f"| {library} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
+    times: dict[str, float] = saved["times"]
+    # The parts of a save are wall-clock times: their shares say more.
+    whole = sum(time for part, time in times.items() if part.startswith("save: "))
+    lines = ["| part | |", "|---|--:|"]
+    for part, time in times.items():
+        lines.append(
+            f"| {part} | {f'{time / whole:.0%}' if part.startswith('save: ') else f'{time:.1f} ms'} |"
+        )
+    instructions: dict[str, dict[str, float]] = saved["instructions"]
+    lines += [
+        "",
+        f"| instructions of a call | {' | '.join(instructions)} |",
+        "|---|" + "--:|" * len(instructions),
+    ]
+    for library in dict.fromkeys(name for shares in instructions.values() for name in shares):
+        shares = " | ".join(f"{each.get(library, 0.0):.0%}" for each in instructions.values())
+        lines.append(f"| {library} | {shares} |")
     return "\n".join(lines)
 
 

@@ -212,23 +212,25 @@ def table(measured: list[Measured]) -> str:
 
 
 def better(measured: list[Measured]) -> list[str]:
-    """Where another contender that is exact and makes a delta is better than the Encoder: a line each."""
+    """Where another exact contender is better than the Encoder and the Decoder: a line a case."""
     lines = []
     for case in dict.fromkeys(each.case for each in measured):
         rows = [each for each in measured if each.case == case]
         ours = next(each for each in rows if each.name == OURS)
-        for each in rows:
-            if each.name.startswith("snapdelta") or each.inexact:
-                continue
-            found = []
-            if each.makes_delta and each.size < ours.size:
-                found.append(f"smaller ({each.size:,.0f} B, ours {ours.size:,.0f} B)")
-            if each.write_ratio > 1:
-                found.append(f"written in {1 / each.write_ratio:.2f} of our time")
-            if each.read_ratio > 1:
-                found.append(f"read in {1 / each.read_ratio:.2f} of our time")
-            if found:
-                lines.append(f"{case}: {each.name} is {', '.join(found)}.")
+        others = [each for each in rows if not each.name.startswith("snapdelta") and not each.inexact]
+        found = {
+            "smaller": [f"{each.name} ({each.size:,.0f} B)" for each in others if each.size < ours.size],
+            "written faster": [
+                f"{each.name} ({1 / each.write_ratio:.2f} of our time)"
+                for each in others
+                if each.write_ratio > 1
+            ],
+            "read faster": [
+                f"{each.name} ({1 / each.read_ratio:.2f})" for each in others if each.read_ratio > 1
+            ],
+        }
+        named = [f"{what}: {', '.join(names)}" for what, names in found.items() if names]
+        lines.append(f"{case}: {'; '.join(named) or 'none'}.")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +28,8 @@ _LISTS = {
 }
 _FEWEST_ROWS = 20
 _SAMPLES = 240
+# One of the full market takes seconds.
+_CHECKS = {"cadence": 6, "fast": 24}
 
 
 class SoakError(Exception):
@@ -70,6 +73,15 @@ class Plan:
             ranked = sorted(market.items(), key=lambda item, by=by: -(item[1][by] or 0))  # type: ignore[misc]
             lists[field] = dict(ranked[: max(_FEWEST_ROWS, rows * self.symbols // FULL_MARKET)])
         return lists
+
+    @property
+    def seconds(self) -> float:
+        """Of real time, after which the run stops; the cadence sets its own."""
+        return self.minutes * 60 if self.kind == "fast" and self.minutes is not None else math.inf
+
+    @property
+    def frames_a_check(self) -> int:
+        return max(1, self.frames // _CHECKS[self.kind])
 
     @property
     def frames_a_sample(self) -> int:

@@ -26,8 +26,6 @@ from snapdelta.testing.compare import first_difference
 
 # Seconds without an answer after which a process must have failed.
 _SILENCE = 120.0
-# Of a run; one of the full market takes seconds.
-_CHECKS = 6
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _spawn = multiprocessing.get_context("spawn")
 
@@ -181,25 +179,20 @@ def play(plan: Plan, progress: Callable[[str], None]) -> Run:
             else:
                 _at_once(stages, text)
             elapsed = time.monotonic() - begin
-            last = number == plan.frames or (
-                plan.kind == "fast" and plan.minutes is not None and elapsed > plan.minutes * 60
-            )
+            last = number == plan.frames or elapsed > plan.seconds
             for stage in stages:
                 if number % plan.frames_a_read == 0 or last:
                     stage.read(number)
                 if number % plan.frames_a_sample == 0 or last:
                     stage.sample(number)
-            if number % max(1, plan.frames // _CHECKS) == 0 or number == 1 or last:
+            if number % plan.frames_a_check == 0 or number == 1 or last:
                 begun = time.monotonic()
                 for stage in stages:
                     stage.check(plan, market)
                 checked += len(stages)
                 # No frame is late because of a check.
                 start += time.monotonic() - begun
-            if number % max(1, plan.frames // 20) == 0 or last:
-                progress(
-                    f"{plan.kind}: frame {number:,} of {plan.frames:,}, {elapsed:.0f} s, all reads equal"
-                )
+                progress(f"{plan.kind}: frame {number:,} of {plan.frames:,}, {elapsed:.0f} s, reads equal")
             if last:
                 break
         return Run.of(

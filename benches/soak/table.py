@@ -41,7 +41,12 @@ def rows(run: Run) -> list[Row]:
     lasted = _duration(run.frames * INTERVAL / 3600)
     measured = [
         _Line("RAM of Redis, writer and reader, at first", lambda s: _mb(_ram(s)[0])),
-        _Line(f"the same after {lasted}", lambda s: _mb(_ram(s)[-1]), "2.5 GB", _fits_system),
+        _Line(
+            f"RAM of Redis, writer and reader, after {lasted}",
+            lambda s: _mb(_ram(s)[-1]),
+            "2.5 GB",
+            _fits_system,
+        ),
         *(_growth_line(name, key) for name, key in _MEMORY.items()),
         _Line("Redis memory, most", lambda s: _mb(max(s["redis"])), "150 MB", _fits_redis),
         _Line("Redis CPU, of a core at a frame in 5 s", lambda s: f"{_redis_share(s):.2f} %"),
