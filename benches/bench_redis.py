@@ -39,6 +39,12 @@ class Bed:
     async def set_json(self) -> None:
         await self.redis.set(_JSON, orjson.dumps(self.case.curr))
 
+    async def rows(self, key: str) -> Any:
+        return await self.redis.hgetall(key)
+
+    async def length(self, stream: str) -> int:
+        return await self.redis.xlen(stream)
+
     async def read_json(self) -> Any:
         text: Any = await self.redis.get(_JSON)
         return orjson.loads(text)
@@ -140,7 +146,7 @@ def test_mirror(benchmark: BenchmarkFixture, hand_in: HandIn, bed: Bed) -> None:
     mirror = SnapshotMirror(bed.redis)
     bed.run(mirror.sync())
     bed.run(by_hand())
-    mirrored: Any = bed.run(bed.redis.hgetall(mirror.rows_key))
+    mirrored = bed.run(bed.rows(mirror.rows_key))
     assert exactly({s: orjson.loads(mirrored[s.encode()]) for s in bed.case.curr}, bed.case.curr)
     assert exactly(bed.run(read_rows(bed.redis, "rows")), bed.case.curr)
     measure(
@@ -169,7 +175,7 @@ def test_xadd(benchmark: BenchmarkFixture, hand_in: HandIn, bed: Bed) -> None:
 
     for write, name in ((ours, "ours"), (theirs, "theirs")):
         bed.run(write())
-        assert bed.run(bed.redis.xlen(name)) == _WRITES
+        assert bed.run(bed.length(name)) == _WRITES
     measure(
         benchmark,
         hand_in,
