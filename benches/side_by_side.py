@@ -75,7 +75,7 @@ def cases() -> list[Case]:
         *(Case(name, partial(_first, name), corpus=name) for name in [*corpora.names(), "top_20", "top_100"]),
         *(Case(f"enriched, {heap} heap", partial(_on_heap, heap), _quick) for heap in HEAPS),
         *(
-            Case(f"5,000 x 50, {share:.0%} of cells change", partial(wide_frames, 5_000, 50, share))
+            Case(f"2,000 x 50, {share:.0%} of cells change", partial(wide_frames, 2_000, 50, share))
             for share in _SHARES
         ),
         *(

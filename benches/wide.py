@@ -45,9 +45,11 @@ def feed(rows: int, fields: int, share: float = CHANGED) -> Iterator[Snapshot]:
         yield snapshot
         for record in snapshot.values():
             for name in rng.sample(sorted(record), int(share * fields + rng.random())):
-                record[name] = (
-                    round(record[name] + 0.01, 2) if type(record[name]) is float else record[name] + 1
-                )
+                value = record[name]
+                if type(value) is float:
+                    record[name] = round(value + rng.randrange(1, 51) / 100, 2)
+                else:
+                    record[name] = value + rng.randrange(1, 1_000)
 
 
 def resident() -> int:

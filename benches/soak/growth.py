@@ -30,9 +30,9 @@ class Growth:
         return start if self.is_none else max(0.0, start + self.an_hour * hours)
 
 
-def growth(hours: list[float], values: list[float]) -> Growth | None:
+def growth(hours: list[float], values: list[float], warm_up: float = WARM_UP) -> Growth | None:
     """None when there are fewer than two samples a block after the warm-up."""
-    steady = [(hour, value) for hour, value in zip(hours, values, strict=True) if hour > WARM_UP]
+    steady = [(hour, value) for hour, value in zip(hours, values, strict=True) if hour > warm_up]
     size = len(steady) // _BLOCKS
     if size < 2:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
-from benches.soak.growth import Growth, growth
+from benches.soak.growth import WARM_UP, Growth, growth
 from benches.soak.plan import INTERVAL
 from benches.soak.saved import Run, Series
 
@@ -48,6 +48,7 @@ def rows(run: Run) -> list[Row]:
             _fits_system,
         ),
         *(_growth_line(name, key) for name, key in _MEMORY.items()),
+        *(_late_growth_line(name, key) for name, key in _MEMORY.items()),
         _Line("Redis memory, most", lambda s: _mb(max(s["redis"])), "150 MB", _fits_redis),
         _Line("Redis CPU, of a core at a frame in 5 s", lambda s: f"{_redis_share(s):.2f} %"),
         _Line("bytes to Redis a frame", lambda s: _kb(mean(s["received"]))),
@@ -81,15 +82,25 @@ def _growth_line(name: str, key: str) -> _Line:
     def of(series: Series) -> Growth | None:
         return growth(series["hours"], series[key])
 
-    def shown(series: Series) -> str:
-        found = of(series)
-        return _SHORT if found is None else f"{found.an_hour / 1e6:+,.2f} ± {found.margin / 1e6:,.2f} MB"
-
     def met(series: Series) -> bool | None:
         found = of(series)
         return None if found is None else found.is_none
 
-    return _Line(f"growth an hour of {name}", shown, "0 within ±", met)
+    return _Line(f"growth an hour of {name}", lambda series: _growth(of(series)), "0 within ±", met)
+
+
+def _late_growth_line(name: str, key: str) -> _Line:
+    """Whether what grows slows down: caches and allocators take longer than the warm-up to fill."""
+
+    def shown(series: Series) -> str:
+        hours = series["hours"]
+        return _growth(growth(hours, series[key], max(WARM_UP, hours[-1] / 2)))
+
+    return _Line(f"the same of {name}, second half of the run", shown)
+
+
+def _growth(found: Growth | None) -> str:
+    return _SHORT if found is None else f"{found.an_hour / 1e6:+,.2f} ± {found.margin / 1e6:,.2f} MB"
 
 
 def _entries_line(name: str, key: str) -> _Line:
@@ -140,16 +151,16 @@ def report(run: Run) -> str:
 
 
 def title(run: Run) -> str:
-    """What was run, in two sentences."""
+    """What was run, and that it was compared."""
     what = "the enriched feed" if run.fields is None else f"records of {run.fields} numbers"
     pace = (
         f"one every 5 s; {run.late} of {3 * run.frames:,} saves began late"
         if run.kind == "cadence"
         else "as fast as they go, with the market's clock"
     )
-    planned = "" if run.frames == run.planned else f" of {run.planned:,} planned"
+    planned = "" if run.frames == run.planned else f" ({run.planned:,} were planned)"
     return (
-        f"**{run.kind}**: {run.frames:,} frames{planned} of {run.symbols:,} symbols, {what}, {pace}. "
+        f"**{run.kind}**: {run.frames:,} frames{planned} of {run.symbols:,} symbols, {what}, {pace}; {run.seconds:,.0f} s in all. "
         f"{run.checks} comparisons of all that each way holds with what was saved found no difference."
     )
 
