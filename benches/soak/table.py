@@ -160,7 +160,8 @@ def title(run: Run) -> str:
     )
     planned = "" if run.frames == run.planned else f" ({run.planned:,} were planned)"
     return (
-        f"**{run.kind}**: {run.frames:,} frames{planned} of {run.symbols:,} symbols, {what}, {pace}; {run.seconds:,.0f} s in all. "
+        f"**{run.kind}**: {run.frames:,} frames{planned} of {run.symbols:,} symbols, {what}, {pace}; "
+        f"{run.seconds:,.0f} s in all. "
         f"{run.checks} comparisons of all that each way holds with what was saved found no difference."
     )
 
