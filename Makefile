@@ -132,9 +132,29 @@ RECORDINGS ?= $(wildcard ../shared/data)
 BENCH := RECORDINGS='$(RECORDINGS)' $(BIN)/python -m pytest -o python_files='bench_*.py' -q
 
 .PHONY: bench
-bench: $(BUILT) ## Run the benchmarks and save the run
+bench: $(BUILT) bench-peers ## Run the benchmarks and save the run
 	$(BENCH) benches --results benches/saved.json
 	$(BIN)/python -m benches.results show benches/saved.json
+
+.PHONY: bench-peers
+bench-peers: $(BUILT) ## Measure all peers side by side and save it to benches/peers.json (CASES='goog polymarket')
+	$(BIN)/python -m pip install --quiet --group bench --constraint constraints.txt
+	RECORDINGS='$(RECORDINGS)' $(BIN)/python -m benches.side_by_side measure benches/peers.json $(CASES)
+	$(BIN)/python -m benches.side_by_side show benches/peers.json
+
+.PHONY: bench-bounds
+bench-bounds: $(BUILT) ## Measure what bounds encode, diff, apply and save, into benches/bounds.json
+	$(BIN)/python -m benches.bounds benches/bounds.json
+
+# A run of each kind: at the real cadence for an hour, and a day as fast as it goes. MINUTES=5 is the short form.
+.PHONY: soak
+soak: $(BUILT) ## Play a scanner's day on a real Valkey: before, by hand, after (MINUTES=5 SYMBOLS= FIELDS= FRAMES=)
+	$(BIN)/python -m benches.soak $(if $(FOLDER),--folder '$(FOLDER)') $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FRAMES),--frames $(FRAMES)) \
+	  $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(FIELDS),--fields $(FIELDS))
+
+.PHONY: performance
+performance: $(BUILT) ## Write the saved runs into docs/performance.md and README, and draw the plots
+	$(BIN)/python -m benches.performance_page
 
 .PHONY: bench-compare
 bench-compare: $(BUILT) ## Run the benchmarks again; fail if a ratio is a tenth worse than in the saved run

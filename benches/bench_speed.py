@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from pydantic import BaseModel
 
 import snapdelta
 from benches import peers
@@ -154,6 +155,83 @@ def test_dumps(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
         lambda: peers.msgpack_zstd3(c.curr),
         "msgspec + zstd-3",
         {"parsed": 0.6, "rebuilt": 0.6, "fragmented": 0.45}[heap],
+    )
+
+
+@EACH_HEAP
+def test_loads(benchmark: BenchmarkFixture, hand_in: HandIn, heap: str) -> None:
+    c = case(heap)
+    frame, packed = snapdelta.dumps(c.curr), peers.msgpack_zstd3(c.curr)
+    assert exactly(snapdelta.loads(frame), c.curr)
+    assert exactly(peers.from_msgpack_zstd3(packed), c.curr)
+    measure(
+        benchmark,
+        hand_in,
+        f"loads, {heap} heap",
+        c,
+        lambda: snapdelta.loads(frame),
+        lambda: peers.from_msgpack_zstd3(packed),
+        "msgspec + zstd-3",
+        None,
+    )
+
+
+class Quote(BaseModel):
+    """A record of scalar fields, as a service holds it."""
+
+    symbol: str
+    price: float
+    size: int
+    bid: float
+    ask: float
+    volume: int
+    change: float
+    session: str
+
+
+def test_capture_of_models(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    """pydantic models are read in place; the peer dumps each into a dict."""
+
+    def models(snapshot: dict[str, Any]) -> dict[str, Any]:
+        return {
+            symbol: Quote(
+                symbol=symbol,
+                price=record["lastTrade"]["p"],
+                size=record["lastTrade"]["s"],
+                bid=record["lastQuote"]["p"],
+                ask=record["lastQuote"]["P"],
+                volume=record["day"]["v"],
+                change=record["todaysChange"],
+                session=record["session"],
+            )
+            for symbol, record in snapshot.items()
+        }
+
+    c = case("rebuilt")
+    prev, curr = models(c.prev), models(c.curr)
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    captured: list[snapdelta.CapturedFrame] = []
+
+    def prepare() -> None:
+        if captured:
+            captured.pop().finish()
+        encoder.encode(prev)
+
+    def dumped() -> dict[str, Any]:
+        return {symbol: model.model_dump() for symbol, model in curr.items()}
+
+    decoder.apply(encoder.encode(curr))
+    assert exactly(decoder.snapshot(), dumped())
+    measure(
+        benchmark,
+        hand_in,
+        "Encoder.capture of pydantic models, 8 fields",
+        c,
+        lambda: captured.append(encoder.capture(curr)),
+        dumped,
+        "model_dump of each",
+        None,
+        prepare=prepare,
     )
 
 

@@ -46,9 +46,17 @@ def instructions(operation: str, frames: Path, directory: Path) -> float:
 
 
 def _count(operation: str, calls: int, frames: Path, directory: Path) -> int:
-    profile = directory / f"{operation}-{calls}.callgrind"
+    for line in profile(operation, calls, frames, directory).read_text().splitlines():
+        if line.startswith(("summary:", "totals:")):
+            return int(line.split()[1])
+    raise SystemExit(f"guard: callgrind wrote no total for {operation}")
+
+
+def profile(operation: str, calls: int, frames: Path, directory: Path) -> Path:
+    """The file that callgrind writes of so many calls of an operation."""
+    path = directory / f"{operation}-{calls}.callgrind"
     command = [
-        "valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--quiet",
+        "valgrind", "--tool=callgrind", f"--callgrind-out-file={path}", "--quiet",
         sys.executable, "-m", "benches.guard_workload", operation, str(calls), str(frames),
     ]  # fmt: skip
     # A fixed seed of hashes keeps dicts and sets alike from run to run.
@@ -56,10 +64,7 @@ def _count(operation: str, calls: int, frames: Path, directory: Path) -> int:
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise SystemExit(f"guard: {operation} failed under callgrind:\n{run.stderr[-2000:]}")
-    for line in profile.read_text().splitlines():
-        if line.startswith(("summary:", "totals:")):
-            return int(line.split()[1])
-    raise SystemExit(f"guard: callgrind wrote no total for {operation}")
+    return path
 
 
 def measure_instructions() -> dict[str, float]:

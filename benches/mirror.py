@@ -1,6 +1,7 @@
 """What a mirror costs a save, beside rows kept by hand: `python benches/mirror.py [SYMBOLS] [SAVES]`.
 
-By hand: orjson of every record, compared with its last bytes, HSET of those that differ, all in the writer.
+By hand: orjson of every record, compared with its last bytes, HSET of those that differ, HDEL of those that
+are gone, all in the writer.
 With snapdelta the writer saves a delta, and the mirror, a process of its own, writes the rows.
 """
 
@@ -17,35 +18,11 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
+from benches.by_hand import HandWrittenRows
 from snapdelta import EmbeddedServer, SnapshotManager, SnapshotMirror
 from snapdelta.testing.feed import Feed
 
 _ROWS = "snapdelta:{default}:rows"
-_BATCH = 1_000
-
-
-class ByHand:
-    """Rows as services keep them today; symbols that are gone stay."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._last: dict[str, bytes] = {}
-
-    async def save(self, snapshot: dict[str, Any]) -> tuple[float, int]:
-        """Seconds that the event loop is held to find what changed, and bytes sent."""
-        start = time.perf_counter()
-        changed: dict[str, bytes] = {}
-        for symbol, record in snapshot.items():
-            text = orjson.dumps(record)
-            if self._last.get(symbol) != text:
-                changed[symbol] = self._last[symbol] = text
-        held = time.perf_counter() - start
-        pipeline = self._redis.pipeline(transaction=False)
-        items = list(changed.items())
-        for begin in range(0, len(items), _BATCH):
-            pipeline.hset("rows", mapping=dict(items[begin : begin + _BATCH]))
-        await pipeline.execute()
-        return held, sum(map(len, changed.values()))
 
 
 def _mirror(url: str, plain_key: str | None, pipe: Connection) -> None:
@@ -67,12 +44,16 @@ async def _measure(url: str, symbols: int, saves: int, plain_key: str | None, pi
     hand: dict[str, list[float]] = {"held": [], "total": [], "bytes": []}
     ours: dict[str, list[float]] = {"held": [], "total": [], "bytes": [], "behind": []}
     async with Redis.from_url(url) as redis, SnapshotManager(redis) as manager:
-        by_hand = ByHand(redis)
+        by_hand = HandWrittenRows("rows")
         begun: Any = None
         for number in range(saves):
             snapshot = next(feed)
             start = time.perf_counter()
-            held, sent = await by_hand.save(snapshot)
+            changed, gone = by_hand.changes(snapshot)
+            held = time.perf_counter() - start
+            pipeline = redis.pipeline(transaction=False)
+            sent = by_hand.add_to(pipeline, changed, gone)
+            await pipeline.execute()
             total = time.perf_counter() - start
             start = time.perf_counter()
             result = await manager.save_snapshot(snapshot)

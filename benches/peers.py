@@ -26,6 +26,11 @@ def msgpack_zstd3(snapshot: Snapshot) -> bytes:
     return _zstd3.compress(_pack(snapshot))
 
 
+def from_msgpack_zstd3(frame: bytes) -> Snapshot:
+    snapshot: Snapshot = _unpack(zstandard.ZstdDecompressor().decompress(frame))
+    return snapshot
+
+
 def whole_records(prev: Snapshot, curr: Snapshot) -> bytes:
     """Every changed record as a whole, msgpack + zlib-6: what a hand-written snapshot manager does."""
     changed = {symbol: record for symbol, record in curr.items() if prev.get(symbol) != record}

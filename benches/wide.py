@@ -31,8 +31,8 @@ CHANGED = 0.06
 FIRST, STEADY = 8, 4
 
 
-def feed(rows: int, fields: int) -> Iterator[Snapshot]:
-    """One dict that changes in place: prices in cents and whole numbers."""
+def feed(rows: int, fields: int, share: float = CHANGED) -> Iterator[Snapshot]:
+    """One dict of which a share of the cells changes in place: prices in cents and whole numbers."""
     rng = Random(rows * fields)
     snapshot: Snapshot = {
         f"S{row}": {
@@ -44,10 +44,12 @@ def feed(rows: int, fields: int) -> Iterator[Snapshot]:
     while True:
         yield snapshot
         for record in snapshot.values():
-            for name in rng.sample(sorted(record), round(CHANGED * fields)):
-                record[name] = (
-                    round(record[name] + 0.01, 2) if type(record[name]) is float else record[name] + 1
-                )
+            for name in rng.sample(sorted(record), int(share * fields + rng.random())):
+                value = record[name]
+                if type(value) is float:
+                    record[name] = round(value + rng.randrange(1, 51) / 100, 2)
+                else:
+                    record[name] = value + rng.randrange(1, 1_000)
 
 
 def resident() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 import snapdelta
 import snapdelta.streams.registry as streams
-from benches.results import fill
+from benches.results import fill, load
 from snapdelta import errors
 from support.documents import ROOT, blocks, run
 from support.servers import Server
@@ -79,6 +79,24 @@ def test_every_error_of_the_core_is_explained() -> None:
 def test_the_figures_are_those_of_the_saved_run() -> None:
     # After `make bench`: python -m benches.results fill README.md benches/saved.json
     assert fill(_TEXT, ROOT / "benches" / "saved.json") == _TEXT
+
+
+def test_the_first_paragraph_claims_what_was_measured() -> None:
+    claim = re.search(
+        r"([\d,]+) symbols, (\d+) MB as JSON, becomes a delta of\s+about (\d+) kB in (\d+)-(\d+) ms", _TEXT
+    )
+    assert claim is not None
+    symbols, json_mb, delta_kb, *times = (int(figure.replace(",", "")) for figure in claim.groups())
+    results = load(ROOT / "benches" / "saved.json")
+    (size,) = (
+        r for r in results if (r.group, r.name, r.peer_name) == ("mean size of a delta", "enriched", "JSON")
+    )
+    assert (json_mb, delta_kb) == (round(size.peer / 1e6), round(size.ours / 1e4) * 10)
+    encodes = [
+        r.ours for r in results if r.name.startswith("Encoder.encode, ") and f"{symbols:,} symbols" in r.group
+    ]
+    assert len(encodes) >= 2
+    assert times[0] - 0.5 <= min(encodes) <= max(encodes) <= times[1] + 0.5
 
 
 def test_nobody_is_sent_to_another_project() -> None:
