@@ -37,7 +37,7 @@ def trim(
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     policies: Annotated[
-        Path | None, typer.Option(help="A file with [tool.snapdelta.streams], instead of the bounds below.")
+        Path | None, typer.Option(help="A file with \\[tool.snapdelta.streams], instead of the bounds below.")
     ] = None,
     maxlen: Annotated[int | None, typer.Option(help="Entries.")] = None,
     max_age: Annotated[float | None, typer.Option(help="Seconds.")] = None,
