@@ -42,14 +42,14 @@ def test_every_command_takes_json() -> None:
 
 def test_help_shows_what_is_in_brackets() -> None:
     # Help is markup: what looks like a tag would be missing.
-    todo, seen = [_COMMANDS], []
+    todo, seen = [_COMMANDS], set()
     while todo:
         command = todo.pop()
         todo += getattr(command, "commands", {}).values()
         for text in (command.help, *(getattr(param, "help", None) for param in command.params)):
             if text and "[" in text:
                 assert Text.from_markup(text).plain == text.replace("\\[", "["), text
-                seen.append(text)
+                seen.add(text)
     assert len(seen) == 3
 
 

@@ -48,7 +48,9 @@ async def time_bound(redis: AsyncRedis, store: SnapshotStore, option: str, text:
     seconds = await time_of(redis, store, text)
     if seconds is None:
         kind = "an id" if "-" in text else "a sequence"
-        raise UsageError(f"{text!r} is {kind}; {option} takes 5s, 10m, 2h (ago) or a time: 2026-03-02T09:30:00Z")
+        raise UsageError(
+            f"{text!r} is {kind}; {option} takes 5s, 10m, 2h (ago) or a time: 2026-03-02T09:30:00Z"
+        )
     return seconds
 
 

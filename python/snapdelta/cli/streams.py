@@ -117,8 +117,8 @@ async def _act(
         if await _is_chain(store, stream):
             if stream in bounds:
                 raise ProtectedStreamError(
-                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)} and is never trimmed; "
-                    f"{_SMALLER}"
+                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)} and is never "
+                    f"trimmed; {_SMALLER}"
                 )
             del listed[stream]
     manager = RedisStreamManager(redis, bounds, protected=protected, command_timeout=COMMAND_TIMEOUT)
