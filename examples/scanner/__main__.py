@@ -39,7 +39,7 @@ def summary(task: Task, outcomes: dict[str, Outcome]) -> Table:
     row("bytes sent to Redis a snapshot", [decimal(each.received_bytes // task.frames) for each in found])
     row("Redis memory at the end", [decimal(each.memory_bytes) for each in found])
     read = [each.reports["analytics"] for each in found]
-    row("rankings that analytics read", [str(each["read"]) for each in read])
+    row("reads of rankings by analytics (repeats count)", [str(each["read"]) for each in read])
     row("  of them wrong", [str(each["wrong"]) for each in read])
     row("rankings that analytics never saw", [str(each["missed"]) for each in read])
     for stream in sorted({stream for each in found for stream in each.entries}):

@@ -237,6 +237,6 @@ async def test_what_a_person_sees(server: Server) -> None:
     assert seen.returncode == 1
     (line, count) = seen.stdout.splitlines()
     assert line.startswith("fault: server: timeout: 5 s; the server closes")
-    assert count == "1 faults"
+    assert count == "1 fault"
     away = await asyncio.to_thread(execute, "doctor", "--redis", "redis://127.0.0.1:1")
     assert (away.returncode, away.stdout) == (2, "")

@@ -203,6 +203,7 @@ async def test_what_cannot_be_exported(server: Server, tmp_path: Path) -> None:
     async with server.client() as redis, SnapshotManager(redis) as manager:
         nothing = await asyncio.to_thread(execute, "export", "x", str(tmp_path), "--redis", server.url)
         assert (nothing.returncode, files_in(tmp_path)) == (1, [])
+        assert (nothing.stdout, nothing.stderr) == ("", "nothing was saved under 'x'\n")
         await manager.save_snapshot({"A": {"_rank": 1}})
         with pytest.raises(SnapshotSettingError, match="'_rank'"):
             await export_snapshots(SnapshotReader(redis), tmp_path)
@@ -210,4 +211,4 @@ async def test_what_cannot_be_exported(server: Server, tmp_path: Path) -> None:
             execute, "export", "default", str(tmp_path), "--since", "3", "--redis", server.url
         )
         assert refused.returncode == 2
-        assert "is no time" in refused.stderr
+        assert "'3' is a sequence; --since takes" in refused.stderr

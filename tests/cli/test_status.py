@@ -158,5 +158,16 @@ async def test_what_a_person_sees(server: Server) -> None:
     late = await asyncio.to_thread(execute, "status", "x", "--stale-after", "0.001", "--redis", server.url)
     assert late.returncode == 1
     assert "fault: x: no save for" in late.stdout
+    narrow = await asyncio.to_thread(execute, "status", "--redis", server.url, columns=60)
+    _, report = await status(server)
+    for name in report["names"]:
+        assert f"{name['position'][0]}-{name['position'][1]}" in narrow.stdout
+    assert "…" not in narrow.stdout
+    assert max(map(len, narrow.stdout.splitlines())) <= 60
+    assert "left out on this narrow terminal: fulls, back" in narrow.stdout
+    assert "mirror" in seen.stdout
+    unmirrored = await asyncio.to_thread(execute, "status", "y*z", "--redis", server.url)
+    assert "mirror" not in unmirrored.stdout
+    assert "left out" not in unmirrored.stdout
     missing = await asyncio.to_thread(execute, "status", "nobody", "--redis", server.url)
     assert "nothing was saved under this name" in missing.stdout

@@ -125,7 +125,7 @@ async def test_policies_of_a_file_and_refusals(server: Server, tmp_path: Path) -
         ((), "which streams?"),
         (("s",), "needs a bound"),
         (("s", "--maxlen", "0"), "maxlen must be"),
-        (("snapdelta:{x}:delta", "--maxlen", "1"), "belong to the snapshots"),
+        (("snapdelta:{x}:delta", "--maxlen", "1"), "lower the manager's history or history_bytes"),
     ):
         ran = await asyncio.to_thread(execute, "streams", "trim", *arguments, "--redis", server.url)
         assert ran.returncode == 2
@@ -135,3 +135,22 @@ async def test_policies_of_a_file_and_refusals(server: Server, tmp_path: Path) -
     )
     assert "would go" in seen.stdout
     assert "whole nodes" in seen.stdout
+
+
+@on_one_server
+async def test_a_trim_that_removes_nothing_says_why(server: Server) -> None:
+    async with server.client() as redis, SnapshotManager(redis) as manager:
+        await manager.save_snapshot({"A": 1})
+        await fill(redis, "s", 90)  # one node
+    for arguments, said in (
+        (("s", "--maxlen", "50"), "s: approximate: whole nodes only, nothing could go; --exact removes"),
+        (("snapdelta:*", "--maxlen", "50"), "nothing to trim; snapshot keys are left out"),
+    ):
+        ran = await asyncio.to_thread(execute, "streams", "trim", *arguments, "--redis", server.url)
+        assert ran.returncode == 0
+        assert said in ran.stdout
+    (row,) = await trim(server, "s", "--maxlen", "50")
+    assert row["bytes"] > 90
+    for exact in (["--exact"], []):
+        (row,) = await trim(server, "s", "--maxlen", "50", *exact)
+        assert (row["length"], row["notes"]) == (50, [])

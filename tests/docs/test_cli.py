@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import typer
+from rich.text import Text
 
 from snapdelta import SnapshotManager, SnapshotReader
 from snapdelta.cli import app
@@ -37,6 +38,19 @@ def test_every_command_takes_json() -> None:
     for name, command in _COMMANDS.commands.items():
         if name not in ("migrate", "streams"):
             assert "--json" in {option for param in command.params for option in param.opts}, name
+
+
+def test_help_shows_what_is_in_brackets() -> None:
+    # Help is markup: what looks like a tag would be missing.
+    todo, seen = [_COMMANDS], set()
+    while todo:
+        command = todo.pop()
+        todo += getattr(command, "commands", {}).values()
+        for text in (command.help, *(getattr(param, "help", None) for param in command.params)):
+            if text and "[" in text:
+                assert Text.from_markup(text).plain == text.replace("\\[", "["), text
+                seen.add(text)
+    assert len(seen) == 3
 
 
 @on_one_server

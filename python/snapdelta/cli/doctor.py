@@ -34,7 +34,7 @@ def doctor(
     group_idle: Annotated[float, typer.Option(help="Seconds after which nobody reads a group.")] = 3600.0,
     policies: Annotated[
         Path | None,
-        typer.Option(help="A file with [tool.snapdelta.streams]: does another program trim its streams?"),
+        typer.Option(help="A file with \\[tool.snapdelta.streams]: does another program trim its streams?"),
     ] = None,
     watch: Annotated[float, typer.Option(min=0.0, help="Seconds to look at them.")] = 5.0,
     limits: Annotated[int | None, typer.Option(min=1, help="Bytes that readers may use for a frame.")] = None,
@@ -72,7 +72,7 @@ def doctor(
             shown.print(
                 f"[{style}]{finding.severity}:[/] {escape(line + advice)}", soft_wrap=True, highlight=False
             )
-        shown.print(f"{faults} faults" if faults else "no faults")
+        shown.print(f"{faults or 'no'} fault{'' if faults == 1 else 's'}")
     if faults:
         raise typer.Exit(1)
 

@@ -12,9 +12,8 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from snapdelta.cli.console import console, fail
-from snapdelta.cli.moments import Since, Until, time_of
+from snapdelta.cli.moments import Since, Until, time_bound
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
-from snapdelta.errors import UsageError
 
 if TYPE_CHECKING:
     from snapdelta.export.parquet import ExportReport
@@ -44,34 +43,35 @@ def export(
         disable=not errors.is_terminal,
     )
 
-    async def write() -> ExportReport:
+    async def write() -> tuple[ExportReport, int]:
         from snapdelta.export.parquet import export_snapshots
         from snapdelta.snapshots.reader import SnapshotReader
 
         async with connected(url) as redis:
             store = store_of(redis, key_prefix, name)
-            times = []
-            for text in (since, until):
-                times.append(None if text is None else await time_of(redis, store, text))
-                if text is not None and times[-1] is None:
-                    raise UsageError(f"{text!r} is no time: an export begins and ends at times")
+            start = await time_bound(redis, store, "--since", since)
+            end = await time_bound(redis, store, "--until", until)
             kept = int(await store.run(store.keys.delta, "XLEN", store.keys.delta))
             tasks = {number: bar.add_task(what, total=kept) for number, what in _PASSES.items()}
             reader = SnapshotReader(redis, name, key_prefix=key_prefix, shared=True)
-            return await export_snapshots(
+            report = await export_snapshots(
                 reader,
                 directory,
-                start=times[0],
-                end=times[1],
+                start=start,
+                end=end,
                 progress=lambda number, done: bar.update(tasks[number], completed=done),
             )
+            return report, kept
 
     try:
         with bar:
-            report = run(write())
+            report, kept = run(write())
     except OSError as error:
         fail(f"{directory}: {error}")
-    if as_json:
+    nothing = not report.states and not report.skipped
+    if nothing and not kept:
+        errors.print(f"nothing was saved under {name!r}", markup=False)
+    elif as_json:
         print(json.dumps(asdict(report)))
     else:
         console().print(
@@ -79,5 +79,5 @@ def export(
             f"{decimal(report.bytes)}; {report.skipped:,} states were there already",
             highlight=False,
         )
-    if not report.states and not report.skipped:
+    if nothing:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from snapdelta.cli.console import console
-from snapdelta.cli.moments import Since, Until, time_of
+from snapdelta.cli.moments import Since, Until, time_bound
 from snapdelta.cli.redis import PREFIX, URL, Json, Name, Prefix, Url, connected, run, store_of
 from snapdelta.cli.values import ABSENT, as_json, ends, moment, short
 from snapdelta.snapshots.leaves import leaves
@@ -78,11 +78,12 @@ def history(
 
         async with connected(url) as redis:
             store = store_of(redis, key_prefix, name)
-            times = [await _time(redis, store, text) for text in (since, until)]
+            start = await time_bound(redis, store, "--since", since)
+            end = await time_bound(redis, store, "--until", until)
             record = RecordHistory(symbol)
             found = []
             reader = SnapshotReader(redis, name, key_prefix=key_prefix, shared=True)
-            async for update in reader.replay(*times):
+            async for update in reader.replay(start, end):
                 if (change := record.next(update.snapshot)) is not None:
                     found.append(Change(update.timestamp, update.epoch, update.sequence, *change))
             return found
@@ -104,17 +105,6 @@ def history(
         if not fields:
             table.add_row(*where, f"{len(change.fields)} fields", "", "")
     console().print(table)
-
-
-async def _time(redis: Any, store: Any, text: str | None) -> float | None:
-    from snapdelta.errors import UsageError
-
-    if text is None:
-        return None
-    seconds = await time_of(redis, store, text)
-    if seconds is None:
-        raise UsageError(f"{text!r} is no time: a replay begins and ends at times")
-    return seconds
 
 
 def _as_dict(change: Change) -> dict[str, Any]:

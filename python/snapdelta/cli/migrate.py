@@ -39,7 +39,7 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config", envvar="SNAPDELTA_CONFIG", show_envvar=True,
-        help="A TOML file whose [tool.snapdelta.timescale] declares tables of your own.",
+        help="A TOML file whose \\[tool.snapdelta.timescale] declares tables of your own.",
     ),
 ]  # fmt: skip
 Rewrite = Annotated[

@@ -41,6 +41,19 @@ async def time_of(redis: AsyncRedis, store: SnapshotStore, text: str) -> float |
         raise UsageError(f"{text!r} is no moment: give {HELP}") from None
 
 
+async def time_bound(redis: AsyncRedis, store: SnapshotStore, option: str, text: str | None) -> float | None:
+    """Seconds since 1970 of --since or --until, None if not given. Raises UsageError."""
+    if text is None:
+        return None
+    seconds = await time_of(redis, store, text)
+    if seconds is None:
+        kind = "an id" if "-" in text else "a sequence"
+        raise UsageError(
+            f"{text!r} is {kind}; {option} takes 5s, 10m, 2h (ago) or a time: 2026-03-02T09:30:00Z"
+        )
+    return seconds
+
+
 async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update | None:
     """The state that the text means; None where nothing is saved. Raises SnapshotHistoryError, UsageError."""
     from snapdelta.snapshots.reader import SnapshotReader

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +17,10 @@ from snapdelta.cli.redis import PREFIX, URL, Json, Prefix, Url, connected, run, 
 
 if TYPE_CHECKING:
     from snapdelta.snapshots.survey import NameStatus
+
+
+# Left out first where the terminal has no room.
+_LEFT_OUT = ("fulls", "back", "every", "saves", "chain", "mirror", "memory", "age")
 
 
 def status(
@@ -53,26 +58,43 @@ def status(
 
 def _print(found: list[NameStatus], faults: list[tuple[str, str]]) -> None:
     shown = console()
-    table = Table("name", "newest")
-    for column in ("age", "every", "chain", "fulls", "saves", "back", "memory", "mirror"):
-        table.add_column(column, justify="right")
-    for one in found:
-        table.add_row(
-            escape(one.name),
-            "" if one.position is None else str(one.position),
-            *(_seconds(value) for value in (one.age, one.interval)),
-            "" if one.chain is None else f"{one.chain:,}",
-            f"{one.fulls:,}",
-            f"{one.deltas:,}",
-            _seconds(one.reaches),
-            decimal(one.bytes),
-            "" if one.mirror is None else f"{one.mirror:,}",
-        )
+    columns = {
+        "name": [one.name for one in found],
+        "newest": ["" if one.position is None else str(one.position) for one in found],
+        "age": [_seconds(one.age) for one in found],
+        "every": [_seconds(one.interval) for one in found],
+        "chain": ["" if one.chain is None else f"{one.chain:,}" for one in found],
+        "fulls": [f"{one.fulls:,}" for one in found],
+        "saves": [f"{one.deltas:,}" for one in found],
+        "back": [_seconds(one.reaches) for one in found],
+        "memory": [decimal(one.bytes) for one in found],
+        "mirror": ["" if one.mirror is None else f"{one.mirror:,}" for one in found],
+    }
+    if not any(columns["mirror"]):
+        del columns["mirror"]
+    left_out = []
+    for title in _LEFT_OUT:
+        if title in columns and _width(columns) > shown.width:
+            del columns[title]
+            left_out.append(title)
+    table = Table()
+    for title in columns:
+        # A terminal that is narrower still wraps these two: nothing of them is lost.
+        table.add_column(title, justify="left" if title in ("name", "newest") else "right", overflow="fold")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(escape, row))
     shown.print(table)
+    if left_out:
+        shown.print(f"left out on this narrow terminal: {', '.join(left_out)}")
     for name, fault in faults:
         shown.print(f"[bold red]fault:[/] {escape(f'{name}: {fault}')}", soft_wrap=True, highlight=False)
     if not faults:
         shown.print("no faults" if found else "nothing was saved on this server")
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    """Of the table, borders included."""
+    return 1 + sum(3 + max(map(cell_len, (title, *cells))) for title, cells in columns.items())
 
 
 def _seconds(value: float | None) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from snapdelta.streams.policy import StreamPolicy
     from snapdelta.streams.store import StreamStore
 
+_SMALLER = "to make a name smaller, lower the manager's history or history_bytes"
+_APPROXIMATE = "approximate: whole nodes only, nothing could go; --exact removes to the entry"
+
 app = typer.Typer(no_args_is_help=True, help="Redis streams: trim them to their bounds.")
 
 
@@ -37,7 +40,7 @@ def trim(
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     policies: Annotated[
-        Path | None, typer.Option(help="A file with [tool.snapdelta.streams], instead of the bounds below.")
+        Path | None, typer.Option(help="A file with \\[tool.snapdelta.streams], instead of the bounds below.")
     ] = None,
     maxlen: Annotated[int | None, typer.Option(help="Entries.")] = None,
     max_age: Annotated[float | None, typer.Option(help="Seconds.")] = None,
@@ -73,6 +76,10 @@ def trim(
     if as_json:
         print(json.dumps({"dry_run": dry_run, "streams": rows}, indent=2))
         return
+    shown = console()
+    if not rows:
+        shown.print("nothing to trim; snapshot keys are left out")
+        return
     table = Table("stream")
     for column in ("entries", "memory", "would go" if dry_run else "removed", "unread", "held back"):
         table.add_column(column, justify="right")
@@ -80,7 +87,6 @@ def trim(
         size = "" if row["bytes"] is None else decimal(row["bytes"])
         counts = (f"{row[key]:,}" for key in ("removed", "unread", "held_back"))
         table.add_row(escape(row["stream"]), f"{row['length']:,}", size, *counts)
-    shown = console()
     shown.print(table)
     for row in rows:
         for note in row["notes"]:
@@ -98,18 +104,24 @@ async def _act(
 
     bounds = load_settings(given).policies if isinstance(given, Path) else given
     protected = (PREFIX, key_prefix)
-    manager = RedisStreamManager(redis, bounds, protected=protected, command_timeout=COMMAND_TIMEOUT)
     store = StreamStore(redis, COMMAND_TIMEOUT)
     listed = await listed_streams(store, bounds, protected)
     # All of them before the first is trimmed.
     for stream in list(listed):
+        # Patterns leave these keys out.
+        if stream.startswith(protected):
+            raise ProtectedStreamError(
+                f"stream {stream!r}: keys that begin with {PREFIX!r} or --key-prefix belong to the snapshots "
+                f"and are never trimmed; {_SMALLER}"
+            )
         if await _is_chain(store, stream):
             if stream in bounds:
                 raise ProtectedStreamError(
-                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)}, whose chain a "
-                    "trim would cut; name other streams"
+                    f"stream {stream!r} belongs to the snapshots of {head_beside(stream)} and is never "
+                    f"trimmed; {_SMALLER}"
                 )
             del listed[stream]
+    manager = RedisStreamManager(redis, bounds, protected=protected, command_timeout=COMMAND_TIMEOUT)
     rows = []
     for stream, policy in sorted(listed.items()):
         if dry_run:
@@ -117,6 +129,11 @@ async def _act(
         else:
             report = asdict(await manager.trim(stream))
             report["unread"] = report.pop("unread_dropped")
+            if not report["removed"] and policy.approximate and not policy.keep_unread:
+                left = await preview(store, stream, policy)
+                report["bytes"] = left.bytes
+                if left.removed:
+                    report["notes"].append(_APPROXIMATE)
             rows.append(report)
     return rows
 

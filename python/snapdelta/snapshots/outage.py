@@ -7,6 +7,7 @@ import logging
 import random
 
 from snapdelta.errors import SnapshotAccessError
+from snapdelta.snapshots.store import RETRY_ADVICE
 
 log = logging.getLogger("snapdelta.snapshots")
 
@@ -27,12 +28,13 @@ class Outage:
 
     async def wait(self, error: SnapshotAccessError) -> None:
         """Before the next try, longer each time."""
-        self.error = str(error)
+        # The advice is for callers, who have to try again themselves.
+        self.error = str(error).replace(RETRY_ADVICE, "it is tried again by itself")
         if not self._failures:
             log.warning(
                 "%s waits for the server: %s",
                 self._who,
-                error,
+                self.error,
                 extra={"event": "outage", "snapshots": self._name, "error": type(error).__name__},
             )
         wait = min(_LONGEST_WAIT, _SHORTEST_WAIT * 2 ** min(self._failures, 10))
