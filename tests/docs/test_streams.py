@@ -13,7 +13,7 @@ import snapdelta.redis_stream_manager as module
 import snapdelta.streams.registry as registry
 from snapdelta import decode_fields, dumps, loads
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
-from snapdelta.streams.settings import load_settings
+from snapdelta.streams.settings_file import load_settings
 from support.documents import ROOT, blocks, run
 from support.servers import Deployment, Server
 

@@ -80,7 +80,7 @@ def doctor(
 def _bounds(limits: int | None, policies: Path | None, **others: Any) -> Bounds:
     """Raises StreamPolicyError for a file that is none."""
     from snapdelta.doctor.redis import Bounds
-    from snapdelta.streams.settings import load_settings
+    from snapdelta.streams.settings_file import load_settings
 
     if limits is not None:
         others["limits"] = limits

@@ -99,7 +99,7 @@ async def _act(
     """What went from each stream, or would."""
     from snapdelta.streams.manager import RedisStreamManager
     from snapdelta.streams.preview import listed_streams, preview
-    from snapdelta.streams.settings import load_settings
+    from snapdelta.streams.settings_file import load_settings
     from snapdelta.streams.store import StreamStore
 
     bounds = load_settings(given).policies if isinstance(given, Path) else given

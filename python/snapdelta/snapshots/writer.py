@@ -1,4 +1,7 @@
-"""The writer's side of one name: captured states in call order, each published at a position of its own."""
+"""The writer's side of one name: captured states in call order, each published at a position of its own.
+
+It also decides when a full frame goes beside a delta.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from snapdelta.streams.policy import PolicyBook, StreamPolicy
 from snapdelta.streams.report import StreamInfo, describe
 from snapdelta.streams.scheduler import OnTrim, TrimScheduler
 from snapdelta.streams.scripts import HOLD_CEILING, MOST_VALUES, WRITE_UNDER_CEILING
-from snapdelta.streams.settings import StreamSettings, load_settings
+from snapdelta.streams.settings_file import StreamSettings, load_settings
 from snapdelta.streams.stats import Counters, ManagerStats, PolicyTotals, StreamHealth
 from snapdelta.streams.store import StreamStore, access_error
 from snapdelta.streams.trimmer import STEP, TrackedStream, Trimmer, TrimReport

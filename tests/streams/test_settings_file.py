@@ -8,7 +8,7 @@ import pytest
 
 from snapdelta.errors import StreamPolicyError
 from snapdelta.redis_stream_manager import StreamPolicy
-from snapdelta.streams.settings import load_settings
+from snapdelta.streams.settings_file import load_settings
 
 _TABLE = """
 [{table}]

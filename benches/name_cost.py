@@ -1,4 +1,4 @@
-"""What a name costs: frames, memory in Redis, memory in the writer and in a reader: python -m benches.names
+"""What a name costs: frames, memory in Redis, memory in the writer: python -m benches.name_cost
 
 For lists of several lengths, each saved every 5 s for 15 minutes of market time with the default settings: so
 much is kept when it is most, right before the next full frame. Only sizes: the machine's speed has no part.
