@@ -60,7 +60,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 # With several processes each runs in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
-TOGETHER = ("tests/timescale/test_tables", "tests/timescale/", "tests/packaging/test_wheel.py")
+TOGETHER = (
+    "tests/timescale/test_tables",
+    "tests/timescale/test_migration",
+    "tests/timescale/test_interrupted",
+    "tests/timescale/",
+    "tests/packaging/test_wheel.py",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -75,7 +81,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     return Scheduling(config, log)
 
 
-DEPLOYMENTS = [*KINDS, *(f"cluster-{kind}" for kind in KINDS)]
+# Of the clusters, one kind in the ordinary run, all of them in the long one.
+CLUSTERS = [f"cluster-{kind}" for kind in KINDS]
+DEPLOYMENTS = [*KINDS, CLUSTERS[0], *(pytest.param(name, marks=pytest.mark.long) for name in CLUSTERS[1:])]
 
 
 @pytest.fixture(scope="session")

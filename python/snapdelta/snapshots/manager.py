@@ -96,7 +96,7 @@ class SnapshotManager:
     ) -> SaveResult:
         """Save the last state of the name with these records in it and without the removed symbols.
 
-        For callers who know what changed: reading and encoding cost in proportion to it. A symbol that is
+        For callers who know what changed: the walk and the frame cost in proportion to it. A symbol that is
         there keeps its place, a new one comes last; removed ones that are not there are passed over. All of
         `save_snapshot` holds, but that `validate` is not called, as there is no snapshot to show it.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from snapdelta._native import ArrowTable, arrow_table
+from snapdelta._native import ArrowTable, Limits, arrow_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,16 @@ class Update:
         """`added`, then `updated`: symbols of the snapshot whose record is new or another."""
         return [*self.added, *self.updated]
 
-    def arrow_table(self, *, changed: bool = False, flat: bool = False) -> ArrowTable:
-        """The snapshot as columns; `changed`: the rows of those symbols alone, with the types of all rows."""
-        return arrow_table(self.snapshot, symbols=self.changed if changed else None, flat=flat)
+    def arrow_table(
+        self, *, changed: bool = False, flat: bool = False, limits: Limits | None = None
+    ) -> ArrowTable:
+        """The snapshot as columns; `changed`: the rows of those symbols alone, with the types of all rows.
+
+        Reads the whole snapshot at each call: keep the table. Raises LimitExceededError beyond `limits`,
+        1 GiB by default.
+        """
+        symbols = self.changed if changed else None
+        return arrow_table(self.snapshot, symbols=symbols, flat=flat, limits=limits)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any:
         """`arrow_table()` as a capsule: `polars.DataFrame(update)`."""

@@ -430,6 +430,8 @@ class _TrimPass:
 
     def _removed(self, count: int) -> None:
         self.report.removed += count
+        # Also if this pass fails before its end.
+        self._stream.foreign.ours |= count > 0
         self._counters.entries_trimmed += count
         self._stream.totals.trimmed += count
 
