@@ -431,9 +431,9 @@ class SnapshotWriter:
                 frames.delta, frames.full, frames.reason, frames.handover = b"", full, reason, ""
                 answer = await self._send(frames, symbols, behind)
         except _NOTHING_WRITTEN:
-            self._outcome_unknown = outcome_unknown
             if not self._published and not outcome_unknown:
-                # The next save reads its base again.
+                # Nothing of ours is there: the next save reads its base again.
+                self._outcome_unknown = False
                 self._renew_encoder()
             raise
         self._outcome_unknown = False
