@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snapdelta
+from snapdelta.errors import MissingExtraError
 from snapdelta.snapshots.update import Update
 from snapdelta.testing.feed import Feed
 from support import columns, strategies
@@ -102,6 +103,31 @@ def test_each_kind_of_column(values: list[Any]) -> None:
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 def test_records_that_are_one_value(values: list[Any]) -> None:
     assert_declared(decoder_of({f"S{n}": value for n, value in enumerate(values)}))
+
+
+def test_records_that_are_values_of_several_types() -> None:
+    """A record with keys is in their columns alone, be the column `value` text or not."""
+    for other in ("text", 7):
+        decoder = decoder_of({"A": {"x": 1}, "B": 5, "C": other, "D": {}, "E": None})
+        assert_declared(decoder)
+        assert pa.table(decoder).column("value")[0].as_py() is None
+
+
+def test_mixed_columns_at_any_depth() -> None:
+    """The shapes of the records differ; other dicts stand before and behind the mixed one."""
+    deep = {"m": {"x": 1, "y": {"z": [2, None], "w": {}}, "v": {"u": "text"}}, "n": 3}
+    decoder = decoder_of(
+        {
+            "A": {"first": {"q": 0}, "d": {"k": {"l": 1}, **deep}, "last": 1},
+            "B": {"d": {"m": 5, "n": 4}, "last": 2},
+            "C": {"d": deep, "first": {"q": 1, "r": {"s": 2}}},
+            "D": {"d": {"m": {}, "n": {"o": 1}}},
+            "E": {"d": None},
+        }
+    )
+    assert_declared(decoder)
+    flat = pa.table(decoder.arrow_table(flat=True)).column("d.m").to_pylist()
+    assert flat == [None, "5", None, "{}", None]  # the keys have columns of their own
 
 
 @settings(max_examples=50)
@@ -282,6 +308,46 @@ def test_memory_stays_within_the_limits() -> None:
         snapdelta.arrow_table(
             {f"S{n}": {f"k{n}": 1} for n in range(500)}, limits=snapdelta.Limits(max_bytes=1 << 20)
         )
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("in_list", [False, True])
+def test_names_take_memory_within_the_limits(in_list: bool, flat: bool) -> None:
+    """Many keys in one row: each is a field and an array of its own."""
+    keys = {f"k{n}": 1 for n in range(10_000)}
+    snapshot = {"A": {"l": [keys]} if in_list else keys}
+    assert len(snapdelta.arrow_table(snapshot, flat=flat)) == 1
+    with pytest.raises(snapdelta.LimitExceededError):
+        snapdelta.arrow_table(snapshot, flat=flat, limits=snapdelta.Limits(max_bytes=4 << 20))
+
+
+def test_a_long_key_above_many_flat_columns() -> None:
+    snapshot = {"A": {"k" * 100_000: {f"k{n}": 1 for n in range(100)}}}
+    limits = snapdelta.Limits(max_bytes=4 << 20)
+    assert len(snapdelta.arrow_table(snapshot, limits=limits)) == 1
+    with pytest.raises(snapdelta.LimitExceededError, match="bytes of names"):
+        snapdelta.arrow_table(snapshot, flat=True, limits=limits)
+
+
+class Interrupted:
+    """An import of numpy that the user breaks off."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "numpy":
+            raise KeyboardInterrupt
+
+
+def test_only_a_missing_numpy_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = decoder_of(snapshot_of([1]))
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "numpy", None)
+        with pytest.raises(MissingExtraError, match="numpy"):
+            decoder.column("v")
+        patched.delitem(sys.modules, "numpy")
+        patched.setattr("sys.meta_path", [Interrupted(), *sys.meta_path])
+        with pytest.raises(KeyboardInterrupt):
+            decoder.column("v")
+    assert decoder.column("v").tolist() == [1]
 
 
 def test_rows_by_symbol() -> None:

@@ -223,6 +223,17 @@ def check_linear(few: dict[str, Work], many: dict[str, Work], operation: str, bo
         assert ratio <= bound * slower, f"{operation}: {ratio:.1f} times as long ({slower:.2f} of it memory)"
 
 
+def mixed(fields: int) -> Snapshot:
+    """Every field is a dict in some records and a number in others."""
+    return {f"S{n}": {f"k{k}": {"x": k} if (n + k) % 2 else k for k in range(fields)} for n in range(40)}
+
+
+def test_mixed_columns_cost_what_their_cells_cost() -> None:
+    few, many = mixed(150), mixed(600)
+    bound = 8  # each column reads its own cells: four times as much
+    assert growth(lambda: snapdelta.arrow_table(few), lambda: snapdelta.arrow_table(many), bound) < bound
+
+
 # much like others; only at full size
 LONG_ONLY = (
     *("single_values", "empty_dicts", "many_repeated_columns", "times_that_grow", "groups_of_seventy_rows"),

@@ -107,6 +107,8 @@ def test_what_is_no_update() -> None:
     digest, memory = encoder.digest, encoder.memory
     with pytest.raises(snapdelta.UsageError, match="B is among the changes as well"):
         encoder.update({"B": {"new key": "a text that is longer"}}, ["B"])
+    with pytest.raises(snapdelta.UsageError, match="N is among the changes as well"):
+        encoder.update({"N": {"new key": "a text that is longer"}}, ["A", "N"])
     with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^N\.x\[0\]: "):
         encoder.update({"B": 3, "N": {"x": [set()], "other": "text of some length"}}, ["A"])
     with pytest.raises(TypeError, match="iterable of str, not as a str"):

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::codec::decoder::{Decoder, base_mismatch, check_base};
 use crate::codec::state::State;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::budget::Budget;
 use crate::format::header::FrameKind;
 use crate::frame::container::{self, FrameWriter};
@@ -36,7 +36,12 @@ pub(crate) fn compose(
     base.verify = true;
     let changes = changes_between(&mut base.table, &last.table);
     let target = last.digest;
-    let (frame, _) = base.encode(changes, FrameKind::Delta, last.position.sequence, frame_writer)?;
+    let (frame, kind) = base.encode(changes, FrameKind::Delta, last.position.sequence, frame_writer)?;
+    if kind != FrameKind::Delta {
+        let message =
+            "the composed delta does not read back; this is a defect of snapdelta: please report it";
+        return Err(Error::new(ErrorKind::Encoding, message));
+    }
     if base.digest == target { Ok(frame) } else { Err(Error::corrupt("the composed delta leads elsewhere")) }
 }
 

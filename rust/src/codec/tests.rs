@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::codec::compose::compose;
 use crate::codec::decoder::Decoder;
 use crate::codec::state::State;
 use crate::error::ErrorKind;
@@ -365,6 +366,27 @@ fn a_delta_that_does_not_read_back_becomes_a_full_frame() {
         assert_eq!(next, send(&mut twin, &mut twins, &first, FrameKind::Delta).expect("a delta"), "{name}");
         assert_eq!(told(&writer), told(&twin), "{name}");
     }
+}
+
+#[test]
+fn a_composed_delta_that_does_not_read_back_is_an_error() {
+    let [first, second, _] = three();
+    let (mut writer, mut frame_writer) = begun(&first);
+    let (delta, _) = send(&mut writer, &mut frame_writer, &second, FrameKind::Delta).expect("a delta");
+    let (mut base, _) = begun(&first);
+    frame_writer.fault = Some(Box::new(|mut frame| {
+        if Header::read(&frame).is_ok_and(|(header, _)| header.kind == FrameKind::Delta) {
+            frame.pop();
+        }
+        frame
+    }));
+    let error =
+        compose(&mut base, &[&delta], DEFAULT_MAX_BYTES, &mut frame_writer).expect_err("a full frame");
+    assert_eq!(error.kind, ErrorKind::Encoding);
+    frame_writer.fault = None;
+    let (mut base, _) = begun(&first);
+    let frame = compose(&mut base, &[&delta], DEFAULT_MAX_BYTES, &mut frame_writer).expect("a delta");
+    assert!(Header::read(&frame).is_ok_and(|(header, _)| header.kind == FrameKind::Delta));
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl ArrowTable {
     ) -> ConvertResult<ArrowTable> {
         let rows = rows.unwrap_or_else(|| (0..table.rows.len() as u32).collect());
         let mut budget = Budget::new(max_bytes);
-        let (field, batch) = Columns::of(table)?.batch(py, &rows, flat, objects, &mut budget)?;
+        let (field, batch) = Columns::of(table, &mut budget)?.batch(py, &rows, flat, objects, &mut budget)?;
         Ok(ArrowTable { field: Arc::new(field), batch: Arc::new(batch) })
     }
 }

@@ -142,7 +142,8 @@ fn apply_delta<'py>(
 /// Deltas that follow each other as one delta: it leads from the base of the first to the target of the last.
 ///
 /// `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
-/// encoded with. Raises UsageError without a delta, BaseMismatchError where the deltas or the base do not follow, and what `Decoder.apply` raises.
+/// encoded with. Raises UsageError without a delta, BaseMismatchError where the deltas or the base do not follow,
+/// EncodingError where the composed delta does not read back, and what `Decoder.apply` raises.
 #[pyfunction]
 #[pyo3(signature = (deltas, /, base, *, level = 3, default = None, limits = None))]
 pub(crate) fn compose<'py>(

@@ -1,5 +1,6 @@
 //! dict -> change set: one walk over the snapshot against the native state.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -461,14 +462,11 @@ impl<'a> Capture<'a> {
         removed.extend(symbols.iter().filter_map(|symbol| self.table.position(symbol)).map(|row| row as u32));
         removed.sort_unstable();
         removed.dedup();
-        for source in &self.target {
-            if let Source::Base(row) = source
-                && removed.binary_search(row).is_ok()
-            {
-                let symbol = key_text(&self.table.rows[*row as usize].symbol);
-                let message = format!("removed: {symbol} is among the changes as well");
-                return Err(errors::usage(py, &message).into());
-            }
+        let named: HashSet<&[u8]> = symbols.iter().map(|symbol| &**symbol).collect();
+        let mut read = (0..self.target.len()).map(|row| self.symbol(row));
+        if let Some(symbol) = read.find(|symbol| named.contains(symbol)) {
+            let message = format!("removed: {} is among the changes as well", key_text(symbol));
+            return Err(errors::usage(py, &message).into());
         }
         self.changes.removed = removed;
         Ok(())

@@ -63,6 +63,14 @@ pub(crate) struct Builder<'a, 'py> {
     strings: Vec<Option<(Cell, Bound<'py, PyAny>)>>,
 }
 
+/// Where a dict stands in a shape.
+#[derive(Clone, Copy)]
+pub(crate) struct DictPlace {
+    pub(crate) number: u32,
+    /// The position of its first leaf.
+    pub(crate) position: usize,
+}
+
 pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     if bytes.is_ascii() { ascii_str(py, bytes) } else { surrogate_str(py, bytes) }
 }
@@ -101,6 +109,14 @@ impl<'a, 'py> Builder<'a, 'py> {
         }
         let mut position = 0;
         self.dict(shape, 0, tags, words, &mut position)
+    }
+
+    /// A dict in the record of a row.
+    pub(crate) fn row_dict(&mut self, at: usize, place: DictPlace) -> PyResult<Bound<'py, PyAny>> {
+        let row = &self.table.rows[at];
+        let shape = &self.table.schema.shapes[row.shape as usize];
+        let mut position = place.position;
+        self.dict(shape, place.number, &row.tags, &row.words, &mut position)
     }
 
     fn dict(

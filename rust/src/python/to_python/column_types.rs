@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
+use crate::format::budget::Budget;
 use crate::format::datetime::{self, Delta, Zone};
 use crate::format::decimal;
 use crate::format::reader::Reader;
@@ -10,6 +11,8 @@ use crate::format::value::{Payload, Tag, big_int, read_item, short_text, tag};
 
 /// Digits of a decimal128.
 pub(crate) const DECIMAL_DIGITS: u32 = 38;
+/// A column, or a field of the dicts in one: its type, its name and its array, beside the rows.
+pub(crate) const FIELD: u64 = 512;
 /// Ints up to here are doubles exactly.
 const EXACT: u64 = 1 << 53;
 
@@ -91,7 +94,7 @@ impl Seen {
     }
 
     #[inline]
-    pub(crate) fn add(&mut self, value: Value<'_>) -> Result<()> {
+    pub(crate) fn add(&mut self, value: Value<'_>, budget: &mut Budget) -> Result<()> {
         let Value { tag, payload } = value;
         self.tags |= bit(tag);
         match (tag, payload) {
@@ -117,18 +120,20 @@ impl Seen {
             }
             (tag::LIST | tag::TUPLE, Payload::Bytes(list)) => {
                 let seen = self.items.get_or_insert_default();
-                for_each_item(list, |item| seen.add(item))?;
+                for_each_item(list, |item| seen.add(item, budget))?;
             }
             (tag::DICT, Payload::Bytes(dict)) => for_each_field(dict, |key, value| {
                 let at = match self.field_index.get(key) {
                     Some(at) => *at,
                     None => {
+                        budget.charge(1, FIELD, "fields of dicts")?;
+                        budget.charge_names(&[key])?;
                         self.field_index.insert(key.to_vec(), self.fields.len());
                         self.fields.push((key.to_vec(), Seen::default()));
                         self.fields.len() - 1
                     }
                 };
-                self.fields[at].1.add(value)
+                self.fields[at].1.add(value, budget)
             })?,
             _ => {}
         }

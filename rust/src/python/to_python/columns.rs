@@ -2,16 +2,16 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::format::budget::Budget;
 use crate::format::datetime::{self, Zone};
 use crate::format::value::{Payload, tag};
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::errors;
-use crate::python::to_python::build::{Builder, ObjectCache, text};
+use crate::python::to_python::build::{Builder, DictPlace, ObjectCache};
 use crate::python::to_python::column_arrays::{Column, Field, column, struct_column, text_column};
-use crate::python::to_python::column_types::{ColumnType, Seen, Value};
+use crate::python::to_python::column_types::{ColumnType, FIELD, Seen, Value};
 use crate::state::schema::{PathId, ROOT};
 use crate::state::table::{Cell, Table};
 
@@ -40,58 +40,61 @@ pub(crate) struct Columns<'t> {
     nodes: Vec<Node>,
     by_path: HashMap<PathId, usize>,
     seen: Vec<Seen>,
-    /// By shape: the paths of its dicts.
-    dicts: Vec<HashSet<PathId>>,
+    /// By shape: its dicts by path.
+    dicts: Vec<HashMap<PathId, DictPlace>>,
 }
 
 impl<'t> Columns<'t> {
     /// Looks at all cells.
-    pub(crate) fn of(table: &'t Table) -> ConvertResult<Columns<'t>> {
+    pub(crate) fn of(table: &'t Table, budget: &mut Budget) -> ConvertResult<Columns<'t>> {
         let mut columns = Columns {
             table,
             nodes: vec![Node::default()],
             by_path: HashMap::from([(ROOT, 0)]),
             seen: Vec::new(),
-            dicts: vec![HashSet::new(); table.schema.shapes.len()],
+            dicts: vec![HashMap::new(); table.schema.shapes.len()],
         };
         columns.seen.resize_with(table.schema.paths.len(), Seen::default);
         let mut met = vec![false; table.schema.shapes.len()];
         for row in &table.rows {
             let shape = &table.schema.shapes[row.shape as usize];
             if !std::mem::replace(&mut met[row.shape as usize], true) {
-                for path in &shape.paths {
-                    let at = columns.node(*path);
+                for (position, path) in shape.paths.iter().enumerate() {
+                    let at = columns.node(*path, budget)?;
                     columns.nodes[at].is_leaf = true;
-                    columns.add_dicts(row.shape as usize, *path);
+                    columns.add_dicts(row.shape as usize, *path, position);
                 }
             }
             for (position, path) in shape.paths.iter().enumerate() {
-                columns.seen[*path as usize].add(value(table, row.cell(position)))?;
+                columns.seen[*path as usize].add(value(table, row.cell(position)), budget)?;
             }
         }
         Ok(columns)
     }
 
     /// The node of a path, made with all above it.
-    fn node(&mut self, path: PathId) -> usize {
+    fn node(&mut self, path: PathId, budget: &mut Budget) -> ConvertResult<usize> {
         if let Some(at) = self.by_path.get(&path) {
-            return *at;
+            return Ok(*at);
         }
-        let parent = self.node(self.table.schema.paths[path as usize].parent);
+        let parent = self.node(self.table.schema.paths[path as usize].parent, budget)?;
+        budget.charge(1, FIELD, "columns")?;
         let at = self.nodes.len();
         self.nodes.push(Node { path, ..Node::default() });
         self.nodes[parent].children.push(at);
         self.by_path.insert(path, at);
-        at
+        Ok(at)
     }
 
-    fn add_dicts(&mut self, shape: usize, mut path: PathId) {
-        while path != ROOT {
-            path = self.table.schema.paths[path as usize].parent;
-            if !self.dicts[shape].insert(path) {
-                return;
-            }
+    /// The dicts above a path, the outer ones first: so the shape numbers them.
+    fn add_dicts(&mut self, shape: usize, path: PathId, position: usize) {
+        let above = self.table.schema.paths[path as usize].parent;
+        if path == ROOT || self.dicts[shape].contains_key(&above) {
+            return;
         }
+        self.add_dicts(shape, above, position);
+        let number = self.dicts[shape].len() as u32;
+        self.dicts[shape].insert(above, DictPlace { number, position });
     }
 
     /// The cells of these rows by path. Row after row: a row's cells are side by side.
@@ -182,6 +185,7 @@ impl<'a> Out<'a, '_> {
             if node.is_leaf && is_value {
                 let keys = self.columns.table.schema.keys_of(node.path);
                 keys.iter().try_for_each(|key| check_name(key).map_err(|e| e.below_keys(&keys)))?;
+                self.budget.charge_names(&keys)?;
                 let name: Vec<String> = keys.iter().map(|key| key_text(key)).collect();
                 columns.push(self.leaf(name.join(".").as_bytes(), node.path)?);
             }
@@ -199,7 +203,7 @@ impl<'a> Out<'a, '_> {
             return self.leaf(name, node.path);
         }
         if node.is_leaf && !seen[node.path as usize].is_no_value() {
-            return self.json(name, node.path);
+            return self.json(name, node.path, true);
         }
         self.budget.charge(self.rows.len() as u64, 8, "rows of a column")?;
         let valid: Vec<bool> = (0..self.rows.len()).map(|at| self.is_dict(at, node.path)).collect();
@@ -210,15 +214,15 @@ impl<'a> Out<'a, '_> {
     /// A row has a dict at a path, be it without keys.
     fn is_dict(&self, at: usize, path: PathId) -> bool {
         let shape = self.columns.table.rows[self.rows[at] as usize].shape;
-        self.columns.dicts[shape as usize].contains(&path)
+        self.columns.dicts[shape as usize].contains_key(&path)
             || self.cells[path as usize].get(at).is_some_and(|cell| cell.tag == tag::EMPTY)
     }
 
-    /// The column of a path below which there is none.
+    /// The column of a path below which there is none, or only such as have columns of their own.
     fn leaf(&mut self, name: &[u8], path: PathId) -> ConvertResult<Column> {
         let kind = self.columns.seen[path as usize].column_type();
         if kind == ColumnType::Json {
-            return self.json(name, path);
+            return self.json(name, path, false);
         }
         let mut values = Vec::with_capacity(self.rows.len());
         for cell in std::mem::take(&mut self.cells[path as usize]) {
@@ -249,22 +253,19 @@ impl<'a> Out<'a, '_> {
         Ok(Value { tag: tag::DATETIME_UTC, payload: Payload::Fixed64(moment) })
     }
 
-    /// The JSON text of what each row has at a path.
-    fn json(&mut self, name: &[u8], path: PathId) -> ConvertResult<Column> {
+    /// The JSON text of what each row has at a path; of dicts as well, if their keys have no columns of their own.
+    fn json(&mut self, name: &[u8], path: PathId, with_dicts: bool) -> ConvertResult<Column> {
         let json = Json::new(self.builder.py)?;
-        let keys = self.columns.table.schema.keys_of(path);
         let mut texts = Vec::with_capacity(self.rows.len());
         let cells = &self.cells[path as usize];
         for (at, row) in self.rows.iter().enumerate() {
             let value = match cells[at] {
                 cell if cell.tag == tag::NONE => None,
                 cell if cell != MISSING => Some(self.builder.cell(cell)?),
-                _ if self.is_dict(at, path) => {
-                    let mut value = self.builder.row(*row as usize)?;
-                    for key in &keys {
-                        value = value.get_item(text(self.builder.py, key)?)?;
-                    }
-                    Some(value)
+                _ if with_dicts => {
+                    let shape = self.columns.table.rows[*row as usize].shape as usize;
+                    let place = self.columns.dicts[shape].get(&path);
+                    place.map(|place| self.builder.row_dict(*row as usize, *place)).transpose()?
                 }
                 _ => None,
             };

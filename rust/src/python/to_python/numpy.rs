@@ -1,5 +1,6 @@
 //! One column as a numpy array.
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict, PyList};
 
@@ -28,7 +29,7 @@ pub(crate) fn column<'py>(
     let value = |cell: Cell| Value { tag: cell.tag, payload: table.payload(cell) };
     let mut seen = Seen::default();
     for cell in cells.iter().flatten() {
-        seen.add(value(*cell))?;
+        seen.add(value(*cell), budget)?;
     }
     let integers = |dtype: &str| {
         let numbers = cells.iter().map(|cell| cell.map_or(0, |cell| integer(value(cell))));
@@ -71,10 +72,11 @@ fn array<'py>(numpy: &Bound<'py, PyAny>, dtype: &str, bytes: &[u8]) -> PyResult<
 fn import(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     match py.import("numpy") {
         Ok(numpy) => Ok(numpy.into_any()),
-        Err(error) => Err(errors::missing_extra(
+        Err(error) if error.is_instance_of::<PyImportError>(py) => Err(errors::missing_extra(
             py,
             "a column needs numpy; install it with the extra: snapdelta-rs[numpy]",
             error,
         )),
+        Err(error) => Err(error),
     }
 }
