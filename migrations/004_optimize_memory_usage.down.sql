@@ -43,8 +43,8 @@ BEGIN
     END IF;
 END $$;
 
--- How old rows become at least under a retention. `drop_created_before` drops a whole chunk by the time of its creation,
--- when its newest rows may be younger by the chunk's width.
+-- The age below which a retention drops no row. `drop_created_before` goes by a chunk's creation, and the newest rows
+-- of a chunk may be younger by its width.
 CREATE OR REPLACE FUNCTION pg_temp.kept_for(config jsonb, width interval) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
     SELECT coalesce((config ->> 'drop_after')::interval, greatest((config ->> 'drop_created_before')::interval - width, interval '0'))
 $$;
