@@ -43,6 +43,12 @@ BEGIN
     END IF;
 END $$;
 
+-- The age below which a retention drops no row. `drop_created_before` goes by a chunk's creation, and the newest rows
+-- of a chunk may be younger by its width.
+CREATE OR REPLACE FUNCTION pg_temp.kept_for(config jsonb, width interval) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce((config ->> 'drop_after')::interval, greatest((config ->> 'drop_created_before')::interval - width, interval '0'))
+$$;
+
 -- One transaction: all of it or nothing.
 DO $$
 DECLARE
@@ -71,7 +77,7 @@ BEGIN
 
     -- The aggregates: nothing is dropped from them any more. An aggregate's jobs are listed under its view from
     -- TimescaleDB 2.20 on, under its hypertable before.
-    keeps := (SELECT min((p -> 'config' ->> 'drop_after')::interval) FROM jsonb_array_elements(was -> 'policies') AS p
+    keeps := (SELECT min(pg_temp.kept_for(p -> 'config', (was -> 'chunks' ->> 'scan_results')::interval)) FROM jsonb_array_elements(was -> 'policies') AS p
               WHERE p ->> 'table' = 'scan_results' AND p ->> 'procedure' = 'policy_retention');
     FOR job IN
         SELECT j.job_id, j.proc_name, c.view_name, (j.config ->> 'start_offset')::interval AS reaches
@@ -83,7 +89,7 @@ BEGIN
         IF job.proc_name = 'policy_retention' THEN
             PERFORM delete_job(job.job_id);
         ELSIF job.proc_name = 'policy_refresh_continuous_aggregate' AND job.view_name = 'scan_results_1min_scaled' AND job.reaches > keeps THEN
-            RAISE NOTICE 'snapdelta: scan_results_1min is not refreshed any more: the older raw retention (%) is shorter than its refresh window (%), which would empty it', keeps, job.reaches;
+            RAISE NOTICE 'snapdelta: scan_results_1min is not refreshed any more: the older raw retention may drop rows after %, within its refresh window (%), which would empty their buckets', keeps, job.reaches;
             PERFORM delete_job(job.job_id);
         END IF;
     END LOOP;

@@ -191,7 +191,11 @@ def test_again_a_month_later(moving_clock: None, database: Make, healthy: Aged) 
         assert_history(connection, healthy.rows)
 
 
-def test_down_restores_policies_of_every_kind(database: Make, aged: Aged) -> None:
+# Chunks of 7 days: after 8 days the younger retention drops rows of one day, within the refresh window of two.
+@pytest.mark.parametrize(
+    ("age", "refreshed"), [("8 days", False), pytest.param("90 days", True, marks=pytest.mark.long)]
+)
+def test_down_restores_policies_of_every_kind(database: Make, aged: Aged, age: str, refreshed: bool) -> None:
     """An age that counts from when a chunk was made, and a policy that was switched off."""
     db = database(aged.name)
     with db.connect() as connection:
@@ -203,7 +207,7 @@ def test_down_restores_policies_of_every_kind(database: Make, aged: Aged) -> Non
             "SELECT remove_retention_policy('scan_results'), remove_compression_policy('scan_results')"
         )
         connection.execute(
-            "SELECT add_retention_policy('scan_results', drop_created_before => interval '90 days')"
+            f"SELECT add_retention_policy('scan_results', drop_created_before => interval '{age}')".encode()
         )
         connection.execute(
             "SELECT alter_job(add_compression_policy('scan_results', compress_created_before => interval '9 days'), scheduled => false)"
@@ -214,3 +218,5 @@ def test_down_restores_policies_of_every_kind(database: Make, aged: Aged) -> Non
     timescale.down(db.dsn)
     with db.connect() as connection:
         assert connection.execute(query).fetchall() == before
+        assert bool(jobs.policies(connection, "scan_results_1min", jobs.REFRESH)) is refreshed
+        assert jobs.policies(connection, "scan_results_1hour", jobs.REFRESH)

@@ -215,6 +215,7 @@ class _Migration:
         """Every step may be repeated; the retention of the raw rows comes last."""
         table = self.table
         filled = self._begin()
+        self._delete_shorter_retentions()
         width = self.periods[table.level.chunk]
         call(self.connection, "set_chunks", table.name, table.level.time_column, width, True)
         self._compress(table.level, table.compression)
@@ -263,6 +264,22 @@ class _Migration:
                 (psycopg.types.json.Jsonb(before), psycopg.types.json.Jsonb(self._settings()), self.key),
             )
         return list(filled or [])
+
+    def _delete_shorter_retentions(self) -> None:
+        """Deletes each job that may drop rows which the file keeps.
+
+        Such a job may drop rows that the new refresh still reads; the refresh would empty their buckets.
+        """
+        for level in (self.table.level, *(aggregate.level for aggregate in self.table.aggregates)):
+            self.connection.execute(
+                "SELECT delete_job(job_id) FROM pg_temp.jobs_on(%s::text::regclass, %s)"
+                " WHERE coalesce((config ->> 'drop_after')::interval < %s::interval, true)",
+                (
+                    stored(self.connection, level.name),
+                    RETENTION,
+                    None if level.drop_after is None else self.periods[level.drop_after],
+                ),
+            )
 
     def _before(self, level: Level) -> dict[str, Any]:
         hypertable = stored(self.connection, level.name)

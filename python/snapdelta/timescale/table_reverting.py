@@ -54,12 +54,12 @@ def _revert(connection: psycopg.Connection, name: str) -> Iterator[str]:
     (levels,) = row(
         connection, "SELECT before -> 'levels' FROM snapdelta_migrations WHERE name = %s", (RECORD + name,)
     )
-    periods = (
-        item["config"].get("drop_after")
-        for item in levels[name]["policies"]
-        if item["procedure"] == RETENTION
+    (keeps,) = row(
+        connection,
+        "SELECT min(pg_temp.kept_for(p -> 'config', %s::interval))::text"
+        " FROM jsonb_array_elements(%s::jsonb) AS p WHERE p ->> 'procedure' = %s",
+        (levels[name]["chunk"], json.dumps(levels[name]["policies"]), RETENTION),
     )
-    keeps = next(periods, None)
     for level, was in levels.items():
         hypertable = stored(connection, level)
         if hypertable is None:
@@ -138,5 +138,8 @@ def _keep_aggregate(
             (hypertable, REFRESH, keeps),
         ).fetchall()
         if ended:
-            yield f"{level} is not refreshed any more: the older retention ({keeps}) would empty it"
+            yield (
+                f"{level} is not refreshed any more: the older retention may drop rows after {keeps},"
+                " and a refresh would empty their buckets"
+            )
     yield f"{level} stays, with its rows"
