@@ -27,6 +27,8 @@ class NodeFollower(FollowedReader):
     arguments: tuple[str, ...] = ()
     error: tuple[str, str] | None = None
     is_paused: bool = False
+    # The errors that it waited for.
+    waits: list[str] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None
 
     def pause(self) -> None:
@@ -71,6 +73,9 @@ class NodeFollower(FollowedReader):
             said = json.loads(line)
             if said.pop("closed", False):
                 return
+            if waits := said.pop("waits", None):
+                self.waits.append(waits)
+                continue
             if said.pop("paused", False):
                 self.is_paused = True
             elif "error" in said:
@@ -96,10 +101,14 @@ def update_of(said: dict[str, object]) -> Update:
     )
 
 
-async def follow_in_node(stage: Stage, server: Server | Cluster) -> NodeFollower:
-    """A follower in Node that runs from now on, among the stage's."""
+async def follow_in_node(
+    stage: Stage, server: Server | Cluster, *, command_timeout: float | None = None, **client: object
+) -> NodeFollower:
+    """A follower in Node that runs from now on, among the stage's; `client`: options of its ioredis."""
     kind, port = ("redis", server.port) if isinstance(server, Server) else ("cluster", server.nodes[0].port)
-    timeout = str(round(1000 * patience(COMMAND_TIMEOUT)))
-    follower = NodeFollower(oracle=stage.oracle, arguments=(kind, str(port), stage.name, timeout))
+    timeout = patience(COMMAND_TIMEOUT) if command_timeout is None else command_timeout
+    options = json.dumps({"commandTimeout": round(1000 * timeout)})
+    arguments = kind, str(port), options, stage.name, json.dumps(client)
+    follower = NodeFollower(oracle=stage.oracle, arguments=arguments)
     stage.followers.append(await stage._stack.enter_async_context(follower))
     return follower

@@ -21,6 +21,8 @@ from support.snapshot_harness import Stage, Writer, keys_of, staged
 from support.stream_harness import until
 
 KEYS = keys_of()
+# Longer than a test waits: what only this limit would end, fails.
+ENDLESS = 3600.0
 SHORT: dict[str, Any] = {"history": 0.001, "history_frames": 6, "chain_ratio": 1e6}
 
 
@@ -153,6 +155,53 @@ async def test_a_server_that_stops_answering(server: Server) -> None:
         server.resume()
         await stage.recover(writer)
         assert not node.resyncs
+
+
+@pytest.mark.parametrize("kind", ["valkey-9.1", "cluster-valkey-9.1"])
+async def test_connections_are_killed(deployments: Callable[[str], Deployment], kind: str) -> None:
+    """A blocked read on a lost connection fails at once, not at the command timeout."""
+    deployment = deployments(kind)
+    deployment.reset()
+    servers = deployment.nodes if isinstance(deployment, Cluster) else [deployment]
+    async with Stage(deployment.client) as stage:
+        writer = await stage.writer()
+        node = await follow_in_node(stage, deployment, command_timeout=ENDLESS)
+        for _ in range(4):
+            await writer.saves(2)
+            await stage.together()
+            await until(lambda: any(map(_kill_blocked, servers)))
+        await writer.saves(1)
+        await stage.together()
+        assert not node.resyncs
+    deployment.reset()
+
+
+@on_one_server
+@pytest.mark.parametrize("limit", ["commandTimeout", "socketTimeout"])
+async def test_the_time_limits_of_the_client(server: Server, limit: str) -> None:
+    """They do not end reads that wait for a save: those may wait longer."""
+    async with Stage(server.client) as stage:
+        writer = await stage.writer()
+        await writer.saves(1)
+        node = await follow_in_node(stage, server, command_timeout=ENDLESS, **{limit: 50})
+        await stage.together()
+        asked = _calls(server, "hmget")
+        # After a read in vain, it asks for the head.
+        await until(lambda: bool(node.waits) or _calls(server, "hmget") > asked)
+        await writer.saves(2)
+        await stage.together()
+        assert not node.waits
+
+
+def _calls(server: Server, command: str) -> int:
+    return int(server._info("commandstats")[f"cmdstat_{command}"]["calls"])
+
+
+def _kill_blocked(server: Server) -> bool:
+    """Close the connection of a client in a blocked read; whether there was one."""
+    with server.admin() as admin:
+        blocked = [client["id"] for client in admin.client_list() if "b" in client["flags"]]
+        return any(admin.client_kill_filter(_id=client) for client in blocked)
 
 
 @on_one_server

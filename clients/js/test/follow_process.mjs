@@ -1,8 +1,8 @@
-// A follower for tests/client: `node follow_process.mjs KIND PORT NAME COMMAND_TIMEOUT`, KIND redis or cluster, or
-// `node follow_process.mjs websocket URL`.
+// A follower for tests/client: `node follow_process.mjs KIND PORT OPTIONS NAME CLIENT_OPTIONS`, KIND redis or cluster,
+// or `node follow_process.mjs websocket URL OPTIONS`. OPTIONS are the follower's and CLIENT_OPTIONS ioredis's, as JSON.
 //
-// One line of JSON an update. On the standard input, "pause" stops asking for updates after the next one, which a
-// line says, "resume" goes on, and "close" ends it.
+// One line of JSON an update, and one for each error that it waits for. On the standard input, "pause" stops asking
+// for updates after the next one, which a line says, "resume" goes on, and "close" ends it.
 
 import { createInterface } from "node:readline";
 
@@ -11,15 +11,16 @@ import Redis from "ioredis";
 import * as snapdelta from "../src/index.js";
 import { canonical } from "./canonical.mjs";
 
-const [kind, at, name, commandTimeout] = process.argv.slice(2);
-const options = { ints: "bigint", objects: "map" };
+const [kind, at, settings, name, ofClient = "{}"] = process.argv.slice(2);
+const options = { ints: "bigint", objects: "map", ...JSON.parse(settings) };
+const redisOptions = JSON.parse(ofClient);
 const clients = {
-  redis: () => new Redis({ port: Number(at), lazyConnect: true }),
-  cluster: () => new Redis.Cluster([{ port: Number(at) }], { lazyConnect: true }),
+  redis: () => new Redis({ ...redisOptions, port: Number(at), lazyConnect: true }),
+  cluster: () => new Redis.Cluster([{ port: Number(at) }], { redisOptions, lazyConnect: true }),
 };
 const redis = clients[kind]?.() ?? null;
 const updates = redis
-  ? snapdelta.followRedis(redis, name, { ...options, commandTimeout: Number(commandTimeout) })
+  ? snapdelta.followRedis(redis, name, options)
   : snapdelta.followWebSocket(at, { ...options, WebSocket: (await import("ws")).WebSocket });
 
 let running = null;
@@ -34,6 +35,13 @@ function write(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
+let waited = null;
+setInterval(() => {
+  const waits = updates.waitsFor;
+  if (waits !== null && waits !== waited) write({ waits });
+  waited = waits;
+}, 5);
+
 try {
   for await (const update of updates) {
     const { added, updated, removed, moved, timestamp, lag, resynced, reason } = update;
@@ -41,9 +49,10 @@ try {
     const snapshot = canonical(update.snapshot());
     write({ place, added, updated, removed, moved, timestamp, lag, resynced, reason, snapshot });
     if (running !== null) {
+      const pause = running;
       write({ paused: true });
-      await running;
-      running = null;
+      await pause;
+      if (running === pause) running = null;
     }
   }
   write({ closed: true });

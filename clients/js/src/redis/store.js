@@ -57,9 +57,11 @@ export function ownClient(redis) {
   const options = {
     keyPrefix: "",
     enableAutoPipelining: false,
-    // Waiting for the server is ours to do.
-    maxRetriesPerRequest: 1,
+    // The follower retries: every command on a lost connection fails at once.
+    maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
+    // The store has its own time limit, which knows how long a read blocks.
+    ...{ commandTimeout: undefined, socketTimeout: undefined, blockingTimeout: undefined },
     retryStrategy: (tries) => Math.min(2000, 50 * tries),
   };
   if (!redis.isCluster) return redis.duplicate(options);
