@@ -291,8 +291,8 @@ async def test_a_new_writer_of_a_server_whose_clock_went_back(server: Server) ->
     """The head's epoch lies in the future."""
     server.execute("HSET", KEYS.head, "layout", 1, "claim", _now_ms(server) + 10**10)
     async with staged(server.client, followers=2) as (stage, old):
-        new = await stage.writer("B")
-        assert (await new.save())["epoch"] > stage.followers[0].last[0]
+        new, before = await stage.writer("B"), stage.followers[0].last[0]
+        assert (await new.save())["epoch"] > before
         with pytest.raises(WriterSupersededError):
             await old.save()
         await stage.recover(new)
