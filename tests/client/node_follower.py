@@ -46,6 +46,13 @@ class NodeFollower(FollowedReader):
         self.is_paused = False
         self.say("resume")
 
+    async def step(self) -> None:
+        """Take one more update, and be paused again."""
+        self.is_paused = False
+        # In one piece: it pauses before it goes on.
+        self.say("resume\npause")
+        await self.until(lambda: self.is_paused, "the next pause")
+
     async def stop(self) -> None:
         try:
             await super().stop()

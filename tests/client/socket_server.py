@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 import snapdelta
 from support.market import Market, State
@@ -23,16 +26,20 @@ class SocketServer:
         self.connections: set[ServerConnection] = set()
         # The query of each connection, in their order.
         self.queries: list[dict[str, list[str]]] = []
+        # When each connection began, by the monotonic clock.
+        self.began: list[float] = []
         self.resumes = True
+        # Whether each connection begins with a new state and a damaged frame.
+        self.damages = False
         self._market = Market()
         self._encoder = snapdelta.Encoder(epoch=1)
         self._kept: dict[Position, bytes] = {}
         self._server: Server | None = None
-        self._port = 0
+        self.port = 0
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self._port}/stream?token=secret"
+        return f"ws://127.0.0.1:{self.port}/stream?token=secret"
 
     @property
     def newest(self) -> Position:
@@ -46,8 +53,10 @@ class SocketServer:
         self._kept[self.newest] = frame
         for connection in list(self.connections):
             sent = frame[:-1] + bytes([frame[-1] ^ 1]) if damaged else frame
-            await connection.send(json.dumps({"timestamp": 1_700_000_000_000, "reason": reason}))
-            await connection.send(sent)
+            # A client that has just gone takes it from its next connection.
+            with suppress(ConnectionClosed):
+                await connection.send(json.dumps({"timestamp": 1_700_000_000_000, "reason": reason}))
+                await connection.send(sent)
 
     def restart(self, epoch: int) -> None:
         """A new writer, whose states have no base."""
@@ -60,6 +69,33 @@ class SocketServer:
         await self.publish()
         self.connections = connections
 
+    def forget(self) -> None:
+        """Send nothing more on the connections that are open, and leave them open."""
+        self.connections.clear()
+
+    async def send(self, message: str | bytes) -> None:
+        for connection in list(self.connections):
+            await connection.send(message)
+
+    @contextmanager
+    def not_reading(self) -> Iterator[Callable[[], bool]]:
+        """Read nothing on the open connection, and go on sending; yields whether the client sent anything."""
+        (connection,) = self.connections
+        connection.transport.pause_reading()
+        raw = connection.transport.get_extra_info("socket")
+
+        def has_sent() -> bool:
+            with raw.dup() as peeking:
+                try:
+                    return bool(peeking.recv(1, socket.MSG_PEEK))
+                except BlockingIOError:
+                    return False
+
+        try:
+            yield has_sent
+        finally:
+            connection.transport.resume_reading()
+
     async def disconnect(self) -> None:
         for connection in list(self.connections):
             await connection.close(1012)
@@ -68,10 +104,15 @@ class SocketServer:
         assert connection.request is not None
         query = parse_qs(urlsplit(connection.request.path).query)
         self.queries.append(query)
+        self.began.append(time.monotonic())
         missed = self._missed(query) if self.resumes else None
+        if self.damages:
+            await self.skip()
         await connection.send(json.dumps({"recovered": missed is not None}))
         for frame in [self._encoder.full()] if missed is None else missed:
             await connection.send(frame)
+        if self.damages:
+            await connection.send(b"no frame")
         self.connections.add(connection)
         try:
             await connection.wait_closed()
@@ -86,8 +127,8 @@ class SocketServer:
         return [self._kept[self._encoder.epoch, sequence] for sequence in sequences]
 
     async def start(self) -> None:
-        self._server = await serve(self._serve, "127.0.0.1", self._port)
-        self._port = next(iter(self._server.sockets)).getsockname()[1]
+        self._server = await serve(self._serve, "127.0.0.1", self.port)
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:

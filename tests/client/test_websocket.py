@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +12,9 @@ from client.node_follower import NodeFollower
 from client.socket_server import SocketServer, socket_server
 from snapdelta.snapshot_manager import Update
 from support.assert_exact import assert_same
+from support.servers import patience
 from support.snapshot_harness import Seen, check_symbols
+from support.stream_harness import until
 
 
 @dataclass
@@ -33,11 +37,11 @@ class SocketFollower(NodeFollower):
 
 
 @asynccontextmanager
-async def followed() -> AsyncIterator[tuple[SocketServer, SocketFollower]]:
-    """A server and a follower that has its first state."""
+async def followed(**options: object) -> AsyncIterator[tuple[SocketServer, SocketFollower]]:
+    """A server and a follower with these options that has its first state."""
     async with (
         socket_server() as server,
-        SocketFollower(arguments=("websocket", server.url), server=server) as follower,
+        SocketFollower(arguments=("websocket", server.url, json.dumps(options)), server=server) as follower,
     ):
         await follower.reaches(server.newest)
         yield server, follower
@@ -117,8 +121,7 @@ async def test_a_damaged_frame() -> None:
 async def test_nonsense() -> None:
     async with followed() as (server, follower):
         for message in ("no JSON", b"no frame", b""):
-            for connection in list(server.connections):
-                await connection.send(message)
+            await server.send(message)
             await server.publish()
             await follower.reaches(server.newest)
         assert set(follower.resyncs) == {"damaged"}
@@ -142,3 +145,80 @@ async def test_a_slow_client_takes_everything_that_was_sent() -> None:
         await follower.reaches(server.newest)
         assert len(follower.seen) == server.newest[1]
         assert not follower.resyncs
+
+
+async def test_more_than_may_be_queued() -> None:
+    """After the first message without room, the connection has ended: none of its later messages is read."""
+    async with followed(maxQueued=100_000) as (server, follower):
+        await follower.pause_over(server.publish)
+        with server.not_reading() as has_closed:
+            await server.send(json.dumps({"text": "x" * 80_000}))
+            await server.publish()
+            behind_text = server.newest
+            await server.publish()
+            await server.send(json.dumps({"text": "x" * 30_000}))
+            await until(has_closed)
+            await server.publish()
+            # Take the long text, which makes room, but not everything.
+            while follower.last != behind_text:
+                await follower.step()
+            await server.publish()
+            # Let it arrive while there is room.
+            await asyncio.sleep(0.2)
+        follower.resume()
+        await follower.reaches(server.newest)
+        assert "maxQueued" in follower.waits[0]
+        assert not follower.resyncs
+
+
+async def test_a_server_that_falls_silent() -> None:
+    async with followed(idleTimeout=500) as (server, follower):
+        for _ in range(2):
+            server.forget()
+            await server.publish()
+            await follower.reaches(server.newest)
+        assert "no message in 500 ms" in follower.waits[0]
+        assert not follower.resyncs
+
+
+async def test_a_server_that_accepts_and_says_nothing() -> None:
+    async with followed(idleTimeout=200) as (server, follower):
+        await server.stop()
+        await server.publish()
+        accepted: list[asyncio.StreamWriter] = []
+        mute = await asyncio.start_server(lambda _, writer: accepted.append(writer), "127.0.0.1", server.port)
+        await until(lambda: len(accepted) > 1)
+        mute.close()
+        for writer in accepted:
+            writer.close()
+        await mute.wait_closed()
+        await server.start()
+        await follower.reaches(server.newest)
+        assert not follower.resyncs
+
+
+async def test_heartbeats_keep_a_connection() -> None:
+    limit = patience(0.6)
+    async with followed(idleTimeout=1000 * limit) as (server, follower):
+        connections = len(server.queries)
+        for _ in range(12):
+            await asyncio.sleep(limit / 8)
+            await server.send("{}")
+        assert len(server.queries) == connections
+        await server.publish()
+        await follower.reaches(server.newest)
+
+
+async def test_a_server_whose_deltas_are_damaged() -> None:
+    """A full frame before each of them does not make the waits short again."""
+    async with followed() as (server, follower):
+        server.damages = True
+        await server.publish(damaged=True)
+        await until(lambda: len(server.began) > 5)
+        server.damages = False
+        # After four failures in a row, 50 ms are doubled four times, and at least half of that is waited.
+        assert server.began[5] - server.began[4] > 0.3
+        await follower.reaches(server.newest)
+        await server.publish()
+        await follower.reaches(server.newest)
+        assert set(follower.resyncs) == {"damaged"}

@@ -236,6 +236,8 @@ export interface WebSocketOptions extends DecoderOptions {
   WebSocket?: new (url: string) => any;
   /** Bytes that may wait to be read; beyond, it connects anew. 64,000,000 by default. */
   maxQueued?: number;
+  /** Milliseconds without a message, after which it connects anew; null, by default: never. */
+  idleTimeout?: number | null;
 }
 
 /** The newest state that a server sends, and then every one; docs/javascript.md says what the server sends. */

@@ -7,11 +7,14 @@ export class Outage {
   // What keeps us waiting now, in words.
   error = null;
   #failures = 0;
+  #connectedAt = Infinity;
   #wake = () => {};
 
   /** Before the next try, longer each time, in milliseconds. */
   async wait(error) {
     this.error = error.message;
+    if (performance.now() - this.#connectedAt > LONGEST) this.#failures = 0;
+    this.#connectedAt = Infinity;
     const wait = Math.min(LONGEST, SHORTEST * 2 ** Math.min(this.#failures, 10));
     this.#failures += 1;
     await new Promise((resolve) => {
@@ -22,6 +25,12 @@ export class Outage {
         resolve();
       };
     });
+  }
+
+  /** The server answers. Only a connection that lasts makes the next wait short again. */
+  connected() {
+    this.error = null;
+    this.#connectedAt = performance.now();
   }
 
   /** A try has succeeded. */

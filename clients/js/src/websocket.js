@@ -13,6 +13,7 @@ import { Outage } from "./outage.js";
 import { hexadecimal } from "./text.js";
 import { IN_PLACE, Update, Updates } from "./updates.js";
 
+const LONGEST_TIMER = 2 ** 31 - 1;
 // A new connection mends these.
 const MENDED = [BaseMismatchError, CorruptDeltaError, SyntaxError];
 
@@ -28,8 +29,9 @@ class Inbox {
     this.#most = most;
   }
 
-  /** False if there is no room: whoever takes is too slow. */
+  /** False if there is no room: whoever takes is too slow. After the end, nothing is added: that would leave a gap. */
   add(message) {
+    if (this.#ended !== null) return true;
     this.#bytes += message.byteLength ?? message.length;
     if (this.#bytes > this.#most) return false;
     this.#messages.push(message);
@@ -58,10 +60,12 @@ class WebSocketUpdates extends Updates {
   #url;
   #WebSocket;
   #maxQueued;
+  #idleTimeout;
   #options;
   #decoder = null;
   #socket = null;
   #inbox = null;
+  #idleTimer;
   #outage = new Outage();
   #changes = new ChangeLog();
   // What was handed out last, and why the next update does not come from it.
@@ -72,11 +76,12 @@ class WebSocketUpdates extends Updates {
   // What the server says of the next frame.
   #about = {};
 
-  constructor(url, WebSocket, maxQueued, options) {
+  constructor(url, WebSocket, maxQueued, idleTimeout, options) {
     super();
     this.#url = new URL(url, globalThis.location?.href);
     this.#WebSocket = WebSocket;
     this.#maxQueued = maxQueued;
+    this.#idleTimeout = idleTimeout;
     this.#options = options;
   }
 
@@ -87,7 +92,8 @@ class WebSocketUpdates extends Updates {
         if (this.#inbox === null) this.#connect();
         const message = await this.#inbox.take();
         if (this.#take(message)) {
-          this.#outage.over();
+          // A full frame is no success yet: the server may send a bad delta after each.
+          if (this.#decoder.kind === "delta") this.#outage.over();
           return this.#update();
         }
       } catch (error) {
@@ -111,8 +117,14 @@ class WebSocketUpdates extends Updates {
     const socket = (this.#socket = new this.#WebSocket(url.href));
     const inbox = (this.#inbox = new Inbox(this.#maxQueued));
     const end = (why) => inbox.end(new SnapshotUnavailableError(`${this.#url.href}: ${why}`));
+    this.#expectMessage(end);
     socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.#expectMessage(end);
+      this.#outage.connected();
+    };
     socket.onmessage = ({ data }) => {
+      this.#expectMessage(end);
       if (inbox.add(data)) return;
       end("more was sent than `maxQueued` allows");
       socket.close();
@@ -121,11 +133,22 @@ class WebSocketUpdates extends Updates {
     socket.onclose = ({ code }) => end(`the connection was closed (${code})`);
   }
 
+  /** End the connection if nothing arrives within `idleTimeout` from now. */
+  #expectMessage(end) {
+    clearTimeout(this.#idleTimer);
+    if (this.#idleTimeout === null) return;
+    const half = this.#idleTimeout / 2;
+    const timedOut = () => end(`no message in ${this.#idleTimeout} ms`);
+    // In two halves: after a pause of this process, messages that have arrived are read before the second one ends.
+    this.#idleTimer = setTimeout(() => (this.#idleTimer = setTimeout(timedOut, half)), half);
+  }
+
   #disconnect() {
     const socket = this.#socket;
+    clearTimeout(this.#idleTimer);
     [this.#socket, this.#inbox, this.#about] = [null, null, {}];
     if (socket === null) return;
-    socket.onmessage = socket.onclose = null;
+    socket.onopen = socket.onmessage = socket.onclose = null;
     // Closing one that is still connecting is an error event.
     socket.onerror = () => {};
     socket.close();
@@ -188,12 +211,17 @@ class WebSocketUpdates extends Updates {
 
 /** The newest state that the server sends, and then every one, in order, for ever. */
 export function followWebSocket(url, options = {}) {
-  const { WebSocket = globalThis.WebSocket, maxQueued = 64_000_000, ...ofDecoder } = options;
+  const { WebSocket = globalThis.WebSocket, maxQueued = 64_000_000, idleTimeout = null, ...ofDecoder } = options;
   if (typeof WebSocket !== "function") {
     throw new SnapshotSettingError("this Node has no WebSocket: pass that of the package ws as `WebSocket`");
   }
   if (!(maxQueued > 0)) {
     throw new SnapshotSettingError(`maxQueued must be positive, not ${String(maxQueued)}`);
   }
-  return new WebSocketUpdates(url, WebSocket, maxQueued, ofDecoder);
+  if (idleTimeout !== null && !(idleTimeout > 0 && idleTimeout <= LONGEST_TIMER)) {
+    throw new SnapshotSettingError(
+      `idleTimeout must be null or 1 to ${LONGEST_TIMER} milliseconds, not ${String(idleTimeout)}`,
+    );
+  }
+  return new WebSocketUpdates(url, WebSocket, maxQueued, idleTimeout, ofDecoder);
 }

@@ -21,7 +21,7 @@ const clients = {
 const redis = clients[kind]?.() ?? null;
 const updates = redis
   ? snapdelta.followRedis(redis, name, options)
-  : snapdelta.followWebSocket(at, { ...options, WebSocket: (await import("ws")).WebSocket });
+  : snapdelta.followWebSocket(at, { WebSocket: (await import("ws")).WebSocket, ...options });
 
 let running = null;
 let resume = () => {};

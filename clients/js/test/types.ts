@@ -20,6 +20,7 @@ export async function uses(frame: Uint8Array): Promise<void> {
   for await (const update of followRedis(new Redis(), "ranking", { commandTimeout: 1000 })) show(update);
   for await (const update of followRedis(new Cluster([]))) show(update);
   for await (const update of followWebSocket("ws://localhost/stream")) show(update);
+  for await (const update of followWebSocket("ws://localhost/stream", { idleTimeout: 30_000 })) show(update);
 }
 
 function show(update: Update): void {
