@@ -127,7 +127,7 @@ def test_every_edge_as_the_record_itself() -> None:
 
 
 @given(SNAPSHOTS)
-@settings(max_examples=120)
+@settings(max_examples=60)
 def test_any_snapshot(snapshot: Snapshot) -> None:
     full_trip(snapshot)
 
@@ -139,7 +139,7 @@ def test_any_table(snapshot: Snapshot) -> None:
 
 
 @given(SNAPSHOTS, SNAPSHOTS)
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_any_snapshot_after_any_other(before: Snapshot, after: Snapshot) -> None:
     delta_trip(before, after)
 
@@ -157,7 +157,7 @@ def follow(frames: list[Snapshot]) -> None:
 
 # More of them in the long run.
 @given(sequences())
-@settings(max_examples=160)
+@settings(max_examples=80)
 def test_any_sequence(frames: list[Snapshot]) -> None:
     follow(frames)
 

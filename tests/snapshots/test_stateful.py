@@ -359,7 +359,7 @@ def run(server: Server, examples: int, steps: int) -> None:
 
 
 def test_any_sequence(fresh_server: Callable[..., Server]) -> None:
-    run(fresh_server("valkey-9.1"), examples=25, steps=25)
+    run(fresh_server("valkey-9.1"), examples=18, steps=25)
 
 
 @pytest.mark.long

@@ -162,7 +162,8 @@ def test_aggregate_chunks_are_ten_times_too_wide(old: Database) -> None:
             assert {end - start for start, end, _ in jobs.chunks(connection, table)} == {wanted}
 
 
-@pytest.mark.parametrize("start_offset", [pytest.param("NULL", marks=pytest.mark.long), "interval '7 days'"])
+@pytest.mark.long
+@pytest.mark.parametrize("start_offset", ["NULL", "interval '7 days'"])
 def test_refresh_behind_retention_empties_buckets(
     old: Database, healthy: Aged, database: Make, start_offset: str
 ) -> None:
