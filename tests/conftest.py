@@ -60,13 +60,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 # With several processes each runs in one: a TimescaleDB takes half a gigabyte, and the wheel is built once.
-TOGETHER = (
-    "tests/timescale/test_tables",
-    "tests/timescale/test_migration",
-    "tests/timescale/test_interrupted",
-    "tests/timescale/",
-    "tests/packaging/test_wheel.py",
-)
+TOGETHER = {
+    "tests/timescale/test_installed.py": "wheel",
+    "tests/timescale/test_tables": "tables",
+    "tests/timescale/test_migration": "migration",
+    "tests/timescale/test_interrupted": "interrupted",
+    "tests/timescale/": "timescale",
+    "tests/packaging/test_wheel.py": "wheel",
+}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -76,7 +77,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return next((start for start in TOGETHER if nodeid.startswith(start)), nodeid)
+            return next((scope for start, scope in TOGETHER.items() if nodeid.startswith(start)), nodeid)
 
     return Scheduling(config, log)
 
