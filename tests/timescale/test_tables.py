@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from timescale.bed import Bed
 from timescale.conftest import Aged, Database, Make
 from timescale.scanner import assert_history
 from timescale.test_cli import run
+from timescale.test_verify import planting
 from timescale.workers import plant_health
 
 FILE = """
@@ -211,14 +211,6 @@ def test_a_sound_database_has_no_fault(sound: Database, declared: timescale.Tabl
     }
     assert kept["market_events", "retention"] == "drop_after 3 days"
     assert kept["minute_bars", "oldest row"] == "any age"
-
-
-@contextmanager
-def planting(sound: Database) -> Iterator[psycopg.Connection]:
-    with sound.connect() as connection, connection.transaction(force_rollback=True):
-        connection.execute("SET LOCAL client_min_messages = error")
-        plant_health(connection)
-        yield connection
 
 
 PLANTS: dict[str, tuple[str, tuple[str, str]]] = {

@@ -160,7 +160,8 @@ export interface State {
 }
 
 /** Follows a stream of frames: full frames at any time, deltas only on the state that they were made from. */
-export class Decoder implements State {
+export interface Decoder extends State {}
+export class Decoder {
   static create(options?: DecoderOptions): Promise<Decoder>;
   private constructor();
   /**
@@ -173,21 +174,6 @@ export class Decoder implements State {
   readonly size: number;
   /** Of the last frame; null before the first. */
   readonly kind: "full" | "delta" | null;
-  readonly epoch: bigint;
-  readonly sequence: bigint;
-  readonly digest: bigint;
-  readonly added: string[];
-  readonly updated: string[];
-  readonly removed: string[];
-  readonly moved: string[];
-  readonly changed: string[];
-  readonly symbols: string[];
-  has(symbol: string): boolean;
-  get(symbol: string): Value | undefined;
-  snapshot(options?: { shared?: boolean }): Map<string, Value>;
-  column(path: Path, kind?: "float64"): Float64Array;
-  column(path: Path, kind: "int64"): BigInt64Array;
-  column(path: Path, kind: "tags"): Uint8Array;
 }
 
 /** One published state. Its records may be read until the next update is asked for. */

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from snapdelta._settings_file import hint, read_table
 from snapdelta.errors import StreamPolicyError
 from snapdelta.streams.policy import StreamPolicy
 
@@ -31,27 +29,14 @@ def load_settings(path: str | Path) -> StreamSettings:
 
     Raises StreamPolicyError that names the file and the setting.
     """
-    try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StreamPolicyError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StreamPolicyError(f"{path}: is not TOML: {error}") from error
-    for table in ("tool.snapdelta.streams", "streams"):
-        found = _descend(document, table)
-        if found is not None:
-            return _read_table(found, f"{path}: [{table}]")
-    raise StreamPolicyError(f"{path}: has neither a table [streams] nor [tool.snapdelta.streams]")
+    found = read_table(path, "streams", StreamPolicyError)
+    if found is None:
+        raise StreamPolicyError(f"{path}: has neither a table [streams] nor [tool.snapdelta.streams]")
+    values, table = found
+    return _settings(values, f"{path}: [{table}]")
 
 
-def _descend(document: Mapping[str, Any], dotted: str) -> Any:
-    found: Any = document
-    for key in dotted.split("."):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
-def _read_table(table: Any, location: str) -> StreamSettings:
+def _settings(table: Any, location: str) -> StreamSettings:
     _check_keys(table, _TABLE_SETTINGS, location)
     strict, discover = table.get("strict"), table.get("discover")
     if strict is not None and type(strict) is not bool:
@@ -86,6 +71,4 @@ def _check_keys(table: Any, known: list[str], location: str) -> None:
         raise StreamPolicyError(f"{location}: must be a table, not {table!r}")
     for name in table:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise StreamPolicyError(f"{location}: unknown setting {name!r}; {hint}")
+            raise StreamPolicyError(f"{location}: unknown setting {name!r}; {hint(name, known)}")

@@ -70,11 +70,7 @@ class Settings:
     def require_rules(self) -> None:
         """Raises MigrationSettingError with the first broken rule, in the SQL's words."""
         for rule in self.broken_rules():
-            slack = f" plus {spell(rule.slack)}" if rule.slack else ""
-            raise MigrationSettingError(
-                f"{rule.left} ({self.texts[rule.left]}) must be {rule.operator} {rule.right} "
-                f"({self.texts[rule.right]}){slack}: {rule.reason}"
-            )
+            raise rule_error(rule, self.texts[rule.left], self.texts[rule.right])
         for name in WHOLE_DAYS:
             if self[name] % timedelta(days=1):
                 raise MigrationSettingError(
@@ -83,6 +79,14 @@ class Settings:
         for name, words in CHOICES.items():
             if self.texts[name] not in words:
                 raise MigrationSettingError(f"{name} must be {' or '.join(words)}, not {self.texts[name]}")
+
+
+def rule_error(rule: Rule, left: str, right: str) -> MigrationSettingError:
+    """The broken rule in the SQL's words, with the texts of both periods."""
+    slack = f" plus {spell(rule.slack)}" if rule.slack else ""
+    return MigrationSettingError(
+        f"{rule.left} ({left}) must be {rule.operator} {rule.right} ({right}){slack}: {rule.reason}"
+    )
 
 
 def spell(period: timedelta) -> str:

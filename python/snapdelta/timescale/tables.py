@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,9 +11,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snapdelta._settings_file import hint, read_table
 from snapdelta.errors import MigrationSettingError
 from snapdelta.timescale.levels import SCANNER, Level, Refresh, rules
-from snapdelta.timescale.settings import Settings, parse_period, spell
+from snapdelta.timescale.settings import Settings, parse_period, rule_error, spell
 
 FUNCTIONS = ("first", "last", "min", "max", "sum", "avg", "count")
 NEVER = "never"
@@ -132,11 +131,8 @@ class Tables:
         """Raises MigrationSettingError with the first rule that the periods break."""
         for rule in rules(self.levels):
             if rule.broken(self.periods):
-                slack = f" plus {spell(rule.slack)}" if rule.slack else ""
-                raise MigrationSettingError(
-                    f"{rule.left} ({spell(self.periods[rule.left])}) must be {rule.operator} {rule.right} "
-                    f"({spell(self.periods[rule.right])}){slack}: {rule.reason}"
-                )
+                left, right = self.periods[rule.left], self.periods[rule.right]
+                raise rule_error(rule, spell(left), spell(right))
 
 
 def load_tables(path: str | Path) -> Tables:
@@ -145,22 +141,14 @@ def load_tables(path: str | Path) -> Tables:
     Raises MigrationSettingError that names the file, the table and the key. Rules between periods are checked
     by `plan` and `up`.
     """
+    found = read_table(path, "timescale", MigrationSettingError)
+    if found is None:
+        raise MigrationSettingError(f"{path}: has neither a table [tool.snapdelta.timescale] nor [timescale]")
+    declared, table = found
     try:
-        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise MigrationSettingError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MigrationSettingError(f"{path}: is not TOML: {error}") from error
-    for keys in (("tool", "snapdelta", "timescale"), ("timescale",)):
-        found: Any = document
-        for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if found is not None:
-            try:
-                return read_tables(found)
-            except MigrationSettingError as error:
-                raise MigrationSettingError(f"{path}: [{'.'.join(keys)}]: {error}") from error
-    raise MigrationSettingError(f"{path}: has neither a table [tool.snapdelta.timescale] nor [timescale]")
+        return read_tables(declared)
+    except MigrationSettingError as error:
+        raise MigrationSettingError(f"{path}: [{table}]: {error}") from error
 
 
 def read_tables(declared: Mapping[str, Any]) -> Tables:
@@ -302,9 +290,7 @@ def _tables(found: Any, at: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _known(part: Mapping[str, Any], known: Sequence[str], at: str) -> None:
     for key in part:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise MigrationSettingError(f"{at}{': ' if at else ''}unknown key {key!r}; {hint}")
+            raise MigrationSettingError(f"{at}{': ' if at else ''}unknown key {key!r}; {hint(key, known)}")
 
 
 def _name(name: Any, at: str) -> str:
