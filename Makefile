@@ -105,6 +105,8 @@ lint: $(BUILT) ## Check style and types
 	$(BIN)/python -m mypy.stubtest snapdelta._native
 	$(BIN)/python tools/check_identifiers.py
 	$(BIN)/python tools/check_rust_imports.py
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --quiet --offline --persona pedantic .github/workflows
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --features python,wasm,fuzzing,savings -- -D warnings
@@ -126,6 +128,12 @@ example: $(BUILT) ## Three services on one market, with hand-written managers an
 wheel: $(ENVIRONMENT) | toolchain ## Build a wheel for this Python and platform into dist/
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --quiet --out dist
 	@ls dist/*.whl
+
+# A build with link-time optimisation takes minutes for each Python.
+.PHONY: wheels
+wheels: $(ENVIRONMENT) | toolchain ## Build manylinux wheels for every CPython at hand into dist/, and test each
+	$(BIN)/python -m pip install --quiet --group wheels --constraint constraints.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tools.wheels
 
 # Benchmarks also run on recordings where there are any; the ratios of the saved run are part of the repository.
 RECORDINGS ?= $(wildcard ../shared/data)

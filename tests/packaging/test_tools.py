@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tools import check_identifiers, check_rust_imports, test_pythons
+from tools import check_identifiers, check_rust_imports, test_pythons, wheels
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +55,21 @@ def test_pythons_finds_an_interpreter_of_the_version_asked_for() -> None:
     assert found is not None
     printed = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
     assert printed.startswith(f"Python {version}.")
+
+
+@pytest.mark.parametrize(
+    ("tag", "version"),
+    [("manylinux_2_17_x86_64.manylinux2014_x86_64", (2, 17)), ("manylinux_2_5_i686", (2, 5))],
+)
+def test_a_manylinux_tag_is_a_version_of_glibc(tag: str, version: tuple[int, int]) -> None:
+    assert wheels.glibc(f"a-0.1-cp311-cp311-{tag}.whl") == version
+
+
+def test_a_wheel_that_cannot_be_tested_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of a Python that is not at hand, one of no CPython at all."""
+    for name in ("a-0.1-cp399-cp399-manylinux_2_17_x86_64.whl", "a-0.1-py3-none-any.whl"):
+        assert wheels.main([str(tmp_path / name)]) == 1
+    assert capsys.readouterr().out.count("FAILED") == 2
 
 
 def test_every_developer_dependency_is_locked_within_its_range() -> None:
