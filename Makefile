@@ -98,15 +98,21 @@ test-rust: | toolchain ## Run the Rust tests, without Python
 	cargo test --quiet
 
 .PHONY: lint
-lint: $(BUILT) ## Check style and types
+lint: lint-python lint-rust ## Check style and types
+
+.PHONY: lint-python
+lint-python: $(BUILT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest snapdelta._native
 	$(BIN)/python tools/check_identifiers.py
-	$(BIN)/python tools/check_rust_imports.py
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline --persona pedantic .github/workflows
+
+.PHONY: lint-rust
+lint-rust: | toolchain
+	$(PYTHON) tools/check_rust_imports.py
 	cargo fmt --check
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --features python,wasm,fuzzing,savings -- -D warnings

@@ -15,8 +15,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +44,9 @@ BUILD = {
     "CARGO_PROFILE_RELEASE_OPT_LEVEL": "2",
     "CARGO_TARGET_DIR": str(ROOT / "target" / "pythons"),
 }
+
+# One build folder serves all of them: what does not depend on the version is compiled once.
+_BUILDING = threading.Lock()
 
 
 def candidates(version: str) -> Iterator[str]:
@@ -84,9 +89,8 @@ def environment(version: str, python: str) -> Path:
         subprocess.run([python, "-m", "venv", "--clear", str(home)], check=True)
         pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
-        subprocess.run(
-            [*pip, "--group", "test-core", "--constraint", "constraints.txt"], cwd=ROOT, check=True
-        )
+        groups = ["--group", "test-core", "--group", "test-servers"]
+        subprocess.run([*pip, *groups, "--constraint", "constraints.txt"], cwd=ROOT, check=True)
         done.touch()
     return home
 
@@ -109,34 +113,47 @@ def install(home: Path) -> None:
     )  # fmt: skip
 
 
+def outcome(version: str, marks: str, files: list[str]) -> str:
+    """How the tests end on a version; what they print comes in one piece, as versions run side by side."""
+    python = interpreter(version)
+    if python is None:
+        return "not found here"
+    start = time.monotonic()
+    try:
+        home = environment(version, python)
+        with _BUILDING:
+            install(home)
+        # Without PYTHONPATH the package is the installed one.
+        pytest = [str(home / "bin" / "python"), "-m", "pytest", "-q", "-m", marks, "-n", "2", *files]
+        run = subprocess.run(
+            pytest, cwd=ROOT, env=_clean(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        print(f"Python {version}:\n{run.stdout}", flush=True)
+        run.check_returncode()
+        ended = "passed"
+    except subprocess.CalledProcessError as error:
+        ended = f"FAILED (exit code {error.returncode} of {Path(error.cmd[0]).name})"
+    return f"{ended}, {time.monotonic() - start:.0f} s"
+
+
 def main(arguments: list[str]) -> int:
     versions = [argument for argument in arguments if argument != "--quick"]
     marks = "not long and not hypothesis" if "--quick" in arguments else "not long"
     running = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    outcomes, files = {}, list(map(str, tests()))
+    files = list(map(str, tests()))
     if "--quick" in arguments:
         files = [file for file in files if Path(file).stem != "test_leaks"]
-    for version in versions or [version for version in VERSIONS if version != running]:
-        python = interpreter(version)
-        if python is None:
-            outcomes[version] = "not found here"
-            continue
-        start = time.monotonic()
-        try:
-            home = environment(version, python)
-            install(home)
-            # Without PYTHONPATH the package is the installed one.
-            pytest = [str(home / "bin" / "python"), "-m", "pytest", "-q", "-m", marks, "-n", "2"]
-            subprocess.run([*pytest, *files], cwd=ROOT, env=_clean(), check=True)
-            outcomes[version] = "passed"
-        except subprocess.CalledProcessError as error:
-            outcomes[version] = f"FAILED (exit code {error.returncode} of {Path(error.cmd[0]).name})"
-        outcomes[version] += f", {time.monotonic() - start:.0f} s"
-    for version, outcome in outcomes.items():
-        print(f"{version}: {outcome}")
-    if not any("passed" in outcome or "FAILED" in outcome for outcome in outcomes.values()):
+    versions = versions or [version for version in VERSIONS if version != running]
+    # Two at a time: while one builds, another installs or tests.
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = dict(
+            zip(versions, pool.map(lambda version: outcome(version, marks, files), versions), strict=True)
+        )
+    for version, ended in outcomes.items():
+        print(f"{version}: {ended}")
+    if not any("passed" in ended or "FAILED" in ended for ended in outcomes.values()):
         print("test-pythons: NOTHING WAS TESTED, no other CPython is at hand")
-    return int(any("FAILED" in outcome for outcome in outcomes.values()))
+    return int(any("FAILED" in ended for ended in outcomes.values()))
 
 
 def _clean() -> dict[str, str]:

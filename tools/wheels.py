@@ -90,7 +90,7 @@ def install(home: Path, python: str, wheel: Path) -> None:
 
 
 def run_tests(home: Path, checkout: Path) -> None:
-    """The core's tests that depend on the interpreter, from a copy."""
+    """The core's tests that depend on the interpreter, from a copy; Valkey alone has a wheel everywhere."""
     for name in COPIED:
         source, target = ROOT / name, checkout / name
         if source.is_dir():
@@ -100,7 +100,8 @@ def run_tests(home: Path, checkout: Path) -> None:
             shutil.copy(source, target)
     files = [str(file.relative_to(ROOT)) for file in test_pythons.tests() if file.stem != "test_leaks"]
     pytest = [str(home / "bin" / "python"), "-m", "pytest", "-q", "-m", "not long and not hypothesis"]
-    subprocess.run([*pytest, "-n", "2", *files], cwd=checkout, env=_environment(home), check=True)
+    pytest += ["-k", "not redis-6.2 and not redis-8.2", "-n", "2"]
+    subprocess.run([*pytest, *files], cwd=checkout, env=_environment(home), check=True)
 
 
 def _environment(home: Path) -> dict[str, str]:

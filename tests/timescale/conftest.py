@@ -112,15 +112,23 @@ def aged(bed: Bed, empty: str) -> Iterator[Aged]:
 
 
 @pytest.fixture(scope="session")
-def healthy(bed: Bed, aged: Aged) -> Iterator[Aged]:
-    """`aged`, migrated, with narrow chunks and every job run: nothing is wrong with it."""
+def migrated(bed: Bed, aged: Aged) -> Iterator[Aged]:
+    """`aged`, migrated; its chunks are still wide, and no job has run."""
+    name = "snapdelta_test_migrated"
+    timescale.up(bed.create(name, aged.name))
+    yield Aged(name, aged.rows, aged.until)
+    bed.drop(name)
+
+
+@pytest.fixture(scope="session")
+def healthy(bed: Bed, migrated: Aged) -> Iterator[Aged]:
+    """`migrated`, with narrow chunks and every job run: nothing is wrong with it."""
     name = "snapdelta_test_healthy"
-    dsn = bed.create(name, aged.name)
-    timescale.up(dsn)
+    dsn = bed.create(name, migrated.name)
     timescale.rewrite(dsn, run=True)
     with psycopg.connect(dsn, autocommit=True) as connection:
         run_jobs(connection)
-    yield Aged(name, aged.rows, aged.until)
+    yield Aged(name, migrated.rows, migrated.until)
     bed.drop(name)
 
 

@@ -60,9 +60,8 @@ def cycle(db: Database, rows: list[Row], chunk: timedelta) -> None:
 
 
 @pytest.mark.long
-def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> None:
-    db = database(aged.name)
-    timescale.up(db.dsn)
+def test_rewrite_reaches_the_new_width_at_once(database: Make, migrated: Aged) -> None:
+    db = database(migrated.name)
     said: list[str] = []
     timescale.rewrite(db.dsn, run=False, notify=said.append)
     assert any("wide chunks with" in sentence for sentence in said)
@@ -72,13 +71,13 @@ def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> No
         )
     timescale.rewrite(db.dsn, run=True)
     with db.connect() as connection:
-        recent = [row for row in aged.rows if row["time"] >= jobs.now(connection) - timedelta(days=3)]
+        recent = [row for row in migrated.rows if row["time"] >= jobs.now(connection) - timedelta(days=3)]
         kept = connection.execute("SELECT count(*) FROM scan_results WHERE time >= %s", (recent[0]["time"],))
         assert kept.fetchone() == (len(recent),)
-        assert_history(connection, aged.rows)
+        assert_history(connection, migrated.rows)
         jobs.run_jobs(connection, seed=4)
         jobs.run_jobs(connection)
-        assert_history(connection, aged.rows)
+        assert_history(connection, migrated.rows)
         assert jobs.oldest(connection) <= timedelta(days=3, hours=1)
         now = jobs.now(connection)
         assert all(
@@ -92,7 +91,7 @@ def test_rewrite_reaches_the_new_width_at_once(database: Make, aged: Aged) -> No
     timescale.up(db.dsn)
     with db.connect() as connection:
         jobs.run_jobs(connection)
-        assert_history(connection, aged.rows)
+        assert_history(connection, migrated.rows)
     assert {state.name: state.state for state in timescale.status(db.dsn)}[
         "005_rewrite_wide_chunks"
     ] == "applied"
@@ -122,10 +121,9 @@ def test_both_sets_of_compression_names(database: Make, aged: Aged, names: str) 
         assert_history(connection, aged.rows)
 
 
-def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
+def test_after_a_manual_attempt(database: Make, migrated: Aged) -> None:
     """Somebody has made the aggregates by hand, filled them in part, and put every dangerous policy on them."""
-    db = database(aged.name)
-    timescale.up(db.dsn)  # the aggregates as they should be...
+    db = database(migrated.name)  # the aggregates as they should be...
     with db.connect() as connection:
         connection.execute("SET client_min_messages = error")
         connection.execute("DROP TABLE snapdelta_migrations")
@@ -146,7 +144,7 @@ def test_after_a_manual_attempt(database: Make, aged: Aged) -> None:
         )
         # ...and the retention has run already.
         jobs.run_jobs(connection, only=jobs.RETENTION)
-        kept = [row for row in aged.rows if row["time"] >= jobs.chunks(connection, table)[0][0]]
+        kept = [row for row in migrated.rows if row["time"] >= jobs.chunks(connection, table)[0][0]]
     timescale.up(db.dsn)
     with db.connect() as connection:
         jobs.run_jobs(connection, seed=8)

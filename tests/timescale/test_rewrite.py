@@ -68,9 +68,8 @@ def scheduled(connection: psycopg.Connection) -> list[bool]:
         "on the way back",
     ],
 )
-def test_stopped_and_run_again(database: Make, aged: Aged, step: str) -> None:
-    db = database(aged.name)
-    timescale.up(db.dsn)
+def test_stopped_and_run_again(database: Make, migrated: Aged, step: str) -> None:
+    db = database(migrated.name)
     stop, proceed = STOPS[step]
     with db.connect() as connection:
         start, _ = wide(connection)
@@ -87,7 +86,9 @@ def test_stopped_and_run_again(database: Make, aged: Aged, step: str) -> None:
         assert found == [row for row in before if row in set(found)]
         gone = set(before) - set(found)
         assert bool(gone) == moving
-        assert len(before) - len(gone) >= sum(row["time"] < start or row["time"] >= kept for row in aged.rows)
+        assert len(before) - len(gone) >= sum(
+            row["time"] < start or row["time"] >= kept for row in migrated.rows
+        )
         assert scheduled(connection).count(False) == (3 if moving else 0)
     if moving:
         refused = psql(db, OPTIMIZE)
@@ -96,10 +97,10 @@ def test_stopped_and_run_again(database: Make, aged: Aged, step: str) -> None:
         timescale.up(db.dsn)  # finishes it first
     timescale.rewrite(db.dsn, run=True)
     with db.connect() as connection:
-        assert_narrow(connection, aged, start)
+        assert_narrow(connection, migrated, start)
         assert all(scheduled(connection))
         jobs.run_jobs(connection, seed=3)
-        assert_history(connection, aged.rows)
+        assert_history(connection, migrated.rows)
         left = connection.execute("SELECT relname FROM pg_class WHERE relname LIKE 'snapdelta_rewrite%' UNION ALL SELECT proname FROM pg_proc WHERE proname LIKE 'snapdelta_rewrite%'").fetchall()  # fmt: skip
         assert left == []
 
@@ -126,10 +127,9 @@ def assert_narrow(connection: psycopg.Connection, aged: Aged, start: datetime) -
     assert widths == {timedelta(hours=1)}
 
 
-def test_changes_under_the_copy(database: Make, aged: Aged) -> None:
+def test_changes_under_the_copy(database: Make, migrated: Aged) -> None:
     """Rows come, change and go between the copy and the replacement: the result is what it is without a copy."""
-    db = database(aged.name)
-    timescale.up(db.dsn)
+    db = database(migrated.name)
     with db.connect() as connection:
         start, end = wide(connection)
         for statement in load(REWRITE).statements:
@@ -157,9 +157,8 @@ def test_changes_under_the_copy(database: Make, aged: Aged) -> None:
         assert connection.execute("SELECT to_regclass('snapdelta_rewrite_rows')").fetchone() == (None,)
 
 
-def test_rows_that_no_aggregate_holds_are_not_left_behind(database: Make, aged: Aged) -> None:
-    db = database(aged.name)
-    timescale.up(db.dsn)
+def test_rows_that_no_aggregate_holds_are_not_left_behind(database: Make, migrated: Aged) -> None:
+    db = database(migrated.name)
     with db.connect() as connection:
         start, _ = wide(connection)
         kept = (jobs.now(connection) - timedelta(days=3, hours=2)).replace(minute=0, second=0, microsecond=0)
@@ -173,23 +172,22 @@ def test_rows_that_no_aggregate_holds_are_not_left_behind(database: Make, aged: 
     advice = re.search(r"run (CALL .*)\), then", str(raised.value))
     assert advice is not None
     with db.connect() as connection:
-        assert len(all_rows(connection)) == len(aged.rows)
+        assert len(all_rows(connection)) == len(migrated.rows)
         # Rows deleted by hand are held for up to date; those of an outage need no force.
         connection.execute(f"{advice[1]}, force => true)".encode())
     timescale.rewrite(db.dsn, run=True)
     with db.connect() as connection:
         rows = connection.execute(f"SELECT sum(sample_count) FROM _timescaledb_internal.{table} WHERE bucket < %s".encode(), (kept,))  # fmt: skip
-        assert rows.fetchone() == (sum(row["time"] < kept for row in aged.rows),)
+        assert rows.fetchone() == (sum(row["time"] < kept for row in migrated.rows),)
 
 
-def test_compressed_wide_chunk(database: Make, aged: Aged) -> None:
-    db = database(aged.name)
-    timescale.up(db.dsn)
+def test_compressed_wide_chunk(database: Make, migrated: Aged) -> None:
+    db = database(migrated.name)
     with db.connect() as connection:
         start, _ = wide(connection)
         connection.execute("SELECT compress_chunk(c) FROM show_chunks('scan_results') c")
     timescale.rewrite(db.dsn, run=True)
     with db.connect() as connection:
-        assert_narrow(connection, aged, start)
+        assert_narrow(connection, migrated, start)
         jobs.run_jobs(connection, seed=6)
-        assert_history(connection, aged.rows)
+        assert_history(connection, migrated.rows)
