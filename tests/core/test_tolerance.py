@@ -1,4 +1,4 @@
-"""`tolerance`: what is published, against a plain model; how far readers are from what the writer was given."""
+"""`tolerance`: what is published, against a plain model, and how far that is from what the writer was given."""
 
 from __future__ import annotations
 
@@ -348,9 +348,7 @@ def test_damaged_frames() -> None:
     empty = reference.digest({})
     bad = {
         "no count": f.seal(b"", target=empty, flags=f.WITHIN_TOLERANCE),
-        "a count without the flag": f.framed(
-            b"\0" + f.uv(0, 0, 0, 1) + empty.to_bytes(8, "little"), b""
-        ),
+        "a count without the flag": f.framed(b"\0" + f.uv(0, 0, 0, 1) + empty.to_bytes(8, "little"), b""),
         "a count past 64 bits": f.framed(
             bytes([f.WITHIN_TOLERANCE]) + f.uv(0, 0, 0) + b"\xff" * 10 + empty.to_bytes(8, "little"), b""
         ),

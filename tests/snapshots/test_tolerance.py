@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from snapdelta import Absolute, Relative
+from snapdelta import Absolute, Relative, inspect
 from snapdelta.errors import SnapshotRejectedError, SnapshotSettingError
 from snapdelta.metrics import MetricsCollector
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.store import SnapshotStore
-from snapdelta import inspect
 from support.assert_exact import assert_same
 from support.servers import Server, on_one_server
 from support.tolerance_model import PublishedModel, Snapshot, Tolerances
@@ -86,7 +85,8 @@ async def test_every_reader_has_what_was_published(server: Server) -> None:
             assert_same(update.snapshot, state)
         store = SnapshotStore(redis, Keys.of("snapdelta:", "default"), 5)
         for entry in (await store.delta_at("+"), await store.full_before("+")):
-            assert entry is not None and entry.frame is not None
+            assert entry is not None
+            assert entry.frame is not None
             assert inspect(entry.frame).within_tolerance
 
 
@@ -150,18 +150,20 @@ async def test_a_later_writer_without_a_tolerance_publishes_exactly(server: Serv
             await manager.save_snapshot({"A": {"p": 1.5}})
         reader = SnapshotReader(redis)
         update = await reader.latest()
-        assert update is not None and update.snapshot == {"A": {"p": 1.0}}
+        assert update is not None
+        assert update.snapshot == {"A": {"p": 1.0}}
         async with SnapshotManager(redis) as manager:
             result = await manager.save_snapshot({"A": {"p": 1.5}})
         assert (result["reason"], result["held_cells"], result["updated"]) == ("handover", 0, 1)
         update = await reader.latest()
-        assert update is not None and update.snapshot == {"A": {"p": 1.5}}
+        assert update is not None
+        assert update.snapshot == {"A": {"p": 1.5}}
 
 
 async def test_impossible_tolerances(server: Server) -> None:
     async with server.client() as redis:
         for wrong in ([], {"p": 0.5}, {1: Absolute(1)}, {"a.b": Absolute(1), ("a", "b"): Absolute(1)}):
-            with pytest.raises(SnapshotSettingError, match="^tolerance: "):
+            with pytest.raises(SnapshotSettingError, match=r"^tolerance: "):
                 SnapshotManager(redis, tolerance=wrong)  # type: ignore[arg-type]
         mine: dict[tuple[str, ...] | str, Absolute | Relative] = {"p": Absolute(1)}
         async with SnapshotManager(redis, tolerance=mine) as manager:

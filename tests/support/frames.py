@@ -73,7 +73,9 @@ def seal(
     bytes that say another.
     """
     inside = (body if coded is None else coded) + text
-    flags |= kind | (held is not None) * WITHIN_TOLERANCE | (coded is not None) << 1 | bool(text) * TEXT_FOLLOWS
+    flags |= (
+        kind | (held is not None) * WITHIN_TOLERANCE | (coded is not None) << 1 | bool(text) * TEXT_FOLLOWS
+    )
     fields = bytes([flags]) + uv(epoch, sequence, required, *(() if held is None else (held,)))
     if coded is not None or flags & TEXT_FOLLOWS:
         fields += uv(len(body) if length is None else length)
@@ -106,6 +108,7 @@ def resealed(frame: bytes, body: bytes, target: int | None = None) -> bytes:
         text=text_in(frame),
         epoch=head.epoch,
         sequence=head.sequence,
+        held=head.held_cells,
     )
 
 
@@ -136,6 +139,7 @@ def unmeasured(frame: bytes) -> bytes:
         flags=head.has_text * TEXT_FOLLOWS,
         epoch=head.epoch,
         sequence=head.sequence,
+        held=head.held_cells,
     )
 
 

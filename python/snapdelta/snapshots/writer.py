@@ -56,7 +56,8 @@ class SaveResult(TypedDict):
 
     `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
     for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
-    against the save before. `held_cells` of them keep the number published last (`tolerance`). `required_bytes` is what the limits of a reader must allow, in bytes.
+    against the save before. `held_cells` counts numbers that keep the value published last (`tolerance`).
+    `required_bytes` is what the limits of a reader must allow, in bytes.
     `capture_ms` is the time that the event loop was held: by one walk over the snapshot, or by two.
     """
 

@@ -59,7 +59,9 @@ impl Tolerance {
             }
             (tag::DECIMAL | tag::DECIMAL_OTHER, tag::DECIMAL | tag::DECIMAL_OTHER) => {
                 let (published, new) = (table.payload(published), table.payload(new));
-                let within = |published| Some(decimal_distance(published, new)? <= self.bound(decimal_value(published)?));
+                let within = |published| {
+                    Some(decimal_distance(published, new)? <= self.bound(decimal_value(published)?))
+                };
                 within(published).unwrap_or(false)
             }
             _ => false,
@@ -131,7 +133,8 @@ mod tests {
     #[test]
     fn a_change_of_type_is_no_change_of_a_number() {
         let all = Tolerance::Absolute(1e9);
-        let cells = [(tag::INT, 1), (tag::FLOAT, 1f64.to_bits()), (tag::TRUE, 0), (tag::NONE, 0), (tag::DIGITS, 1)];
+        let cells =
+            [(tag::INT, 1), (tag::FLOAT, 1f64.to_bits()), (tag::TRUE, 0), (tag::NONE, 0), (tag::DIGITS, 1)];
         for a in cells {
             for b in cells.into_iter().filter(|b| b.0 != a.0) {
                 assert!(!allows(all, a, b));
