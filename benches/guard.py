@@ -88,7 +88,7 @@ def measure_instructions() -> dict[str, float]:
 
 
 def measure_sizes() -> dict[str, float]:
-    """Bytes of one full frame and of the deltas after it, of each simulated feed; deltas within a tolerance."""
+    """Bytes of a full frame and of the deltas after it, of each simulated feed; deltas within a tolerance."""
     sizes: dict[str, float] = {}
     for kind in get_args(Kind):
         encoder = snapdelta.Encoder()

@@ -48,7 +48,7 @@ class Absolute:
 
 @final
 class Relative:
-    """A tolerance: a number is published when it is further than `ratio` times the one published last from that."""
+    """A tolerance: as Absolute, with `ratio` times the number published last as the amount."""
 
     def __new__(cls, ratio: float, /) -> Relative: ...
     def __eq__(self, other: object, /) -> bool: ...

@@ -1,4 +1,4 @@
-"""`tolerance`: what is published, against a plain model, and how far that is from what the writer was given."""
+"""`tolerance`: what is published, against a plain model, and how far that is from what was given."""
 
 from __future__ import annotations
 
@@ -112,29 +112,29 @@ def test_any_sequence(data: st.DataObject) -> None:
                 stream.encode(data.draw(SNAPSHOTS), full=kind == "full")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_feed(seed: int) -> None:
     """Rows come, go, move and get other fields; prices of all types are held, of few digits and of many."""
     rng = Random(seed)
     tolerances: Tolerances = {
-        ("price",): Relative(0.002), ("volume",): Relative(0.05), ("day", "exact"): Absolute(0.02),
+        ("price",): Relative(0.002), ("min", "av"): Relative(0.05), ("day", "exact"): Absolute(0.02),
     }  # fmt: skip
     stream = HeldStream(tolerances)
     held = 0
-    for number, frame in enumerate(islice(Feed("enriched", symbols=60, seed=seed), 12)):
+    for number, frame in enumerate(islice(Feed("enriched", symbols=30, seed=seed), 8)):
         rows = list(frame.items())
         rng.shuffle(rows)
         snapshot = {}
         for symbol, record in rows[rng.randrange(5) :]:
             digits = Decimal("1.00000000000000000000000001")
-            price = record.get("current_price", record.get("price", 1.0)) or 1.0
+            price = record["lastTrade"]["p"]
             day = {"exact": Decimal(str(price)) * digits}
             snapshot[symbol] = {**record, "price": price, "day": day}
             if rng.random() < 0.2:
                 snapshot[symbol] = {f"extra {number}": 1, **snapshot[symbol]}
-        stream.encode(snapshot, full=number == 7)
+        stream.encode(snapshot, full=number == 5)
         held += stream.model.held_cells
-    assert held > 50
+    assert held > 20
 
 
 def drifts(rng: Random) -> Iterator[float]:
@@ -152,7 +152,7 @@ def test_10_000_slow_drifts_at_once() -> None:
     encoder = snapdelta.Encoder(tolerance={"last.p": Relative(0.001), ("bid",): Absolute(0.05)})
     exact, decoder = snapdelta.Encoder(), snapdelta.Decoder()
     sizes, exact_sizes, ends = 0, 0, []
-    for _ in range(25):
+    for _ in range(16):
         snapshot = {s: {"last": {"p": next(p)}, "bid": next(bid)} for s, (p, bid) in sources.items()}
         frame = encoder.encode(snapshot)
         decoder.apply(frame)
@@ -332,11 +332,11 @@ def test_a_refused_snapshot_leaves_no_trace() -> None:
     encoder.encode({"A": {"p": big}, "B": {"p": 1.0}})
     before = encoder.digest, encoder.memory
     for _ in range(3):
-        with pytest.raises(snapdelta.UnsupportedTypeError):
-            encoder.encode({"A": {"p": big + Decimal("0.25"), "n": 1}, "B": {"p": {1}}})
         captured = encoder.capture({"A": {"p": big + Decimal("0.25"), "n": 1}, "B": {"p": 1.25}})
         assert captured.held_cells == 2
         del captured
+        with pytest.raises(snapdelta.UnsupportedTypeError):
+            encoder.encode({"A": {"p": big + Decimal("0.25"), "n": 1}, "B": {"p": {1}}})
         assert (encoder.digest, encoder.memory) == before
     read = snapdelta.Decoder()
     read.apply(encoder.full())

@@ -15,7 +15,7 @@ pub(crate) struct Absolute {
     amount: f64,
 }
 
-/// A tolerance: a number is published when it is further than `ratio` times the one published last from that.
+/// A tolerance: as Absolute, with `ratio` times the number published last as the amount.
 #[pyclass(frozen, eq, hash, module = "snapdelta")]
 #[derive(PartialEq)]
 pub(crate) struct Relative {
