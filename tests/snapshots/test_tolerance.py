@@ -138,7 +138,7 @@ async def test_what_is_held_is_counted_and_logged(server: Server, caplog: pytest
         MetricsCollector(manager, registry=registry)
         for p in (1.0, 1.5, 1.75, 3.0):
             await manager.save_snapshot({"A": {"p": p}, "B": {"p": p}})
-        assert registry.get_sample_value("snapdelta_held_cells_total", {"name": "default"}) == 4
+        assert registry.get_sample_value("snapdelta_snapshot_held_cells_total", {"name": "default"}) == 4
     held = [vars(r)["held_cells"] for r in caplog.records if vars(r).get("event") == "save"]
     assert held == [0, 2, 2, 0]
 
