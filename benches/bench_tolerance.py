@@ -11,15 +11,14 @@ import snapdelta
 from benches.bench_speed import HandIn, case, measure
 from benches.pairs import TIMER
 from benches.results import Result
-from benches.tolerance import TOLERANCE
-from snapdelta import Relative
+from benches.tolerance import MINUTE, TOLERANCE
 from snapdelta.testing.feed import Feed
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 pytestmark = pytest.mark.benchmark(timer=TIMER)
-_FRAMES = 25
+_FRAMES = 13
 
 
 def test_encode(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
@@ -44,11 +43,9 @@ def test_encode(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
 
 
 def test_size(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
-    """Bytes of the deltas of two minutes. What readers have is checked at every frame."""
+    """Bytes of the deltas of a minute. What readers have is checked at every frame."""
     states = list(islice(Feed("enriched"), _FRAMES))
     ours, peer, reader = snapdelta.Encoder(tolerance=TOLERANCE), snapdelta.Encoder(), snapdelta.Decoder()
-    price = TOLERANCE["lastTrade.p"]
-    assert isinstance(price, Relative)
 
     def encode_all() -> list[bytes]:
         return [ours.encode(state) for state in states]
@@ -60,8 +57,9 @@ def test_size(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
         read = reader.snapshot(shared=True)
         assert list(read) == list(state)
         for symbol, record in state.items():
-            near = read[symbol]["lastTrade"]["p"]
-            assert abs(record["lastTrade"]["p"] - near) <= price.ratio * abs(near)
+            near = read[symbol]
+            assert abs(record["updated"] - near["updated"]) <= MINUTE
+            assert (record["mid"], record["day"]) == (near["mid"], near["day"])
     _, *exact = (peer.encode(state) for state in states)
     size, peer_size = (sum(map(len, all_deltas)) for all_deltas in (deltas, exact))
     name = f"{len(deltas)} deltas within a tolerance, enriched feed, 11,905 symbols"

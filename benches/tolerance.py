@@ -1,4 +1,4 @@
-"""A tolerance for each column of the enriched feed that a screen rounds anyway."""
+"""Tolerances of the enriched feed, where no other column is computed from the column: times, sizes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from typing import TypeAlias
 
 from snapdelta import Absolute, Relative
 
-_PRICES = (
-    *("lastTrade.p", "lastQuote.p", "lastQuote.P", "mid", "market_cap"),
-    *(f"{bar}.{price}" for bar in ("day", "min") for price in ("o", "h", "l", "c", "vw")),
-)
-_VOLUMES = ("day.v", "min.v", "min.av", "rvol", "score", "atr_pct")
-_PERCENTS = ("todaysChangePerc", "spread_pct", "from_high", "from_low", "from_vwap", "from_open")
-
 Tolerance: TypeAlias = dict[tuple[str, ...] | str, Absolute | Relative]
 
+# In nanoseconds.
+MINUTE = 60e9
 TOLERANCE: Tolerance = {
-    **dict.fromkeys(_PRICES, Relative(0.001)),
-    **dict.fromkeys(_VOLUMES, Relative(0.01)),
-    **dict.fromkeys(_PERCENTS, Absolute(0.1)),
-    "todaysChange": Absolute(0.01),
-    "spread": Absolute(0.01),
+    **dict.fromkeys(("updated", "lastQuote.t", "lastTrade.t"), Absolute(MINUTE)),
+    **dict.fromkeys(("lastQuote.s", "lastQuote.S", "min.n"), Absolute(5)),
+    "lastTrade.s": Absolute(1_000),
+    "min.vw": Relative(0.001),
+    "atr_pct": Relative(0.01),
 }
