@@ -23,6 +23,7 @@ from typing import get_args
 
 import snapdelta
 from benches.guard_workload import CALLS, FRAMES
+from benches.tolerance import TOLERANCE
 from snapdelta.testing.feed import Feed, Kind
 
 FIGURES = Path(__file__).with_name("guard.json")
@@ -32,6 +33,7 @@ WORSE = 1.05
 # The operation that each operation's count is divided by.
 PEERS = {
     "encode": "orjson.dumps",
+    "encode with a tolerance": "orjson.dumps",
     "diff": "orjson.dumps",
     "dumps": "orjson.dumps",
     "apply": "orjson.loads",
@@ -86,7 +88,7 @@ def measure_instructions() -> dict[str, float]:
 
 
 def measure_sizes() -> dict[str, float]:
-    """Bytes of one full frame and of the deltas after it, of each simulated feed."""
+    """Bytes of a full frame and of the deltas after it, of each simulated feed; deltas within a tolerance."""
     sizes: dict[str, float] = {}
     for kind in get_args(Kind):
         encoder = snapdelta.Encoder()
@@ -94,6 +96,9 @@ def measure_sizes() -> dict[str, float]:
         first, *rest = (len(encoder.encode(frame)) for frame in frames)
         sizes[f"{kind}: full frame, bytes"] = first
         sizes[f"{kind}: {len(rest)} deltas, bytes"] = sum(rest)
+    encoder = snapdelta.Encoder(tolerance=TOLERANCE)
+    _, *rest = (len(encoder.encode(frame)) for frame in islice(Feed("enriched", symbols=SYMBOLS), 2 * FRAMES))
+    sizes[f"enriched: {len(rest)} deltas within a tolerance, bytes"] = sum(rest)
     return sizes
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 import snapdelta
+from benches.tolerance import TOLERANCE, Tolerance
 
 Snapshot = dict[str, Any]
 Work = Callable[[int], object]
@@ -34,8 +35,8 @@ def works(frames: list[Snapshot]) -> Iterator[tuple[str, Callable[[], Work]]]:
         texts = [orjson.dumps(frame) for frame in frames]
         return lambda number: orjson.loads(texts[number + 2])
 
-    def encode() -> Work:
-        encoder = snapdelta.Encoder()
+    def encode(tolerance: Tolerance | None = None) -> Work:
+        encoder = snapdelta.Encoder(tolerance=tolerance)
         for frame in frames[:2]:
             encoder.encode(frame)
         return lambda number: encoder.encode(frames[number + 2])
@@ -60,6 +61,7 @@ def works(frames: list[Snapshot]) -> Iterator[tuple[str, Callable[[], Work]]]:
     yield "orjson.dumps", dumps_json
     yield "orjson.loads", loads_json
     yield "encode", encode
+    yield "encode with a tolerance", lambda: encode(TOLERANCE)
     yield "diff", diff
     yield "dumps", dumps
     yield "apply", apply

@@ -7,6 +7,7 @@ A table of contents. The parts that need an extra are imported when they are fir
 from __future__ import annotations
 
 from snapdelta._native import (
+    Absolute,
     ArrowTable,
     CapturedFrame,
     ColumnInfo,
@@ -14,6 +15,7 @@ from snapdelta._native import (
     Encoder,
     FrameInfo,
     Limits,
+    Relative,
     apply,
     arrow_table,
     compose,
@@ -68,6 +70,7 @@ _LAZY: dict[str, str] = {
 }
 
 __all__ = [
+    "Absolute",
     "ArrowTable",
     "BaseMismatchError",
     "CapturedFrame",
@@ -80,6 +83,7 @@ __all__ = [
     "FrameInfo",
     "LimitExceededError",
     "Limits",
+    "Relative",
     "SnapdeltaError",
     "UnknownZoneError",
     "UnsupportedTypeError",

@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, final
 
 __all__ = [
+    "Absolute",
     "ArrowTable",
     "CapturedFrame",
     "ColumnInfo",
@@ -9,6 +10,7 @@ __all__ = [
     "Encoder",
     "FrameInfo",
     "Limits",
+    "Relative",
     "apply",
     "arrow_table",
     "compose",
@@ -34,6 +36,28 @@ class Limits:
     def max_bytes(self) -> int: ...
 
 @final
+class Absolute:
+    """A tolerance: a number is published when it is further than `amount` from the one published last."""
+
+    def __new__(cls, amount: float, /) -> Absolute: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    @property
+    def amount(self) -> float: ...
+
+@final
+class Relative:
+    """A tolerance: as Absolute, with `ratio` times the number published last as the amount."""
+
+    def __new__(cls, ratio: float, /) -> Relative: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    @property
+    def ratio(self) -> float: ...
+
+@final
 class ArrowTable:
     """A snapshot as columns: a row a symbol, for what takes Arrow's PyCapsule interface."""
 
@@ -48,7 +72,13 @@ class Encoder:
     """Owns the previous state natively and makes frames of what changed."""
 
     def __new__(
-        cls, *, level: int = 3, default: _Default = None, epoch: int = 0, verify: bool = False
+        cls,
+        *,
+        level: int = 3,
+        default: _Default = None,
+        epoch: int = 0,
+        verify: bool = False,
+        tolerance: dict[tuple[str, ...] | str, Absolute | Relative] | None = None,
     ) -> Encoder: ...
     def begin(self, epoch: int, sequence: int = 0) -> None: ...
     def resume(self, decoder: Decoder, /) -> None: ...
@@ -81,6 +111,8 @@ class CapturedFrame:
     def removed(self) -> int: ...
     @property
     def updated(self) -> int: ...
+    @property
+    def held_cells(self) -> int: ...
     @property
     def kind(self) -> Literal["full", "delta"]: ...
 
@@ -158,6 +190,8 @@ class FrameInfo:
     def required_bytes(self) -> int | None: ...
     @property
     def within_tolerance(self) -> bool: ...
+    @property
+    def held_cells(self) -> int: ...
     @property
     def size(self) -> int: ...
     @property

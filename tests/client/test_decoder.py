@@ -81,6 +81,19 @@ def test_random_streams(node: NodeDecoder, seed: int) -> None:
     assert n == 24
 
 
+def test_states_within_a_tolerance(node: NodeDecoder) -> None:
+    tolerance = {"p": snapdelta.Relative(0.01), "in.q": snapdelta.Absolute(2)}
+    encoder, python = snapdelta.Encoder(tolerance=tolerance, verify=True), snapdelta.Decoder()
+    rng, held = random.Random(1), 0
+    for n in range(20):
+        rows = {f"S{i}": {"p": 10 * rng.uniform(0.98, 1.02), "in": {"q": rng.randrange(9)}} for i in range(9)}
+        frame = encoder.encode(rows, full=n == 12)
+        held += snapdelta.inspect(frame).held_cells
+        python.apply(frame)
+        check(node.apply(frame), python)
+    assert held > 50
+
+
 def test_a_delta_over_several_states(node: NodeDecoder) -> None:
     """A delta whose sequence is more than one above its base's."""
     market, encoder, python = Market(), snapdelta.Encoder(epoch=7), snapdelta.Decoder()

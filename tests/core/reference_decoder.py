@@ -77,7 +77,7 @@ class Header(NamedTuple):
     version: int
     kind: int  # 0 full, 1 delta
     compression: int  # 0 stored, 1 zstd
-    within_tolerance: bool
+    held_cells: int | None  # None: the states are exact
     has_text: bool
     epoch: int
     sequence: int
@@ -112,6 +112,7 @@ def header(frame: bytes) -> Header:
         raise Unsupported(f"flags {flags}")
     kind, compression, has_text = flags & 1, flags >> 1 & 1, bool(flags & 16)
     epoch, sequence, required = fields.uv(), fields.uv(), fields.uv()
+    held = fields.uv() if flags & 8 else None
     length = fields.uv() if compression or has_text else coded_length
     base_epoch = base_sequence = base_rows = 0
     base = digest({})
@@ -127,7 +128,7 @@ def header(frame: bytes) -> Header:
     if max(length, coded_length, base_rows) >= 2**32:
         raise Corrupt("a length of 33 bits")
     return Header(
-        *(version, kind, compression, bool(flags & 8), has_text, epoch, sequence, required, length),
+        *(version, kind, compression, held, has_text, epoch, sequence, required, length),
         *(base_epoch, base_sequence, base, base_rows, target, reader.take(coded_length)),
     )
 

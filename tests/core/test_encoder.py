@@ -284,9 +284,10 @@ def test_a_composed_delta_names_its_base() -> None:
 def test_a_frame_tells_that_states_are_published_within_a_tolerance() -> None:
     frame = snapdelta.dumps({})
     assert not snapdelta.inspect(frame).within_tolerance
-    within = frames.seal(b"", target=reference.digest({}), flags=8)
-    assert snapdelta.inspect(within).within_tolerance
-    assert reference.header(within).within_tolerance
+    within = frames.seal(b"", target=reference.digest({}), held=300)
+    info = snapdelta.inspect(within)
+    assert (info.within_tolerance, info.held_cells) == (True, 300)
+    assert reference.header(within).held_cells == 300
     assert snapdelta.loads(within) == {}
 
 

@@ -11,6 +11,7 @@ import pytest
 # Lean on purpose: the smaller the process, the smaller the leak that 5 % shows.
 PROGRAM = """
 import gc, json, random, sys
+from decimal import Decimal
 import snapdelta
 
 def resident():
@@ -95,10 +96,20 @@ def errors():
         decoder.apply(frame)
         yield
 
+def held():
+    tolerance = {"p": snapdelta.Absolute(0.6), "in.d": snapdelta.Relative(0.7)}
+    encoder, decoder = snapdelta.Encoder(tolerance=tolerance, verify=True), snapdelta.Decoder()
+    for state in snapshots():
+        state = {s: {**r, "in": {"d": Decimal(rng.getrandbits(100))}} for s, r in state.items()}
+        assert encoder.capture(state).symbols == 100
+        decoder.apply(encoder.encode(state))
+        decoder.apply(encoder.full())
+        yield
+
 def refused(value):
     raise KeyError(value)
 
-works = [streams, with_fulls, verified, stateless, errors]
+works = [streams, with_fulls, verified, stateless, errors, held]
 work = {work.__name__: work for work in works}[sys.argv[1]]()
 sizes = {}
 for n in range(1, int(sys.argv[2]) + 1):
@@ -109,6 +120,9 @@ print(json.dumps(sizes))
 """
 
 
+WORKS = ["streams", "with_fulls", "verified", "stateless", "errors", "held"]
+
+
 def sizes_of(work: str, frames: int) -> dict[int, int]:
     """Resident bytes after every 200 frames."""
     command = [sys.executable, "-c", PROGRAM, work, str(frames)]
@@ -116,14 +130,14 @@ def sizes_of(work: str, frames: int) -> dict[int, int]:
     return {int(frame): size for frame, size in json.loads(done.stdout).items()}
 
 
-@pytest.mark.parametrize("work", ["streams", "with_fulls", "verified", "stateless", "errors"])
+@pytest.mark.parametrize("work", WORKS)
 def test_memory_stays_where_it_is(work: str) -> None:
     sizes = sizes_of(work, 2000)
     assert sizes[2000] <= 1.05 * sizes[200], sizes
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("work", ["streams", "with_fulls", "verified", "stateless", "errors"])
+@pytest.mark.parametrize("work", WORKS)
 def test_memory_stays_where_it_is_for_long(work: str) -> None:
     sizes = sizes_of(work, 20_000)
     assert sizes[20_000] <= 1.05 * sizes[2000], sizes

@@ -21,7 +21,7 @@ _TEXT = (ROOT / _DOCUMENT).read_text(encoding="utf-8")
 
 
 async def test_the_examples(server: Server) -> None:
-    writing, reading, updating, default, broken, _ = blocks(_DOCUMENT, "python")
+    writing, reading, updating, default, broken, tolerance, _ = blocks(_DOCUMENT, "python")
     names: dict[str, Any] = await run(writing.replace("Redis()", f"Redis(port={server.port})"), _DOCUMENT)
     await run(reading, _DOCUMENT, names)
     await run(default, _DOCUMENT, names)
@@ -39,6 +39,8 @@ async def test_the_examples(server: Server) -> None:
     await names["manager"].close()
     await run(broken, _DOCUMENT, names)
     assert names["manager"].stats("stocks").rejected == {"min_symbols": 1}
+    await names["manager"].close()
+    await run(tolerance, _DOCUMENT, names)
     await names["manager"].close()
     assert names["before"].snapshot == names["update"].snapshot
     await names["redis"].aclose()

@@ -12,7 +12,7 @@ from core.reference_values import hash_bytes, sized, uv_bytes
 
 ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER, TEXT, ENTROPY = range(1, 10)
 FULL, DELTA = 0, 1
-TEXT_FOLLOWS = 16  # flag of a header
+WITHIN_TOLERANCE, TEXT_FOLLOWS = 8, 16  # flags of a header
 
 
 def uv(*numbers: int) -> bytes:
@@ -65,6 +65,7 @@ def seal(
     sequence: int = 0,
     base_place: bytes | None = None,
     required: int = 0,
+    held: int | None = None,
 ) -> bytes:
     """A frame with a right checksum. `coded` is the zstd frame to put in, `length` what is declared of it.
 
@@ -72,8 +73,10 @@ def seal(
     bytes that say another.
     """
     inside = (body if coded is None else coded) + text
-    flags |= kind | (coded is not None) << 1 | bool(text) * TEXT_FOLLOWS
-    fields = bytes([flags]) + uv(epoch, sequence, required)
+    flags |= (
+        kind | (held is not None) * WITHIN_TOLERANCE | (coded is not None) << 1 | bool(text) * TEXT_FOLLOWS
+    )
+    fields = bytes([flags]) + uv(epoch, sequence, required, *(() if held is None else (held,)))
     if coded is not None or flags & TEXT_FOLLOWS:
         fields += uv(len(body) if length is None else length)
     if kind:
@@ -105,6 +108,7 @@ def resealed(frame: bytes, body: bytes, target: int | None = None) -> bytes:
         text=text_in(frame),
         epoch=head.epoch,
         sequence=head.sequence,
+        held=head.held_cells,
     )
 
 
@@ -135,6 +139,7 @@ def unmeasured(frame: bytes) -> bytes:
         flags=head.has_text * TEXT_FOLLOWS,
         epoch=head.epoch,
         sequence=head.sequence,
+        held=head.held_cells,
     )
 
 

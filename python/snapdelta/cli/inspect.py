@@ -83,8 +83,8 @@ async def _base(store: SnapshotStore, position: str) -> dict[str, Any] | None:
 def _as_dict(info: FrameInfo) -> dict[str, Any]:
     plain = (
         "kind", "version", "epoch", "sequence", "base_epoch", "base_sequence", "required_bytes",
-        "within_tolerance", "size", "body_size", "base_symbols", "target_symbols", "removed", "updated",
-        "moved", "sections", "sparse_cells",
+        "within_tolerance", "held_cells", "size", "body_size", "base_symbols", "target_symbols", "removed",
+        "updated", "moved", "sections", "sparse_cells",
     )  # fmt: skip
     return {
         **{name: getattr(info, name) for name in plain},
@@ -115,6 +115,7 @@ def _print(info: FrameInfo) -> None:
         f"{info.target_symbols:,} symbols: {added:,} added, {info.removed:,} removed, "
         f"{info.updated:,} updated, {info.moved:,} moved",
         "sections: " + ", ".join(f"{name} {decimal(size)}" for name, size in info.sections.items()),
+        *([f"published within a tolerance: {info.held_cells:,} cells held"] if info.within_tolerance else []),
     ):
         shown.print(line, highlight=False, markup=False)
     table = Table("column", "encoding", title_justify="left")

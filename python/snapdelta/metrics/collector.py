@@ -97,6 +97,7 @@ def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
         samples.add("saves_total", counters.saved - fulls, name, "delta")
         samples.add("save_failures_total", counters.failed, name)
         samples.add("saved_bytes_total", counters.bytes_written, name)
+        samples.add("snapshot_held_cells_total", counters.held_cells, name)
         for phase, seconds in counters.seconds.items():
             samples.duration(seconds, counters.saved, name, phase)
         samples.largest("snapshot_symbols", counters.symbols, name)

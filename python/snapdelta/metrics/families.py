@@ -33,6 +33,7 @@ FAMILIES: dict[str, Family] = dict(
         _family("counter", "saves_total", "name type", "Saves that Redis accepted, full or delta."),
         _family("counter", "save_failures_total", "name", "Saves that raised."),
         _family("counter", "saved_bytes_total", "name", "Bytes of frames written."),
+        _family("counter", "snapshot_held_cells_total", "name", "Cells that kept the number published last."),
         _family("summary", "save_duration_seconds", "name phase", "Time of saves: capture, encode, write."),
         _family("gauge", "snapshot_symbols", "name", "Symbols in the last snapshot saved."),
         _family("gauge", "snapshot_chain_frames", "name", "Deltas since the last full frame."),

@@ -7,14 +7,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
+from snapdelta import Absolute, Encoder, Relative
 from snapdelta._redis import client_problem
-from snapdelta.errors import SnapshotSettingError
+from snapdelta.errors import SnapshotSettingError, UsageError
 from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 
 # Of times in seconds and of ratios: what is larger is a mistake.
 _MOST = 10**9
+
+
+# By path: a tuple of keys, or its text.
+Tolerance: TypeAlias = dict[tuple[str, ...] | str, Absolute | Relative]
 
 
 class SnapshotOptions(TypedDict, total=False):
@@ -34,6 +39,7 @@ class SnapshotOptions(TypedDict, total=False):
     validate: Callable[[dict[str, Any]], object] | None
     min_symbols: int
     max_removed_share: float | None
+    tolerance: Tolerance | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,8 @@ class SnapshotSettings:
                      False or a str (why), is refused with SnapshotRejectedError, and nothing is written
     min_symbols      a snapshot with fewer symbols is refused
     max_removed_share  so is one that removes a larger share of the symbols of the save before; None: any
+    tolerance        {column: Absolute(...) or Relative(...)}: a number that is within it of the number
+                     published last is not published; None: all states are exact
     """
 
     full_snapshot_interval: float = 300.0
@@ -74,6 +82,7 @@ class SnapshotSettings:
     validate: Callable[[dict[str, Any]], object] | None = None
     min_symbols: int = 0
     max_removed_share: float | None = None
+    tolerance: Tolerance | None = None
 
     def __post_init__(self) -> None:
         Keys.of(self.key_prefix, "default")
@@ -107,6 +116,13 @@ class SnapshotSettings:
                 raise SnapshotSettingError(
                     f"max_removed_share must be a share from 0 to 1, not {self.max_removed_share!r}"
                 )
+        if self.tolerance is not None:
+            try:
+                Encoder(tolerance=self.tolerance)
+            except UsageError as error:
+                raise SnapshotSettingError(str(error)) from error
+            # Encoders that are made later have the same.
+            object.__setattr__(self, "tolerance", self.tolerance.copy())
 
     @property
     def chain_frames(self) -> int:

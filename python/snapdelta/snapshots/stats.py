@@ -38,6 +38,7 @@ class SaveCounters:
     bytes_written: int = 0  # of frames
     fulls: dict[str, int] = field(default_factory=dict)  # full frames, by reason
     rejected: dict[str, int] = field(default_factory=dict)  # of those that failed: refused, by setting
+    held_cells: int = 0  # cells that kept the number published last, over all saves
     seconds: dict[str, float] = field(default_factory=dict)  # of successful saves: capture, encode, write
     symbols: int = 0  # in the last snapshot that was saved
     chain_frames: int = 0  # deltas since the last full frame
@@ -63,6 +64,7 @@ class SaveCounters:
             )
         self.saved += 1
         self.bytes_written += result["compressed_size"]
+        self.held_cells += result["held_cells"]
         if (reason := result["reason"]) is not None:
             self.fulls[reason] = self.fulls.get(reason, 0) + 1
         for phase in _PHASES:

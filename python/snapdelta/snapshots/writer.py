@@ -56,7 +56,8 @@ class SaveResult(TypedDict):
 
     `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
     for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
-    against the save before. `required_bytes` is what the limits of a reader must allow, in bytes.
+    against the save before. `held_cells` counts numbers that keep the value published last (`tolerance`).
+    `required_bytes` is what the limits of a reader must allow, in bytes.
     `capture_ms` is the time that the event loop was held: by one walk over the snapshot, or by two.
     """
 
@@ -69,6 +70,7 @@ class SaveResult(TypedDict):
     added: int
     removed: int
     updated: int
+    held_cells: int
     required_bytes: int
     capture_ms: float
     encode_ms: float
@@ -300,6 +302,7 @@ class SnapshotWriter:
             added=captured.added,
             removed=captured.removed,
             updated=captured.updated,
+            held_cells=captured.held_cells,
             required_bytes=self._encoder.required_bytes or 0,
             capture_ms=save.capture_ms,
             encode_ms=(encoded - start) * 1e3,
@@ -411,7 +414,10 @@ class SnapshotWriter:
             self._encoder.begin(self._epoch, self._sequence)
 
     def _new_encoder(self) -> Encoder:
-        return Encoder(level=self._settings.level, default=self._settings.default, verify=True)
+        settings = self._settings
+        return Encoder(
+            level=settings.level, default=settings.default, verify=True, tolerance=settings.tolerance
+        )
 
     # --- publishing
 

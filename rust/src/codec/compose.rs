@@ -34,7 +34,9 @@ pub(crate) fn compose(
     base.resumed_from = Some(first.base.position);
     base.position = last.position;
     base.verify = true;
-    let changes = changes_between(&mut base.table, &last.table);
+    base.held_cells = last.held_cells;
+    let mut changes = changes_between(&mut base.table, &last.table);
+    changes.held_cells = last.held_cells.unwrap_or_default();
     let target = last.digest;
     let (frame, kind) = base.encode(changes, FrameKind::Delta, last.position.sequence, frame_writer)?;
     if kind != FrameKind::Delta {

@@ -1,6 +1,7 @@
 //! The writer's state machine: captured changes, the frames made of them, and their verification.
 
 use crate::codec::state::{State, check_target};
+use crate::codec::tolerance::Tolerances;
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
@@ -22,15 +23,23 @@ pub(crate) struct CapturedChanges {
 pub(crate) struct Encoder {
     pub(crate) state: State,
     frame_writer: FrameWriter,
+    tolerances: Tolerances,
     pending: Option<CapturedChanges>,
     tickets: u64,
 }
 
 impl Encoder {
-    pub(crate) fn new(level: i32, epoch: u64, verify: bool) -> Result<Encoder> {
+    pub(crate) fn new(level: i32, epoch: u64, verify: bool, tolerances: Tolerances) -> Result<Encoder> {
         let mut state = State::new(epoch);
         state.verify = verify;
-        Ok(Encoder { state, frame_writer: FrameWriter::new(level)?, pending: None, tickets: 0 })
+        state.held_cells = (!tolerances.is_empty()).then_some(0);
+        let frame_writer = FrameWriter::new(level)?;
+        Ok(Encoder { state, frame_writer, tolerances, pending: None, tickets: 0 })
+    }
+
+    /// Takes changes out of a captured change set that are within a tolerance of the state, which is the published one.
+    pub(crate) fn hold_back(&mut self, changes: &mut ChangeSet) {
+        self.tolerances.hold_back(changes, &mut self.state.table);
     }
 
     /// The first frame is a full one.
@@ -125,7 +134,7 @@ impl State {
             FrameKind::Delta => encode::write(&self.table, changes, self.table.rows.len(), &mut knowledge)?,
             FrameKind::Full => self.encode_full(changes, &mut knowledge)?,
         };
-        let header = self.header(kind, sequence, target);
+        let header = self.header(kind, sequence, target, changes.held_cells);
         let frame = self.write_frame(header, body, frame_writer, Some(changes))?;
         self.knowledge = knowledge;
         Ok(frame)
@@ -202,7 +211,8 @@ impl State {
     /// The state as a full frame, under the sequence number that it has.
     pub(crate) fn full(&mut self, frame_writer: &mut FrameWriter) -> Result<Vec<u8>> {
         let body = self.encode_full(&ChangeSet::default(), &mut Knowledge::default())?;
-        let header = self.header(FrameKind::Full, self.position.sequence, self.digest);
+        let held_cells = self.held_cells.unwrap_or_default();
+        let header = self.header(FrameKind::Full, self.position.sequence, self.digest, held_cells);
         self.write_frame(header, body, frame_writer, None)
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod compose;
 pub(crate) mod decoder;
 pub(crate) mod encoder;
 pub(crate) mod state;
+pub(crate) mod tolerance;
 
 #[cfg(test)]
 mod tests;

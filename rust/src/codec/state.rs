@@ -20,6 +20,8 @@ pub(crate) struct State {
     pub(crate) resumed_from: Option<Position>,
     /// A frame has led here; before the first the state is empty.
     pub(crate) started: bool,
+    /// How many cells were held back when the state was captured; None if it is published as it is.
+    pub(crate) held_cells: Option<u64>,
     /// Frames are read back before they are handed out.
     pub(crate) verify: bool,
     /// What the last full frame, and the last delta after it, were found to make a reader hold.
@@ -33,12 +35,18 @@ impl State {
         State { position, digest: digest(std::iter::empty()), ..State::default() }
     }
 
-    pub(crate) fn header(&self, kind: FrameKind, sequence: u64, target_digest: u64) -> Header {
+    pub(crate) fn header(
+        &self,
+        kind: FrameKind,
+        sequence: u64,
+        target_digest: u64,
+        held_cells: u64,
+    ) -> Header {
         Header {
             kind,
             compression: Compression::Stored,
             has_text: false,
-            within_tolerance: false,
+            held_cells: self.held_cells.map(|_| held_cells),
             position: Position { sequence, ..self.position },
             base: match kind {
                 FrameKind::Full => FrameBase::empty(),
@@ -73,6 +81,7 @@ impl State {
     }
 
     pub(crate) fn advance(&mut self, changes: ChangeSet, preview: &Preview, sequence: u64) {
+        self.held_cells = self.held_cells.map(|_| changes.held_cells);
         changes.commit(&mut self.table, preview);
         self.digest = preview.digest;
         self.position.sequence = sequence;
@@ -97,6 +106,7 @@ impl State {
         let changed_keys = ChangedKeys::of(&self.table, &changes);
         self.position.epoch = header.position.epoch;
         self.advance(changes, &preview, header.position.sequence);
+        self.held_cells = header.held_cells;
         Ok(changed_keys)
     }
 }

@@ -67,7 +67,8 @@ pub(crate) struct Header {
     pub(crate) compression: Compression,
     /// A compressed text follows the body.
     pub(crate) has_text: bool,
-    pub(crate) within_tolerance: bool,
+    /// How many cells keep the number published last; None if the states are exact.
+    pub(crate) held_cells: Option<u64>,
     pub(crate) position: Position,
     pub(crate) base: FrameBase,
     pub(crate) target_digest: u64,
@@ -101,7 +102,7 @@ impl Header {
             (is_delta, flag::DELTA),
             (self.compression == Compression::Zstd, flag::ZSTD),
             (other_epoch, flag::OTHER_EPOCH),
-            (self.within_tolerance, flag::WITHIN_TOLERANCE),
+            (self.held_cells.is_some(), flag::WITHIN_TOLERANCE),
             (self.has_text, flag::TEXT),
         ];
         let mut w = Writer::default();
@@ -109,6 +110,9 @@ impl Header {
         w.uvarint(position.epoch);
         w.uvarint(position.sequence);
         w.uvarint(self.required_bytes);
+        if let Some(held_cells) = self.held_cells {
+            w.uvarint(held_cells);
+        }
         if self.compression == Compression::Zstd || self.has_text {
             w.uvarint(u64::from(self.body_length));
         }
@@ -168,6 +172,7 @@ impl Header {
         let has = |flag: u8| flags & flag != 0;
         let position = Position { epoch: r.uvarint()?, sequence: r.uvarint()? };
         let required_bytes = r.uvarint()?;
+        let held_cells = has(flag::WITHIN_TOLERANCE).then(|| r.uvarint()).transpose()?;
         let body_length = if has(flag::ZSTD) || has(flag::TEXT) { r.uvarint()? } else { payload as u64 };
         let body_length = u32::try_from(body_length).map_err(|_| r.corrupt("a body of 4 GiB and more"))?;
         if has(flag::OTHER_EPOCH) && !has(flag::DELTA) {
@@ -189,7 +194,7 @@ impl Header {
             kind: if has(flag::DELTA) { FrameKind::Delta } else { FrameKind::Full },
             compression: if has(flag::ZSTD) { Compression::Zstd } else { Compression::Stored },
             has_text: has(flag::TEXT),
-            within_tolerance: has(flag::WITHIN_TOLERANCE),
+            held_cells,
             position,
             base,
             target_digest,
@@ -225,7 +230,7 @@ mod tests {
         kind: FrameKind::Delta,
         compression: Compression::Stored,
         has_text: false,
-        within_tolerance: false,
+        held_cells: None,
         position: Position { epoch: 1, sequence: 2 },
         base: FrameBase { position: Position { epoch: 1, sequence: 1 }, digest: 3, rows: 300 },
         target_digest: 4,
@@ -258,7 +263,8 @@ mod tests {
             HEADER,
             Header { compression: Compression::Zstd, body_length: u32::MAX, ..HEADER },
             Header { has_text: true, body_length: 2, ..HEADER },
-            Header { within_tolerance: true, required_bytes: u64::MAX, ..HEADER },
+            Header { held_cells: Some(0), required_bytes: u64::MAX, ..HEADER },
+            Header { held_cells: Some(u64::MAX), ..HEADER },
             Header { kind: FrameKind::Full, base: FrameBase::empty(), ..HEADER },
             delta(position(0, 0), position(0, 0)),
             delta(position(7, 90), position(7, 40)),

@@ -59,7 +59,7 @@ impl Decoder {
 }
 
 /// The keys of a path, given as a tuple of str or as text.
-fn path_keys(path: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
+pub(crate) fn path_keys(path: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u8>>> {
     if path.is_instance_of::<PyString>() {
         return Ok(keys_of_text(&symbol_bytes(path)?));
     }

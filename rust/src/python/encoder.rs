@@ -16,6 +16,7 @@ use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::{capture, capture_update};
 use crate::python::symbol_list::SymbolList;
+use crate::python::tolerance::tolerances;
 use crate::state::change_set::ChangeSet;
 
 /// The levels that zstd has.
@@ -55,6 +56,10 @@ struct EncoderState {
 ///
 /// `level` is zstd's (1 to 22). `default`, if given, is called with each value of a kind that is not supported and
 /// returns one that is. `epoch` goes into every frame. The first frame is a full one.
+///
+/// `tolerance`, a dict of column -> Absolute or Relative, is the only setting that is not lossless: a number that is
+/// within it of the number published last is not published, whatever frame is made. A column is a tuple of keys or its
+/// text, as in `Decoder.column`. UsageError for what is none.
 ///
 /// With `verify`, every frame is read back from its bytes before it is handed out: a delta from the state that it was
 /// made from must lead to the digest of the new one, a full frame from nothing. A delta that does not becomes a full
@@ -108,7 +113,9 @@ impl Encoder {
         }
         let default = default.as_ref().map(|default| default.bind(py));
         let captured = capture_update(changes, removed, &mut core.state.table, cache, default);
-        captured.map_err(|error| errors::to_python(py, error))
+        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
+        core.hold_back(&mut changes);
+        Ok(changes)
     }
 
     /// Keeps captured changes until their frame is made or dropped.
@@ -121,6 +128,7 @@ impl Encoder {
         let kind = inner.core.kind(full);
         let base = inner.core.state.table.rows.len();
         let [added, removed] = [changes.added.len(), changes.removed.len()];
+        let held_cells = changes.held_cells;
         let updated = changes.updated(base).into_iter().filter(|updated| *updated).count();
         CapturedFrame {
             encoder: slf.clone().unbind(),
@@ -129,6 +137,7 @@ impl Encoder {
             added,
             removed,
             updated,
+            held_cells,
             requested: kind,
             made: OnceLock::new(),
         }
@@ -143,7 +152,9 @@ impl Encoder {
         let EncoderState { core, cache, default } = inner;
         let default = default.as_ref().map(|default| default.bind(py));
         let captured = capture(snapshot, &mut core.state.table, cache, default);
-        captured.map_err(|error| errors::to_python(py, error))
+        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
+        core.hold_back(&mut changes);
+        Ok(changes)
     }
 }
 
@@ -175,15 +186,18 @@ impl EncoderState {
 #[pymethods]
 impl Encoder {
     #[new]
-    #[pyo3(signature = (*, level = 3, default = None, epoch = 0, verify = false))]
+    #[pyo3(signature = (*, level = 3, default = None, epoch = 0, verify = false, tolerance = None))]
     fn new(
         py: Python<'_>,
         level: i32,
         default: Option<Py<PyAny>>,
         #[pyo3(from_py_with = epoch)] epoch: u64,
         verify: bool,
+        tolerance: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let core = Core::new(check_level(py, level)?, epoch, verify).map_err(|e| errors::core(py, &e))?;
+        let tolerances = tolerance.map(tolerances).transpose()?.unwrap_or_default();
+        let level = check_level(py, level)?;
+        let core = Core::new(level, epoch, verify, tolerances).map_err(|e| errors::core(py, &e))?;
         let inner = EncoderState { core, cache: ConversionCache::default(), default };
         Ok(Encoder { inner: Mutex::new(inner), dropped: AtomicU64::new(0) })
     }
@@ -396,6 +410,9 @@ pub(crate) struct CapturedFrame {
     /// Number of symbols that were there and have another record now; one that only moved is not counted.
     #[pyo3(get)]
     updated: usize,
+    /// Number of cells that keep the number published last, as theirs is within the tolerance of it.
+    #[pyo3(get)]
+    held_cells: u64,
     requested: FrameKind,
     made: OnceLock<FrameKind>,
 }

@@ -25,6 +25,8 @@ pub(crate) struct FrameInfo {
     required_bytes: Option<u64>,
     /// the states are published within a tolerance
     within_tolerance: bool,
+    /// then how many cells kept the number published last; else 0
+    held_cells: u64,
     /// bytes of the frame
     size: usize,
     /// bytes of the body before zstd
@@ -134,7 +136,8 @@ impl FrameInfo {
             base_digest: header.base.digest,
             target_digest: header.target_digest,
             required_bytes: Some(header.required_bytes).filter(|bytes| *bytes > 0),
-            within_tolerance: header.within_tolerance,
+            within_tolerance: header.held_cells.is_some(),
+            held_cells: header.held_cells.unwrap_or_default(),
             size,
             body_size,
             base_symbols: summary.base_rows,

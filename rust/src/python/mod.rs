@@ -14,6 +14,7 @@ mod functions;
 mod limits;
 mod symbol_list;
 mod to_python;
+mod tolerance;
 
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
@@ -23,6 +24,7 @@ use decoder::Decoder;
 use encoder::{CapturedFrame, Encoder};
 use frame_info::{ColumnInfo, FrameInfo};
 use limits::Limits;
+use tolerance::{Absolute, Relative};
 
 // a function, so that nothing is made before the interpreter was looked at: what is made is kept for the process
 #[pymodule(gil_used = true, name = "_native")]
@@ -37,6 +39,8 @@ fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Decoder>()?;
     module.add_class::<ArrowTable>()?;
     module.add_class::<Limits>()?;
+    module.add_class::<Absolute>()?;
+    module.add_class::<Relative>()?;
     module.add_class::<FrameInfo>()?;
     module.add_class::<ColumnInfo>()?;
     module.add_function(wrap_pyfunction!(functions::apply, module)?)?;

@@ -15,6 +15,16 @@ pub(crate) struct ColumnPatch {
 }
 
 impl ColumnPatch {
+    #[inline(always)]
+    fn push(&mut self, row: u32, old: Cell, new: Cell) {
+        if self.rows.len() == self.rows.capacity() {
+            self.grow();
+        }
+        self.rows.push(row);
+        self.old.push(old);
+        self.new.push(new);
+    }
+
     /// Most columns that change at all change in many rows.
     #[cold]
     fn grow(&mut self) {
@@ -59,6 +69,8 @@ pub(crate) struct ChangeSet {
     pub(crate) updates: Vec<ColumnPatch>,
     /// For each row of the target its place in the reference (retained rows, then added); None if they are the same.
     pub(crate) order: Option<Vec<u32>>,
+    /// How many cells were found to be another number and keep the one they have.
+    pub(crate) held_cells: u64,
     /// Blobs that the new cells hold.
     retained_blobs: Vec<u64>,
     /// Owned blobs that turned out not to be needed: let go at the commit.
@@ -166,13 +178,7 @@ impl ChangeSet {
         if self.updates.len() <= at {
             self.column(path);
         }
-        let column = &mut self.updates[at];
-        if column.rows.len() == column.rows.capacity() {
-            column.grow();
-        }
-        column.rows.push(row);
-        column.old.push(old);
-        column.new.push(new);
+        self.updates[at].push(row, old, new);
     }
 
     /// Takes the latest updates back, of those columns that were updated in this row.
@@ -186,6 +192,37 @@ impl ChangeSet {
                 column.new.truncate(n);
             }
         }
+    }
+
+    /// Takes the updates of a column back whose old and new cells are so: the old cells stay, also in reshaped rows.
+    pub(crate) fn hold_back(
+        &mut self,
+        path: PathId,
+        table: &mut Table,
+        is_held: impl Fn(&Table, Cell, Cell) -> bool,
+    ) {
+        let Some(column) = self.updates.get_mut(path as usize) else { return };
+        let all = std::mem::take(column);
+        let mut left = ColumnPatch::default();
+        for (row, (old, new)) in all.rows.iter().zip(all.old.iter().zip(all.new.iter())) {
+            if !is_held(table, old, new) {
+                left.push(*row, old, new);
+                continue;
+            }
+            self.held_cells += 1;
+            self.discard(new);
+            if let Ok(at) = self.reshaped.binary_search_by_key(row, |reshaped| reshaped.0) {
+                let record = self.reshaped[at].1;
+                if let Some(position) = table.schema.shapes[record.shape as usize].position(path) {
+                    self.cells.set(record.start + position, old);
+                }
+                if is_blob(old.tag) {
+                    table.pool.retain(old.word);
+                    self.retain(old);
+                }
+            }
+        }
+        self.updates[path as usize] = left;
     }
 
     /// Brings columns into row order whose cells were found out of order.
