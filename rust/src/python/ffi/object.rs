@@ -353,7 +353,8 @@ impl<'w> Str<'w> {
     }
 }
 
-fn push_code_point(buffer: &mut Vec<u8>, c: u32) {
+/// A code point as UTF-8, also of a surrogate.
+pub(crate) fn push_code_point(buffer: &mut Vec<u8>, c: u32) {
     let tail = |shift: u32| (c >> shift & 0x3F) as u8 | 0x80;
     match c {
         0..=0x7F => buffer.push(c as u8),

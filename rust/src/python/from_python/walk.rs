@@ -36,7 +36,7 @@ pub(crate) enum Found<'w> {
 
 /// A cell that the one at hand may be.
 #[derive(Clone, Copy)]
-enum Hint {
+pub(super) enum Hint {
     None,
     /// The base's: then it changes nothing, and nothing is held for it.
     Old(Cell),
@@ -55,7 +55,7 @@ pub(crate) struct Capture<'a> {
     /// By row of the target: all of it is of types that are built back alike.
     pub(crate) exact_types: Vec<bool>,
     /// The row at hand.
-    row: usize,
+    pub(super) row: usize,
     /// The shape of the record before, which new ones mostly share.
     last_shape: Option<ShapeId>,
     /// Positions in the record at hand whose leaves take more than a look.
@@ -165,7 +165,14 @@ impl<'a> Capture<'a> {
         let Some(text) = Str::of(key, walk.types) else {
             return Err(key.refused_key("symbols", walk));
         };
-        let symbol = text.text(&mut self.text)?;
+        let mut buffer = std::mem::take(&mut self.text);
+        self.enter_symbol(text.text(&mut buffer)?);
+        self.text = buffer;
+        Ok(())
+    }
+
+    /// The next row of the target has this symbol.
+    pub(super) fn enter_symbol(&mut self, symbol: &[u8]) -> Source {
         let after_last = match self.target.last() {
             Some(Source::Base(last)) => *last as usize + 1,
             _ => self.target.len(),
@@ -183,7 +190,7 @@ impl<'a> Capture<'a> {
         };
         self.target.push(source);
         self.exact_types.push(true);
-        Ok(())
+        source
     }
 
     fn expected_shape(&self, row: usize) -> Option<ShapeId> {
@@ -373,7 +380,7 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    fn assemble(&mut self, owner: RowOwner, items: Vec<RecordItem>) -> ConvertResult<()> {
+    pub(super) fn assemble(&mut self, owner: RowOwner, items: Vec<RecordItem>) -> ConvertResult<()> {
         let cell = |item: &RecordItem| match item {
             RecordItem::Cell(path, cell) => Some((*path, *cell)),
             RecordItem::Deferred(..) => None,
@@ -495,7 +502,7 @@ impl<'a> Capture<'a> {
         intern(self.table, &mut self.changes, tag, payload, Hint::None)
     }
 
-    fn leaf<'w>(
+    pub(super) fn leaf<'w>(
         &mut self,
         walk: &Walk<'_>,
         object: Obj<'w>,
@@ -593,7 +600,7 @@ fn fast_leaf(object: Obj<'_>, types: &Types) -> Option<Cell> {
 }
 
 #[inline]
-fn intern(table: &mut Table, changes: &mut ChangeSet, tag: Tag, payload: Payload<'_>, hint: Hint) -> Cell {
+pub(super) fn intern(table: &mut Table, changes: &mut ChangeSet, tag: Tag, payload: Payload<'_>, hint: Hint) -> Cell {
     if let (Hint::Old(near) | Hint::Like(near), Payload::Bytes(bytes)) = (hint, payload)
         && near.tag == tag
         && is_blob(tag)
