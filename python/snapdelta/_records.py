@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from types import MemberDescriptorType
 from typing import Any, Literal
 
 Reader = Callable[[Any], Any]
@@ -98,6 +99,22 @@ def _by_names(names: tuple[str, ...]) -> Reader:
     return read
 
 
+def slots_of(cls: type) -> tuple[tuple[str, object], ...] | None:
+    """Name and member descriptor of each field, if all fields are slots that nothing stands before; else None."""
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        names = tuple(cls.__struct_fields__)  # type: ignore[attr-defined]
+    elif dataclasses.is_dataclass(cls) and "__pydantic_serializer__" not in vars(cls):
+        names = tuple(field.name for field in dataclasses.fields(cls))
+    else:
+        return None
+    if cls.__getattribute__ is not object.__getattribute__:
+        return None
+    found = [next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None) for name in names]
+    slots = all(type(member) is MemberDescriptorType for member in found)
+    return tuple(zip(names, found, strict=True)) if slots else None
+
+
 def _dump(model: Any) -> Any:
     return model.model_dump()
 
@@ -112,7 +129,10 @@ def _dump_dataclass(record: Any) -> Any:
 
 def _plain_fields(cls: Any) -> tuple[str, ...] | None:
     """The names of a model's fields, if its serializer hands scalars in them out as they are; else None."""
-    if cls.model_dump is not sys.modules["pydantic"].BaseModel.model_dump:
+    base = sys.modules["pydantic"].BaseModel
+    if cls.model_dump is not base.model_dump or cls.__getattribute__ is not object.__getattribute__:
+        return None
+    if any("__dict__" in vars(above) for above in cls.__mro__ if above not in base.__mro__):
         return None
     schema = cls.__pydantic_core_schema__
     definitions: dict[str, Any] = {}

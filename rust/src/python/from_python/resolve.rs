@@ -14,7 +14,7 @@ use crate::python::from_python::cache::{ConversionCache, Value};
 use crate::python::from_python::deferred::{
     DeferredCell, DeferredItem, DeferredRecord, DeferredValue, RecordItem,
 };
-use crate::python::from_python::scalars;
+use crate::python::from_python::scalars::{self, is_scalar};
 use crate::python::from_python::walk::Capture;
 use crate::state::schema::PathId;
 
@@ -425,20 +425,6 @@ fn same_str(a: Obj<'_>, b: Obj<'_>, types: &Types) -> PyResult<bool> {
             (Some(a), Some(b)) => a.text(&mut Vec::new())? == b.text(&mut Vec::new())?,
             _ => false,
         })
-}
-
-/// It is one leaf, whose value pydantic hands out as it is.
-fn is_scalar(object: Obj<'_>, types: &Types, cache: &ConversionCache) -> bool {
-    match object.view(types) {
-        ObjectView::Dict(_) | ObjectView::List(_) | ObjectView::Tuple(_) => false,
-        ObjectView::NeedsPython => {
-            let class = object.type_address();
-            class == types.decimal
-                || class == types.uuid
-                || cache.classes.known(class) == Some(ClassKind::Enum)
-        }
-        _ => true,
-    }
 }
 
 fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> PyResult<Resolved<'py>> {

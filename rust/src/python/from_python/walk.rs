@@ -12,13 +12,14 @@ use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::errors;
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk, prefetch_slice};
-use crate::python::ffi::types::Types;
+use crate::python::ffi::types::{InPlace, Types};
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{
     CellPlace, DeferredCell, DeferredRecord, DeferredValue, RecordItem, RowOwner,
 };
-use crate::python::from_python::gather::{self, BlockRow, Gather};
-use crate::python::from_python::scalars;
+use crate::python::from_python::gather::{self, BlockRow, Gather, Values};
+use crate::python::from_python::scalars::{self, is_scalar};
+use crate::python::symbol_list::symbol_bytes;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
 use crate::state::schema::{PathId, ROOT, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
@@ -95,17 +96,35 @@ impl<'a> Capture<'a> {
 
     /// Reads the whole snapshot. No Python code runs.
     pub(crate) fn walk(&mut self, py: Python<'_>, snapshot: &Bound<'_, PyDict>) -> ConvertResult<()> {
-        let walk = Walk::new(py, Types::get(py)?);
+        let types = Types::get(py)?;
+        let classes = self.classes_of(snapshot, types)?;
+        let walk = Walk::new(py, types);
         let Some(dict) = Dict::of(walk.root(snapshot.as_any()), walk.types) else {
             return Err(ConvertError::unsupported("a snapshot is a dict"));
         };
         let records: Vec<Pair<'_>> = dict.items().collect();
         self.target.reserve(records.len());
         self.exact_types.reserve(records.len());
-        let mut gather = Gather::new(&walk);
+        let mut gather = Gather::new(&walk, classes);
         let read = self.blocks(&walk, &records, &mut gather);
         gather.finish(&mut self.cache.keys);
         read
+    }
+
+    /// The classes whose instances are read in place; that of the first record is made known here, others when they
+    /// are met.
+    fn classes_of(&mut self, snapshot: &Bound<'_, PyDict>, types: &Types) -> ConvertResult<Vec<Arc<InPlace>>> {
+        let classes = &mut self.cache.classes;
+        if let Some((symbol, record)) = snapshot.iter().next()
+            && !record.is_exact_instance_of::<PyDict>()
+        {
+            let known = classes.get(&record.get_type(), types);
+            known.map_err(|error| match symbol_bytes(&symbol) {
+                Ok(symbol) => ConvertError::from(error).below_key(&symbol),
+                Err(_) => error.into(),
+            })?;
+        }
+        Ok(classes.in_place(snapshot.py())?)
     }
 
     fn blocks<'w>(
@@ -215,8 +234,11 @@ impl<'a> Capture<'a> {
         if let Some(id) = *shape {
             let shape = Arc::clone(&self.table.schema.shapes[id as usize]);
             if let Some(values) = gather.values(i)
-                && self.gathered(walk, owner, id, &shape, values)?
+                && self.gathered(walk, owner, id, &shape, &values)?
             {
+                if values.has_instances {
+                    self.mark_inexact();
+                }
                 return Ok(());
             }
         }
@@ -246,8 +268,9 @@ impl<'a> Capture<'a> {
         owner: RowOwner,
         id: ShapeId,
         shape: &Shape,
-        (values, slots): (&[Obj<'_>], &[u32]),
+        gathered: &Values<'_, '_>,
     ) -> ConvertResult<bool> {
+        let Values { values, slots, has_models, .. } = *gathered;
         let start = self.changes.cells.len();
         let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
         self.open.clear();
@@ -264,7 +287,9 @@ impl<'a> Capture<'a> {
         let place = RecordPlace { shape, owner, start, like };
         for i in 0..self.open.len() {
             let position = self.open[i] as usize;
-            if !self.open_leaf(walk, values[slots[position] as usize], position, place)? {
+            let value = values[slots[position] as usize];
+            let fits = !has_models || is_scalar(value, walk.types, self.cache);
+            if !fits || !self.open_leaf(walk, value, position, place)? {
                 self.changes.cells.truncate(start);
                 if let RowOwner::Base(base) = owner {
                     self.changes.take_back(&shape.paths, base);
