@@ -55,7 +55,7 @@ _WRAPPERS = {"nullable", "default", "function-before", "function-after", "functi
 
 def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
     """What kind of class it is, and what its objects are read with: a function for a record; for a model that
-    may be read in place, its serializer and the names of its fields.
+    may be read in place, its serializer, the names of its fields, and for each the class of the models in it.
     """
     if _is_numpy_scalar(cls):
         return "numpy", None
@@ -64,10 +64,10 @@ def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unk
     pydantic = sys.modules.get("pydantic")
     # models of pydantic 1 have no `model_dump`
     if pydantic is not None and issubclass(cls, pydantic.BaseModel) and hasattr(cls, "model_dump"):
-        names = _plain_fields(cls)
-        if names is None:
+        fields = _plain_fields(cls)
+        if fields is None:
             return "record", _dump
-        return "model", (cls.__pydantic_serializer__, names)  # type: ignore[attr-defined]
+        return "model", (cls.__pydantic_serializer__, tuple(fields), tuple(fields.values()))  # type: ignore[attr-defined]
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return "record", _by_names(tuple(cls.__struct_fields__))  # type: ignore[attr-defined]
@@ -127,8 +127,13 @@ def _dump_dataclass(record: Any) -> Any:
         raise TypeError(str(error)) from error
 
 
-def _plain_fields(cls: Any) -> tuple[str, ...] | None:
-    """The names of a model's fields, if its serializer hands scalars in them out as they are; else None."""
+Fields = dict[str, type | None]
+
+
+def _plain_fields(cls: Any) -> Fields | None:
+    """A model's fields, if its serializer hands scalars in them out as they are; else None. A field of models, in
+    turn such, has their class.
+    """
     base = sys.modules["pydantic"].BaseModel
     if cls.model_dump is not base.model_dump or cls.__getattribute__ is not object.__getattribute__:
         return None
@@ -146,11 +151,37 @@ def _plain_fields(cls: Any) -> tuple[str, ...] | None:
     # a class that is not complete yet has another kind of mapping
     if type(schema) is not dict or schema.get("cls") is not cls or not _is_plain_model(schema):
         return None
-    fields = schema["schema"]["fields"]
-    plain = all(
-        field.keys() <= _FIELD_KEYS and _is_plain(field["schema"], definitions) for field in fields.values()
-    )
-    return tuple(fields) if plain else None
+    return _fields_of(schema, definitions)
+
+
+def _fields_of(model: Mapping[str, Any], definitions: Mapping[str, Any]) -> Fields | None:
+    found: Fields = {}
+    for name, field in model["schema"]["fields"].items():
+        if not field.keys() <= _FIELD_KEYS:
+            return None
+        inner = _model_in(field["schema"])
+        if inner is not None:
+            # as the class has it by itself
+            fields = _fields_of(inner, definitions) if _is_plain_model(inner) else None
+            if fields is None or fields != _plain_fields(inner["cls"]):
+                return None
+            found[name] = inner["cls"]
+        elif _is_plain(field["schema"], definitions):
+            found[name] = None
+        else:
+            return None
+    return found
+
+
+def _model_in(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema of the models that a field has, None beside them."""
+    while "serialization" not in schema:
+        if schema["type"] == "model":
+            return schema
+        if schema["type"] not in _WRAPPERS:
+            return None
+        schema = schema["schema"]
+    return None
 
 
 def _is_plain_model(schema: Mapping[str, Any]) -> bool:

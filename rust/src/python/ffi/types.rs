@@ -134,8 +134,9 @@ pub(crate) struct InPlace {
 }
 
 pub(crate) enum FieldsIn {
-    /// The instance's `__dict__`, where it has exactly the fields and only scalars in them: a pydantic model.
-    Dict,
+    /// The instance's `__dict__`, where it has exactly the fields, and in them only scalars and instances of the classes
+    /// that are given by field (0: scalars only): a pydantic model.
+    Dict(Vec<usize>),
     /// Slots of the instance, at these offsets: a Struct, or a dataclass with slots.
     Slots(Vec<isize>),
 }
@@ -187,6 +188,13 @@ impl Classes {
         let objects = reader.as_ref().map(|reader| reader.clone_ref(py));
         let class = class.clone().into_any().unbind();
         self.known.insert(address, Known { class, kind, reader: objects, in_place });
+        if let (ClassKind::Model, Some(reader)) = (kind, &reader) {
+            for inner in reader.bind(py).get_item(2)?.try_iter()? {
+                if let Ok(inner) = inner?.cast_into::<PyType>() {
+                    self.get(&inner, types)?;
+                }
+            }
+        }
         Ok((kind, reader))
     }
 
@@ -196,7 +204,7 @@ impl Classes {
         let mut all = Vec::new();
         for known in self.known.values() {
             let Some(in_place) = &known.in_place else { continue };
-            if let (FieldsIn::Dict, Some(reader)) = (&in_place.fields, &known.reader) {
+            if let (FieldsIn::Dict(_), Some(reader)) = (&in_place.fields, &known.reader) {
                 let serializer = reader.bind(py).get_item(0)?;
                 if !known.class.bind(py).getattr("__pydantic_serializer__")?.is(&serializer) {
                     continue;
@@ -220,7 +228,10 @@ fn in_place(
         (ClassKind::Model, Some(reader)) => {
             let names = reader.bind(py).get_item(1)?.try_iter()?.map(|name| symbol_bytes(&name?));
             let names = names.collect::<PyResult<_>>()?;
-            Ok(Some(InPlace { address, names, fields: FieldsIn::Dict }))
+            let classes = reader.bind(py).get_item(2)?.try_iter()?;
+            let address_of = |class: Bound<'_, PyAny>| if class.is_none() { 0 } else { class.as_ptr() as usize };
+            let inner = classes.map(|class| class.map(address_of)).collect::<PyResult<_>>()?;
+            Ok(Some(InPlace { address, names, fields: FieldsIn::Dict(inner) }))
         }
         (ClassKind::Record, _) => {
             let slots = py.import("snapdelta._records")?.call_method1("slots_of", (class,))?;

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::python::ffi::object::{Dict, Entries, Entry, Obj, Pair, Str, Walk};
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
-use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId};
+use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeEntry, ShapeId};
 
 /// Records that are gathered together.
 pub(crate) const BLOCK: usize = 16;
@@ -24,6 +24,8 @@ struct DictKeys {
     keys: Box<[KeyId]>,
     /// The class met last whose fields are exactly these keys.
     class: usize,
+    /// Keys that lead to dicts.
+    dicts: Box<[usize]>,
     /// Of objects that are held, or that were met in the walk which goes on.
     addresses: Box<[usize]>,
     held: Box<[Option<Py<PyAny>>]>,
@@ -50,6 +52,7 @@ impl KeyList {
                 slot: 0,
                 first,
                 class: 0,
+                dicts: shape.dict(number).iter().enumerate().filter_map(dict_at).collect(),
                 addresses: vec![0; keys.len()].into(),
                 held: keys.iter().map(|_| None).collect(),
                 keys,
@@ -76,6 +79,10 @@ impl KeyList {
             }
         }
     }
+}
+
+fn dict_at((at, entry): (usize, &ShapeEntry)) -> Option<usize> {
+    matches!(entry.child, Child::Dict(_)).then_some(at)
 }
 
 /// What an Encoder keeps of keys between walks, by shape.
@@ -189,7 +196,7 @@ impl<'w> Gather<'w> {
                 shape,
                 values,
                 has_instances: fields.class.is_some(),
-                has_models: fields.is_model(),
+                has_models: fields.is_model(&self.classes),
             });
             if let Some(Started { shape, .. }) = start {
                 values += self.open(shape, schema, cache);
@@ -238,7 +245,9 @@ impl<'w> Gather<'w> {
             }
             let shape = &schema.shapes[at];
             let list = cache.lists[at].take().filter(|list| Arc::ptr_eq(&list.shape, shape));
-            let list = list.unwrap_or_else(|| Box::new(KeyList::new(shape)));
+            let mut list = list.unwrap_or_else(|| Box::new(KeyList::new(shape)));
+            // an address may be another class's by now
+            list.dicts.iter_mut().for_each(|dict| dict.class = 0);
             let keys = list.dicts.iter().map(|dict| dict.keys.len()).sum();
             ListInUse { list, met: vec![None; keys] }
         });
@@ -248,7 +257,7 @@ impl<'w> Gather<'w> {
     /// Lists the values of the record's own dict, or of those below it. A record that is one leaf is its value.
     fn record(&mut self, start: &mut Started, at: usize, below: bool, schema: &Schema) -> bool {
         let Gather { walk, classes, records, lists, values, pairs, .. } = self;
-        let record = &records[at];
+        let record = records[at];
         let Some(ListInUse { list, met }) = &mut lists[start.shape as usize] else { return false };
         let values = &mut values[start.values..start.values + list.values];
         let Some((own, others)) = list.dicts.split_first_mut() else {
@@ -257,7 +266,7 @@ impl<'w> Gather<'w> {
         };
         let end = own.keys.len();
         if !below {
-            let same = own.list(walk, schema, record, pairs, &mut values[..end], met);
+            let same = own.list(walk, schema, record, classes, pairs, &mut values[..end], met);
             if same {
                 let met_dicts = others.iter().filter(|dict| dict.slot < end);
                 met_dicts.for_each(|dict| values[dict.slot].prefetch_table(walk.types));
@@ -269,8 +278,8 @@ impl<'w> Gather<'w> {
             let part = keys.first..keys.first + keys.keys.len();
             let fields = Fields::of(values[keys.slot], walk.types, classes);
             start.has_instances |= fields.class.is_some();
-            start.has_models |= fields.is_model();
-            if !keys.list(walk, schema, &fields, pairs, &mut values[part.clone()], &mut met[part]) {
+            start.has_models |= fields.is_model(classes);
+            if !keys.list(walk, schema, fields, classes, pairs, &mut values[part.clone()], &mut met[part]) {
                 return false;
             }
         }
@@ -285,12 +294,14 @@ impl DictKeys {
         &mut self,
         walk: &Walk<'w>,
         schema: &Schema,
-        fields: &Fields<'w>,
+        fields: Fields<'w>,
+        classes: &[Arc<InPlace>],
         pairs: &mut Vec<Pair<'w>>,
         values: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        if let Some(class) = &fields.class {
+        let class = fields.class.map(|class| &*classes[class]);
+        if let Some(class) = class {
             if self.class != class.address {
                 let names = class.names.iter().map(|name| &**name);
                 if !names.eq(self.keys.iter().map(|key| &*schema.keys[*key as usize])) {
@@ -305,7 +316,7 @@ impl DictKeys {
         let Some(dict) = Dict::of(fields.object, walk.types).filter(|dict| dict.len() == self.keys.len()) else {
             return false;
         };
-        match dict.entries(walk.types) {
+        let listed = match dict.entries(walk.types) {
             Some(Entries::Plain(entries)) => self.list_entries(walk, schema, entries, values, met),
             Some(Entries::Hashed(entries)) => self.list_entries(walk, schema, entries, values, met),
             None => {
@@ -313,6 +324,20 @@ impl DictKeys {
                 pairs.extend(dict.items());
                 self.list_entries(walk, schema, pairs, values, met)
             }
+        };
+        match class {
+            Some(class) if listed => self.has_classes(class, values),
+            _ => listed,
+        }
+    }
+
+    /// What a model has where dicts are expected are the models of its class.
+    fn has_classes(&self, class: &InPlace, values: &[Obj<'_>]) -> bool {
+        match &class.fields {
+            FieldsIn::Dict(inner) => {
+                self.dicts.iter().all(|at| inner[*at] != 0 && values[*at].type_address() == inner[*at])
+            }
+            FieldsIn::Slots(_) => true,
         }
     }
 
@@ -347,11 +372,12 @@ impl DictKeys {
 }
 
 /// Where the fields of a record, or of a dict in it, are: in a dict, or in the slots of an instance.
+#[derive(Clone, Copy)]
 struct Fields<'w> {
     given: Obj<'w>,
     object: Obj<'w>,
-    /// None for a dict.
-    class: Option<Arc<InPlace>>,
+    /// The number of its class; None for a dict.
+    class: Option<usize>,
 }
 
 impl<'w> Fields<'w> {
@@ -365,17 +391,18 @@ impl<'w> Fields<'w> {
 
     fn of_instance(given: Obj<'w>, types: &Types, classes: &[Arc<InPlace>]) -> Fields<'w> {
         let address = given.type_address();
-        let class = classes.iter().find(|class| class.address == address).cloned();
-        let object = match &class {
-            Some(class) if matches!(class.fields, FieldsIn::Dict) => given.instance_dict(types),
-            _ => None,
-        };
+        let class = classes.iter().position(|class| class.address == address);
+        let object = class.filter(|class| is_model(&classes[*class])).and_then(|_| given.instance_dict(types));
         Fields { given, object: object.map_or(given, Dict::object), class }
     }
 
-    fn is_model(&self) -> bool {
-        self.class.as_ref().is_some_and(|class| matches!(class.fields, FieldsIn::Dict))
+    fn is_model(self, classes: &[Arc<InPlace>]) -> bool {
+        self.class.is_some_and(|class| is_model(&classes[class]))
     }
+}
+
+fn is_model(class: &InPlace) -> bool {
+    matches!(class.fields, FieldsIn::Dict(_))
 }
 
 /// False if a slot is empty.

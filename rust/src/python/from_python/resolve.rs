@@ -338,7 +338,7 @@ impl<'py> Resolver<'_, 'py> {
         plain: &Bound<'py, PyAny>,
         cache: &ConversionCache,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (serializer, names): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
+        let (serializer, names) = (plain.get_item(0)?, plain.get_item(1)?);
         if !model.get_type().getattr("__pydantic_serializer__")?.is(&serializer) {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::errors;
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk, prefetch_slice};
-use crate::python::ffi::types::{InPlace, Types};
+use crate::python::ffi::types::{FieldsIn, InPlace, Types};
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{
     CellPlace, DeferredCell, DeferredRecord, DeferredValue, RecordItem, RowOwner,
@@ -98,6 +98,9 @@ impl<'a> Capture<'a> {
     pub(crate) fn walk(&mut self, py: Python<'_>, snapshot: &Bound<'_, PyDict>) -> ConvertResult<()> {
         let types = Types::get(py)?;
         let classes = self.classes_of(snapshot, types)?;
+        if let Some((_, first)) = snapshot.iter().next() {
+            self.expect_fields(&first, &classes);
+        }
         let walk = Walk::new(py, types);
         let Some(dict) = Dict::of(walk.root(snapshot.as_any()), walk.types) else {
             return Err(ConvertError::unsupported("a snapshot is a dict"));
@@ -125,6 +128,36 @@ impl<'a> Capture<'a> {
             })?;
         }
         Ok(classes.in_place(snapshot.py())?)
+    }
+
+    /// Without a record before, the first is expected to have the fields of its class, and models in them where it says so.
+    fn expect_fields(&mut self, record: &Bound<'_, PyAny>, classes: &[Arc<InPlace>]) {
+        let address = record.get_type().as_ptr() as usize;
+        if self.last_shape.is_none() && classes.iter().any(|class| class.address == address) {
+            let mut paths = Vec::new();
+            self.add_fields(ROOT, address, classes, &mut paths);
+            self.last_shape = self.table.schema.shape(&paths);
+        }
+    }
+
+    fn add_fields(
+        &mut self,
+        above: PathId,
+        address: usize,
+        classes: &[Arc<InPlace>],
+        paths: &mut Vec<PathId>,
+    ) {
+        let Some(class) = classes.iter().find(|class| class.address == address) else {
+            return paths.push(above);
+        };
+        for (at, name) in class.names.iter().enumerate() {
+            let key = self.table.schema.key(name);
+            let path = self.table.schema.path(above, key);
+            match &class.fields {
+                FieldsIn::Dict(inner) => self.add_fields(path, inner[at], classes, paths),
+                FieldsIn::Slots(_) => paths.push(path),
+            }
+        }
     }
 
     fn blocks<'w>(
