@@ -53,7 +53,9 @@ def assert_reads(data: object, want: Snapshot) -> None:
 VALUES: dict[str, tuple[pa.DataType, list[Any]]] = {
     "null": (pa.null(), [None, None]),
     "bool": (pa.bool_(), [True, None, False]),
-    **{f"int{bits}": (getattr(pa, f"int{bits}")(), [-(2 ** (bits - 1)), 0, None]) for bits in (8, 16, 32, 64)},
+    **{
+        f"int{bits}": (getattr(pa, f"int{bits}")(), [-(2 ** (bits - 1)), 0, None]) for bits in (8, 16, 32, 64)
+    },
     **{f"uint{bits}": (getattr(pa, f"uint{bits}")(), [2**bits - 1, None, 0]) for bits in (8, 16, 32, 64)},
     "float16": (pa.float16(), [1.5, 2.0**-24, -0.0, float("inf"), None]),
     "float32": (pa.float32(), [1.5, 2.0**-149, -0.0, None]),
@@ -211,7 +213,8 @@ KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
         st.fixed_dictionaries(
             {
                 "a": st.none() | st.integers(-9, 9),
-                "b": st.none() | st.lists(st.fixed_dictionaries({"c": st.none() | st.text(max_size=9)}), max_size=2),
+                "b": st.none()
+                | st.lists(st.fixed_dictionaries({"c": st.none() | st.text(max_size=9)}), max_size=2),
             }
         ),
     ),
@@ -346,7 +349,10 @@ MALFORMED = {
         pa.array([0, 1, 7], pa.int8()), pa.array(["a", "b"]), safe=False
     ),
     "list beyond": pa.Array.from_buffers(
-        pa.list_(pa.int8()), 3, [None, pa.array([0, 1, 9, 2], pa.int32()).buffers()[1]], children=[pa.array([1, 2], pa.int8())]
+        pa.list_(pa.int8()),
+        3,
+        [None, pa.array([0, 1, 9, 2], pa.int32()).buffers()[1]],
+        children=[pa.array([1, 2], pa.int8())],
     ),
 }
 
@@ -354,7 +360,9 @@ MALFORMED = {
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_arrays(case: str) -> None:
     encoder = snapdelta.Encoder()
-    with pytest.raises(snapdelta.UnsupportedTypeError, match=r"\.v: (the Arrow data are malformed|text that)"):
+    with pytest.raises(
+        snapdelta.UnsupportedTypeError, match=r"\.v: (the Arrow data are malformed|text that)"
+    ):
         encoder.encode_columns({"symbol": ["A", "B", "C"], "v": MALFORMED[case]}, symbol="symbol")
     assert encoder.sequence == 0
 

@@ -165,7 +165,12 @@ def test_bundles_of_long_streams(seed: int) -> None:
     assert (info.base_sequence, info.sequence, info.target_symbols) == (1, 8, len(states[7]))
     # In the middle of a stream, of bundles again, and folded with the base.
     reader = snapdelta.Decoder()
-    for frame in (first, deltas[0], snapdelta.compose([snapdelta.compose(deltas[1:4]), *deltas[4:7]]), deltas[7]):
+    for frame in (
+        first,
+        deltas[0],
+        snapdelta.compose([snapdelta.compose(deltas[1:4]), *deltas[4:7]]),
+        deltas[7],
+    ):
         reader.apply(frame)
     assert_same(reader.snapshot(), N(states[8]))
     assert snapdelta.compose([snapdelta.compose(deltas[:3]), *deltas[3:7]]) == bundle
@@ -320,7 +325,7 @@ def test_bundles_whose_names_are_given_up() -> None:
 
 def test_composing_while_composing() -> None:
     states = list(islice(generators.frames(2, rows=10), 4))
-    first, *deltas = stream(states)
+    _, *deltas = stream(states)
     made: list[bytes] = []
 
     def default(value: Any) -> Any:

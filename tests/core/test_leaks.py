@@ -165,7 +165,9 @@ def sizes_of(work: str, frames: int) -> dict[int, int]:
     return {int(frame): size for frame, size in json.loads(done.stdout).items()}
 
 
-@pytest.mark.parametrize("work", ["streams", "with_fulls", "verified", "stateless", "composed", "columns", "errors"])
+@pytest.mark.parametrize(
+    "work", ["streams", "with_fulls", "verified", "stateless", "composed", "columns", "errors"]
+)
 def test_memory_stays_where_it_is(work: str) -> None:
     sizes = sizes_of(work, 2000)
     assert sizes[2000] <= 1.05 * sizes[200], sizes

@@ -190,7 +190,7 @@ def test_models_in_models_are_read_in_place(dumps_made: Counter[str]) -> None:
         for k in range(4)
     ]
     states[2]["S3"] = {"inside": states[0]["S3"], "x": 1}
-    wanted = [N({symbol: record for symbol, record in state.items()}) for state in states]
+    wanted = [N(state) for state in states]
     follower = DecodedReader()
     dumps_made.clear()
     for state, want in zip(states, wanted, strict=True):
@@ -226,9 +226,9 @@ class Other(BaseModel):
 @pytest.mark.usefixtures("quiet")
 def test_what_is_not_exactly_the_declared_model_is_dumped(value: Any) -> None:
     good = {f"S{n}": Ticker(symbol="S", trade=Trade(price=n), maybe=Trade(price=2.0)) for n in range(5)}
-    for field in ("trade", "maybe"):
+    for name in ("trade", "maybe"):
         odd = Ticker(symbol="x", trade=Trade(price=1.0), maybe=Trade(price=1.0))
-        odd.__dict__[field] = value
+        odd.__dict__[name] = value
         want = dumped(odd)
         follower = DecodedReader()
         plain = {symbol: dumped(ticker) for symbol, ticker in good.items()}
@@ -287,8 +287,18 @@ class Nested(msgspec.Struct):
 def test_slots_give_what_getattr_gives() -> None:
     states = [
         {"A": Level(1.5), "B": Level(2.5, 3), "C": Deep(1.0, 2, "x"), "D": Nested(Level(1.0))},
-        {"A": Level(1.5, [1, Level(2.0)]), "B": Deep(2.5), "C": Level(1.0), "D": Nested({"price": 1.0, "size": 0})},
-        {"A": Nested(None), "B": {"x": Level(2.0), "y": Nested(Nested(1))}, "C": 5, "D": Nested(Level(1.0, 2), 2)},
+        {
+            "A": Level(1.5, [1, Level(2.0)]),
+            "B": Deep(2.5),
+            "C": Level(1.0),
+            "D": Nested({"price": 1.0, "size": 0}),
+        },
+        {
+            "A": Nested(None),
+            "B": {"x": Level(2.0), "y": Nested(Nested(1))},
+            "C": 5,
+            "D": Nested(Level(1.0, 2), 2),
+        },
     ]
     follower = DecodedReader()
     for state in (*states, *states[::-1], *states):
@@ -303,7 +313,9 @@ def test_an_empty_slot_is_named() -> None:
     del levels["B"].size
     before = encoder.digest
     for _ in range(2):
-        with pytest.raises(snapdelta.UnsupportedTypeError, match=r"^B: Level could not be read: no value for size"):
+        with pytest.raises(
+            snapdelta.UnsupportedTypeError, match=r"^B: Level could not be read: no value for size"
+        ):
             encoder.encode(levels)
     assert encoder.digest == before
     levels["B"].size = 4

@@ -16,7 +16,9 @@ from support.servers import Server, on_one_server
 
 
 def frame(price: float, rows: int = 50) -> pl.DataFrame:
-    return pl.DataFrame({"s": [f"S{n}" for n in range(rows)], "p": [price + n for n in range(rows)], "q": [None] * rows})
+    return pl.DataFrame(
+        {"s": [f"S{n}" for n in range(rows)], "p": [price + n for n in range(rows)], "q": [None] * rows}
+    )
 
 
 def plain(given: pl.DataFrame) -> dict[str, Any]:

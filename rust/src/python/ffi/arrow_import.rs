@@ -18,7 +18,7 @@ use pyo3::types::{PyCapsule, PyTuple};
 use crate::format::MAX_DEPTH;
 use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::arrow::{ArrowArray, ArrowArrayStream, ArrowSchema, Released, SCHEMA, STREAM};
-use crate::python::ffi::memory::{Memory, Owner};
+use crate::python::ffi::shared_bytes::{SharedBytes, Owner};
 use crate::python::from_python::columns::array::{Array, Nulls};
 use crate::python::from_python::columns::types::{FieldIn, ListSpan, Span, Type, malformed};
 
@@ -227,13 +227,13 @@ impl Buffers<'_> {
         Some(unsafe { *self.array.buffers.add(at) })
     }
 
-    fn memory(&self, at: usize, bytes: usize) -> Option<Memory> {
+    fn part(&self, at: usize, bytes: usize) -> Option<SharedBytes> {
         let pointer = self.pointer(at)?;
         if bytes == 0 {
-            return Some(Memory::empty());
+            return Some(SharedBytes::empty());
         }
         // SAFETY: the producer vouches for the length
-        (!pointer.is_null()).then(|| unsafe { Memory::new(pointer.cast(), bytes, self.owner) })
+        (!pointer.is_null()).then(|| unsafe { SharedBytes::new(pointer.cast(), bytes, self.owner) })
     }
 }
 
@@ -260,7 +260,7 @@ fn array_of(
     } else if raw.null_count == 0 || length == 0 || buffers.pointer(0)?.is_null() {
         Nulls::None
     } else {
-        Nulls::Bits(buffers.memory(0, end.div_ceil(8))?)
+        Nulls::Bits(buffers.part(0, end.div_ceil(8))?)
     };
     let children = pointers(raw.children, raw.n_children)?;
     let mut array = Array { first, length, nulls, buffers: Vec::new(), children: Vec::new() };
@@ -279,13 +279,13 @@ fn array_of(
             array.buffers = list_buffers(*span, &buffers, end, length)?;
             array.children.push(array_of(child, item, 0, None, owner)?);
         }
-        Type::Bool => array.buffers.push(buffers.memory(1, if length == 0 { 0 } else { end.div_ceil(8) })?),
+        Type::Bool => array.buffers.push(buffers.part(1, if length == 0 { 0 } else { end.div_ceil(8) })?),
         Type::Text(span) | Type::Binary(span) => {
             array.buffers = spans(*span, &buffers, end, length)?;
         }
         _ => {
             let bytes = if length == 0 { 0 } else { end.checked_mul(kind.width()?)? };
-            array.buffers.push(buffers.memory(1, bytes)?);
+            array.buffers.push(buffers.part(1, bytes)?);
             if let Type::Dictionary { values, .. } = kind {
                 // SAFETY: null or a live structure
                 let dictionary = unsafe { raw.dictionary.as_ref() }?;
@@ -296,9 +296,9 @@ fn array_of(
     Some(array)
 }
 
-fn list_buffers(span: ListSpan, buffers: &Buffers<'_>, end: usize, length: usize) -> Option<Vec<Memory>> {
+fn list_buffers(span: ListSpan, buffers: &Buffers<'_>, end: usize, length: usize) -> Option<Vec<SharedBytes>> {
     let of = |at, items: usize, width: usize| {
-        buffers.memory(at, if length == 0 { 0 } else { items.checked_mul(width)? })
+        buffers.part(at, if length == 0 { 0 } else { items.checked_mul(width)? })
     };
     Some(match span {
         ListSpan::Offsets32 => vec![of(1, end.checked_add(1)?, 4)?],
@@ -312,25 +312,25 @@ fn list_buffers(span: ListSpan, buffers: &Buffers<'_>, end: usize, length: usize
     })
 }
 
-fn spans(span: Span, buffers: &Buffers<'_>, end: usize, length: usize) -> Option<Vec<Memory>> {
+fn spans(span: Span, buffers: &Buffers<'_>, end: usize, length: usize) -> Option<Vec<SharedBytes>> {
     if length == 0 {
         return Some(Vec::new());
     }
     if span != Span::Views {
         let width = if span == Span::Offsets64 { 8 } else { 4 };
-        let offsets = buffers.memory(1, end.checked_add(1)?.checked_mul(width)?)?;
+        let offsets = buffers.part(1, end.checked_add(1)?.checked_mul(width)?)?;
         let last = match width {
             8 => i64::from_le_bytes(offsets.item(end)),
             _ => i64::from(i32::from_le_bytes(offsets.item(end))),
         };
-        let data = buffers.memory(2, usize::try_from(last).ok()?)?;
+        let data = buffers.part(2, usize::try_from(last).ok()?)?;
         return Some(vec![offsets, data]);
     }
-    let mut all = vec![buffers.memory(1, end.checked_mul(16)?)?];
+    let mut all = vec![buffers.part(1, end.checked_mul(16)?)?];
     let others = usize::try_from(buffers.array.n_buffers).ok()?.checked_sub(3)?;
-    let lengths = buffers.memory(2 + others, others.checked_mul(8)?)?;
+    let lengths = buffers.part(2 + others, others.checked_mul(8)?)?;
     for at in 0..others {
-        all.push(buffers.memory(2 + at, usize::try_from(i64::from_le_bytes(lengths.item(at))).ok()?)?);
+        all.push(buffers.part(2 + at, usize::try_from(i64::from_le_bytes(lengths.item(at))).ok()?)?);
     }
     Some(all)
 }

@@ -7,6 +7,6 @@ pub(crate) mod arrow;
 pub(crate) mod arrow_import;
 pub(crate) mod dict;
 pub(crate) mod int;
-pub(crate) mod memory;
 pub(crate) mod object;
+pub(crate) mod shared_bytes;
 pub(crate) mod types;

@@ -6,7 +6,7 @@ use crate::format::text::is_text;
 use crate::format::value::{Payload, Tag, tag, text_cell, trim_big_int, write_inline};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, PathStep};
-use crate::python::ffi::memory::Memory;
+use crate::python::ffi::shared_bytes::SharedBytes;
 use crate::python::ffi::object::push_code_point;
 use crate::python::from_python::columns::types::{DAY, ListSpan, Moment, Span, Type, Unit, Zone, malformed};
 
@@ -19,9 +19,9 @@ pub(crate) enum Nulls {
     None,
     All,
     /// A bit a value: 0 is null.
-    Bits(Memory),
+    Bits(SharedBytes),
     /// A byte a value: not 0 is null.
-    Mask(Memory),
+    Mask(SharedBytes),
 }
 
 /// Values of one type, side by side. Item 0 stands at place `first` of the buffers.
@@ -29,7 +29,7 @@ pub(crate) struct Array {
     pub(crate) first: usize,
     pub(crate) length: usize,
     pub(crate) nulls: Nulls,
-    pub(crate) buffers: Vec<Memory>,
+    pub(crate) buffers: Vec<SharedBytes>,
     /// The fields of a struct, item for item; the items of a list; the values of a dictionary.
     pub(crate) children: Vec<Array>,
 }
@@ -258,8 +258,8 @@ impl Array {
             ListSpan::Offsets32 | ListSpan::Offsets64 => self.offsets(span == ListSpan::Offsets64, place),
             ListSpan::Views32 | ListSpan::Views64 => {
                 let wide = span == ListSpan::Views64;
-                let of = |memory: &Memory| {
-                    integer(memory, if wide { 8 } else { 4 }, true, place) as usize
+                let of = |data: &SharedBytes| {
+                    integer(data, if wide { 8 } else { 4 }, true, place) as usize
                 };
                 let start = of(&self.buffers[0]);
                 (start, start.wrapping_add(of(&self.buffers[1])))
@@ -317,24 +317,24 @@ fn not_utf8() -> ConvertError {
 }
 
 #[inline(always)]
-fn integer(memory: &Memory, bytes: usize, signed: bool, at: usize) -> i128 {
+fn integer(data: &SharedBytes, bytes: usize, signed: bool, at: usize) -> i128 {
     match (bytes, signed) {
-        (1, true) => i128::from(i8::from_le_bytes(memory.item(at))),
-        (1, false) => i128::from(u8::from_le_bytes(memory.item(at))),
-        (2, true) => i128::from(i16::from_le_bytes(memory.item(at))),
-        (2, false) => i128::from(u16::from_le_bytes(memory.item(at))),
-        (4, true) => i128::from(i32::from_le_bytes(memory.item(at))),
-        (4, false) => i128::from(u32::from_le_bytes(memory.item(at))),
-        (_, true) => i128::from(i64::from_le_bytes(memory.item(at))),
-        (_, false) => i128::from(u64::from_le_bytes(memory.item(at))),
+        (1, true) => i128::from(i8::from_le_bytes(data.item(at))),
+        (1, false) => i128::from(u8::from_le_bytes(data.item(at))),
+        (2, true) => i128::from(i16::from_le_bytes(data.item(at))),
+        (2, false) => i128::from(u16::from_le_bytes(data.item(at))),
+        (4, true) => i128::from(i32::from_le_bytes(data.item(at))),
+        (4, false) => i128::from(u32::from_le_bytes(data.item(at))),
+        (_, true) => i128::from(i64::from_le_bytes(data.item(at))),
+        (_, false) => i128::from(u64::from_le_bytes(data.item(at))),
     }
 }
 
-fn float(memory: &Memory, bytes: usize, at: usize) -> f64 {
+fn float(data: &SharedBytes, bytes: usize, at: usize) -> f64 {
     match bytes {
-        2 => half(u16::from_le_bytes(memory.item(at))),
-        4 => f64::from(f32::from_le_bytes(memory.item(at))),
-        _ => f64::from_le_bytes(memory.item(at)),
+        2 => half(u16::from_le_bytes(data.item(at))),
+        4 => f64::from(f32::from_le_bytes(data.item(at))),
+        _ => f64::from_le_bytes(data.item(at)),
     }
 }
 

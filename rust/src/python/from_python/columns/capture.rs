@@ -25,7 +25,7 @@ const BLOCK: usize = 32;
 
 /// Where a row's cells belong.
 #[derive(Clone, Copy)]
-enum Place {
+enum Destination {
     /// A row of the base that has the shape of the columns.
     Row(u32),
     /// An added record, whose cells begin there.
@@ -44,7 +44,7 @@ struct Column<'w, 'py> {
 /// Buffers of one block.
 struct Block {
     start: usize,
-    places: Vec<Place>,
+    places: Vec<Destination>,
     tags: [Tag; BLOCK],
     words: [u64; BLOCK],
 }
@@ -116,7 +116,7 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
                 self.column(walk, column, position, &mut block, &mut w)?;
             }
             for i in 0..rows {
-                if let Place::Apart(owner) = block.places[i] {
+                if let Destination::Apart(owner) = block.places[i] {
                     self.row = block.start + i;
                     let items = self.items(walk, given, columns, &structs, self.row, &mut w)?;
                     self.assemble(owner, items)?;
@@ -135,7 +135,7 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
         shape: ShapeId,
         row: usize,
         source: Source,
-    ) -> Place {
+    ) -> Destination {
         let has_null_struct = given.structs.iter().any(|null| {
             let (array, at) = null.chunks.at(row);
             array.is_null(at)
@@ -145,16 +145,16 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
                 column.objects.is_empty() || is_leaf(walk, column.objects[row], self)
             });
         match source {
-            Source::Base(at) if is_plain && self.table.rows[at as usize].shape == shape => Place::Row(at),
-            Source::Base(at) => Place::Apart(RowOwner::Base(at)),
+            Source::Base(at) if is_plain && self.table.rows[at as usize].shape == shape => Destination::Row(at),
+            Source::Base(at) => Destination::Apart(RowOwner::Base(at)),
             Source::Added(number) if is_plain => {
                 let start = self.changes.cells.len();
                 let cells = self.table.schema.shapes[shape as usize].len();
                 let _ = self.changes.cells.append(cells);
                 self.changes.added[number as usize].record = Record { shape, start };
-                Place::Added(start)
+                Destination::Added(start)
             }
-            Source::Added(number) => Place::Apart(RowOwner::Added(number)),
+            Source::Added(number) => Destination::Apart(RowOwner::Added(number)),
         }
     }
 
@@ -221,32 +221,32 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
         for i in part {
             let new = Cell { tag: block.tags[i], word: block.words[i] };
             match block.places[i] {
-                Place::Row(at) => {
+                Destination::Row(at) => {
                     let old = self.table.rows[at as usize].cell(position);
                     if old != new {
                         self.changes.update(path, at, old, new);
                     }
                 }
-                Place::Added(start) => self.changes.cells.set(start + position, new),
-                Place::Apart(_) => {}
+                Destination::Added(start) => self.changes.cells.set(start + position, new),
+                Destination::Apart(_) => {}
             }
         }
     }
 
-    fn put(&mut self, path: PathId, position: usize, place: Place, tag: Tag, payload: Payload<'_>) {
+    fn put(&mut self, path: PathId, position: usize, place: Destination, tag: Tag, payload: Payload<'_>) {
         match place {
-            Place::Row(at) => {
+            Destination::Row(at) => {
                 let old = self.table.rows[at as usize].cell(position);
                 let new = intern(self.table, &mut self.changes, tag, payload, Hint::Old(old));
                 if old != new {
                     self.changes.update(path, at, old, new);
                 }
             }
-            Place::Added(start) => {
+            Destination::Added(start) => {
                 let new = self.intern(tag, payload);
                 self.changes.cells.set(start + position, new);
             }
-            Place::Apart(_) => {}
+            Destination::Apart(_) => {}
         }
     }
 
@@ -256,32 +256,32 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
         walk: &Walk<'_>,
         column: &Column<'_, '_>,
         position: usize,
-        place: Place,
+        place: Destination,
         object: Obj<'_>,
     ) -> ConvertResult<()> {
         let hint = match place {
-            Place::Row(at) => Hint::Old(self.table.rows[at as usize].cell(position)),
-            Place::Added(_) => Hint::None,
-            Place::Apart(_) => return Ok(()),
+            Destination::Row(at) => Hint::Old(self.table.rows[at as usize].cell(position)),
+            Destination::Added(_) => Hint::None,
+            Destination::Apart(_) => return Ok(()),
         };
         match (self.leaf(walk, object, hint, column.leaf.keys.len())?, place) {
-            (Found::Cell(new), Place::Row(at)) => {
+            (Found::Cell(new), Destination::Row(at)) => {
                 let old = self.table.rows[at as usize].cell(position);
                 if old != new {
                     self.changes.update(column.path, at, old, new);
                 }
             }
-            (Found::Cell(new), Place::Added(start)) => self.changes.cells.set(start + position, new),
+            (Found::Cell(new), Destination::Added(start)) => self.changes.cells.set(start + position, new),
             (Found::Deferred(value), place) => {
                 let place = match place {
-                    Place::Row(at) => CellPlace::Row(at, position),
-                    Place::Added(start) => CellPlace::New(start + position),
-                    Place::Apart(_) => return Ok(()),
+                    Destination::Row(at) => CellPlace::Row(at, position),
+                    Destination::Added(start) => CellPlace::New(start + position),
+                    Destination::Apart(_) => return Ok(()),
                 };
                 self.deferred_cells.push(DeferredCell { row: self.row, place, path: column.path, value });
             }
             (Found::Dict(_), _) => return Err(ConvertError::unsupported("a dict is no leaf")),
-            (Found::Cell(_), Place::Apart(_)) => {}
+            (Found::Cell(_), Destination::Apart(_)) => {}
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! What a caller gives as columns: a dict of arrays, or a table with Arrow's PyCapsule interface. All Python code that
-//! it takes to get at the memory runs here, before anything is read.
+//! it takes to get at the arrays runs here, before anything is read.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::ffi::arrow_import::import;
-use crate::python::ffi::memory::Memory;
+use crate::python::ffi::shared_bytes::SharedBytes;
 use crate::python::from_python::columns::array::{Array, Nulls, moment_microseconds};
 use crate::python::from_python::columns::types::{Moment, Type, Unit, Zone, malformed};
 
@@ -169,10 +169,10 @@ impl<'py> Table<'py> {
             "datetime" => moment(Moment::DateTime(Zone::None)),
             _ => moment(Moment::Duration),
         };
-        let memory = Memory::of_buffer(&buffer)?;
-        let length = memory.bytes().len() / width.max(1);
+        let data = SharedBytes::of_buffer(&buffer)?;
+        let length = data.bytes().len() / width.max(1);
         let nulls = mask_of(mask)?;
-        let array = Array { first: 0, length, nulls, buffers: vec![memory], children: Vec::new() };
+        let array = Array { first: 0, length, nulls, buffers: vec![data], children: Vec::new() };
         self.add(given.py(), keys.to_vec(), Vec::new(), kind, vec![array])
     }
 
@@ -233,7 +233,7 @@ impl<'py> Table<'py> {
 }
 
 fn mask_of(mask: Option<Bound<'_, PyAny>>) -> PyResult<Nulls> {
-    mask.map_or(Ok(Nulls::None), |mask| Memory::of_buffer(&mask).map(Nulls::Mask))
+    mask.map_or(Ok(Nulls::None), |mask| SharedBytes::of_buffer(&mask).map(Nulls::Mask))
 }
 
 fn rows_of(values: &Values<'_>) -> usize {

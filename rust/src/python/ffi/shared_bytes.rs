@@ -1,6 +1,6 @@
-//! Memory of columns that another library owns, as slices.
+//! SharedBytes of columns that another library owns, as slices.
 //!
-//! What makes it sound: a `Memory` keeps its owner alive, and its length is what the owner vouches for: Arrow's format
+//! What makes it sound: a `SharedBytes` keeps its owner alive, and its length is what the owner vouches for: Arrow's format
 //! for an Arrow array, the buffer protocol for a numpy array. It is read under the GIL, by code that runs no Python
 //! code. Who writes to an array at the same time, without the GIL, gets either value.
 
@@ -22,32 +22,32 @@ pub(crate) enum Owner {
 }
 
 #[derive(Clone)]
-pub(crate) struct Memory {
+pub(crate) struct SharedBytes {
     pointer: *const u8,
     length: usize,
     _owner: Option<Owner>,
 }
 
-impl Memory {
-    pub(crate) fn empty() -> Memory {
-        Memory { pointer: std::ptr::dangling(), length: 0, _owner: None }
+impl SharedBytes {
+    pub(crate) fn empty() -> SharedBytes {
+        SharedBytes { pointer: std::ptr::dangling(), length: 0, _owner: None }
     }
 
     /// # Safety
     /// `pointer` leads to so many bytes, for as long as the owner lives.
-    pub(super) unsafe fn new(pointer: *const u8, length: usize, owner: &Owner) -> Memory {
-        Memory { pointer, length, _owner: Some(owner.clone()) }
+    pub(super) unsafe fn new(pointer: *const u8, length: usize, owner: &Owner) -> SharedBytes {
+        SharedBytes { pointer, length, _owner: Some(owner.clone()) }
     }
 
     /// The bytes of an object with the buffer protocol that stand side by side.
-    pub(crate) fn of_buffer(buffer: &Bound<'_, PyAny>) -> PyResult<Memory> {
+    pub(crate) fn of_buffer(buffer: &Bound<'_, PyAny>) -> PyResult<SharedBytes> {
         let buffer = PyBuffer::<u8>::get(buffer)?;
         if !buffer.is_c_contiguous() {
             return Err(pyo3::exceptions::PyBufferError::new_err("the bytes do not stand side by side"));
         }
         let (pointer, length) = (buffer.buf_ptr().cast(), buffer.len_bytes());
         // SAFETY: a contiguous buffer has so many bytes until it is released
-        Ok(unsafe { Memory::new(pointer, length, &Owner::Buffer(Rc::new(buffer))) })
+        Ok(unsafe { SharedBytes::new(pointer, length, &Owner::Buffer(Rc::new(buffer))) })
     }
 
     #[inline(always)]
