@@ -26,7 +26,9 @@ pub(crate) fn bundle(frames: &[&[u8]]) -> Result<Vec<u8>> {
     for (at, pair) in deltas.windows(2).enumerate() {
         if !follows(&pair[0].0, &pair[1].0) {
             let number = at + 2;
-            return Err(Error::base_mismatch(format!("delta {number} was not made from where the one before it leads")));
+            return Err(Error::base_mismatch(format!(
+                "delta {number} was not made from where the one before it leads"
+            )));
         }
     }
     let mut body = Writer::default();

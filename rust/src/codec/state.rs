@@ -76,7 +76,11 @@ impl State {
     }
 
     /// Applies the deltas of a bundle in turn. After an error the state is what it was.
-    pub(crate) fn apply_bundle(&mut self, deltas: &[(Header, &[u8])], budget: &Budget) -> Result<ChangedKeys> {
+    pub(crate) fn apply_bundle(
+        &mut self,
+        deltas: &[(Header, &[u8])],
+        budget: &Budget,
+    ) -> Result<ChangedKeys> {
         let mut next = self.clone();
         for (_, delta) in deltas {
             let mut own = budget.rest();

@@ -190,7 +190,8 @@ pub(crate) fn compose<'py>(
     let limit = max_bytes(limits)?;
     let mut frame_writer = FrameWriter::new(check_level(py, level)?).map_err(|e| errors::core(py, &e))?;
     let Some(base) = base else {
-        let frames: Vec<FrameBytes<'_>> = deltas.iter().map(PyAnyMethods::extract).collect::<PyResult<_>>()?;
+        let frames: Vec<FrameBytes<'_>> =
+            deltas.iter().map(PyAnyMethods::extract).collect::<PyResult<_>>()?;
         let frames: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
         let made = py.detach(|| bundle(&frames));
         return Ok(PyBytes::new(py, &made.map_err(|e| errors::core(py, &e))?));

@@ -18,7 +18,7 @@ use pyo3::types::{PyCapsule, PyTuple};
 use crate::format::MAX_DEPTH;
 use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::arrow::{ArrowArray, ArrowArrayStream, ArrowSchema, Released, SCHEMA, STREAM};
-use crate::python::ffi::shared_bytes::{SharedBytes, Owner};
+use crate::python::ffi::shared_bytes::{Owner, SharedBytes};
 use crate::python::from_python::columns::array::{Array, Nulls};
 use crate::python::from_python::columns::types::{FieldIn, ListSpan, Span, Type, malformed};
 
@@ -55,7 +55,8 @@ impl<T> SameThread<T> {
 pub(crate) fn import(object: &Bound<'_, PyAny>) -> ConvertResult<Option<Imported>> {
     let py = object.py();
     if object.hasattr("__arrow_c_stream__")? {
-        let capsule = object.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>().map_err(PyErr::from)?;
+        let capsule =
+            object.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>().map_err(PyErr::from)?;
         let mut stream = SameThread(take::<ArrowArrayStream>(&capsule, STREAM)?);
         // a producer may wait for a thread of its own that needs the GIL
         let read = py.detach(|| SameThread(read_stream(stream.get()))).0;
@@ -296,7 +297,12 @@ fn array_of(
     Some(array)
 }
 
-fn list_buffers(span: ListSpan, buffers: &Buffers<'_>, end: usize, length: usize) -> Option<Vec<SharedBytes>> {
+fn list_buffers(
+    span: ListSpan,
+    buffers: &Buffers<'_>,
+    end: usize,
+    length: usize,
+) -> Option<Vec<SharedBytes>> {
     let of = |at, items: usize, width: usize| {
         buffers.part(at, if length == 0 { 0 } else { items.checked_mul(width)? })
     };

@@ -229,7 +229,8 @@ fn in_place(
             let names = reader.bind(py).get_item(1)?.try_iter()?.map(|name| symbol_bytes(&name?));
             let names = names.collect::<PyResult<_>>()?;
             let classes = reader.bind(py).get_item(2)?.try_iter()?;
-            let address_of = |class: Bound<'_, PyAny>| if class.is_none() { 0 } else { class.as_ptr() as usize };
+            let address_of =
+                |class: Bound<'_, PyAny>| if class.is_none() { 0 } else { class.as_ptr() as usize };
             let inner = classes.map(|class| class.map(address_of)).collect::<PyResult<_>>()?;
             Ok(Some(InPlace { address, names, fields: FieldsIn::Dict(inner) }))
         }

@@ -313,7 +313,8 @@ impl DictKeys {
                 return list_slots(fields.object, offsets, values);
             }
         }
-        let Some(dict) = Dict::of(fields.object, walk.types).filter(|dict| dict.len() == self.keys.len()) else {
+        let Some(dict) = Dict::of(fields.object, walk.types).filter(|dict| dict.len() == self.keys.len())
+        else {
             return false;
         };
         let listed = match dict.entries(walk.types) {
@@ -392,7 +393,8 @@ impl<'w> Fields<'w> {
     fn of_instance(given: Obj<'w>, types: &Types, classes: &[Arc<InPlace>]) -> Fields<'w> {
         let address = given.type_address();
         let class = classes.iter().position(|class| class.address == address);
-        let object = class.filter(|class| is_model(&classes[*class])).and_then(|_| given.instance_dict(types));
+        let object =
+            class.filter(|class| is_model(&classes[*class])).and_then(|_| given.instance_dict(types));
         Fields { given, object: object.map_or(given, Dict::object), class }
     }
 

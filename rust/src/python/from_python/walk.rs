@@ -116,7 +116,11 @@ impl<'a> Capture<'a> {
 
     /// The classes whose instances are read in place; that of the first record is made known here, others when they
     /// are met.
-    fn classes_of(&mut self, snapshot: &Bound<'_, PyDict>, types: &Types) -> ConvertResult<Vec<Arc<InPlace>>> {
+    fn classes_of(
+        &mut self,
+        snapshot: &Bound<'_, PyDict>,
+        types: &Types,
+    ) -> ConvertResult<Vec<Arc<InPlace>>> {
         let classes = &mut self.cache.classes;
         if let Some((symbol, record)) = snapshot.iter().next()
             && !record.is_exact_instance_of::<PyDict>()
@@ -658,7 +662,13 @@ fn fast_leaf(object: Obj<'_>, types: &Types) -> Option<Cell> {
 }
 
 #[inline]
-pub(super) fn intern(table: &mut Table, changes: &mut ChangeSet, tag: Tag, payload: Payload<'_>, hint: Hint) -> Cell {
+pub(super) fn intern(
+    table: &mut Table,
+    changes: &mut ChangeSet,
+    tag: Tag,
+    payload: Payload<'_>,
+    hint: Hint,
+) -> Cell {
     if let (Hint::Old(near) | Hint::Like(near), Payload::Bytes(bytes)) = (hint, payload)
         && near.tag == tag
         && is_blob(tag)

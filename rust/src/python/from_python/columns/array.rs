@@ -6,8 +6,8 @@ use crate::format::text::is_text;
 use crate::format::value::{Payload, Tag, tag, text_cell, trim_big_int, write_inline};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, PathStep};
-use crate::python::ffi::shared_bytes::SharedBytes;
 use crate::python::ffi::object::push_code_point;
+use crate::python::ffi::shared_bytes::SharedBytes;
 use crate::python::from_python::columns::types::{DAY, ListSpan, Moment, Span, Type, Unit, Zone, malformed};
 
 /// Microseconds from 0001-01-01 to 1970-01-01.
@@ -258,9 +258,7 @@ impl Array {
             ListSpan::Offsets32 | ListSpan::Offsets64 => self.offsets(span == ListSpan::Offsets64, place),
             ListSpan::Views32 | ListSpan::Views64 => {
                 let wide = span == ListSpan::Views64;
-                let of = |data: &SharedBytes| {
-                    integer(data, if wide { 8 } else { 4 }, true, place) as usize
-                };
+                let of = |data: &SharedBytes| integer(data, if wide { 8 } else { 4 }, true, place) as usize;
                 let start = of(&self.buffers[0]);
                 (start, start.wrapping_add(of(&self.buffers[1])))
             }
@@ -305,11 +303,7 @@ fn bool_tag(value: bool) -> Tag {
 }
 
 fn text(bytes: &[u8]) -> ConvertResult<(Tag, Payload<'_>)> {
-    if bytes.is_ascii() || is_text(bytes) {
-        Ok(text_cell(bytes))
-    } else {
-        Err(not_utf8())
-    }
+    if bytes.is_ascii() || is_text(bytes) { Ok(text_cell(bytes)) } else { Err(not_utf8()) }
 }
 
 fn not_utf8() -> ConvertError {
@@ -359,7 +353,9 @@ fn read_moment<'b>(
     let divide = i128::from(unit.divide);
     let microseconds = scaled / divide;
     if scaled % divide != 0 {
-        return Err(ConvertError::unsupported("nanoseconds are not supported, but where they are whole microseconds"));
+        return Err(ConvertError::unsupported(
+            "nanoseconds are not supported, but where they are whole microseconds",
+        ));
     }
     let beyond = |what: &str| ConvertError::unsupported(format!("a {what} beyond what Python's has"));
     w.bytes.clear();

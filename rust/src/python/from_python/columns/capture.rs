@@ -12,9 +12,7 @@ use crate::python::ffi::types::Types;
 use crate::python::from_python::columns::array::Nulls;
 use crate::python::from_python::columns::source::{Chunks, Leaf, Table, Values};
 use crate::python::from_python::columns::types::Type;
-use crate::python::from_python::deferred::{
-    CellPlace, DeferredCell, DeferredValue, RecordItem, RowOwner,
-};
+use crate::python::from_python::deferred::{CellPlace, DeferredCell, DeferredValue, RecordItem, RowOwner};
 use crate::python::from_python::walk::{Capture, Found, Hint, intern};
 use crate::state::change_set::{Record, Source};
 use crate::state::schema::{PathId, ROOT, ShapeId};
@@ -107,7 +105,7 @@ impl Capture<'_> {
                     Source::Added(_) => added.insert(symbol.to_vec()),
                 };
                 if !is_new {
-return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(symbol))));
+                    return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(symbol))));
                 }
                 let place = self.place(walk, given, columns, shape, row, source);
                 block.places.push(place);
@@ -141,11 +139,13 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
             array.is_null(at)
         });
         let is_plain = !has_null_struct
-            && columns.iter().all(|column| {
-                column.objects.is_empty() || is_leaf(walk, column.objects[row], self)
-            });
+            && columns
+                .iter()
+                .all(|column| column.objects.is_empty() || is_leaf(walk, column.objects[row], self));
         match source {
-            Source::Base(at) if is_plain && self.table.rows[at as usize].shape == shape => Destination::Row(at),
+            Source::Base(at) if is_plain && self.table.rows[at as usize].shape == shape => {
+                Destination::Row(at)
+            }
             Source::Base(at) => Destination::Apart(RowOwner::Base(at)),
             Source::Added(number) if is_plain => {
                 let start = self.changes.cells.len();
@@ -192,8 +192,7 @@ return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(sym
                     for (i, at) in part.zip(at..) {
                         let place = block.places[i];
                         let value = array.value(kind, at, w);
-                        let (tag, payload) =
-                            value.map_err(|error| named(self, block.start + i, error))?;
+                        let (tag, payload) = value.map_err(|error| named(self, block.start + i, error))?;
                         self.put(column.path, position, place, tag, payload);
                     }
                 }
@@ -394,7 +393,9 @@ fn symbol_at<'b>(
             Some(text) => Ok(text.text(&mut w.bytes)?),
             None => Err(refused("there is no str")),
         },
-        Values::Arrays(kind, chunks) => symbol_text(kind, chunks, row, w)?.ok_or_else(|| refused("there is none")),
+        Values::Arrays(kind, chunks) => {
+            symbol_text(kind, chunks, row, w)?.ok_or_else(|| refused("there is none"))
+        }
         _ => Err(refused("there is none")),
     }
 }

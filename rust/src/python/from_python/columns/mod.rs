@@ -29,9 +29,8 @@ pub(crate) fn capture_columns(
     let types = Types::get(py)?;
     let columns = Columns::of(data, symbol)?;
     let mut capture = Capture::new(table, cache);
-    let read = capture
-        .columns(py, &columns)
-        .and_then(|()| Resolver { py, types, default }.resolve(&mut capture));
+    let read =
+        capture.columns(py, &columns).and_then(|()| Resolver { py, types, default }.resolve(&mut capture));
     match read {
         Ok(()) => Ok(capture.into_changes().0),
         Err(error) => {

@@ -69,13 +69,14 @@ pub(crate) struct Table<'py> {
 impl<'py> Table<'py> {
     pub(crate) fn of(data: &Bound<'py, PyAny>, symbol: &[u8]) -> ConvertResult<Table<'py>> {
         let py = data.py();
-        let mut table =
-            Table { rows: 0, symbols: Values::Empty, leaves: Vec::new(), structs: Vec::new() };
+        let mut table = Table { rows: 0, symbols: Values::Empty, leaves: Vec::new(), structs: Vec::new() };
         if let Ok(columns) = data.cast::<PyDict>() {
             table.add_dict(columns, &[])?;
         } else if let Some(imported) = import(data)? {
             let Type::Struct(fields) = Type::of(&imported.field, 0)? else {
-                return Err(ConvertError::usage("data: the Arrow data are one column; give a dict of columns"));
+                return Err(ConvertError::usage(
+                    "data: the Arrow data are one column; give a dict of columns",
+                ));
             };
             let kind = Type::Struct(fields);
             let arrays = imported.arrays(&kind)?;
@@ -152,12 +153,8 @@ impl<'py> Table<'py> {
     fn add_array(&mut self, kind: &str, given: &Bound<'py, PyAny>, keys: &[Vec<u8>]) -> ConvertResult<()> {
         type Given<'py> = (usize, i64, i64, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
         let (width, multiply, divide, buffer, mask): Given<'py> = given.extract()?;
-        let moment = |moment| Type::Moment {
-            bytes: 8,
-            unit: Unit { multiply, divide },
-            moment,
-            has_nat: true,
-        };
+        let moment =
+            |moment| Type::Moment { bytes: 8, unit: Unit { multiply, divide }, moment, has_nat: true };
         let kind = match kind {
             "bool" => Type::ByteBool,
             "int" => Type::Int { bytes: width, signed: true },

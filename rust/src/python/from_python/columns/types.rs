@@ -120,7 +120,8 @@ impl Type {
 
     /// `depth` counts the keys and lists around the values.
     pub(crate) fn of(field: &FieldIn, depth: usize) -> ConvertResult<Type> {
-        let refused = || ConvertError::unsupported(format!("Arrow's type {:?} is not supported", field.format));
+        let refused =
+            || ConvertError::unsupported(format!("Arrow's type {:?} is not supported", field.format));
         if let Some(values) = &field.dictionary {
             let values = Box::new(Type::of(values, depth)?);
             return match Type::scalar(&field.format) {
