@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from snapdelta.errors import UnsupportedTypeError, UsageError
 
@@ -94,9 +94,15 @@ def _bytes(numpy: Any, array: Any) -> Any:
 
 
 def in_zone(key: str, moments: Iterable[int | None]) -> list[datetime | None]:
-    """Datetimes in a time zone, of microseconds since 1970."""
-    zone = ZoneInfo(key)
-    return [
-        None if moment is None else (_EPOCH + timedelta(microseconds=moment)).astimezone(zone)
-        for moment in moments
-    ]
+    """Datetimes in a time zone, of microseconds since 1970. Raises ValueError."""
+    try:
+        zone = ZoneInfo(key)
+    except ZoneInfoNotFoundError as error:
+        raise ValueError("it is not known here; install tzdata") from error
+    try:
+        return [
+            None if moment is None else (_EPOCH + timedelta(microseconds=moment)).astimezone(zone)
+            for moment in moments
+        ]
+    except OverflowError as error:
+        raise ValueError("a datetime beyond what Python's has") from error

@@ -130,7 +130,7 @@ def _dump_dataclass(record: Any) -> Any:
 Fields = dict[str, type | None]
 
 
-def _plain_fields(cls: Any) -> Fields | None:
+def _plain_fields(cls: Any, above: tuple[type, ...] = ()) -> Fields | None:
     """A model's fields, if its serializer hands scalars in them out as they are; else None. A field of models, in
     turn such, has their class.
     """
@@ -151,19 +151,24 @@ def _plain_fields(cls: Any) -> Fields | None:
     # a class that is not complete yet has another kind of mapping
     if type(schema) is not dict or schema.get("cls") is not cls or not _is_plain_model(schema):
         return None
-    return _fields_of(schema, definitions)
+    return _fields_of(schema, definitions, above)
 
 
-def _fields_of(model: Mapping[str, Any], definitions: Mapping[str, Any]) -> Fields | None:
+def _fields_of(
+    model: Mapping[str, Any], definitions: Mapping[str, Any], above: tuple[type, ...]
+) -> Fields | None:
+    if model["cls"] in above:  # models of a class within each other have no end
+        return None
+    above = (*above, model["cls"])
     found: Fields = {}
     for name, field in model["schema"]["fields"].items():
         if not field.keys() <= _FIELD_KEYS:
             return None
-        inner = _model_in(field["schema"])
+        inner = _model_in(field["schema"], definitions)
         if inner is not None:
             # as the class has it by itself
-            fields = _fields_of(inner, definitions) if _is_plain_model(inner) else None
-            if fields is None or fields != _plain_fields(inner["cls"]):
+            fields = _fields_of(inner, definitions, above) if _is_plain_model(inner) else None
+            if fields is None or fields != _plain_fields(inner["cls"], above):
                 return None
             found[name] = inner["cls"]
         elif _is_plain(field["schema"], definitions):
@@ -173,14 +178,17 @@ def _fields_of(model: Mapping[str, Any], definitions: Mapping[str, Any]) -> Fiel
     return found
 
 
-def _model_in(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _model_in(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The schema of the models that a field has, None beside them."""
     while "serialization" not in schema:
         if schema["type"] == "model":
             return schema
-        if schema["type"] not in _WRAPPERS:
+        if schema["type"] == "definition-ref" and schema["schema_ref"] in definitions:
+            schema = definitions[schema["schema_ref"]]
+        elif schema["type"] in _WRAPPERS:
+            schema = schema["schema"]
+        else:
             return None
-        schema = schema["schema"]
     return None
 
 

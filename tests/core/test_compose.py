@@ -242,7 +242,7 @@ def test_damaged_and_hostile_bundles() -> None:
         return frames.seal(
             body,
             frames.DELTA,
-            target,
+            target=target,
             base=head.base,
             rows=head.base_rows,
             flags=32,

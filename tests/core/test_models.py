@@ -184,6 +184,16 @@ class Ticker(BaseModel):
     score: float | None = None
 
 
+class Node(BaseModel):
+    x: int
+    next: Node | None = None
+
+
+def test_models_within_their_own_class_are_dumped() -> None:
+    assert _records.kind_of(Node)[0] == "record"
+    full_trip({"A": Node(x=1, next=Node(x=2)), "B": Node(x=3)})
+
+
 def test_models_in_models_are_read_in_place(dumps_made: Counter[str]) -> None:
     states = [
         {f"S{n}": Ticker(symbol=f"S{n}", trade=Trade(price=n * k), score=k or None) for n in range(30)}
@@ -314,7 +324,7 @@ def test_an_empty_slot_is_named() -> None:
     before = encoder.digest
     for _ in range(2):
         with pytest.raises(
-            snapdelta.UnsupportedTypeError, match=r"^B: Level could not be read: no value for size"
+            snapdelta.UnsupportedTypeError, match=r"^B: Level could not be read: TypeError: no value for size"
         ):
             encoder.encode(levels)
     assert encoder.digest == before
