@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -39,6 +39,79 @@ def test_arrow_out(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
         from_dicts,
         "polars.from_dicts",
         0.15,
+    )
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["capture", "encode"])
+def test_columns_in(benchmark: BenchmarkFixture, hand_in: HandIn, whole: bool) -> None:
+    """The next state as a polars frame, against the same as a dict: read, or read and made into a frame."""
+    c = case("rebuilt")
+
+    def table(snapshot: dict[str, Any]) -> pl.DataFrame:
+        return pl.from_dicts([{"_symbol": symbol, **record} for symbol, record in snapshot.items()])
+
+    tables = {"prev": table(c.prev), "curr": table(c.curr)}
+    encoders = {"ours": snapdelta.Encoder(), "peer": snapdelta.Encoder()}
+    captured: list[snapdelta.CapturedFrame] = []
+
+    def prepare() -> None:
+        while captured:
+            captured.pop().finish()
+        encoders["ours"].encode_columns(tables["prev"])
+        encoders["peer"].encode(c.prev)
+
+    def ours() -> None:
+        encoder = encoders["ours"]
+        if whole:
+            encoder.encode_columns(tables["curr"])
+        else:
+            captured.append(encoder.capture_columns(tables["curr"]))
+
+    def peer() -> None:
+        encoder = encoders["peer"]
+        if whole:
+            encoder.encode(c.curr)
+        else:
+            captured.append(encoder.capture(c.curr))
+
+    prepare()
+    assert encoders["ours"].encode_columns(tables["curr"]) == encoders["peer"].encode(c.curr)
+    assert encoders["ours"].digest == encoders["peer"].digest
+    name, target = ("encode", None) if whole else ("capture", 0.2)
+    measure(
+        benchmark,
+        hand_in,
+        f"Encoder.{name}_columns of a polars frame",
+        c,
+        ours,
+        peer,
+        f"Encoder.{name} of the dict",
+        target,
+        prepare=prepare,
+    )
+
+
+def test_bundle(benchmark: BenchmarkFixture, hand_in: HandIn) -> None:
+    """60 deltas as a bundle, against folding them over their base."""
+    c = case("rebuilt")
+    encoder = snapdelta.Encoder()
+    first, *deltas = (encoder.encode(state) for state in islice(Feed("enriched"), 61))
+    late, follower = snapdelta.Decoder(), snapdelta.Decoder()
+    follower.apply(first)
+    for delta in deltas:
+        follower.apply(delta)
+    late.apply(first)
+    late.apply(snapdelta.compose(deltas))
+    assert late.digest == follower.digest
+    measure(
+        benchmark,
+        hand_in,
+        "compose of 60 deltas, a bundle",
+        c,
+        lambda: snapdelta.compose(deltas),
+        lambda: snapdelta.compose(deltas, first),
+        "compose with the base",
+        None,
     )
 
 

@@ -230,7 +230,7 @@ def test_capture_of_models(benchmark: BenchmarkFixture, hand_in: HandIn) -> None
         lambda: captured.append(encoder.capture(curr)),
         dumped,
         "model_dump of each",
-        None,
+        0.3,
         prepare=prepare,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from types import MemberDescriptorType
 from typing import Any, Literal
 
 Reader = Callable[[Any], Any]
@@ -54,7 +55,7 @@ _WRAPPERS = {"nullable", "default", "function-before", "function-after", "functi
 
 def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
     """What kind of class it is, and what its objects are read with: a function for a record; for a model that
-    may be read in place, its serializer and the names of its fields.
+    may be read in place, its serializer, the names of its fields, and for each the class of the models in it.
     """
     if _is_numpy_scalar(cls):
         return "numpy", None
@@ -63,10 +64,10 @@ def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unk
     pydantic = sys.modules.get("pydantic")
     # models of pydantic 1 have no `model_dump`
     if pydantic is not None and issubclass(cls, pydantic.BaseModel) and hasattr(cls, "model_dump"):
-        names = _plain_fields(cls)
-        if names is None:
+        fields = _plain_fields(cls)
+        if fields is None:
             return "record", _dump
-        return "model", (cls.__pydantic_serializer__, names)  # type: ignore[attr-defined]
+        return "model", (cls.__pydantic_serializer__, tuple(fields), tuple(fields.values()))  # type: ignore[attr-defined]
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         return "record", _by_names(tuple(cls.__struct_fields__))  # type: ignore[attr-defined]
@@ -98,6 +99,22 @@ def _by_names(names: tuple[str, ...]) -> Reader:
     return read
 
 
+def slots_of(cls: type) -> tuple[tuple[str, object], ...] | None:
+    """Name and member descriptor of each field, if all fields are slots that nothing stands before; else None."""
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and issubclass(cls, msgspec.Struct):
+        names = tuple(cls.__struct_fields__)  # type: ignore[attr-defined]
+    elif dataclasses.is_dataclass(cls) and "__pydantic_serializer__" not in vars(cls):
+        names = tuple(field.name for field in dataclasses.fields(cls))
+    else:
+        return None
+    if cls.__getattribute__ is not object.__getattribute__:
+        return None
+    found = [next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None) for name in names]
+    slots = all(type(member) is MemberDescriptorType for member in found)
+    return tuple(zip(names, found, strict=True)) if slots else None
+
+
 def _dump(model: Any) -> Any:
     return model.model_dump()
 
@@ -110,9 +127,17 @@ def _dump_dataclass(record: Any) -> Any:
         raise TypeError(str(error)) from error
 
 
-def _plain_fields(cls: Any) -> tuple[str, ...] | None:
-    """The names of a model's fields, if its serializer hands scalars in them out as they are; else None."""
-    if cls.model_dump is not sys.modules["pydantic"].BaseModel.model_dump:
+Fields = dict[str, type | None]
+
+
+def _plain_fields(cls: Any, above: tuple[type, ...] = ()) -> Fields | None:
+    """A model's fields, if its serializer hands scalars in them out as they are; else None. A field of models, in
+    turn such, has their class.
+    """
+    base = sys.modules["pydantic"].BaseModel
+    if cls.model_dump is not base.model_dump or cls.__getattribute__ is not object.__getattribute__:
+        return None
+    if any("__dict__" in vars(above) for above in cls.__mro__ if above not in base.__mro__):
         return None
     schema = cls.__pydantic_core_schema__
     definitions: dict[str, Any] = {}
@@ -126,11 +151,45 @@ def _plain_fields(cls: Any) -> tuple[str, ...] | None:
     # a class that is not complete yet has another kind of mapping
     if type(schema) is not dict or schema.get("cls") is not cls or not _is_plain_model(schema):
         return None
-    fields = schema["schema"]["fields"]
-    plain = all(
-        field.keys() <= _FIELD_KEYS and _is_plain(field["schema"], definitions) for field in fields.values()
-    )
-    return tuple(fields) if plain else None
+    return _fields_of(schema, definitions, above)
+
+
+def _fields_of(
+    model: Mapping[str, Any], definitions: Mapping[str, Any], above: tuple[type, ...]
+) -> Fields | None:
+    if model["cls"] in above:  # models of a class within each other have no end
+        return None
+    above = (*above, model["cls"])
+    found: Fields = {}
+    for name, field in model["schema"]["fields"].items():
+        if not field.keys() <= _FIELD_KEYS:
+            return None
+        inner = _model_in(field["schema"], definitions)
+        if inner is not None:
+            # as the class has it by itself
+            fields = _fields_of(inner, definitions, above) if _is_plain_model(inner) else None
+            if fields is None or fields != _plain_fields(inner["cls"], above):
+                return None
+            found[name] = inner["cls"]
+        elif _is_plain(field["schema"], definitions):
+            found[name] = None
+        else:
+            return None
+    return found
+
+
+def _model_in(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema of the models that a field has, None beside them."""
+    while "serialization" not in schema:
+        if schema["type"] == "model":
+            return schema
+        if schema["type"] == "definition-ref" and schema["schema_ref"] in definitions:
+            schema = definitions[schema["schema_ref"]]
+        elif schema["type"] in _WRAPPERS:
+            schema = schema["schema"]
+        else:
+            return None
+    return None
 
 
 def _is_plain_model(schema: Mapping[str, Any]) -> bool:

@@ -33,6 +33,10 @@ impl Error {
         Error { kind, message: message.into(), offset: None }
     }
 
+    pub(crate) fn base_mismatch(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BaseMismatch, message)
+    }
+
     pub(crate) fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
     }

@@ -79,6 +79,7 @@ class Header(NamedTuple):
     compression: int  # 0 stored, 1 zstd
     held_cells: int | None  # None: the states are exact
     has_text: bool
+    is_bundle: bool
     epoch: int
     sequence: int
     required_bytes: int  # 0: not known
@@ -108,9 +109,11 @@ def header(frame: bytes) -> Header:
         raise Corrupt("version 0")
     fields = Reader(reader.take(fields_length))
     flags = fields.u8()
-    if flags > 31:
+    if flags > 63:
         raise Unsupported(f"flags {flags}")
     kind, compression, has_text = flags & 1, flags >> 1 & 1, bool(flags & 16)
+    if flags & 32 and (not kind or compression or has_text):
+        raise Corrupt("a bundle that is no stored delta")
     epoch, sequence, required = fields.uv(), fields.uv(), fields.uv()
     held = fields.uv() if flags & 8 else None
     length = fields.uv() if compression or has_text else coded_length
@@ -128,7 +131,8 @@ def header(frame: bytes) -> Header:
     if max(length, coded_length, base_rows) >= 2**32:
         raise Corrupt("a length of 33 bits")
     return Header(
-        *(version, kind, compression, held, has_text, epoch, sequence, required, length),
+        *(version, kind, compression, held, has_text, bool(flags & 32)),
+        *(epoch, sequence, required, length),
         *(base_epoch, base_sequence, base, base_rows, target, reader.take(coded_length)),
     )
 
@@ -212,6 +216,8 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
         raise LimitExceeded("the frame needs more than the limit")
     budget = Budget(max_bytes)
     budget.charge(head.body_length)
+    if head.is_bundle:
+        return decode_bundle(head, base or {}, budget)
     contents = contents_of(head)
     budget.charge(contents.apart)
     body = Body(rows, budget, contents.text)
@@ -219,6 +225,35 @@ def decode(frame: bytes, base: Snapshot | None = None, *, max_bytes: int = 1 << 
     if digest_of_rows(body.target) != head.target:
         raise Corrupt("the result has not the target's digest")
     return {row.symbol: record_of(row.cells) for row in body.target}
+
+
+def decode_bundle(bundle: Header, base: Snapshot, budget: Budget) -> Snapshot:
+    """2.2: what the deltas of a bundle lead to in turn."""
+    reader = Reader(bundle.coded)
+    count = reader.uv()
+    if count > reader.left():
+        raise Corrupt("more deltas than bytes")
+    deltas = [reader.take(reader.uv()) for _ in range(count)]
+    reader.end()
+    budget.charge(512 * len(deltas))
+    heads = [header(delta) for delta in deltas]
+    place = (bundle.base_epoch, bundle.base_sequence, bundle.base)
+    for head in heads:
+        if not head.kind or head.is_bundle or (head.base_epoch, head.base_sequence, head.base) != place:
+            raise Corrupt("a bundle of what is no delta, or does not follow")
+        place = (head.epoch, head.sequence, head.target)
+        budget.charge(16 * head.base_rows)
+    if not heads or heads[0].base_rows != bundle.base_rows:
+        raise Corrupt("a bundle without a delta, or from another base")
+    if place != (bundle.epoch, bundle.sequence, bundle.target):
+        raise Corrupt("a bundle that leads elsewhere")
+    state = base
+    for delta in deltas:
+        try:
+            state = decode(delta, state, max_bytes=budget.left)
+        except BaseMismatch as error:
+            raise Corrupt("a delta of a bundle that has another number of rows") from error
+    return state
 
 
 @dataclass

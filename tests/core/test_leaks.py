@@ -75,6 +75,55 @@ def stateless():
         before = snapdelta.apply(before, frame)
         yield
 
+def composed():
+    encoder, decoder = snapdelta.Encoder(epoch=1), snapdelta.Decoder()
+    deltas, base, late = [], {}, snapdelta.Decoder()
+    for n, state in enumerate(snapshots()):
+        frame = encoder.encode(state, full=n % 10 == 0)
+        decoder.apply(frame)
+        if n % 10 == 0:
+            deltas, base, late = [], decoder.snapshot(), snapdelta.Decoder()
+            late.apply(frame)
+        else:
+            deltas.append(frame)
+        if n % 10 == 9:
+            snapdelta.compose(deltas, base)
+            bundle = snapdelta.compose(deltas)
+            late.apply(bundle)
+            snapdelta.apply(base, bundle)
+            for wrong in (deltas[::-1], deltas[1:]):
+                try:
+                    snapdelta.compose(wrong, base)
+                except snapdelta.BaseMismatchError:
+                    pass
+        yield
+
+def columns():
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    for state in snapshots():
+        names = list(state)
+        data = {"s": names, "r": [state[name] for name in names], "p": decoder_of_prices(state)}
+        decoder.apply(encoder.encode_columns(data, symbol="s"))
+        for wrong in ({**data, "o": [object()] * len(names)}, {**data, f"key {serial} x": []}):
+            try:
+                encoder.encode_columns(wrong, symbol="s")
+            except snapdelta.SnapdeltaError:
+                pass
+        yield
+
+def decoder_of_prices(state):
+    decoder = snapdelta.Decoder()
+    decoder.apply(snapdelta.dumps({name: {"p": record["p"]} for name, record in state.items()}))
+    return OnlyPrices(decoder)
+
+class OnlyPrices:
+    # a struct column of Arrow, without a library for it
+    def __init__(self, decoder):
+        self.decoder = decoder
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.decoder.__arrow_c_stream__()
+
 def errors():
     encoder, decoder = snapdelta.Encoder(default=refused), snapdelta.Decoder()
     for state in snapshots():
@@ -109,7 +158,7 @@ def held():
 def refused(value):
     raise KeyError(value)
 
-works = [streams, with_fulls, verified, stateless, errors, held]
+works = [streams, with_fulls, verified, stateless, composed, columns, errors, held]
 work = {work.__name__: work for work in works}[sys.argv[1]]()
 sizes = {}
 for n in range(1, int(sys.argv[2]) + 1):
@@ -120,7 +169,7 @@ print(json.dumps(sizes))
 """
 
 
-WORKS = ["streams", "with_fulls", "verified", "stateless", "errors", "held"]
+WORKS = ["streams", "with_fulls", "verified", "stateless", "composed", "columns", "errors", "held"]
 
 
 def sizes_of(work: str, frames: int) -> dict[int, int]:

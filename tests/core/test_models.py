@@ -153,6 +153,185 @@ def test_models_without_anything_special_are_read_in_place(dumps_made: Counter[s
     assert dumps_made.total() == first
 
 
+def test_models_are_read_in_place_from_the_first_frame(dumps_made: Counter[str]) -> None:
+    class Tick(BaseModel):
+        price: float
+        size: int
+        text: str
+
+    ticks = {f"S{n}": Tick(price=n, size=n, text="a text of some length") for n in range(50)}
+    frames = [snapdelta.dumps(ticks), snapdelta.diff({}, ticks)]
+    changed = {**ticks, "S7": Tick(price=0.5, size=3, text=""), "inside": {"tick": ticks["S1"], "x": 1}}
+    encoder = snapdelta.Encoder()
+    encoder.encode(ticks)
+    encoder.encode(changed)
+    encoder.encode({**changed, "inside": {"tick": ticks["S2"], "x": 2}})
+    assert not dumps_made
+    assert_same(snapdelta.loads(frames[0]), N({symbol: tick.model_dump() for symbol, tick in ticks.items()}))
+    delta_trip(ticks, changed)
+
+
+class Trade(BaseModel):
+    price: float
+    size: int = 1
+
+
+class Ticker(BaseModel):
+    symbol: str
+    trade: Trade
+    maybe: Trade | None = None
+    again: Trade = Trade(price=0)
+    score: float | None = None
+
+
+class Node(BaseModel):
+    x: int
+    next: Node | None = None
+
+
+def test_models_within_their_own_class_are_dumped() -> None:
+    assert _records.kind_of(Node)[0] == "record"
+    full_trip({"A": Node(x=1, next=Node(x=2)), "B": Node(x=3)})
+
+
+def test_models_in_models_are_read_in_place(dumps_made: Counter[str]) -> None:
+    states = [
+        {f"S{n}": Ticker(symbol=f"S{n}", trade=Trade(price=n * k), score=k or None) for n in range(30)}
+        for k in range(4)
+    ]
+    states[2]["S3"] = {"inside": states[0]["S3"], "x": 1}
+    wanted = [N(state) for state in states]
+    follower = DecodedReader()
+    dumps_made.clear()
+    for state, want in zip(states, wanted, strict=True):
+        follower.step(state, want)
+    # Where `maybe` is None in place of a model, the record is dumped once, until its shape is known.
+    assert dumps_made.total() < 70
+
+
+class Fuller(Trade):
+    more: int = 5
+
+
+class Other(BaseModel):
+    price: float
+    size: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Fuller(price=1.5),
+        Other(price=1.5, size=2),
+        {"price": 1.5, "size": 1},
+        None,
+        Trade.model_construct(size=3, price=2.5),
+        Trade.model_construct(price=[1.5], size=1),
+        Trade.model_construct(price=Trade(price=1), size=1),
+        5,
+        {},
+    ],
+    ids=["subclass", "other class", "dict", "none", "order", "list", "model", "scalar", "empty"],
+)
+@pytest.mark.usefixtures("quiet")
+def test_what_is_not_exactly_the_declared_model_is_dumped(value: Any) -> None:
+    good = {f"S{n}": Ticker(symbol="S", trade=Trade(price=n), maybe=Trade(price=2.0)) for n in range(5)}
+    for name in ("trade", "maybe"):
+        odd = Ticker(symbol="x", trade=Trade(price=1.0), maybe=Trade(price=1.0))
+        odd.__dict__[name] = value
+        want = dumped(odd)
+        follower = DecodedReader()
+        plain = {symbol: dumped(ticker) for symbol, ticker in good.items()}
+        follower.step(good, plain)
+        follower.step(good, plain)
+        state = {**good, "S2": odd, "new": odd}
+        if want is None:
+            with pytest.raises(snapdelta.UnsupportedTypeError):
+                follower.encoder.encode(state)
+            continue
+        for _ in range(2):
+            follower.step(state, {**plain, "S2": want, "new": want})
+
+
+def test_classes_that_answer_for_their_attributes_are_dumped(dumps_made: Counter[str]) -> None:
+    class Sly(BaseModel):
+        x: int
+
+        def __getattribute__(self, name: str) -> Any:
+            return {"x": 5} if name == "__dict__" else super().__getattribute__(name)
+
+    class Slots(msgspec.Struct):
+        x: int
+
+        def __getattribute__(self, name: str) -> Any:
+            return 7 if name == "x" else super().__getattribute__(name)
+
+    sly = Sly(x=1)
+    want = sly.model_dump()
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    for _ in range(3):
+        decoder.apply(encoder.encode({"A": sly, "B": sly, "C": Slots(1), "D": Slots(2)}))
+        assert_same(decoder.snapshot(), {"A": want, "B": want, "C": {"x": 7}, "D": {"x": 7}})
+    assert dumps_made["Sly"] >= 2
+
+
+@dataclass(slots=True)
+class Level:
+    price: float
+    size: Any = 0
+
+
+@dataclass(slots=True)
+class Deep(Level):
+    # Hides the slot of the class above.
+    size: Any = 1
+    more: Any = None
+
+
+class Nested(msgspec.Struct):
+    level: Any
+    at: Any = None
+    text: str = "a text of some length"
+
+
+def test_slots_give_what_getattr_gives() -> None:
+    states = [
+        {"A": Level(1.5), "B": Level(2.5, 3), "C": Deep(1.0, 2, "x"), "D": Nested(Level(1.0))},
+        {
+            "A": Level(1.5, [1, Level(2.0)]),
+            "B": Deep(2.5),
+            "C": Level(1.0),
+            "D": Nested({"price": 1.0, "size": 0}),
+        },
+        {
+            "A": Nested(None),
+            "B": {"x": Level(2.0), "y": Nested(Nested(1))},
+            "C": 5,
+            "D": Nested(Level(1.0, 2), 2),
+        },
+    ]
+    follower = DecodedReader()
+    for state in (*states, *states[::-1], *states):
+        follower.step(state, N(state))
+        assert_same(snapdelta.loads(snapdelta.dumps(state)), N(state))
+
+
+def test_an_empty_slot_is_named() -> None:
+    encoder = snapdelta.Encoder()
+    levels = {symbol: Level(1.5) for symbol in "ABC"}
+    encoder.encode(levels)
+    del levels["B"].size
+    before = encoder.digest
+    for _ in range(2):
+        with pytest.raises(
+            snapdelta.UnsupportedTypeError, match=r"^B: Level could not be read: TypeError: no value for size"
+        ):
+            encoder.encode(levels)
+    assert encoder.digest == before
+    levels["B"].size = 4
+    encoder.encode(levels)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -25,7 +25,7 @@ from snapdelta.health import Health, status_of
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.settings import SnapshotOptions, SnapshotSettings, check_client
 from snapdelta.snapshots.stats import SaveCounters
-from snapdelta.snapshots.writer import SaveResult, SnapshotWriter
+from snapdelta.snapshots.writer import Columns, SaveResult, SnapshotWriter
 
 _ENCODER_THREADS = 2
 # So many failures in a row are more than a passing fault.
@@ -85,6 +85,25 @@ class SnapshotManager:
         """
         writer = self._writer(name)
         return await self._saved(name, writer, writer.save(snapshot, force_full=force_full, check=check))
+
+    async def save_columns(
+        self,
+        data: object,
+        name: str = "default",
+        force_full: bool = False,
+        *,
+        symbol: str = "_symbol",
+        check: bool = True,
+    ) -> SaveResult:
+        """Save the state that columns hold: a dict of arrays, or a table with Arrow's PyCapsule interface.
+
+        A row is a record; the column `symbol` has the symbols. docs/columns.md says what becomes of which
+        type. All of `save_snapshot` holds, but that `validate` is not called, as there is no snapshot to show
+        it. Raises UsageError as well: no symbols, a symbol twice, columns of different lengths.
+        """
+        writer = self._writer(name)
+        columns = Columns(data, symbol)
+        return await self._saved(name, writer, writer.save(columns, force_full=force_full, check=check))
 
     async def update(
         self,

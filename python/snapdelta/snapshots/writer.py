@@ -77,6 +77,14 @@ class SaveResult(TypedDict):
     write_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A snapshot as columns, and which of them has the symbols."""
+
+    data: object
+    symbol: str
+
+
 @dataclass(slots=True)
 class _Save:
     """One save on its way. Only this holds the captured frame, as an error's traceback would keep it alive,
@@ -112,6 +120,12 @@ class _Chain:
     symbols: int
     frames: int = 0
     bytes: int = 0
+
+
+def _capture_whole(encoder: Encoder, records: dict[str, Any] | Columns) -> CapturedFrame:
+    if isinstance(records, Columns):
+        return encoder.capture_columns(records.data, symbol=records.symbol)
+    return encoder.capture(records)
 
 
 class SnapshotWriter:
@@ -150,7 +164,9 @@ class SnapshotWriter:
         """Saves that run or wait."""
         return list(self._saves)
 
-    def save(self, snapshot: dict[str, Any], *, force_full: bool, check: bool) -> asyncio.Task[SaveResult]:
+    def save(
+        self, snapshot: dict[str, Any] | Columns, *, force_full: bool, check: bool
+    ) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
         Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
@@ -168,7 +184,7 @@ class SnapshotWriter:
         return self._start(changes, list(removed), False, check)
 
     def _start(
-        self, records: dict[str, Any], removed: list[str] | None, forced: bool, check: bool
+        self, records: dict[str, Any] | Columns, removed: list[str] | None, forced: bool, check: bool
     ) -> asyncio.Task[SaveResult]:
         try:
             save = self._captured(records, removed, forced, check)
@@ -181,7 +197,7 @@ class SnapshotWriter:
         return task
 
     def _captured(
-        self, records: dict[str, Any], removed: list[str] | None, forced: bool, check: bool
+        self, records: dict[str, Any] | Columns, removed: list[str] | None, forced: bool, check: bool
     ) -> _Save:
         self._check_not_superseded()
         if len(self._saves) > 1:
@@ -189,23 +205,24 @@ class SnapshotWriter:
                 f"snapshots {self._name!r}: one save is running and another one waits; await them, "
                 "or save less often; if they are several lists, give each its own name="
             )
-        if check and removed is None:
+        if check and removed is None and not isinstance(records, Columns):
             self._validator.check(records)
         start = perf_counter()
         overlapping = bool(self._saves)
         save = _Save(None, removed, overlapping, forced, check)
         save.captured = (
-            self._new_encoder().capture(records) if overlapping else self._capture(records, removed)
+            _capture_whole(self._new_encoder(), records) if overlapping else self._capture(records, removed)
         )
         save.capture_ms = (perf_counter() - start) * 1e3
         if not overlapping:
             self._check_removed(save)
         return save
 
-    def _capture(self, records: dict[str, Any], removed: list[str] | None) -> CapturedFrame:
+    def _capture(self, records: dict[str, Any] | Columns, removed: list[str] | None) -> CapturedFrame:
         """A whole snapshot, or an update of the state that our own encoder has."""
         if removed is None:
-            return self._encoder.capture(records)
+            return _capture_whole(self._encoder, records)
+        assert not isinstance(records, Columns)
         try:
             return self._encoder.capture_update(records, removed)
         except UsageError as error:

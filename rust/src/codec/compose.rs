@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::codec::decoder::{Decoder, base_mismatch, check_base};
+use crate::codec::decoder::{Decoder, check_base};
 use crate::codec::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::budget::Budget;
@@ -27,7 +27,7 @@ pub(crate) fn compose(
     decoder.state.position = first.base.position;
     for delta in deltas {
         if decoder.apply(delta)? == FrameKind::Full {
-            return Err(base_mismatch("a full frame is no delta: compose what comes after it".into()));
+            return Err(Error::base_mismatch("a full frame is no delta: compose what comes after it"));
         }
     }
     let last = &decoder.state;

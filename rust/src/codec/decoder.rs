@@ -1,15 +1,12 @@
 //! The reader's state machine: full frames at any time, deltas only in sequence.
 
+use crate::codec::bundle::deltas_of;
 use crate::codec::changed_keys::ChangedKeys;
 use crate::codec::state::State;
-use crate::error::{Error, ErrorKind, Result, grouped};
+use crate::error::{Error, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, Contents};
-
-pub(crate) fn base_mismatch(message: String) -> Error {
-    Error::new(ErrorKind::BaseMismatch, message)
-}
 
 /// A full frame as a state.
 pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
@@ -17,7 +14,7 @@ pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
     let (header, contents) = container::read(frame, &mut budget)?;
     budget.check_required(header.required_bytes)?;
     if header.kind != FrameKind::Full {
-        return Err(base_mismatch("this is a delta: apply it to the snapshot that it was made from".into()));
+        return Err(Error::base_mismatch("this is a delta: apply it to the snapshot that it was made from"));
     }
     state_of_full(&header, &contents, &mut budget)
 }
@@ -74,7 +71,12 @@ impl Decoder {
             }
             FrameKind::Delta => {
                 self.check_position(&header)?;
-                self.changed_keys = self.state.apply_body(&header, &contents, &mut budget)?;
+                self.changed_keys = if header.is_bundle {
+                    let deltas = deltas_of(&header, &contents.body, &mut budget)?;
+                    self.state.apply_bundle(&deltas, &budget)?
+                } else {
+                    self.state.apply_body(&header, &contents, &mut budget)?
+                };
             }
         }
         Ok(header.kind)
@@ -92,7 +94,7 @@ impl Decoder {
         } else {
             return check_base(header, self.state.digest);
         };
-        Err(base_mismatch(format!("{problem}; continue from a full frame")))
+        Err(Error::base_mismatch(format!("{problem}; continue from a full frame")))
     }
 }
 
@@ -101,7 +103,7 @@ pub(crate) fn check_base(header: &Header, digest: u64) -> Result<()> {
     if header.base.digest == digest {
         return Ok(());
     }
-    Err(base_mismatch(format!(
+    Err(Error::base_mismatch(format!(
         "the delta was made from a snapshot with digest {:016x}, this one has {digest:016x}; continue from a full frame",
         header.base.digest
     )))

@@ -4,14 +4,14 @@ use crate::codec::changed_keys::ChangedKeys;
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{Compression, FrameBase, FrameKind, Header, Position};
-use crate::frame::container::Contents;
+use crate::frame::container::{self, Contents};
 use crate::frame::decode;
 use crate::frame::learning::Knowledge;
 use crate::state::change_set::{ChangeSet, Preview};
 use crate::state::table::{Table, digest};
 
 /// A state and where in its stream it is.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct State {
     pub(crate) table: Table,
     pub(crate) position: Position,
@@ -27,6 +27,8 @@ pub(crate) struct State {
     /// What the last full frame, and the last delta after it, were found to make a reader hold.
     pub(crate) needs: [u64; 2],
     pub(crate) knowledge: Knowledge,
+    /// Names were numbered anew while a frame was applied.
+    renumbered: bool,
 }
 
 impl State {
@@ -46,6 +48,7 @@ impl State {
             kind,
             compression: Compression::Stored,
             has_text: false,
+            is_bundle: false,
             held_cells: self.held_cells.map(|_| held_cells),
             position: Position { sequence, ..self.position },
             base: match kind {
@@ -73,11 +76,30 @@ impl State {
 
     /// Lets go of names that are no longer used; true if all numbers of keys and paths are others now.
     pub(crate) fn refresh_schema(&mut self) -> bool {
-        let refreshed = self.table.refresh_schema();
+        let refreshed = self.table.refresh_schema() | std::mem::take(&mut self.renumbered);
         if refreshed {
             self.knowledge.clear();
         }
         refreshed
+    }
+
+    /// Applies the deltas of a bundle in turn. After an error the state is what it was.
+    pub(crate) fn apply_bundle(
+        &mut self,
+        deltas: &[(Header, &[u8])],
+        budget: &Budget,
+    ) -> Result<ChangedKeys> {
+        let mut next = self.clone();
+        for (_, delta) in deltas {
+            let mut own = budget.rest();
+            let (header, contents) = container::read(delta, &mut own)?;
+            own.check_required(header.required_bytes)?;
+            next.apply_body(&header, &contents, &mut own)?;
+            next.renumbered |= next.refresh_schema();
+        }
+        let changed_keys = ChangedKeys::between(&mut self.table, &mut next.table);
+        *self = next;
+        Ok(changed_keys)
     }
 
     pub(crate) fn advance(&mut self, changes: ChangeSet, preview: &Preview, sequence: u64) {

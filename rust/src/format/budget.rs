@@ -34,6 +34,9 @@ pub(crate) const ENTRY: u64 = 16;
 pub(crate) const BLOB_ENTRY: u64 = 64;
 /// An item of a list, tuple or dict inside a cell.
 pub(crate) const ITEM: u64 = 128;
+/// A delta of a bundle, a row of its base.
+pub(crate) const BUNDLED: u64 = 512;
+pub(crate) const BUNDLED_ROW: u64 = 16;
 const BLOB: u64 = 64;
 
 /// What the object of a value takes beyond what every cell is charged with.
@@ -59,6 +62,11 @@ impl Budget {
     /// What was charged so far.
     pub(crate) fn spent(&self) -> u64 {
         self.limit - self.left
+    }
+
+    /// What is left, as the limit of a part that is let go before the next one.
+    pub(crate) fn rest(&self) -> Budget {
+        Budget::new(self.left)
     }
 
     /// Refuses what a frame declares to need beyond the limit.

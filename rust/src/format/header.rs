@@ -16,7 +16,8 @@ mod flag {
     pub(super) const OTHER_EPOCH: u8 = 4;
     pub(super) const WITHIN_TOLERANCE: u8 = 8;
     pub(super) const TEXT: u8 = 16;
-    pub(super) const ALL: u8 = 31;
+    pub(super) const BUNDLE: u8 = 32;
+    pub(super) const ALL: u8 = 63;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(crate) struct Header {
     pub(crate) compression: Compression,
     /// A compressed text follows the body.
     pub(crate) has_text: bool,
+    /// The body is deltas that follow each other.
+    pub(crate) is_bundle: bool,
     /// How many cells keep the number published last; None if the states are exact.
     pub(crate) held_cells: Option<u64>,
     pub(crate) position: Position,
@@ -104,6 +107,7 @@ impl Header {
             (other_epoch, flag::OTHER_EPOCH),
             (self.held_cells.is_some(), flag::WITHIN_TOLERANCE),
             (self.has_text, flag::TEXT),
+            (self.is_bundle, flag::BUNDLE),
         ];
         let mut w = Writer::default();
         w.u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
@@ -178,6 +182,9 @@ impl Header {
         if has(flag::OTHER_EPOCH) && !has(flag::DELTA) {
             return Err(r.corrupt("a full frame has no base"));
         }
+        if has(flag::BUNDLE) && (!has(flag::DELTA) || has(flag::ZSTD) || has(flag::TEXT)) {
+            return Err(r.corrupt("a bundle is a delta whose body is stored"));
+        }
         let base = if has(flag::DELTA) {
             let base = read_base_position(&mut r, position, has(flag::OTHER_EPOCH))?;
             FrameBase {
@@ -194,6 +201,7 @@ impl Header {
             kind: if has(flag::DELTA) { FrameKind::Delta } else { FrameKind::Full },
             compression: if has(flag::ZSTD) { Compression::Zstd } else { Compression::Stored },
             has_text: has(flag::TEXT),
+            is_bundle: has(flag::BUNDLE),
             held_cells,
             position,
             base,
@@ -230,6 +238,7 @@ mod tests {
         kind: FrameKind::Delta,
         compression: Compression::Stored,
         has_text: false,
+        is_bundle: false,
         held_cells: None,
         position: Position { epoch: 1, sequence: 2 },
         base: FrameBase { position: Position { epoch: 1, sequence: 1 }, digest: 3, rows: 300 },
@@ -265,6 +274,7 @@ mod tests {
             Header { has_text: true, body_length: 2, ..HEADER },
             Header { held_cells: Some(0), required_bytes: u64::MAX, ..HEADER },
             Header { held_cells: Some(u64::MAX), ..HEADER },
+            Header { is_bundle: true, ..HEADER },
             Header { kind: FrameKind::Full, base: FrameBase::empty(), ..HEADER },
             delta(position(0, 0), position(0, 0)),
             delta(position(7, 90), position(7, 40)),
@@ -280,6 +290,9 @@ mod tests {
             delta(position(7, 90), position(7, 90)),
             delta(position(7, 90), position(7, 91)),
             delta(position(0, 1), position(0, 1)),
+            Header { is_bundle: true, has_text: true, body_length: 2, ..HEADER },
+            Header { is_bundle: true, compression: Compression::Zstd, ..HEADER },
+            Header { is_bundle: true, kind: FrameKind::Full, base: FrameBase::empty(), ..HEADER },
         ];
         for header in never {
             assert!(Header::read(&header.write(b"abc")).is_err(), "{header:?}");

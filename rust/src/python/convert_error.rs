@@ -28,6 +28,8 @@ pub(crate) enum ConvertError {
         error: PyErr,
     },
     Core(crate::error::Error),
+    /// An argument that makes no sense.
+    Usage(String),
 }
 
 pub(crate) type ConvertResult<T> = Result<T, ConvertError>;
@@ -47,6 +49,10 @@ impl From<crate::error::Error> for ConvertError {
 impl ConvertError {
     pub(crate) fn unsupported(message: impl Into<String>) -> ConvertError {
         ConvertError::Unsupported { trail: Vec::new(), message: message.into() }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> ConvertError {
+        ConvertError::Usage(message.into())
     }
 
     pub(crate) fn raised(error: PyErr, what: String) -> ConvertError {
@@ -70,7 +76,7 @@ impl ConvertError {
     pub(crate) fn below(mut self, step: PathStep) -> ConvertError {
         match &mut self {
             ConvertError::Unsupported { trail, .. } | ConvertError::Python { trail, .. } => trail.push(step),
-            ConvertError::Core(_) => {}
+            ConvertError::Core(_) | ConvertError::Usage(_) => {}
         }
         self
     }

@@ -14,6 +14,7 @@ use crate::format::header::{FrameKind, Position};
 use crate::python::decoder::Decoder;
 use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
+use crate::python::from_python::columns::capture_columns;
 use crate::python::from_python::{capture, capture_update};
 use crate::python::symbol_list::SymbolList;
 use crate::python::tolerance::tolerances;
@@ -141,6 +142,20 @@ impl Encoder {
             requested: kind,
             made: OnceLock::new(),
         }
+    }
+
+    fn read_columns(
+        py: Python<'_>,
+        inner: &mut EncoderState,
+        data: &Bound<'_, PyAny>,
+        symbol: &str,
+    ) -> PyResult<ChangeSet> {
+        let EncoderState { core, cache, default } = inner;
+        let default = default.as_ref().map(|default| default.bind(py));
+        let captured = capture_columns(data, symbol.as_bytes(), &mut core.state.table, cache, default);
+        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
+        core.hold_back(&mut changes);
+        Ok(changes)
     }
 
     fn read(
@@ -297,6 +312,40 @@ impl Encoder {
         let this = slf.get();
         let mut inner = this.free(py)?;
         let changes = this.read(py, &mut inner, snapshot)?;
+        Ok(Encoder::keep(slf, &mut inner, changes, full))
+    }
+
+    /// The frame that leads from the last snapshot to the one that columns hold: `encode` of `{symbol: {column: value}}`,
+    /// without a Python object a cell. `data` is a dict of arrays, or what has Arrow's PyCapsule interface; `symbol` names
+    /// the column with the symbols. Nulls become None. docs/columns.md says what becomes of which type.
+    ///
+    /// Raises UsageError (no symbols, a symbol twice or null, columns of different lengths), UnsupportedTypeError (the
+    /// message names the column), EncoderBusyError, EncodingError. After an error the state is what it was.
+    #[pyo3(signature = (data, /, *, symbol = "_symbol", full = false))]
+    fn encode_columns<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyAny>,
+        symbol: &str,
+        full: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut inner = self.free(py)?;
+        let changes = Encoder::read_columns(py, &mut inner, data, symbol)?;
+        let kind = inner.core.kind(full);
+        Ok(inner.encode_frame(py, changes, kind)?.0)
+    }
+
+    /// Reads columns and returns at once, as `capture` does a snapshot.
+    #[pyo3(signature = (data, /, *, symbol = "_symbol", full = false))]
+    fn capture_columns(
+        slf: &Bound<'_, Self>,
+        data: &Bound<'_, PyAny>,
+        symbol: &str,
+        full: bool,
+    ) -> PyResult<CapturedFrame> {
+        let py = slf.py();
+        let mut inner = slf.get().free(py)?;
+        let changes = Encoder::read_columns(py, &mut inner, data, symbol)?;
         Ok(Encoder::keep(slf, &mut inner, changes, full))
     }
 

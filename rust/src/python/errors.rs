@@ -26,6 +26,7 @@ pub(crate) fn to_python(py: Python<'_>, error: ConvertError) -> PyErr {
     match error {
         ConvertError::Python { trail, what, error } => raised(py, &trail, &what, error).unwrap_or_else(|e| e),
         ConvertError::Core(error) => core(py, &error),
+        ConvertError::Usage(message) => usage(py, &message),
         ConvertError::Unsupported { trail, message } => match path_text(py, &trail) {
             Ok(path) if path.is_empty() => raise(py, "UnsupportedTypeError", message),
             Ok(path) => raise(py, "UnsupportedTypeError", format!("{path}: {message}")),

@@ -11,7 +11,7 @@ use crate::python::to_python::build::text;
 /// What is in a frame.
 #[pyclass(frozen, get_all, module = "snapdelta")]
 pub(crate) struct FrameInfo {
-    /// "full" or "delta"
+    /// "full", "delta", or "bundle": of deltas, whose counts are summed up
     kind: &'static str,
     version: u8,
     epoch: u64,
@@ -127,7 +127,7 @@ impl FrameInfo {
         };
         let base = (header.kind == FrameKind::Delta).then_some(header.base.position);
         Ok(FrameInfo {
-            kind: header.kind.name(),
+            kind: if header.is_bundle { "bundle" } else { header.kind.name() },
             version: crate::format::VERSION,
             epoch: header.position.epoch,
             sequence: header.position.sequence,
@@ -141,7 +141,7 @@ impl FrameInfo {
             size,
             body_size,
             base_symbols: summary.base_rows,
-            target_symbols: (summary.base_rows - summary.removed) + summary.added,
+            target_symbols: (summary.base_rows + summary.added).saturating_sub(summary.removed),
             added,
             removed: summary.removed,
             updated: summary.updated,

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::codec::bundle::{bundle, deltas_of};
 use crate::codec::compose::compose as compose_deltas;
 use crate::codec::decoder::{check_base, open_full};
 use crate::codec::state::{State, check_rows, check_target};
+use crate::error::Result;
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::container::{self, Contents, FrameWriter};
@@ -109,8 +111,35 @@ pub(crate) fn apply<'py>(
         return loads(py, frame, limits);
     }
     budget.check_required(header.required_bytes).map_err(|e| errors::core(py, &e))?;
+    if header.is_bundle {
+        return apply_bundle(prev, &header, &contents, verify, default, &mut budget)
+            .map_err(|e| errors::to_python(py, e));
+    }
     let applied = apply_delta(prev, &header, &contents, verify, default, &mut budget);
     applied.map_err(|e| errors::to_python(py, e))
+}
+
+fn apply_bundle<'py>(
+    previous: &Bound<'py, PyAny>,
+    header: &Header,
+    contents: &Contents<'_>,
+    verify: bool,
+    default: Option<&Bound<'py, PyAny>>,
+    budget: &mut Budget,
+) -> ConvertResult<Bound<'py, PyDict>> {
+    let py = previous.py();
+    let mut snapshot = None;
+    for (_, delta) in deltas_of(header, &contents.body, budget)? {
+        let mut own = budget.rest();
+        let (header, contents) = py.detach(|| container::read(delta, &mut own))?;
+        own.check_required(header.required_bytes)?;
+        let before = snapshot.as_ref().unwrap_or(previous);
+        let after = apply_delta(before, &header, &contents, verify, default, &mut own)?;
+        snapshot = Some(after.into_any());
+    }
+    // a bundle has a delta
+    let snapshot = snapshot.unwrap_or_else(|| previous.clone());
+    Ok(snapshot.cast_into::<PyDict>().map_err(PyErr::from)?)
 }
 
 fn apply_delta<'py>(
@@ -139,17 +168,18 @@ fn apply_delta<'py>(
     Ok(patch(py, &base, table, &changes, &mut objects)?)
 }
 
-/// Deltas that follow each other as one delta: it leads from the base of the first to the target of the last.
+/// Deltas that follow each other as one frame: it leads from the base of the first to the target of the last.
 ///
-/// `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
+/// With `base` it is one delta, as small as a `diff` of the two ends. Without, it is a bundle: the deltas themselves,
+/// which a reader applies in one call; none is decoded, and bundles among them count as their deltas. `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
 /// encoded with. Raises UsageError without a delta, BaseMismatchError where the deltas or the base do not follow,
 /// EncodingError where the composed delta does not read back, and what `Decoder.apply` raises.
 #[pyfunction]
-#[pyo3(signature = (deltas, /, base, *, level = 3, default = None, limits = None))]
+#[pyo3(signature = (deltas, /, base = None, *, level = 3, default = None, limits = None))]
 pub(crate) fn compose<'py>(
     py: Python<'py>,
     deltas: Vec<Bound<'py, PyAny>>,
-    base: &Bound<'py, PyAny>,
+    base: Option<&Bound<'py, PyAny>>,
     level: i32,
     default: Option<&Bound<'py, PyAny>>,
     limits: Option<&Bound<'py, PyAny>>,
@@ -159,6 +189,13 @@ pub(crate) fn compose<'py>(
     }
     let limit = max_bytes(limits)?;
     let mut frame_writer = FrameWriter::new(check_level(py, level)?).map_err(|e| errors::core(py, &e))?;
+    let Some(base) = base else {
+        let frames: Vec<FrameBytes<'_>> =
+            deltas.iter().map(PyAnyMethods::extract).collect::<PyResult<_>>()?;
+        let frames: Vec<&[u8]> = frames.iter().map(|frame| &**frame).collect();
+        let made = py.detach(|| bundle(&frames));
+        return Ok(PyBytes::new(py, &made.map_err(|e| errors::core(py, &e))?));
+    };
     let mut state = match base.extract::<FrameBytes<'_>>() {
         Ok(full) => py.detach(|| open_full(&full, limit)).map_err(|e| errors::core(py, &e))?,
         Err(_) => {
@@ -230,6 +267,10 @@ pub(crate) fn inspect<'py>(
         if let Some(base) = &base {
             check_base(&header, base.digest)?;
         }
+        if header.is_bundle {
+            let deltas = deltas_of(&header, &contents.body, &mut budget)?;
+            return Ok((header, inspect_bundle(&deltas, &budget)?, contents.body.len()));
+        }
         let table = base.as_deref().map(|base| &base.table);
         let mut summary = inspection::inspect(&contents.body, header.base.rows, table, &mut budget)?;
         if let Some(base) = base.filter(|_| summary.added_symbols.is_none()) {
@@ -240,6 +281,25 @@ pub(crate) fn inspect<'py>(
     });
     let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
     FrameInfo::new(py, frame.len(), &header, summary, length)
+}
+
+/// What the deltas of a bundle do, each counted by itself.
+fn inspect_bundle(deltas: &[(Header, &[u8])], budget: &Budget) -> Result<inspection::BodySummary> {
+    let mut all = inspection::BodySummary::default();
+    for (at, (header, delta)) in deltas.iter().enumerate() {
+        let mut own = budget.rest();
+        let (_, contents) = container::read(delta, &mut own)?;
+        let one = inspection::inspect(&contents.body, header.base.rows, None, &mut own)?;
+        if at == 0 {
+            all.base_rows = one.base_rows;
+        }
+        all.removed += one.removed;
+        all.added += one.added;
+        all.updated += one.updated;
+        all.moved += one.moved;
+        all.sparse_updates += one.sparse_updates;
+    }
+    Ok(all)
 }
 
 /// Brings an empty state to a snapshot.

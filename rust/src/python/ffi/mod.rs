@@ -4,7 +4,9 @@
 #![allow(clippy::cast_ptr_alignment)]
 
 pub(crate) mod arrow;
+pub(crate) mod arrow_import;
 pub(crate) mod dict;
 pub(crate) mod int;
 pub(crate) mod object;
+pub(crate) mod shared_bytes;
 pub(crate) mod types;

@@ -14,7 +14,7 @@ use std::ptr::null_mut;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 
 use crate::format::datetime::{Clock, Date, Delta};
 use crate::python::convert_error::ConvertError;
@@ -121,6 +121,30 @@ impl<'w> Obj<'w> {
         let class = key.bind(walk.py).get_type();
         let name = class.name().map_or_else(|_| "another class".into(), |name| name.to_string());
         ConvertError::other_key(kind, key, &name)
+    }
+
+    /// The `__dict__` of an instance of a class that was found to keep one.
+    pub(crate) fn instance_dict(self, types: &Types) -> Option<Dict<'w>> {
+        // SAFETY: the object is alive. The instance holds its dict as well, so that letting go of it frees nothing; one
+        // that is made here for the first time starts no collection, as that is switched off (Walk)
+        let pointer = unsafe {
+            let pointer = ffi::PyObject_GenericGetDict(self.pointer, null_mut());
+            if pointer.is_null() {
+                ffi::PyErr_Clear();
+                return None;
+            }
+            ffi::Py_DECREF(pointer);
+            pointer
+        };
+        Dict::of(Obj { pointer, walk: PhantomData }, types)
+    }
+
+    /// What is in a slot of an instance, if there is something; `slot_offset` gave the offset for its exact class.
+    #[inline(always)]
+    pub(crate) fn slot(self, offset: isize) -> Option<Obj<'w>> {
+        // SAFETY: an instance of the class has a pointer at this offset; what it leads to is held by the instance
+        let pointer = unsafe { *self.pointer.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>() };
+        (!pointer.is_null()).then_some(Obj { pointer, walk: PhantomData })
     }
 
     /// Brings the head of the object into the cache.
@@ -353,7 +377,8 @@ impl<'w> Str<'w> {
     }
 }
 
-fn push_code_point(buffer: &mut Vec<u8>, c: u32) {
+/// A code point as UTF-8, also of a surrogate.
+pub(crate) fn push_code_point(buffer: &mut Vec<u8>, c: u32) {
     let tail = |shift: u32| (c >> shift & 0x3F) as u8 | 0x80;
     match c {
         0..=0x7F => buffer.push(c as u8),
@@ -376,6 +401,10 @@ impl<'w> Dict<'w> {
     pub(crate) fn len(self) -> usize {
         // SAFETY: exactly a dict
         unsafe { (*self.0.pointer.cast::<ffi::PyDictObject>()).ma_used as usize }
+    }
+
+    pub(crate) fn object(self) -> Obj<'w> {
+        self.0
     }
 
     #[inline(always)]
@@ -501,6 +530,24 @@ impl<'w> Sequence<'w> {
                 unsafe { if self.list { ffi::PyList_GET_ITEM(at, i) } else { ffi::PyTuple_GET_ITEM(at, i) } };
             Obj { pointer, walk: PhantomData }
         })
+    }
+}
+
+/// Where instances of a class keep what a member descriptor of the class reads; None if it is no slot for an object.
+pub(crate) fn slot_offset(class: &Bound<'_, PyType>, member: &Bound<'_, PyAny>) -> Option<isize> {
+    // SAFETY: all are live objects. A member descriptor (its exact type says so) leads to its definition as long as it
+    // lives, and is good for instances of its class and of those below
+    unsafe {
+        if ffi::Py_TYPE(member.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
+            return None;
+        }
+        let descriptor = &*member.as_ptr().cast::<ffi::PyMemberDescrObject>();
+        let owner = descriptor.d_common.d_type;
+        let definition = &*descriptor.d_member;
+        let fits = ffi::PyType_IsSubtype(class.as_ptr().cast(), owner) != 0
+            && definition.type_code == ffi::Py_T_OBJECT_EX
+            && definition.offset > 0;
+        fits.then_some(definition.offset)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Addresses of the types that are told apart, and what is kept between walks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDate, PyDateTime, PyDelta, PyTime, PyType};
+
+use crate::python::ffi::object::slot_offset;
+use crate::python::symbol_list::symbol_bytes;
 
 /// Addresses of exact types. The types are held by `held` or live as long as the interpreter.
 pub(crate) struct Types {
@@ -121,8 +125,29 @@ pub(crate) enum ClassKind {
     Unknown,
 }
 
+/// Instances whose fields are read during a walk.
+pub(crate) struct InPlace {
+    /// The class.
+    pub(crate) address: usize,
+    pub(crate) names: Vec<Vec<u8>>,
+    pub(crate) fields: FieldsIn,
+}
+
+pub(crate) enum FieldsIn {
+    /// The instance's `__dict__`, where it has exactly the fields, and in them only scalars and instances of the classes
+    /// that are given by field (0: scalars only): a pydantic model.
+    Dict(Vec<usize>),
+    /// Slots of the instance, at these offsets: a Struct, or a dataclass with slots.
+    Slots(Vec<isize>),
+}
+
 /// A class, its kind, and what `_records.kind_of` gives to read its objects.
-type Known = (Py<PyAny>, ClassKind, Option<Py<PyAny>>);
+struct Known {
+    class: Py<PyAny>,
+    kind: ClassKind,
+    reader: Option<Py<PyAny>>,
+    in_place: Option<Arc<InPlace>>,
+}
 
 /// What was learned of classes. Each is held, so that its address stays its own.
 #[derive(Default)]
@@ -135,14 +160,14 @@ const MAX_CLASSES: usize = 1024;
 
 impl Classes {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.known.values().try_for_each(|(class, _, reader)| {
-            visit.call(class)?;
-            visit.call(reader)
+        self.known.values().try_for_each(|known| {
+            visit.call(&known.class)?;
+            visit.call(&known.reader)
         })
     }
 
     pub(crate) fn known(&self, address: usize) -> Option<ClassKind> {
-        self.known.get(&address).map(|(_, kind, _)| *kind)
+        self.known.get(&address).map(|known| known.kind)
     }
 
     pub(crate) fn get(
@@ -152,16 +177,80 @@ impl Classes {
     ) -> PyResult<(ClassKind, Option<Py<PyAny>>)> {
         let py = class.py();
         let address = class.as_ptr() as usize;
-        if let Some((_, kind, reader)) = self.known.get(&address) {
+        if let Some(Known { kind, reader, .. }) = self.known.get(&address) {
             return Ok((*kind, reader.as_ref().map(|reader| reader.clone_ref(py))));
         }
         let (kind, reader) = classify(class, types)?;
+        let in_place = in_place(class, kind, reader.as_ref())?.map(Arc::new);
         if self.known.len() >= MAX_CLASSES {
             self.known.clear();
         }
         let objects = reader.as_ref().map(|reader| reader.clone_ref(py));
-        self.known.insert(address, (class.clone().into_any().unbind(), kind, objects));
+        let class = class.clone().into_any().unbind();
+        self.known.insert(address, Known { class, kind, reader: objects, in_place });
+        if let (ClassKind::Model, Some(reader)) = (kind, &reader) {
+            for inner in reader.bind(py).get_item(2)?.try_iter()? {
+                if let Ok(inner) = inner?.cast_into::<PyType>() {
+                    self.get(&inner, types)?;
+                }
+            }
+        }
         Ok((kind, reader))
+    }
+
+    /// The classes whose instances may be read during a walk. A model's class must still have the serializer that
+    /// it was judged by.
+    pub(crate) fn in_place(&self, py: Python<'_>) -> PyResult<Vec<Arc<InPlace>>> {
+        let mut all = Vec::new();
+        for known in self.known.values() {
+            let Some(in_place) = &known.in_place else { continue };
+            if let (FieldsIn::Dict(_), Some(reader)) = (&in_place.fields, &known.reader) {
+                let serializer = reader.bind(py).get_item(0)?;
+                if !known.class.bind(py).getattr("__pydantic_serializer__")?.is(&serializer) {
+                    continue;
+                }
+            }
+            all.push(Arc::clone(in_place));
+        }
+        Ok(all)
+    }
+}
+
+/// How instances of a class are read during a walk, if they can be.
+fn in_place(
+    class: &Bound<'_, PyType>,
+    kind: ClassKind,
+    reader: Option<&Py<PyAny>>,
+) -> PyResult<Option<InPlace>> {
+    let py = class.py();
+    let address = class.as_ptr() as usize;
+    match (kind, reader) {
+        (ClassKind::Model, Some(reader)) => {
+            let names = reader.bind(py).get_item(1)?.try_iter()?.map(|name| symbol_bytes(&name?));
+            let names = names.collect::<PyResult<_>>()?;
+            let classes = reader.bind(py).get_item(2)?.try_iter()?;
+            let address_of =
+                |class: Bound<'_, PyAny>| if class.is_none() { 0 } else { class.as_ptr() as usize };
+            let inner = classes.map(|class| class.map(address_of)).collect::<PyResult<_>>()?;
+            Ok(Some(InPlace { address, names, fields: FieldsIn::Dict(inner) }))
+        }
+        (ClassKind::Record, _) => {
+            let slots = py.import("snapdelta._records")?.call_method1("slots_of", (class,))?;
+            let Some(slots) = slots.extract::<Option<Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>>>()? else {
+                return Ok(None);
+            };
+            let mut names = Vec::with_capacity(slots.len());
+            let mut offsets = Vec::with_capacity(slots.len());
+            for (name, member) in &slots {
+                names.push(symbol_bytes(name)?);
+                match slot_offset(class, member) {
+                    Some(offset) => offsets.push(offset),
+                    None => return Ok(None),
+                }
+            }
+            Ok(Some(InPlace { address, names, fields: FieldsIn::Slots(offsets) }))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use crate::python::ffi::object::{Dict, Entries, Entry, Obj, Pair, Str, Walk};
-use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId};
+use crate::python::ffi::types::{FieldsIn, InPlace, Types};
+use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeEntry, ShapeId};
 
 /// Records that are gathered together.
 pub(crate) const BLOCK: usize = 16;
@@ -21,6 +22,10 @@ struct DictKeys {
     /// Where its own values begin.
     first: usize,
     keys: Box<[KeyId]>,
+    /// The class met last whose fields are exactly these keys.
+    class: usize,
+    /// Keys that lead to dicts.
+    dicts: Box<[usize]>,
     /// Of objects that are held, or that were met in the walk which goes on.
     addresses: Box<[usize]>,
     held: Box<[Option<Py<PyAny>>]>,
@@ -46,6 +51,8 @@ impl KeyList {
             DictKeys {
                 slot: 0,
                 first,
+                class: 0,
+                dicts: shape.dict(number).iter().enumerate().filter_map(dict_at).collect(),
                 addresses: vec![0; keys.len()].into(),
                 held: keys.iter().map(|_| None).collect(),
                 keys,
@@ -72,6 +79,10 @@ impl KeyList {
             }
         }
     }
+}
+
+fn dict_at((at, entry): (usize, &ShapeEntry)) -> Option<usize> {
+    matches!(entry.child, Child::Dict(_)).then_some(at)
 }
 
 /// What an Encoder keeps of keys between walks, by shape.
@@ -114,19 +125,50 @@ pub(crate) struct BlockRow<'w> {
     pub(crate) shape: Option<ShapeId>,
 }
 
+/// What the values of a record are.
+#[derive(Clone, Copy)]
+pub(crate) struct Values<'g, 'w> {
+    pub(crate) values: &'g [Obj<'w>],
+    /// By position in the shape: the slot of each leaf among the values.
+    pub(crate) slots: &'g [u32],
+    /// Instances of classes are part of the record.
+    pub(crate) has_instances: bool,
+    /// Models are among them: then all leaves must be scalars.
+    pub(crate) has_models: bool,
+}
+
+/// A record of the block that is read.
+struct Started {
+    shape: ShapeId,
+    /// Where its values begin.
+    values: usize,
+    has_instances: bool,
+    has_models: bool,
+}
+
 /// The gathering of one walk.
 pub(crate) struct Gather<'w> {
     walk: &'w Walk<'w>,
+    classes: Vec<Arc<InPlace>>,
+    records: Vec<Fields<'w>>,
     lists: Vec<Option<ListInUse<'w>>>,
     values: Vec<Obj<'w>>,
     pairs: Vec<Pair<'w>>,
-    /// By record of the block: its shape and where its values begin; None if it has not that shape.
-    starts: Vec<Option<(ShapeId, usize)>>,
+    /// By record of the block; None if it has not the shape that was expected.
+    starts: Vec<Option<Started>>,
 }
 
 impl<'w> Gather<'w> {
-    pub(crate) fn new(walk: &'w Walk<'w>) -> Self {
-        Gather { walk, lists: Vec::new(), values: Vec::new(), pairs: Vec::new(), starts: Vec::new() }
+    pub(crate) fn new(walk: &'w Walk<'w>, classes: Vec<Arc<InPlace>>) -> Self {
+        Gather {
+            walk,
+            classes,
+            records: Vec::new(),
+            lists: Vec::new(),
+            values: Vec::new(),
+            pairs: Vec::new(),
+            starts: Vec::new(),
+        }
     }
 
     /// Gives the lists back, with the objects met last: they are alive as long as the walk.
@@ -147,34 +189,48 @@ impl<'w> Gather<'w> {
     pub(crate) fn block(&mut self, rows: &[BlockRow<'w>], schema: &Schema, cache: &mut KeyLists) {
         let mut values = 0;
         self.starts.clear();
+        self.records.clear();
         for row in rows {
-            let expected = row.shape.map(|shape| (row.record, shape));
-            self.starts.push(expected.map(|(_, shape)| (shape, values)));
-            if let Some((record, shape)) = expected {
+            let fields = Fields::of(row.record, self.walk.types, &self.classes);
+            let start = row.shape.map(|shape| Started {
+                shape,
+                values,
+                has_instances: fields.class.is_some(),
+                has_models: fields.is_model(&self.classes),
+            });
+            if let Some(Started { shape, .. }) = start {
                 values += self.open(shape, schema, cache);
-                record.prefetch_table(self.walk.types);
+                match fields.class {
+                    None => row.record.prefetch_table(self.walk.types),
+                    Some(_) => fields.object.prefetch(),
+                }
             }
+            self.starts.push(start);
+            self.records.push(fields);
+        }
+        if self.records.iter().any(|fields| fields.class.is_some()) {
+            self.records.iter().for_each(|fields| fields.object.prefetch_table(self.walk.types));
         }
         // written before they are read: any object will do
         let Some(any) = rows.first().map(|row| row.record) else { return };
         self.values.resize(values.max(self.values.len()), any);
         for below in [false, true] {
-            for (at, row) in rows.iter().enumerate() {
-                let Some((shape, values)) = self.starts[at] else { continue };
-                if !self.record(shape, values, row.record, below, schema) {
-                    self.starts[at] = None;
+            for at in 0..rows.len() {
+                let Some(mut start) = self.starts[at].take() else { continue };
+                if self.record(&mut start, at, below, schema) {
+                    self.starts[at] = Some(start);
                 }
             }
         }
     }
 
-    /// The values of a record of the block, and by position in its shape the slot of each leaf; None if it has another
-    /// shape.
+    /// The values of a record of the block; None if it has another shape.
     #[inline]
-    pub(crate) fn values(&self, at: usize) -> Option<(&[Obj<'w>], &[u32])> {
-        let (shape, start) = self.starts[at]?;
+    pub(crate) fn values(&self, at: usize) -> Option<Values<'_, 'w>> {
+        let Started { shape, values, has_instances, has_models } = *self.starts[at].as_ref()?;
         let ListInUse { list, .. } = self.lists[shape as usize].as_ref()?;
-        Some((&self.values[start..start + list.values], &list.slots))
+        let values = &self.values[values..values + list.values];
+        Some(Values { values, slots: &list.slots, has_instances, has_models })
     }
 
     /// Takes the list of a shape into use. Returns how many values a record has.
@@ -189,7 +245,9 @@ impl<'w> Gather<'w> {
             }
             let shape = &schema.shapes[at];
             let list = cache.lists[at].take().filter(|list| Arc::ptr_eq(&list.shape, shape));
-            let list = list.unwrap_or_else(|| Box::new(KeyList::new(shape)));
+            let mut list = list.unwrap_or_else(|| Box::new(KeyList::new(shape)));
+            // an address may be another class's by now
+            list.dicts.iter_mut().for_each(|dict| dict.class = 0);
             let keys = list.dicts.iter().map(|dict| dict.keys.len()).sum();
             ListInUse { list, met: vec![None; keys] }
         });
@@ -197,24 +255,18 @@ impl<'w> Gather<'w> {
     }
 
     /// Lists the values of the record's own dict, or of those below it. A record that is one leaf is its value.
-    fn record(
-        &mut self,
-        shape: ShapeId,
-        start: usize,
-        record: Obj<'w>,
-        below: bool,
-        schema: &Schema,
-    ) -> bool {
-        let Gather { walk, lists, values, pairs, .. } = self;
-        let Some(ListInUse { list, met }) = &mut lists[shape as usize] else { return false };
-        let values = &mut values[start..start + list.values];
+    fn record(&mut self, start: &mut Started, at: usize, below: bool, schema: &Schema) -> bool {
+        let Gather { walk, classes, records, lists, values, pairs, .. } = self;
+        let record = records[at];
+        let Some(ListInUse { list, met }) = &mut lists[start.shape as usize] else { return false };
+        let values = &mut values[start.values..start.values + list.values];
         let Some((own, others)) = list.dicts.split_first_mut() else {
-            values[0] = record;
+            values[0] = record.given;
             return true;
         };
         let end = own.keys.len();
         if !below {
-            let same = own.list(walk, schema, record, pairs, &mut values[..end], met);
+            let same = own.list(walk, schema, record, classes, pairs, &mut values[..end], met);
             if same {
                 let met_dicts = others.iter().filter(|dict| dict.slot < end);
                 met_dicts.for_each(|dict| values[dict.slot].prefetch_table(walk.types));
@@ -223,8 +275,11 @@ impl<'w> Gather<'w> {
         }
         // a dict stands before those in it
         for keys in others {
-            let (object, part) = (values[keys.slot], keys.first..keys.first + keys.keys.len());
-            if !keys.list(walk, schema, object, pairs, &mut values[part.clone()], &mut met[part]) {
+            let part = keys.first..keys.first + keys.keys.len();
+            let fields = Fields::of(values[keys.slot], walk.types, classes);
+            start.has_instances |= fields.class.is_some();
+            start.has_models |= fields.is_model(classes);
+            if !keys.list(walk, schema, fields, classes, pairs, &mut values[part.clone()], &mut met[part]) {
                 return false;
             }
         }
@@ -239,15 +294,30 @@ impl DictKeys {
         &mut self,
         walk: &Walk<'w>,
         schema: &Schema,
-        object: Obj<'w>,
+        fields: Fields<'w>,
+        classes: &[Arc<InPlace>],
         pairs: &mut Vec<Pair<'w>>,
         values: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        let Some(dict) = Dict::of(object, walk.types).filter(|dict| dict.len() == self.keys.len()) else {
+        let class = fields.class.map(|class| &*classes[class]);
+        if let Some(class) = class {
+            if self.class != class.address {
+                let names = class.names.iter().map(|name| &**name);
+                if !names.eq(self.keys.iter().map(|key| &*schema.keys[*key as usize])) {
+                    return false;
+                }
+                self.class = class.address;
+            }
+            if let FieldsIn::Slots(offsets) = &class.fields {
+                return list_slots(fields.object, offsets, values);
+            }
+        }
+        let Some(dict) = Dict::of(fields.object, walk.types).filter(|dict| dict.len() == self.keys.len())
+        else {
             return false;
         };
-        match dict.entries(walk.types) {
+        let listed = match dict.entries(walk.types) {
             Some(Entries::Plain(entries)) => self.list_entries(walk, schema, entries, values, met),
             Some(Entries::Hashed(entries)) => self.list_entries(walk, schema, entries, values, met),
             None => {
@@ -255,6 +325,20 @@ impl DictKeys {
                 pairs.extend(dict.items());
                 self.list_entries(walk, schema, pairs, values, met)
             }
+        };
+        match class {
+            Some(class) if listed => self.has_classes(class, values),
+            _ => listed,
+        }
+    }
+
+    /// What a model has where dicts are expected are the models of its class.
+    fn has_classes(&self, class: &InPlace, values: &[Obj<'_>]) -> bool {
+        match &class.fields {
+            FieldsIn::Dict(inner) => {
+                self.dicts.iter().all(|at| inner[*at] != 0 && values[*at].type_address() == inner[*at])
+            }
+            FieldsIn::Slots(_) => true,
         }
     }
 
@@ -286,6 +370,54 @@ impl DictKeys {
         }
         true
     }
+}
+
+/// Where the fields of a record, or of a dict in it, are: in a dict, or in the slots of an instance.
+#[derive(Clone, Copy)]
+struct Fields<'w> {
+    given: Obj<'w>,
+    object: Obj<'w>,
+    /// The number of its class; None for a dict.
+    class: Option<usize>,
+}
+
+impl<'w> Fields<'w> {
+    #[inline(always)]
+    fn of(given: Obj<'w>, types: &Types, classes: &[Arc<InPlace>]) -> Fields<'w> {
+        if classes.is_empty() || Dict::of(given, types).is_some() {
+            return Fields { given, object: given, class: None };
+        }
+        Fields::of_instance(given, types, classes)
+    }
+
+    fn of_instance(given: Obj<'w>, types: &Types, classes: &[Arc<InPlace>]) -> Fields<'w> {
+        let address = given.type_address();
+        let class = classes.iter().position(|class| class.address == address);
+        let object =
+            class.filter(|class| is_model(&classes[*class])).and_then(|_| given.instance_dict(types));
+        Fields { given, object: object.map_or(given, Dict::object), class }
+    }
+
+    fn is_model(self, classes: &[Arc<InPlace>]) -> bool {
+        self.class.is_some_and(|class| is_model(&classes[class]))
+    }
+}
+
+fn is_model(class: &InPlace) -> bool {
+    matches!(class.fields, FieldsIn::Dict(_))
+}
+
+/// False if a slot is empty.
+fn list_slots<'w>(object: Obj<'w>, offsets: &[isize], values: &mut [Obj<'w>]) -> bool {
+    values.len() == offsets.len()
+        && values.iter_mut().zip(offsets).all(|(value, offset)| match object.slot(*offset) {
+            Some(found) => {
+                found.prefetch();
+                *value = found;
+                true
+            }
+            None => false,
+        })
 }
 
 #[inline(never)]

@@ -1,6 +1,7 @@
 //! The whole way in: walk, then resolve, then a change set; or nothing at all.
 
 pub(crate) mod cache;
+pub(crate) mod columns;
 pub(crate) mod deferred;
 pub(crate) mod gather;
 pub(crate) mod resolve;

@@ -14,7 +14,7 @@ use crate::python::from_python::cache::{ConversionCache, Value};
 use crate::python::from_python::deferred::{
     DeferredCell, DeferredItem, DeferredRecord, DeferredValue, RecordItem,
 };
-use crate::python::from_python::scalars;
+use crate::python::from_python::scalars::{self, is_scalar};
 use crate::python::from_python::walk::Capture;
 use crate::state::schema::PathId;
 
@@ -338,7 +338,7 @@ impl<'py> Resolver<'_, 'py> {
         plain: &Bound<'py, PyAny>,
         cache: &ConversionCache,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (serializer, names): (Bound<'py, PyAny>, Bound<'py, PyAny>) = plain.extract()?;
+        let (serializer, names) = (plain.get_item(0)?, plain.get_item(1)?);
         if !model.get_type().getattr("__pydantic_serializer__")?.is(&serializer) {
             return Ok(None);
         }
@@ -425,20 +425,6 @@ fn same_str(a: Obj<'_>, b: Obj<'_>, types: &Types) -> PyResult<bool> {
             (Some(a), Some(b)) => a.text(&mut Vec::new())? == b.text(&mut Vec::new())?,
             _ => false,
         })
-}
-
-/// It is one leaf, whose value pydantic hands out as it is.
-fn is_scalar(object: Obj<'_>, types: &Types, cache: &ConversionCache) -> bool {
-    match object.view(types) {
-        ObjectView::Dict(_) | ObjectView::List(_) | ObjectView::Tuple(_) => false,
-        ObjectView::NeedsPython => {
-            let class = object.type_address();
-            class == types.decimal
-                || class == types.uuid
-                || cache.classes.known(class) == Some(ClassKind::Enum)
-        }
-        _ => true,
-    }
 }
 
 fn text_leaf<'py>(text: Str<'_>, buffer: &mut Vec<u8>) -> PyResult<Resolved<'py>> {

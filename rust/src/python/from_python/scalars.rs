@@ -6,6 +6,7 @@ use crate::format::value::{Payload, Tag, tag, text_cell, write_inline};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, PathStep};
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Sequence, Str, Walk, ZoneView};
+use crate::python::ffi::types::{ClassKind, Types};
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{DeferredItem, DeferredValue};
 
@@ -199,5 +200,19 @@ pub(crate) fn in_converted_zone(
             Some((tag::TIME, None))
         }
         _ => None,
+    }
+}
+
+/// It is one leaf, whose value pydantic hands out as it is.
+pub(crate) fn is_scalar(object: Obj<'_>, types: &Types, cache: &ConversionCache) -> bool {
+    match object.view(types) {
+        ObjectView::Dict(_) | ObjectView::List(_) | ObjectView::Tuple(_) => false,
+        ObjectView::NeedsPython => {
+            let class = object.type_address();
+            class == types.decimal
+                || class == types.uuid
+                || cache.classes.known(class) == Some(ClassKind::Enum)
+        }
+        _ => true,
     }
 }

@@ -12,13 +12,14 @@ use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::errors;
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk, prefetch_slice};
-use crate::python::ffi::types::Types;
+use crate::python::ffi::types::{FieldsIn, InPlace, Types};
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{
     CellPlace, DeferredCell, DeferredRecord, DeferredValue, RecordItem, RowOwner,
 };
-use crate::python::from_python::gather::{self, BlockRow, Gather};
-use crate::python::from_python::scalars;
+use crate::python::from_python::gather::{self, BlockRow, Gather, Values};
+use crate::python::from_python::scalars::{self, is_scalar};
+use crate::python::symbol_list::symbol_bytes;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
 use crate::state::schema::{PathId, ROOT, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
@@ -36,7 +37,7 @@ pub(crate) enum Found<'w> {
 
 /// A cell that the one at hand may be.
 #[derive(Clone, Copy)]
-enum Hint {
+pub(super) enum Hint {
     None,
     /// The base's: then it changes nothing, and nothing is held for it.
     Old(Cell),
@@ -55,7 +56,7 @@ pub(crate) struct Capture<'a> {
     /// By row of the target: all of it is of types that are built back alike.
     pub(crate) exact_types: Vec<bool>,
     /// The row at hand.
-    row: usize,
+    pub(super) row: usize,
     /// The shape of the record before, which new ones mostly share.
     last_shape: Option<ShapeId>,
     /// Positions in the record at hand whose leaves take more than a look.
@@ -95,17 +96,72 @@ impl<'a> Capture<'a> {
 
     /// Reads the whole snapshot. No Python code runs.
     pub(crate) fn walk(&mut self, py: Python<'_>, snapshot: &Bound<'_, PyDict>) -> ConvertResult<()> {
-        let walk = Walk::new(py, Types::get(py)?);
+        let types = Types::get(py)?;
+        let classes = self.classes_of(snapshot, types)?;
+        if let Some((_, first)) = snapshot.iter().next() {
+            self.expect_fields(&first, &classes);
+        }
+        let walk = Walk::new(py, types);
         let Some(dict) = Dict::of(walk.root(snapshot.as_any()), walk.types) else {
             return Err(ConvertError::unsupported("a snapshot is a dict"));
         };
         let records: Vec<Pair<'_>> = dict.items().collect();
         self.target.reserve(records.len());
         self.exact_types.reserve(records.len());
-        let mut gather = Gather::new(&walk);
+        let mut gather = Gather::new(&walk, classes);
         let read = self.blocks(&walk, &records, &mut gather);
         gather.finish(&mut self.cache.keys);
         read
+    }
+
+    /// The classes whose instances are read in place; that of the first record is made known here, others when they
+    /// are met.
+    fn classes_of(
+        &mut self,
+        snapshot: &Bound<'_, PyDict>,
+        types: &Types,
+    ) -> ConvertResult<Vec<Arc<InPlace>>> {
+        let classes = &mut self.cache.classes;
+        if let Some((symbol, record)) = snapshot.iter().next()
+            && !record.is_exact_instance_of::<PyDict>()
+        {
+            let known = classes.get(&record.get_type(), types);
+            known.map_err(|error| match symbol_bytes(&symbol) {
+                Ok(symbol) => ConvertError::from(error).below_key(&symbol),
+                Err(_) => error.into(),
+            })?;
+        }
+        Ok(classes.in_place(snapshot.py())?)
+    }
+
+    /// Without a record before, the first is expected to have the fields of its class, and models in them where it says so.
+    fn expect_fields(&mut self, record: &Bound<'_, PyAny>, classes: &[Arc<InPlace>]) {
+        let address = record.get_type().as_ptr() as usize;
+        if self.last_shape.is_none() && classes.iter().any(|class| class.address == address) {
+            let mut paths = Vec::new();
+            self.add_fields(ROOT, address, classes, &mut paths);
+            self.last_shape = self.table.schema.shape(&paths);
+        }
+    }
+
+    fn add_fields(
+        &mut self,
+        above: PathId,
+        address: usize,
+        classes: &[Arc<InPlace>],
+        paths: &mut Vec<PathId>,
+    ) {
+        let Some(class) = classes.iter().find(|class| class.address == address) else {
+            return paths.push(above);
+        };
+        for (at, name) in class.names.iter().enumerate() {
+            let key = self.table.schema.key(name);
+            let path = self.table.schema.path(above, key);
+            match &class.fields {
+                FieldsIn::Dict(inner) => self.add_fields(path, inner[at], classes, paths),
+                FieldsIn::Slots(_) => paths.push(path),
+            }
+        }
     }
 
     fn blocks<'w>(
@@ -165,7 +221,14 @@ impl<'a> Capture<'a> {
         let Some(text) = Str::of(key, walk.types) else {
             return Err(key.refused_key("symbols", walk));
         };
-        let symbol = text.text(&mut self.text)?;
+        let mut buffer = std::mem::take(&mut self.text);
+        self.enter_symbol(text.text(&mut buffer)?);
+        self.text = buffer;
+        Ok(())
+    }
+
+    /// The next row of the target has this symbol.
+    pub(super) fn enter_symbol(&mut self, symbol: &[u8]) -> Source {
         let after_last = match self.target.last() {
             Some(Source::Base(last)) => *last as usize + 1,
             _ => self.target.len(),
@@ -183,7 +246,7 @@ impl<'a> Capture<'a> {
         };
         self.target.push(source);
         self.exact_types.push(true);
-        Ok(())
+        source
     }
 
     fn expected_shape(&self, row: usize) -> Option<ShapeId> {
@@ -208,8 +271,11 @@ impl<'a> Capture<'a> {
         if let Some(id) = *shape {
             let shape = Arc::clone(&self.table.schema.shapes[id as usize]);
             if let Some(values) = gather.values(i)
-                && self.gathered(walk, owner, id, &shape, values)?
+                && self.gathered(walk, owner, id, &shape, &values)?
             {
+                if values.has_instances {
+                    self.mark_inexact();
+                }
                 return Ok(());
             }
         }
@@ -239,8 +305,9 @@ impl<'a> Capture<'a> {
         owner: RowOwner,
         id: ShapeId,
         shape: &Shape,
-        (values, slots): (&[Obj<'_>], &[u32]),
+        gathered: &Values<'_, '_>,
     ) -> ConvertResult<bool> {
+        let Values { values, slots, has_models, .. } = *gathered;
         let start = self.changes.cells.len();
         let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
         self.open.clear();
@@ -257,7 +324,9 @@ impl<'a> Capture<'a> {
         let place = RecordPlace { shape, owner, start, like };
         for i in 0..self.open.len() {
             let position = self.open[i] as usize;
-            if !self.open_leaf(walk, values[slots[position] as usize], position, place)? {
+            let value = values[slots[position] as usize];
+            let fits = !has_models || is_scalar(value, walk.types, self.cache);
+            if !fits || !self.open_leaf(walk, value, position, place)? {
                 self.changes.cells.truncate(start);
                 if let RowOwner::Base(base) = owner {
                     self.changes.take_back(&shape.paths, base);
@@ -373,7 +442,7 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    fn assemble(&mut self, owner: RowOwner, items: Vec<RecordItem>) -> ConvertResult<()> {
+    pub(super) fn assemble(&mut self, owner: RowOwner, items: Vec<RecordItem>) -> ConvertResult<()> {
         let cell = |item: &RecordItem| match item {
             RecordItem::Cell(path, cell) => Some((*path, *cell)),
             RecordItem::Deferred(..) => None,
@@ -495,7 +564,7 @@ impl<'a> Capture<'a> {
         intern(self.table, &mut self.changes, tag, payload, Hint::None)
     }
 
-    fn leaf<'w>(
+    pub(super) fn leaf<'w>(
         &mut self,
         walk: &Walk<'_>,
         object: Obj<'w>,
@@ -593,7 +662,13 @@ fn fast_leaf(object: Obj<'_>, types: &Types) -> Option<Cell> {
 }
 
 #[inline]
-fn intern(table: &mut Table, changes: &mut ChangeSet, tag: Tag, payload: Payload<'_>, hint: Hint) -> Cell {
+pub(super) fn intern(
+    table: &mut Table,
+    changes: &mut ChangeSet,
+    tag: Tag,
+    payload: Payload<'_>,
+    hint: Hint,
+) -> Cell {
     if let (Hint::Old(near) | Hint::Like(near), Payload::Bytes(bytes)) = (hint, payload)
         && near.tag == tag
         && is_blob(tag)

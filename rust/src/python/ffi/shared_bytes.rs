@@ -1,0 +1,74 @@
+//! SharedBytes of columns that another library owns, as slices.
+//!
+//! What makes it sound: a `SharedBytes` keeps its owner alive, and its length is what the owner vouches for: Arrow's format
+//! for an Arrow array, the buffer protocol for a numpy array. It is read under the GIL, by code that runs no Python
+//! code. Who writes to an array at the same time, without the GIL, gets either value.
+
+#![allow(unsafe_code)]
+
+use std::rc::Rc;
+
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+
+use crate::python::ffi::arrow::ArrowArray;
+use crate::python::ffi::arrow_import::Owned;
+
+/// Who owns the memory.
+#[derive(Clone)]
+pub(crate) enum Owner {
+    Arrow(#[expect(dead_code, reason = "keeps the array alive")] Rc<Owned<ArrowArray>>),
+    Buffer(#[expect(dead_code, reason = "keeps the buffer alive")] Rc<PyBuffer<u8>>),
+}
+
+#[derive(Clone)]
+pub(crate) struct SharedBytes {
+    pointer: *const u8,
+    length: usize,
+    _owner: Option<Owner>,
+}
+
+impl SharedBytes {
+    pub(crate) fn empty() -> SharedBytes {
+        SharedBytes { pointer: std::ptr::dangling(), length: 0, _owner: None }
+    }
+
+    /// # Safety
+    /// `pointer` leads to so many bytes, for as long as the owner lives.
+    pub(super) unsafe fn new(pointer: *const u8, length: usize, owner: &Owner) -> SharedBytes {
+        SharedBytes { pointer, length, _owner: Some(owner.clone()) }
+    }
+
+    /// The bytes of an object with the buffer protocol that stand side by side.
+    pub(crate) fn of_buffer(buffer: &Bound<'_, PyAny>) -> PyResult<SharedBytes> {
+        let buffer = PyBuffer::<u8>::get(buffer)?;
+        if !buffer.is_c_contiguous() {
+            return Err(pyo3::exceptions::PyBufferError::new_err("the bytes do not stand side by side"));
+        }
+        let (pointer, length) = (buffer.buf_ptr().cast(), buffer.len_bytes());
+        // SAFETY: a contiguous buffer has so many bytes until it is released
+        Ok(unsafe { SharedBytes::new(pointer, length, &Owner::Buffer(Rc::new(buffer))) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.length == 0 {
+            return &[];
+        }
+        // SAFETY: what `new` was promised
+        unsafe { std::slice::from_raw_parts(self.pointer, self.length) }
+    }
+
+    /// Item `at` of items of N bytes.
+    #[inline(always)]
+    pub(crate) fn item<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut item = [0; N];
+        item.copy_from_slice(&self.bytes()[at * N..][..N]);
+        item
+    }
+
+    #[inline(always)]
+    pub(crate) fn bit(&self, at: usize) -> bool {
+        self.bytes()[at / 8] >> (at % 8) & 1 == 1
+    }
+}
