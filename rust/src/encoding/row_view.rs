@@ -179,13 +179,27 @@ impl RowView<'_> {
         }
         let mut present = Vec::with_capacity(rows.len());
         let mut base = Vec::with_capacity(if with_base { rows.len() } else { 0 });
+        self.numbers_into(path, rows, with_base, &mut present, &mut base);
+        (present, base)
+    }
+
+    /// As `numbers`, in place of what is there.
+    pub(crate) fn numbers_into(
+        &self,
+        path: PathId,
+        rows: &[u32],
+        with_base: bool,
+        present: &mut Vec<f64>,
+        base: &mut Vec<f64>,
+    ) {
+        present.clear();
+        base.clear();
         self.visit(path, rows, |_, now, before| {
             present.push(number(self.table, now));
             if with_base {
                 base.push(number(self.table, before));
             }
         });
-        (present, base)
     }
 
     /// The present cell of another column in one row.
