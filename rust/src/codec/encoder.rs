@@ -101,22 +101,31 @@ impl State {
         frame_writer: &mut FrameWriter,
     ) -> Result<(Vec<u8>, FrameKind)> {
         let preview = changes.preview(&self.table);
-        let mut encoded = self
-            .encode_body(&changes, preview.digest, kind, sequence, frame_writer)
-            .map(|frame| (frame, kind));
-        if kind == FrameKind::Delta && matches!(&encoded, Err(error) if error.kind == ErrorKind::Encoding) {
-            let full = self.encode_body(&changes, preview.digest, FrameKind::Full, sequence, frame_writer);
-            encoded = full.map(|frame| (frame, FrameKind::Full));
+        let frame = self.frame(&changes, preview.digest, kind, sequence, frame_writer);
+        match frame {
+            Ok(_) => self.advance(changes, &preview, sequence),
+            Err(_) => changes.rollback(&mut self.table),
         }
-        match encoded {
-            Ok(frame) => {
-                self.advance(changes, &preview, sequence);
-                Ok(frame)
+        frame
+    }
+
+    /// The frame of a change set that leads to the target digest, and its kind: a full one where a delta does not read
+    /// back.
+    pub(crate) fn frame(
+        &mut self,
+        changes: &ChangeSet,
+        target: u64,
+        kind: FrameKind,
+        sequence: u64,
+        frame_writer: &mut FrameWriter,
+    ) -> Result<(Vec<u8>, FrameKind)> {
+        let frame = self.encode_body(changes, target, kind, sequence, frame_writer);
+        match frame {
+            Err(error) if kind == FrameKind::Delta && error.kind == ErrorKind::Encoding => {
+                let full = self.encode_body(changes, target, FrameKind::Full, sequence, frame_writer);
+                full.map(|frame| (frame, FrameKind::Full))
             }
-            Err(error) => {
-                changes.rollback(&mut self.table);
-                Err(error)
-            }
+            frame => frame.map(|frame| (frame, kind)),
         }
     }
 

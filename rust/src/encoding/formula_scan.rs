@@ -15,13 +15,6 @@ const SCANNED: usize = 2;
 pub(crate) const AGREEMENT: f64 = 0.02;
 const ABSENT: f64 = f64::NAN;
 
-/// A column at the probed rows.
-struct Probed {
-    path: PathId,
-    present: Vec<f64>,
-    base: Vec<f64>,
-}
-
 /// What is looked for, by row of the sample.
 pub(crate) struct Wanted<'a> {
     pub(crate) scale: Scale,
@@ -36,7 +29,10 @@ pub(crate) struct Scan<'a> {
     probes: Vec<usize>,
     /// Rows of the sample in which operations are tried, far apart.
     rows: [usize; SCANNED],
-    columns: Vec<Probed>,
+    columns: Vec<PathId>,
+    /// Column after column, their values at the probes; of the base none if there is none.
+    probed: Vec<f64>,
+    probed_base: Vec<f64>,
     present: [Vec<f64>; SCANNED],
     base: [Vec<f64>; SCANNED],
     /// By column: in how many of them it comes close.
@@ -48,7 +44,17 @@ impl<'a> Scan<'a> {
         let probes = sample_of(wanted.integers.len(), PROBED);
         let rows = std::array::from_fn(|side| probes[side * probes.len() / SCANNED]);
         let [present, base] = std::array::from_fn(|_| std::array::from_fn(|_| Vec::new()));
-        Scan { wanted, probes, rows, columns: Vec::new(), present, base, hits: Vec::new() }
+        Scan {
+            wanted,
+            probes,
+            rows,
+            columns: Vec::new(),
+            probed: Vec::new(),
+            probed_base: Vec::new(),
+            present,
+            base,
+            hits: Vec::new(),
+        }
     }
 
     /// The rows of the sample in which it wants to see each column.
@@ -57,10 +63,9 @@ impl<'a> Scan<'a> {
     }
 
     /// Takes a column in, unless it repeats another one or has few numbers.
-    pub(crate) fn add(&mut self, path: PathId, present: Vec<f64>, base: Vec<f64>) {
+    pub(crate) fn add(&mut self, path: PathId, present: &[f64], base: &[f64]) {
         let there = present.iter().filter(|value| !value.is_nan()).count();
-        let is_twin = |other: &Probed| other.present == present && other.base == base;
-        if there * 2 < present.len() || self.columns.iter().any(is_twin) {
+        if there * 2 < present.len() || self.has_twin(present, base) {
             return;
         }
         for side in 0..SCANNED {
@@ -68,8 +73,27 @@ impl<'a> Scan<'a> {
             self.present[side].push(present[probe]);
             self.base[side].push(base.get(probe).copied().unwrap_or(ABSENT));
         }
-        self.columns.push(Probed { path, present, base });
+        self.columns.push(path);
+        self.probed.extend_from_slice(present);
+        self.probed_base.extend_from_slice(base);
         self.hits.push(0);
+    }
+
+    /// True if a column has the same values.
+    fn has_twin(&self, present: &[f64], base: &[f64]) -> bool {
+        // one value tells most columns apart
+        let mut alike = (0..self.len()).filter(|at| self.present[0][*at] == present[0]);
+        alike.any(|at| self.present_at(at) == present && self.base_at(at) == base)
+    }
+
+    fn present_at(&self, at: usize) -> &[f64] {
+        let n = self.probes.len();
+        &self.probed[at * n..(at + 1) * n]
+    }
+
+    fn base_at(&self, at: usize) -> &[f64] {
+        let n = self.probes.len();
+        self.probed_base.get(at * n..(at + 1) * n).unwrap_or_default()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -77,18 +101,17 @@ impl<'a> Scan<'a> {
     }
 
     pub(crate) fn path(&self, at: usize) -> PathId {
-        self.columns[at].path
+        self.columns[at]
     }
 
     /// The value is not the same all over.
     pub(crate) fn varies(&self, at: usize) -> bool {
-        self.columns[at].present.windows(2).any(|pair| pair[0] != pair[1])
+        self.present_at(at).windows(2).any(|pair| pair[0] != pair[1])
     }
 
     /// Some value differs from the base's.
     pub(crate) fn moves(&self, at: usize) -> bool {
-        let Probed { present, base, .. } = &self.columns[at];
-        present.iter().zip(base).any(|(now, before)| now != before)
+        self.present_at(at).iter().zip(self.base_at(at)).any(|(now, before)| now != before)
     }
 
     /// The columns with which an operation on one column comes within so many bits in some row.

@@ -189,13 +189,14 @@ impl FormulaSearch {
         };
         let mut scan = Scan::new(wanted);
         let probes = pick(&self.rows, scan.probes());
+        let (mut present, mut base) = (Vec::new(), Vec::new());
         for path in paths {
             if *budget == 0 {
                 break;
             }
             *budget = budget.saturating_sub(probes.len());
-            let (present, base) = view.numbers(*path, &probes, self.has_base);
-            scan.add(*path, present, base);
+            view.numbers_into(*path, &probes, self.has_base, &mut present, &mut base);
+            scan.add(*path, &present, &base);
         }
         let mut sampled = Vec::new();
         sampled.resize_with(scan.len(), || None);
@@ -329,7 +330,7 @@ impl FormulaSearch {
         columns.sample(first, budget);
         columns.sample(second, budget);
         let operands = self.operands(columns.sampled[first].as_ref(), columns.sampled[second].as_ref());
-        let [a, b] = [first, second].map(|at| columns.scan.path(at));
+        let (a, b) = (columns.scan.path(first), columns.scan.path(second));
         let mut formula = Formula { operation, a, b, k: 1.0 };
         if operation.has_constant() {
             *budget = budget.saturating_sub(3);
@@ -357,8 +358,12 @@ impl FormulaSearch {
             return None;
         }
         let mut ratios: Vec<f64> = (0..n).map(ratio).filter(usable).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        ratios.get(ratios.len() / 2).map(|k| simple(*k)).filter(|k| *k != 1.0)
+        if ratios.is_empty() {
+            return None;
+        }
+        let middle = ratios.len() / 2;
+        let (_, k, _) = ratios.select_nth_unstable_by(middle, f64::total_cmp);
+        Some(simple(*k)).filter(|k| *k != 1.0)
     }
 
     /// Two columns of which the larger is always the one that is looked for.

@@ -96,6 +96,20 @@ impl<'a> ColumnGather<'a> {
         }
         self.last.1.map(|position| row.cell(position))
     }
+
+    /// Appends the cells of these rows. False if one is not there.
+    // by itself, so that all of the loop fits into registers
+    #[inline(never)]
+    fn append(&mut self, rows: &[u32], cells: &mut Cells) -> bool {
+        let mut has_all = true;
+        for (row, (tag, word)) in rows.iter().zip(cells.append(rows.len())) {
+            match self.cell(*row) {
+                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
+                None => has_all = false,
+            }
+        }
+        has_all
+    }
 }
 
 /// The cells of several columns, each in rows of its own; those of one row are fetched together. The number of a
@@ -112,16 +126,9 @@ pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> R
             BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
             BlockStep::Part(at, part) => (at, part),
         };
-        let (gather, rows) = (&mut gathers[at], &lists[at][part]);
-        let mut cell = |row: &u32| {
-            gather.cell(*row).unwrap_or_else(|| {
-                lacking = Some(at);
-                NO_CELL
-            })
-        };
         // the parts of a list come in its order
-        for row in rows {
-            all[at].push(cell(row));
+        if !gathers[at].append(&lists[at][part], &mut all[at]) {
+            lacking = Some(at);
         }
     });
     match lacking {
@@ -179,13 +186,27 @@ impl RowView<'_> {
         }
         let mut present = Vec::with_capacity(rows.len());
         let mut base = Vec::with_capacity(if with_base { rows.len() } else { 0 });
+        self.numbers_into(path, rows, with_base, &mut present, &mut base);
+        (present, base)
+    }
+
+    /// As `numbers`, in place of what is there.
+    pub(crate) fn numbers_into(
+        &self,
+        path: PathId,
+        rows: &[u32],
+        with_base: bool,
+        present: &mut Vec<f64>,
+        base: &mut Vec<f64>,
+    ) {
+        present.clear();
+        base.clear();
         self.visit(path, rows, |_, now, before| {
             present.push(number(self.table, now));
             if with_base {
                 base.push(number(self.table, before));
             }
         });
-        (present, base)
     }
 
     /// The present cell of another column in one row.

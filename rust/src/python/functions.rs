@@ -335,5 +335,10 @@ fn stateless(
         }
     };
     let changes = capture(current, &mut state.table, &mut cache, default)?;
-    Ok(py.detach(|| state.encode(changes, kind, 0, &mut frame_writer))?.0)
+    // the state ends here: nothing is committed to it
+    let frame = py.detach(|| {
+        let target = changes.preview(&state.table).digest;
+        state.frame(&changes, target, kind, 0, &mut frame_writer)
+    });
+    Ok(frame?.0)
 }

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::format::value::is_blob;
+use crate::format::value::{Tag, is_blob};
+use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cell, Cells, Mark, Row, Table, digest, symbol_hash};
 
@@ -410,24 +411,18 @@ impl ChangeSet {
                 BlockStep::Part(path, part) => (path, part),
             };
             let ColumnPatch { rows, old, new } = &self.updates[path];
-            let cells = old.part(part.clone()).zip(new.part(part.clone()));
-            // rows that follow one another mostly share their shape
-            let mut last = (ShapeId::MAX, None);
-            for (row, (old, new)) in rows[part].iter().zip(cells) {
-                if !self.reshaped.is_empty() && self.reshaped.binary_search_by_key(row, |r| r.0).is_ok() {
-                    continue; // replaced as a whole
-                }
-                if is_blob(old.tag) {
-                    table.pool.release(old.word);
-                }
-                let target = &mut table.rows[*row as usize];
-                if target.shape != last.0 {
-                    let shape = &table.schema.shapes[target.shape as usize];
-                    last = (target.shape, shape.position(path as PathId));
-                }
-                if let Some(position) = last.1 {
-                    target.tags[position] = new.tag;
-                    target.words[position] = new.word;
+            let rows = &rows[part.clone()];
+            // reshaped rows are replaced as a whole
+            let stays = |row: u32| self.reshaped.binary_search_by_key(&row, |r| r.0).is_err();
+            if self.reshaped.is_empty() || rows.iter().all(|row| stays(*row)) {
+                release(&mut table.pool, old.part(part.clone()));
+                put(table, path as PathId, rows, &new.tags[part.clone()], &new.words[part]);
+                return;
+            }
+            for (i, row) in part.zip(rows) {
+                if stays(*row) {
+                    release(&mut table.pool, old.part(i..i + 1));
+                    put(table, path as PathId, &[*row], &new.tags[i..=i], &new.words[i..=i]);
                 }
             }
         });
@@ -443,6 +438,29 @@ impl ChangeSet {
             hash: 0,
             tags: tags.into(),
             words: words.into(),
+        }
+    }
+}
+
+fn release(pool: &mut BlobPool, cells: impl Iterator<Item = Cell>) {
+    cells.filter(|cell| is_blob(cell.tag)).for_each(|cell| pool.release(cell.word));
+}
+
+/// Sets the cells of a column in these rows.
+// by itself, so that all of the loop fits into registers
+#[inline(never)]
+fn put(table: &mut Table, path: PathId, rows: &[u32], tags: &[Tag], words: &[u64]) {
+    // rows that follow one another mostly share their shape
+    let mut last = (ShapeId::MAX, None);
+    for (row, (tag, word)) in rows.iter().zip(tags.iter().zip(words)) {
+        let target = &mut table.rows[*row as usize];
+        if target.shape != last.0 {
+            let shape = &table.schema.shapes[target.shape as usize];
+            last = (target.shape, shape.position(path));
+        }
+        if let Some(position) = last.1 {
+            target.tags[position] = *tag;
+            target.words[position] = *word;
         }
     }
 }
