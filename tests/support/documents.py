@@ -20,6 +20,14 @@ def blocks(document: str, language: str) -> list[str]:
     )
 
 
+def shown_errors() -> dict[str, str]:
+    """The text of each class in docs/errors.md, in one line; a root, which nothing raises, has none."""
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", page, re.S | re.M)
+    texts = {name: re.search(r"^```text\n(.*?)^```", section, re.S | re.M) for name, section in sections}
+    return {name: "" if text is None else " ".join(text[1].split()) for name, text in texts.items()}
+
+
 async def run(code: str, document: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
     """Run an example, which may use `await` at its top level; the names that it leaves behind."""
     names = {} if names is None else names

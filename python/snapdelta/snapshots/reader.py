@@ -238,5 +238,5 @@ class SnapshotReader:
 
     def _unreachable(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
+            f"snapshots {self.name!r}: the kept frames do not lead to the state of {readable(moment)}"
         )
