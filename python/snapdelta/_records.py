@@ -1,5 +1,4 @@
-"""How objects of classes that are no builtins are read: pydantic's models and zones, dataclasses, msgspec's
-Structs, numpy's scalars.
+"""How the core reads pydantic's models and zones, dataclasses, msgspec's Structs, numpy's scalars.
 
 The core asks once a class. Nothing is imported here that the caller has not imported.
 """
@@ -53,8 +52,9 @@ _WRAPPERS = {"nullable", "default", "function-before", "function-after", "functi
 
 
 def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
-    """What kind of class it is, and what its objects are read with: a function for a record; for a model that
-    may be read in place, its serializer and the names of its fields.
+    """The kind of a class, and what reads its objects.
+
+    That is a function for a record; its serializer and field names for a model that is read in place.
     """
     if _is_numpy_scalar(cls):
         return "numpy", None

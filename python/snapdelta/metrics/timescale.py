@@ -57,9 +57,11 @@ class TimescaleCollector(Collector):
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
+        """All metrics without samples, as the registry asks for them."""
         return described("timescale")
 
     def collect(self) -> Iterator[Metric]:
+        """The metrics of one scrape; the database is read at most once in `max_age` seconds."""
         with self._turn:
             if self._read_at is None or time.monotonic() - self._read_at >= self._max_age:
                 self._samples = self._read()

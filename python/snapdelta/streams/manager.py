@@ -296,9 +296,10 @@ class RedisStreamManager:
         return (b"MAXLEN", b"~" if policy.approximate else b"=", b"%d" % length)
 
     async def _settle(self, tracked: TrackedStream, maxlen: int) -> int:
-        """The exact length for a write to a stream whose backlog is not known: one XADD with `=` would drop
-        all of it at once, and hold the server up. A large one goes in steps, one a write, besides the
-        background task's.
+        """The exact length for a write to a stream whose backlog is not known.
+
+        One XADD with `=` would drop a large backlog at once and hold the server up. So each write drops
+        one step of it, beside the background task.
         """
         try:
             length = int(await self._store.run(tracked.name, "XLEN", tracked.key))

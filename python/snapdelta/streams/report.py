@@ -14,8 +14,11 @@ from snapdelta.streams.store import StreamStore, is_time
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """A consumer group. `lag` is the number of entries not delivered to it yet; None where the server does
-    not know it (before Redis 7, or after entries were deleted from the middle)."""
+    """A consumer group.
+
+    `lag` is the number of entries that the server has not delivered to it. It is None where the server
+    does not know it: before Redis 7, or after somebody deleted entries from the middle.
+    """
 
     name: str
     consumers: int

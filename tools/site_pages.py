@@ -1,13 +1,12 @@
-"""Hooks of mkdocs: the site's pages are files of the repository, at their own paths, and a page a public module.
+"""Hooks of mkdocs: the site's pages are files of the repository, and one page for each public module.
 
-Links between pages therefore are the ones that work in the repository. A file that a page links to is part of the
-site as it is.
+Each page keeps its path in the repository, so its links work there and in the site. The site has a copy of
+each other file that a page links to.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-import public_surface  # noqa: E402
+from tools import public_surface
 
+ROOT = Path(__file__).resolve().parent.parent
 # Pages that are not below docs/, and where the site has them.
 _OTHERS = {
     "README.md": "index.html",
@@ -42,7 +40,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         file.dest_uri = _OTHERS.get(page) or file.dest_uri.removeprefix("docs/")
         found.append(file)
         linked |= _linked(page)
-    found += [File.generated(config, path, abs_src_path=str(ROOT / path)) for path in sorted(linked - {*pages})]
+    others = sorted(linked - {*pages})
+    found += [File.generated(config, path, abs_src_path=str(ROOT / path)) for path in others]
     found += [File.generated(config, uri, content=text) for uri, text in reference().items()]
     return Files(found)
 
