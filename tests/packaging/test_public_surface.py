@@ -48,7 +48,8 @@ def test_every_public_name_has_a_docstring() -> None:
                 for key, member in found.items()
                 if inspect.isroutine(member) or inspect.isclass(member) or isinstance(member, property)
             )
-            missing += [f"{module.__name__}: {key}" for key, member in described if not inspect.getdoc(member)]
+            place = module.__name__
+            missing += [f"{place}: {key}" for key, member in described if not inspect.getdoc(member)]
     assert missing == []
 
 
