@@ -30,7 +30,7 @@ from snapdelta.testing.server import EmbeddedServer, free_port
 from support.corruption import flipped, tamper
 from support.documents import ROOT, shown_errors
 from support.frames import at_version
-from support.servers import AsyncClient, Server
+from support.servers import Server
 
 SHOWN = shown_errors()
 # Nothing raises the roots. A Rust test and a PostgreSQL provoke the others.
@@ -46,29 +46,29 @@ class Stage:
         self.server, self.folder, self.opened = server, folder, opened
         self.closed_port = free_port()
 
-    def client(self, **options: Any) -> AsyncClient:
+    def client(self, **options: Any) -> Redis:
         client = self.server.client(**options)
         self.opened.push_async_callback(client.aclose)
         return client
 
-    def nobody(self) -> AsyncClient:
+    def nobody(self) -> Redis:
         """A client whose user has no right to any command of snapdelta."""
         self.server.execute("ACL", "SETUSER", "nobody", "reset", "on", ">password", "~*", "+client", "+hello")
         return self.client(username="nobody", password="password")
 
-    def unreachable(self) -> AsyncClient:
-        client: AsyncClient = Redis(port=self.closed_port, retry=Retry(NoBackoff(), 0))
+    def unreachable(self) -> Redis:
+        client = Redis(port=self.closed_port, retry=Retry(NoBackoff(), 0))
         self.opened.push_async_callback(client.aclose)
         return client
 
-    async def exhausted(self) -> AsyncClient:
+    async def exhausted(self) -> Redis:
         """A client whose only connection is in use."""
         client = self.client(max_connections=1)
         connection = await client.connection_pool.get_connection()
         self.opened.push_async_callback(client.connection_pool.release, connection)
         return client
 
-    async def manager(self, client: AsyncClient | None = None, **settings: Any) -> SnapshotManager:
+    async def manager(self, client: Redis | None = None, **settings: Any) -> SnapshotManager:
         return await self.opened.enter_async_context(
             SnapshotManager(self.client() if client is None else client, **settings)
         )
