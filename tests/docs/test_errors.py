@@ -64,7 +64,7 @@ class Stage:
     async def exhausted(self) -> Redis:
         """A client whose only connection is in use."""
         client = self.client(max_connections=1)
-        connection = await client.connection_pool.get_connection()
+        connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         self.opened.push_async_callback(client.connection_pool.release, connection)
         return client
 

@@ -32,9 +32,10 @@ _REJECTIONS = ("max_removed_share", "min_symbols", "validate")
 class MetricsCollector(Collector):
     """The metrics of managers and readers in one registry.
 
-    parts     SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
-              more
-    registry  where to register; None: nowhere
+    Args:
+        parts: SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
+            more
+        registry: where to register; None: nowhere
 
     Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
     else than such a part; a second collector in the same registry is a ValueError of prometheus-client.

@@ -46,7 +46,7 @@ async def entry_at(store: SnapshotStore, moment: int) -> Entry:
     """
     low, high = await store.first_delta(), await store.delta_at("+")
     if low is None or high is None:
-        raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: nothing is kept")
+        raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: the history is empty")
     if low.time > moment:
         raise SnapshotHistoryError(
             f"snapshots {store.keys.name!r}: the history begins at {readable(low.time)}, "
