@@ -25,7 +25,7 @@ toolchain:
 $(ENVIRONMENT): pyproject.toml constraints.txt | toolchain
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group build --group lint --group test --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --group build --group lint --group docs --group test --constraint constraints.txt
 	@touch $@
 
 .PHONY: lock
@@ -107,6 +107,7 @@ lint-python: $(BUILT)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest snapdelta._native
 	$(BIN)/python tools/check_identifiers.py
+	$(BIN)/codespell
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/zizmor --quiet --offline --persona pedantic .github/workflows
 
@@ -117,6 +118,17 @@ lint-rust: | toolchain
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --features python,wasm,fuzzing,savings -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --document-private-items --features python,wasm,fuzzing
+
+# A warning, such as a link that leads nowhere or a page outside the navigation, fails the build.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+.PHONY: docs
+docs: $(BUILT) ## Build the site of the documentation into target/site
+	$(MKDOCS) build --quiet
+
+.PHONY: docs-serve
+docs-serve: $(BUILT) ## Serve the site, and build it anew when a page changes
+	$(MKDOCS) serve
 
 .PHONY: surface
 surface: $(BUILT) ## Accept the public names and signatures as they are now

@@ -1,7 +1,7 @@
 """The results of a run: what was measured, as ratios where it can be, kept as JSON and printed as tables.
 
-python -m benches.results show FILE            the tables of README
-python -m benches.results fill README FILE       put FILE's figures into the lines between README's marks
+python -m benches.results show FILE            the tables of docs/performance.md
+python -m benches.results fill PAGE FILE         put FILE's figures into the lines between the page's marks
 python -m benches.results compare SAVED NEW…     exit 1 if a ratio is a tenth worse than in SAVED, in each NEW
 """
 

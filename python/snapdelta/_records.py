@@ -1,5 +1,4 @@
-"""How objects of classes that are no builtins are read: pydantic's models and zones, dataclasses, msgspec's
-Structs, numpy's scalars.
+"""How the core reads pydantic's models and zones, dataclasses, msgspec's Structs, numpy's scalars.
 
 The core asks once a class. Nothing is imported here that the caller has not imported.
 """
@@ -54,8 +53,10 @@ _WRAPPERS = {"nullable", "default", "function-before", "function-after", "functi
 
 
 def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
-    """What kind of class it is, and what its objects are read with: a function for a record; for a model that
-    may be read in place, its serializer, the names of its fields, and for each the class of the models in it.
+    """The kind of a class, and what reads its objects.
+
+    That is a function for a record. A model that is read in place has its serializer, the names of its fields,
+    and for each field the class of the models in it.
     """
     if _is_numpy_scalar(cls):
         return "numpy", None

@@ -1,5 +1,6 @@
-"""Commands through redis.asyncio as every part that talks to Redis sends them: within a time limit of our
-own, with answers in exact bytes, and with failures sorted by what can be done about them.
+"""Sends commands through redis.asyncio, for every part that talks to Redis.
+
+A command has a time limit of our own and an answer in exact bytes. Failures are sorted by what helps.
 """
 
 from __future__ import annotations
@@ -268,8 +269,9 @@ class RedisStore(ABC):
 
 
 async def evaluate(redis: AsyncRedis, script: Script, *arguments: Any, **options: Any) -> Any:
-    """Send a script's digest, and its text only if the server does not know it: at first, after SCRIPT FLUSH,
-    or after a fail-over.
+    """Send a script's digest, and its text only if the server does not know it.
+
+    That is so at first, after SCRIPT FLUSH, and after a fail-over.
     """
     try:
         return await redis.execute_command(*script.by_sha(*arguments), **options)

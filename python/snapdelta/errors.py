@@ -1,4 +1,4 @@
-"""Every error that snapdelta raises on purpose; all of them derive from SnapdeltaError."""
+"""Every error that snapdelta raises on purpose (docs/errors.md); all derive from SnapdeltaError."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ class SnapdeltaError(Exception):
 
 
 class UsageError(SnapdeltaError, ValueError):
-    """An argument or a call that makes no sense; the message names it and says what to do."""
+    """An argument or a call makes no sense; the message names it and says what to do."""
 
 
 # --- the core: diff, apply, dumps, loads, Encoder, Decoder
 
 
 class UnsupportedTypeError(SnapdeltaError, TypeError):
-    """A value, key or record of a kind that cannot be carried; the message names its path."""
+    """A frame cannot carry a value, key or record; the message names its path."""
 
 
 class CorruptDeltaError(SnapdeltaError, ValueError):
-    """The bytes are not a frame, or were damaged; the message names the byte."""
+    """The bytes are not a frame, or something damaged them; the message names the byte."""
 
 
 class LimitExceededError(CorruptDeltaError):
-    """A frame declares more than the reader's limits allow; nothing was allocated for it."""
+    """A frame declares more than the reader's limits allow; the reader allocated nothing for it."""
 
 
 class UnsupportedVersionError(SnapdeltaError, ValueError):
-    """The frame was written by a newer format than this build reads."""
+    """A newer snapdelta wrote the frame or the keys; this build cannot read them."""
 
 
 class BaseMismatchError(SnapdeltaError, ValueError):
-    """A delta was given to another base than the one it was made from."""
+    """A delta meets another base than the one that it was made from."""
 
 
 class UnknownZoneError(SnapdeltaError, ValueError):
@@ -47,14 +47,14 @@ class EncoderBusyError(SnapdeltaError, RuntimeError):
 
 
 class EncodingError(SnapdeltaError, RuntimeError):
-    """A frame did not read back after it was made, so it was not handed out: a defect, to be reported."""
+    """A new frame did not decode to its own digest, so nobody got it: a defect, please report it."""
 
 
 # --- the simulated feed and recordings
 
 
 class FeedSettingError(SnapdeltaError, ValueError):
-    """An argument of the simulated feed makes no sense; the message names it."""
+    """An argument of a simulated feed makes no sense; the message names it."""
 
 
 class RecordingError(SnapdeltaError, ValueError):
@@ -62,7 +62,7 @@ class RecordingError(SnapdeltaError, ValueError):
 
 
 class MissingExtraError(SnapdeltaError, ImportError):
-    """An optional part was used without its extra; the message names the extra to install."""
+    """A part of snapdelta needs an extra that is not installed; the message names the extra."""
 
 
 # --- streams
@@ -73,29 +73,29 @@ class StreamError(SnapdeltaError):
 
 
 class StreamPolicyError(StreamError, ValueError):
-    """A policy, pattern or setting that cannot be meant; the message names it and says what is allowed."""
+    """A policy, pattern or setting is impossible; the message names it and says what is allowed."""
 
 
 class StreamArgumentError(StreamError, ValueError):
-    """A stream's name that is no text, or an entry without fields; the message names it."""
+    """A stream's name is no text, or an entry has no fields; the message names the stream."""
 
 
 class StreamManagerError(StreamError, RuntimeError):
-    """The process's stream manager is missing, or was initialised with other arguments before."""
+    """The process has no stream manager yet, or one that runs with other arguments."""
 
 
 class UnlistedStreamError(StreamError, LookupError):
-    """A strict manager was asked for a stream that no policy names."""
+    """A strict manager has no policy for the stream."""
 
 
 class ProtectedStreamError(StreamError, ValueError):
-    """A stream under a protected prefix, such as a snapshot chain, which a write or trim would break."""
+    """The stream has a protected prefix, such as a snapshot chain's; a write or trim would break it."""
 
 
 class StreamAccessError(StreamError):
     """Redis refused a command on a stream, or could not be reached; the message names the stream.
 
-    `ids` has, after a failed `xadd_many`, one item a row: the id of a row that was written, or None.
+    After a failed `xadd_many`, `ids` has one item for each row: its id if the server wrote it, else None.
     """
 
     def __init__(self, message: str, ids: Sequence[bytes | str | None] = ()) -> None:
@@ -104,9 +104,7 @@ class StreamAccessError(StreamError):
 
 
 class StreamUnavailableError(StreamAccessError, ConnectionError):
-    """The server could not be reached or did not answer in time; a write may or may not have been carried
-    out.
-    """
+    """The server is away, not ready or too slow; it may have carried out the write."""
 
 
 class StreamPoolExhaustedError(StreamUnavailableError):
@@ -118,7 +116,7 @@ class StreamTypeError(StreamAccessError, TypeError):
 
 
 class StreamMemoryError(StreamAccessError):
-    """The server refuses writes because it has reached its `maxmemory`."""
+    """The server has reached its `maxmemory` and refuses writes."""
 
 
 # --- the embedded server
@@ -136,25 +134,25 @@ class SnapshotError(SnapdeltaError):
 
 
 class SnapshotSettingError(SnapshotError, ValueError):
-    """A setting or name that cannot be meant; the message names it and says what is allowed."""
+    """A setting or name is impossible; the message names it and says what is allowed."""
 
 
 class SnapshotClosedError(SnapshotError, RuntimeError):
-    """The manager was closed; or it or the reader belongs to another event loop, or process (a fork)."""
+    """Somebody closed the manager; or it or the reader belongs to another event loop or process (a fork)."""
 
 
 class SnapshotBusyError(SnapshotError, RuntimeError):
-    """One save of the name is running and another one waits; nothing was read of this one."""
+    """One save of the name runs and another one waits; the manager has read nothing of this one."""
 
 
 class SnapshotUpdateError(SnapshotError, ValueError):
-    """An update without a state to apply it to, or of a symbol that it removes as well."""
+    """An update has no state to change, or changes a symbol that it also removes."""
 
 
 class SnapshotRejectedError(SnapshotError, ValueError):
-    """A snapshot that `validate`, `min_symbols` or `max_removed_share` refuses; nothing was written.
+    """`validate`, `min_symbols` or `max_removed_share` refused a snapshot; Redis has nothing of it.
 
-    `reason` is the name of the setting that refused it.
+    `reason` names the setting that refused it.
     """
 
     def __init__(self, message: str, reason: str = "validate") -> None:
@@ -167,15 +165,15 @@ class WriterSupersededError(SnapshotError, RuntimeError):
 
 
 class SnapshotHistoryError(SnapshotError, LookupError):
-    """A time that the history does not reach back to; the message says how far it does."""
+    """The history does not reach back to the moment; the message says where it begins."""
 
 
 class SnapshotDamagedError(SnapshotError, ValueError):
-    """What is kept cannot be put together to a state; the writer was asked for a full frame."""
+    """The kept frames do not lead to the state; the reader has asked the writer for a full frame."""
 
 
 class SnapshotMirrorError(SnapshotError, ValueError):
-    """A snapshot that cannot be mirrored: one of its symbols is the field that the mirror needs."""
+    """A symbol has the name of the field that a mirror needs."""
 
 
 class SnapshotAccessError(SnapshotError):
@@ -183,9 +181,7 @@ class SnapshotAccessError(SnapshotError):
 
 
 class SnapshotUnavailableError(SnapshotAccessError, ConnectionError):
-    """The server could not be reached, did not answer in time, or its cluster is moving the keys; a save may
-    or may not have been carried out.
-    """
+    """The server is away or too slow, or its cluster moves the keys; it may have carried out the save."""
 
 
 class SnapshotPoolExhaustedError(SnapshotUnavailableError):
@@ -208,7 +204,7 @@ class SnapshotReadOnlyError(SnapshotAccessError):
 
 
 class MigrationError(SnapdeltaError, RuntimeError):
-    """A migration could not be run, or was refused; the message names the place and says what to do."""
+    """A migration cannot run, or refuses to; the message names the place and says what to do."""
 
 
 class MigrationLockedError(MigrationError):
@@ -216,4 +212,4 @@ class MigrationLockedError(MigrationError):
 
 
 class MigrationSettingError(SnapdeltaError, ValueError):
-    """A period that is none, or a combination of periods that would lose history."""
+    """A text is no period, or the periods together would lose history."""

@@ -24,13 +24,15 @@ class Health:
 
     @property
     def ok(self) -> bool:
+        """True if the status is `ok`."""
         return self.status == "ok"
 
 
 class HasHealth(Protocol):
     """SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager."""
 
-    def health(self) -> Health: ...
+    def health(self) -> Health:
+        """Its status, and a sentence for each reason."""
 
 
 def status_of(failed: Iterable[str], degraded: Iterable[str]) -> Health:

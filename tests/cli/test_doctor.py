@@ -82,7 +82,7 @@ PLANTED: list[tuple[str, Callable[[Server], object], tuple[str, ...], tuple[str,
         (),
         ("events", "group other", "it has no consumer"),
     ),
-    ("chain", _damage, (), ("x", "chain", "does not lead to")),
+    ("chain", _damage, (), ("x", "chain", "do not lead to")),
     ("limits", lambda s: None, ("--limits", "1000"), ("x", "chain", "the limit is 1,000 bytes")),
     ("head", lambda s: s.execute("DEL", HEAD), (), ("x", "keys", f"{HEAD} is gone")),
     (

@@ -54,9 +54,10 @@ def test_importing_it_needs_the_standard_library_only(site: Path) -> None:
 
 
 def test_it_works(site: Path) -> None:
-    """The README's examples of the core, and values of more kinds."""
-    examples = [code for code in blocks("README.md", "python") if "redis" not in code]
-    assert len(examples) == 3
+    """The pages' examples of the core, and values of more kinds."""
+    pages = [*blocks("README.md", "python"), *blocks("docs/core.md", "python")]
+    examples = [code for code in pages if "redis" not in code]
+    assert len(examples) == 5
     for code in examples:
         _python(site, code)
     _python(

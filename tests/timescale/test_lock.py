@@ -17,6 +17,7 @@ import pytest
 from snapdelta import timescale
 from snapdelta.errors import MigrationError, MigrationLockedError
 from snapdelta.timescale.files import OPTIMIZE, load
+from support.documents import shown_errors
 from timescale.bed import postgres_program
 
 
@@ -73,8 +74,9 @@ def test_second_migration_is_refused(postgres: str, entry: Callable[[str], None]
     with psycopg.connect(postgres, autocommit=True) as first:
         first.execute(lock.render({}).encode())
         first.execute("SELECT pg_temp.one_at_a_time()")
-        with pytest.raises(MigrationLockedError, match="another migration is running"):
+        with pytest.raises(MigrationLockedError) as refused:
             entry(postgres)
+        assert str(refused.value).replace("postgres", "scanner") == shown_errors()["MigrationLockedError"]
         file = timescale.migrations_directory() / f"{OPTIMIZE}.sql"
         by_psql = subprocess.run(
             [postgres_program("psql"), "-X", postgres, "-f", str(file)],

@@ -1,5 +1,7 @@
-"""The command line: `snapdelta ...`. Needs the extra `cli` (typer and rich); each command names what else
-it needs."""
+"""The command line: `snapdelta ...`.
+
+It needs the extra `cli` (typer and rich); each command names what else it needs.
+"""
 
 from __future__ import annotations
 

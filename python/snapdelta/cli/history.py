@@ -90,7 +90,7 @@ def history(
 
     changes = run(read())
     if not changes:
-        console(stderr=True).print(f"{name!r} has no symbol {symbol!r} in what is kept", markup=False)
+        console(stderr=True).print(f"{name!r} has no symbol {symbol!r} in the history", markup=False)
         raise typer.Exit(1)
     if as_json_text:
         print(as_json([_as_dict(change) for change in changes]))

@@ -69,7 +69,7 @@ async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update
         return await reader.at(seconds)
     replica = Replica(store, None, View())
     if not await replica.seek(await position_of(store, text)):
-        raise SnapshotHistoryError(f"snapshots {keys.name!r}: what is kept does not lead to {text}")
+        raise SnapshotHistoryError(f"snapshots {keys.name!r}: the kept frames do not lead to {text}")
     return await replica.update()
 
 

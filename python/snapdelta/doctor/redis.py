@@ -261,7 +261,7 @@ async def _name(redis: AsyncRedis, keys: Keys, bounds: Bounds, time_limit: float
     try:
         if await replica.seek(head.position) and replica.matches(head):
             return []
-        problem = f"what is kept does not lead to {head.position}"
+        problem = f"the kept frames do not lead to {head.position}"
         advice = "readers wait for the writer's next full frame: save_snapshot(..., force_full=True)"
     except LimitExceededError as error:
         problem = str(error).removeprefix(f"snapshots {keys.name!r}: ")

@@ -32,9 +32,10 @@ _REJECTIONS = ("max_removed_share", "min_symbols", "validate")
 class MetricsCollector(Collector):
     """The metrics of managers and readers in one registry.
 
-    parts     SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
-              more
-    registry  where to register; None: nowhere
+    Args:
+        parts: SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
+            more
+        registry: where to register; None: nowhere
 
     Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
     else than such a part; a second collector in the same registry is a ValueError of prometheus-client.
@@ -49,6 +50,7 @@ class MetricsCollector(Collector):
             registry.register(self)
 
     def add(self, part: Part) -> None:
+        """Read the counters of one more part at each scrape. Raises UsageError for any other object."""
         known = isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager))
         if not known and not _is_mirror(part):
             raise UsageError(
@@ -58,17 +60,21 @@ class MetricsCollector(Collector):
         self._parts.append(part)
 
     def remove(self, part: Part) -> None:
+        """Read the counters of this part no longer."""
         self._parts = [each for each in self._parts if each is not part]
 
     def unregister(self) -> None:
+        """Leave the registry. A second call does nothing."""
         if self._registry is not None:
             self._registry.unregister(self)
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
+        """All metrics without samples, as the registry asks for them."""
         return described(("build", "save", "snapshot", "writer", "reader", "mirror", "stream"))
 
     def collect(self) -> Iterator[Metric]:
+        """The metrics of one scrape."""
         samples = Samples()
         samples.largest("build_info", 1, version("snapdelta-rs"))
         for part in list(self._parts):

@@ -91,8 +91,9 @@ FAMILIES: dict[str, Family] = dict(
 
 
 class Samples:
-    """The samples of one scrape. What several parts have under the same labels is added or, of gauges that
-    are no amounts, the largest.
+    """The samples of one scrape.
+
+    Parts with the same labels are added up; of a gauge that is no amount, the largest counts.
     """
 
     def __init__(self) -> None:

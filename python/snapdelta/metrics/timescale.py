@@ -22,10 +22,11 @@ log = logging.getLogger("snapdelta.timescale")
 class TimescaleCollector(Collector):
     """The metrics of one database, in one registry.
 
-    dsn       as psycopg takes it; needs the extra `timescale`
-    schema    where the tables are; None: the first of the role's search path
-    registry  where to register; None: nowhere
-    max_age   seconds for which a reading of the database is given out again
+    Args:
+        dsn: as psycopg takes it; needs the extra `timescale`
+        schema: where the tables are; None: the first of the role's search path
+        registry: where to register; None: nowhere
+        max_age: seconds for which a reading of the database is given out again
 
     A scrape reads the database: serve it from a thread (`start_http_server`), not from an event loop. A
     database that cannot be read is `snapdelta_timescale_up 0` and one WARNING.
@@ -57,9 +58,11 @@ class TimescaleCollector(Collector):
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
+        """All metrics without samples, as the registry asks for them."""
         return described("timescale")
 
     def collect(self) -> Iterator[Metric]:
+        """The metrics of one scrape; the database is read at most once in `max_age` seconds."""
         with self._turn:
             if self._read_at is None or time.monotonic() - self._read_at >= self._max_age:
                 self._samples = self._read()

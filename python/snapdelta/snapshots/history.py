@@ -1,4 +1,4 @@
-"""Where in what is kept a moment is."""
+"""Find the entry of a moment in the history."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ async def entry_at(store: SnapshotStore, moment: int) -> Entry:
     """
     low, high = await store.first_delta(), await store.delta_at("+")
     if low is None or high is None:
-        raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: nothing is kept")
+        raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: the history is empty")
     if low.time > moment:
         raise SnapshotHistoryError(
-            f"snapshots {store.keys.name!r}: what is kept begins at {readable(low.time)}, "
-            f"{readable(moment)} is before that; to go back further, raise the manager's history, "
+            f"snapshots {store.keys.name!r}: the history begins at {readable(low.time)}, "
+            f"{readable(moment)} is before that; to reach further back, raise the manager's history, "
             "history_frames and history_bytes"
         )
     if high.time <= moment:

@@ -33,16 +33,17 @@ _FAILURES = 3
 
 
 class SnapshotManager:
-    """Saves snapshots, `{symbol: record}`, to Redis: a full frame now and then, deltas in between.
+    """Saves snapshots, `{symbol: record}`, to Redis: a full frame at intervals, deltas in between.
 
-    redis_client  a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
-    full_snapshot_interval  seconds between two full frames
-    settings      the other settings of SnapshotSettings, by name
+    Args:
+        redis_client: a redis.asyncio.Redis or RedisCluster; the caller closes it
+        full_snapshot_interval: seconds between two full frames
+        settings: the other settings of SnapshotSettings, by name
 
-    One manager writes any number of names, each with a chain of its own. The last manager that began to write
-    a name owns it; an earlier one gets WriterSupersededError. Also an asynchronous context manager.
+    One manager writes any number of names, each with a chain of its own. The manager that began last owns a
+    name; an earlier one gets WriterSupersededError. A manager is an asynchronous context manager.
 
-    Raises SnapshotSettingError on an impossible setting. Nothing is sent to Redis before the first save.
+    Raises SnapshotSettingError on an impossible setting. The constructor sends nothing to Redis.
     """
 
     def __init__(
@@ -71,17 +72,17 @@ class SnapshotManager:
         *,
         check: bool = True,
     ) -> SaveResult:
-        """Save one state of one name; see SaveResult for what is returned.
+        """Save one state of one name; SaveResult describes the result.
 
-        The snapshot is read completely before the first await: what happens to it afterwards is not seen.
-        Saves of one name run in the order of the calls, one at a time; one more may wait. check=False saves
-        what `validate`, `min_symbols` or `max_removed_share` would refuse.
+        The manager reads the snapshot before the first await, so you may change it afterwards. Saves of one
+        name run one at a time, in the order of the calls; one more may wait. check=False also saves a
+        snapshot that `validate`, `min_symbols` or `max_removed_share` would refuse.
 
         Raises UnsupportedTypeError (the message names the path), SnapshotRejectedError (`validate=` and so
-        on; nothing was written, readers keep the last state), SnapshotBusyError, WriterSupersededError,
-        SnapshotClosedError, UnsupportedVersionError (a newer layout), and SnapshotAccessError and its kinds
-        for what Redis refused. A save that failed or was cancelled may still have been carried out; the next
-        one goes on from whatever has become of it.
+        on; readers keep the last state), SnapshotBusyError, WriterSupersededError,
+        SnapshotClosedError, UnsupportedVersionError (a newer layout), and a kind of SnapshotAccessError if
+        Redis refuses a command. Redis may have accepted a save that failed or was cancelled; the next save
+        finds out.
         """
         writer = self._writer(name)
         return await self._saved(name, writer, writer.save(snapshot, force_full=force_full, check=check))
@@ -115,13 +116,13 @@ class SnapshotManager:
     ) -> SaveResult:
         """Save the last state of the name with these records in it and without the removed symbols.
 
-        For callers who know what changed: the walk and the frame cost in proportion to it. A symbol that is
-        there keeps its place, a new one comes last; removed ones that are not there are passed over. All of
-        `save_snapshot` holds, but that `validate` is not called, as there is no snapshot to show it.
+        For callers who know what changed: the cost is in proportion to the changes. A known symbol keeps its
+        place, a new one comes last; unknown removed symbols are ignored. Otherwise it works as
+        `save_snapshot`, but without `validate`, as there is no snapshot to pass.
 
-        Raises SnapshotUpdateError where this manager has no last state of the name: before its first
-        save_snapshot, and after one that failed while its frame was made. An update that failed may be part
-        of the next state or not: repeat it.
+        Raises SnapshotUpdateError if this manager has no last state of the name: before its first
+        save_snapshot, and after one whose encoding failed. The next state may or may not contain an update
+        that failed: repeat it.
         """
         if isinstance(removed, str):
             raise TypeError("removed: symbols are given as a list or another iterable of str, not as a str")
@@ -149,7 +150,7 @@ class SnapshotManager:
             raise
 
     def stats(self, name: str = "default") -> SaveCounters:
-        """What was counted for the name since its first save by this manager; zeros before it."""
+        """The counters of a name since its first save by this manager; zeros before it."""
         writer = self._writers.get(name)
         return writer.counters.copy() if writer is not None else SaveCounters()
 
@@ -159,11 +160,11 @@ class SnapshotManager:
         return list(self._writers)
 
     def health(self, max_age: float | None = None) -> Health:
-        """How the saves of all names are; asks nothing of Redis.
+        """The health of the saves of all names; sends nothing to Redis.
 
         Degraded: the last save of a name failed or was refused, the server is away, or the last save is older
-        than `max_age` seconds. Failed: a name was taken over by a later writer, its last three saves failed
-        with what waiting does not mend, or the manager was closed.
+        than `max_age` seconds. Failed: a later writer took a name over, three saves in a row failed with an
+        error that waiting does not repair, or somebody closed the manager.
         """
         failed: list[str] = []
         degraded: list[str] = []
@@ -184,22 +185,22 @@ class SnapshotManager:
         return status_of(failed, degraded)
 
     def forget(self, name: str) -> None:
-        """Let go of what is remembered of a name that will not be saved again; its keys stay (see `delete`).
+        """Free the state of a name that you will not save again; its keys stay (see `delete`).
 
-        Raises SnapshotBusyError while a save of it runs. A later save begins anew, as by another writer.
+        Raises SnapshotBusyError while a save of it runs. A later save starts as that of a new writer does.
         """
         self._check_idle(name)
         self._writers.pop(name, None)
 
     async def delete(self, name: str) -> bool:
-        """Remove all keys of a name at once, a mirror's rows too, and forget it; whether there were any.
+        """Remove all keys of a name in one step, a mirror's rows too, and forget it. True if there were any.
 
         Readers then find nothing (`latest()` is None), and followers wait for the next save, which resyncs
-        them. A name that this manager does not write is removed whoever writes it.
+        them. A manager may delete a name that another one writes, if it never wrote it.
 
         Raises SnapshotBusyError while a save of the name runs here, WriterSupersededError when a later writer
-        has taken it over, and what `save_snapshot` does for what Redis refused. A call that failed or was
-        cancelled may have been carried out.
+        has taken it over, and a kind of SnapshotAccessError. Redis may have carried out a call that failed or
+        was cancelled.
         """
         self._check_open()
         keys = Keys.of(self.settings.key_prefix, name)
@@ -214,7 +215,7 @@ class SnapshotManager:
             raise
 
     async def close(self, time_limit: float = 5.0) -> None:
-        """Let the saves that have begun come to their end, for at most `time_limit` seconds, then end them.
+        """Wait at most `time_limit` seconds for saves that have begun, then cancel them.
 
         The keys stay; readers keep the last state. Closing twice does nothing.
         """

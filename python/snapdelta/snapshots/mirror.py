@@ -59,12 +59,14 @@ class _Written(NamedTuple):
 class SnapshotMirror:
     """Follows a name and keeps its newest state as JSON: a hash of symbol -> record, if asked a plain key.
 
-    redis_client     a redis.asyncio.Redis or RedisCluster that may write; it stays the caller's to close
-    name, key_prefix  as the writer has them
-    plain_key        also keep the whole snapshot as one JSON object in this key
-    limits           what one frame may make the mirror hold (snapdelta.Limits, 1 GiB by default)
-    command_timeout  seconds for one command, the client's own retries included
-    check_interval   seconds without a save after which the mirror looks whether its keys are still right
+    Args:
+        redis_client: a redis.asyncio.Redis or RedisCluster that may write; the caller closes it
+        name: the name that the writer saves
+        key_prefix: the key_prefix of the writer
+        plain_key: also keep the whole snapshot as one JSON object in this key
+        limits: the bytes that one frame may make the mirror hold (snapdelta.Limits, 1 GiB by default)
+        command_timeout: seconds for one command, the client's own retries included
+        check_interval: seconds without a save after which the mirror checks its keys
 
     Any number of mirrors of one name may run, with the same plain key. Raises SnapshotSettingError on an
     impossible setting, MissingExtraError without the extra `mirror`.
@@ -106,15 +108,15 @@ class SnapshotMirror:
         self._texts: dict[str, bytes] | None = None if plain_key is None else {}
 
     def stats(self) -> MirrorCounters:
-        """A copy of what was counted so far."""
+        """A copy of the counters."""
         return replace(self._counters)
 
     def health(self, max_age: float | None = None) -> Health:
-        """How `run` and `sync` are; asks nothing of Redis.
+        """The health of `run` and `sync`; sends nothing to Redis.
 
-        Degraded: they wait for the server, the last try failed with what passes, or the rows are of a state
-        older than `max_age` seconds, by this machine's clock. Failed: the last try raised what waiting does
-        not mend.
+        Degraded: they wait for the server, the last try failed with an error that passes, or the rows are of
+        a state older than `max_age` seconds, by this machine's clock. Failed: the last try raised an error
+        that waiting does not repair.
         """
         failed: list[str] = []
         degraded: list[str] = []
@@ -128,11 +130,11 @@ class SnapshotMirror:
         return overall_health(self._reader, status_of(failed, degraded))
 
     async def run(self) -> None:
-        """Write every state as it is saved, until it is cancelled.
+        """Write each state that the writer saves, until somebody cancels it.
 
         Waits for the first save, and for a server that is away, is full or is a replica. Ends with
         SnapshotMirrorError for a symbol `__meta__`, SnapshotBusyError if it runs already, and what
-        `SnapshotReader.follow` ends with. What Redis holds is always one whole state.
+        `SnapshotReader.follow` ends with. The rows are always one whole state.
         """
         if self._running:
             raise SnapshotBusyError(f"snapshots {self.name!r}: this mirror runs already; make another one")
@@ -148,7 +150,7 @@ class SnapshotMirror:
             await updates.aclose()
 
     async def sync(self) -> bool:
-        """Write the newest state once, as a whole; whether the rows are now that state, or a later one.
+        """Write the newest state once, as a whole. True if the rows are now that state or a later one.
 
         False before the first save, and when the name was deleted or lost that state meanwhile. May be called
         beside `run`. Raises what Redis refuses.

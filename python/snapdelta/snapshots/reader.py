@@ -38,13 +38,15 @@ _BLOCK = 2.0
 
 
 class SnapshotReader:
-    """Reads what a SnapshotManager saves under a name: the newest state, every one as it comes, or the past.
+    """Reads the states of a name: the newest one, each one as the writer saves it, or an earlier one.
 
-    redis_client     a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
-    name, key_prefix  as the writer has them
-    limits           what one frame may make the reader hold (snapdelta.Limits, 1 GiB by default)
-    shared           let successive updates share the records that did not change: faster, and to be read only
-    command_timeout  seconds for one command, the client's own retries included
+    Args:
+        redis_client: a redis.asyncio.Redis or RedisCluster; the caller closes it
+        name: the name that the writer saves
+        key_prefix: the key_prefix of the writer
+        limits: the bytes that one frame may make the reader hold (snapdelta.Limits, 1 GiB by default)
+        shared: successive updates share unchanged records: faster, and nobody may change them
+        command_timeout: seconds for one command, the client's own retries included
 
     Raises SnapshotSettingError on an impossible setting.
     """
@@ -77,10 +79,10 @@ class SnapshotReader:
     async def latest(self) -> Update | None:
         """The newest state; None before the first save, or when Redis has lost it.
 
-        `changed` and `resynced` are against the last update of this method.
+        `changed` and `resynced` compare with the last update of this method.
 
-        Raises SnapshotDamagedError when what is kept does not lead to the newest state (the writer is asked
-        for a full frame), UnsupportedVersionError when it was written by a newer snapdelta,
+        Raises SnapshotDamagedError if the kept frames do not lead to the newest state (the reader then asks
+        the writer for a full frame), UnsupportedVersionError if a newer snapdelta wrote them,
         LimitExceededError, and SnapshotAccessError and its kinds.
         """
         self._store.check_loop()
@@ -92,15 +94,15 @@ class SnapshotReader:
         return update
 
     def stats(self) -> ReadCounters:
-        """A copy of what was counted for the calls and subscriptions of this reader."""
+        """A copy of the counters of this reader's calls and subscriptions."""
         return self._counters.copy()
 
     def health(self, max_age: float | None = None) -> Health:
-        """How the calls and the subscriptions of this reader are; asks nothing of Redis.
+        """The health of this reader's calls and subscriptions; sends nothing to Redis.
 
-        Degraded: a subscription waits for the server, the last call failed with what passes, or the last
-        update is of a state older than `max_age` seconds, by this machine's clock. Failed: the last call
-        raised what waiting does not mend.
+        Degraded: a subscription waits for the server, the last call failed with an error that passes, or the
+        last update is of a state older than `max_age` seconds, by this machine's clock. Failed: the last call
+        raised an error that waiting does not repair.
         """
         counters, place = self._counters, f"snapshots {self.name!r}"
         failed: list[str] = []
@@ -132,13 +134,13 @@ class SnapshotReader:
     def follow(self) -> Subscription:
         """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
 
-        Waits for the first save, and for a server that is away. After it has fallen out of the history, or
-        Redis has lost states, it goes on at the newest one, and the update says so (`resynced`, `reason`).
-        Ends with what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
-        A wait for the next update may be cancelled, as asyncio.wait_for does; the next wait goes on.
+        Waits for the first save, and for a server that is away. If it falls out of the history, or Redis
+        loses states, it continues at the newest state, and the update says so (`resynced`, `reason`). It
+        raises what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        You may cancel a wait, as asyncio.wait_for does; the next wait continues.
 
-        All who follow the name on this client, in this event loop and with these limits, share one replica
-        and its connection, which is not of the client's pool.
+        All followers of the name on this client, in this event loop and with these limits, share one replica.
+        They also share its connection, outside the client's pool.
         """
         store = self._store
         keys, limits, time_limit, block = store.keys, self._limits, store.time_limit, self._block
@@ -154,9 +156,8 @@ class SnapshotReader:
     async def at(self, timestamp: Timestamp) -> Update:
         """The state that was the newest at a moment, by the server's clock; in the future: the newest.
 
-        timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError when the history
-        does not reach back so far, SnapshotDamagedError when what is kept does not lead there, and what
-        `latest` does.
+        timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError if the history
+        begins later, SnapshotDamagedError if the kept frames do not lead there, and what `latest` raises.
         """
         moment = milliseconds("timestamp", timestamp)
         with self._counted():
@@ -173,9 +174,9 @@ class SnapshotReader:
     ) -> AsyncGenerator[Update, None]:
         """First the state that was the newest at `start`, then every one that was accepted up to `end`.
 
-        None, or a `start` before the history: all that is kept. Raises what `at` does. Where states are
-        missing (a chain that broke, entries that the writer trimmed meanwhile), it goes on at the next full
-        frame, with `resynced` and `reason`.
+        With None, or a `start` before the history, it begins at the oldest state. Raises what `at` raises.
+        Where states are missing (a broken chain, trimmed entries), it continues at the next full frame, with
+        `resynced` and `reason`.
         """
         last = None if end is None else milliseconds("end", end)
         first = None if start is None else milliseconds("start", start)
@@ -238,5 +239,5 @@ class SnapshotReader:
 
     def _unreachable(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"snapshots {self.name!r}: what is kept does not lead to the state of {readable(moment)}"
+            f"snapshots {self.name!r}: the kept frames do not lead to the state of {readable(moment)}"
         )

@@ -94,7 +94,7 @@ class Replica:
     async def catch_up(self) -> bool:
         """Go to the newest state without waiting; False where there is no head to go by.
 
-        Raises SnapshotDamagedError when what is kept does not lead there.
+        Raises SnapshotDamagedError when the kept frames do not lead there.
         """
         await self._finish_apply()
         head = await self._store.head()
@@ -117,8 +117,8 @@ class Replica:
         if await self._store.head() is None:
             return False
         raise SnapshotDamagedError(
-            f"snapshots {self._store.keys.name!r}: what is kept does not lead to the newest state; "
-            "the writer's next full frame mends that: try again after its next saves"
+            f"snapshots {self._store.keys.name!r}: the kept frames do not lead to the newest state; "
+            "the writer's next full frame repairs them: try again after its next saves"
         )
 
     async def _check_head(self) -> None:

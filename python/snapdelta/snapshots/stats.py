@@ -51,11 +51,13 @@ class SaveCounters:
     superseded: bool = False  # a later writer has taken the name over
 
     def copy(self) -> SaveCounters:
+        """The counters of this moment."""
         return replace(
             self, fulls=self.fulls.copy(), rejected=self.rejected.copy(), seconds=self.seconds.copy()
         )
 
     def count(self, result: Mapping[str, Any], chain_frames: int) -> None:
+        """Count a save that Redis accepted."""
         now = time.time()
         if self.last_save is not None:
             since = max(0.0, now - self.last_save)
@@ -73,6 +75,7 @@ class SaveCounters:
         self.failures_in_a_row, self.last_error = 0, None
 
     def count_failure(self, error: BaseException, said: str) -> None:
+        """Count a save that raised."""
         self.failed += 1
         if isinstance(error, _DROPPED):
             return
@@ -100,9 +103,11 @@ class ReadCounters:
     passing: bool = True  # whether that error ends without anybody's help
 
     def copy(self) -> ReadCounters:
+        """The counters of this moment."""
         return replace(self, resyncs=self.resyncs.copy())
 
     def count(self, name: str, update: Update) -> None:
+        """Count an update that a caller got."""
         self.updates += 1
         self.lag, self.timestamp, self.symbols = update.lag, update.timestamp, len(update.snapshot)
         self.last_error = None
@@ -125,6 +130,7 @@ class ReadCounters:
         )
 
     def count_failure(self, error: BaseException) -> None:
+        """Note what the last call raised."""
         self.last_error = f"{type(error).__name__}: {error}"
         self.passing = isinstance(error, (SnapshotUnavailableError, SnapshotDamagedError))
 
@@ -144,5 +150,6 @@ class MirrorCounters:
     passing: bool = True  # whether that error ends without anybody's help
 
     def count_failure(self, error: BaseException, *, passing: bool) -> None:
+        """Count a try that failed."""
         self.failed += 1
         self.last_error, self.passing = f"{type(error).__name__}: {error}", passing

@@ -31,11 +31,12 @@ _GLOB = str.maketrans({character: f"\\{character}" for character in "*?[]\\"})
 class NameStatus:
     """One name. Times in seconds by the server's clock, sizes in bytes; None: not known.
 
-    age      since the newest save
-    reaches  how far back `at()` and `replay()` go
-    chain    saves since the newest full frame
-    mirror   the sequence of the mirror's rows, where there are any
-    faults   what is wrong, a sentence each
+    Attributes:
+        age: since the newest save
+        reaches: how far back `at()` and `replay()` go
+        chain: saves since the newest full frame
+        mirror: the sequence of the mirror's rows, where there are any
+        faults: what is wrong, a sentence each
     """
 
     name: str

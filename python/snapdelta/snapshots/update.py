@@ -13,18 +13,20 @@ from snapdelta._native import ArrowTable, Limits, arrow_table
 class Update:
     """One published state.
 
-    snapshot   {symbol: record}, in the order in which it was saved
-    added      symbols that are not in the update before
-    updated    symbols of both whose record changed (after several frames at once, also those whose record has
-               come back to what it was)
-    removed    symbols of the update before that are gone
-    moved      symbols of both that a frame put elsewhere in the order: the fewest that explain it
-    epoch, sequence  where in the history it is; a new writer has a higher epoch
-    digest     of the state, as the frames carry it
-    timestamp  when Redis accepted it: seconds since 1970, by the server's clock
-    lag        seconds from then to now, by the same clock
-    resynced   whether the reader had to start again from a full frame, and may have missed states in between
-    reason     why it did; "start" for the first update; None where it went from delta to delta
+    Attributes:
+        snapshot: {symbol: record}, in the order in which it was saved
+        added: symbols that are not in the update before
+        updated: symbols of both whose record changed. After several frames at once, the record of such a
+            symbol may equal that of the update before
+        removed: symbols of the update before that are gone
+        moved: the fewest symbols of both whose moves explain the new order
+        epoch: the writer's number; a new writer has a higher one
+        sequence: the number of the state within its epoch
+        digest: the 64-bit digest of the state, as in the frames
+        timestamp: the time at which Redis accepted it, in seconds since 1970 by the server's clock
+        lag: seconds from then to now, by the same clock
+        resynced: True if the reader started again from a full frame, and may have missed states
+        reason: why the reader started again; "start" for the first update; None after a delta
     """
 
     snapshot: dict[str, Any]

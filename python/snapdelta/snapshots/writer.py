@@ -87,8 +87,10 @@ class Columns:
 
 @dataclass(slots=True)
 class _Save:
-    """One save on its way. Only this holds the captured frame, as an error's traceback would keep it alive,
-    and with it the encoder busy."""
+    """One save on its way.
+
+    Only this holds the captured frame: a traceback would keep it alive, and the encoder busy.
+    """
 
     captured: CapturedFrame | None
     removed: list[str] | None  # of an update, which is captured as its changes; None for a whole snapshot

@@ -88,8 +88,7 @@ def encode_fields(stream: str, fields: Mapping[str | bytes, Any], encoding: str 
 
 
 def decode_fields(fields: Mapping[Any, Any]) -> dict[str | bytes, Any]:
-    """The fields of an entry as it was read: what was encoded is a Python value again, what was not is as
-    given.
+    """The fields of an entry as Python values; a value that was not encoded stays as it is.
 
     Names become str where they are UTF-8. Text, bytes and numbers that Redis has as they are stay the bytes
     or str that the client read. Raises CorruptDeltaError, naming the field, for a value that is marked as

@@ -1,4 +1,4 @@
-"""Redis's own glob patterns, matched on this side: `*`, `?`, `[abc]`, `[a-c]`, `[^a]`, and `\\` to escape.
+r"""Redis's own glob patterns, matched on this side: `*`, `?`, `[abc]`, `[a-c]`, `[^a]`, and `\` to escape.
 
 As in Redis, `?` and a class match one byte of the name's UTF-8.
 """

@@ -55,25 +55,25 @@ _EARLY_PASS = 1 / 8
 
 
 class RedisStreamManager:
-    """Writes to streams within their policies, and keeps them there in the background, whoever writes.
+    """Bounds each write by a policy, and trims in the background what other programs write.
 
-    redis            a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
-    policies         {name or Redis glob: StreamPolicy}, or the path of a TOML file with a table [streams] or
-                     [tool.snapdelta.streams]; the most specific wins
-    default          the policy of a stream that nothing lists (default: StreamPolicy(maxlen=1000))
-    strict           refuse streams that nothing lists with UnlistedStreamError instead
-    discover         a glob: streams that match it are bounded as well, by the default where nothing lists
-                     them; "*" is every stream of the server that is not protected. None: configured ones only
-    protected        prefixes of keys that are never written or trimmed here: the prefix of SnapshotManager's
-                     keys
-    discover_interval  seconds between two scans of the key space for patterns; no pattern, no scan
-    command_timeout  seconds that a command of the background task, trim() or info() may take
-    time_budget      seconds that the background task spends on one stream before the others have their turn
-    on_trim          called with a TrimReport after every trim pass of the background task; may be a coroutine
-                     function
+    Args:
+        redis: a redis.asyncio.Redis or RedisCluster; the caller closes it
+        policies: {name or Redis glob: StreamPolicy}, or the path of a TOML file with a table [streams] or
+            [tool.snapdelta.streams]; the most specific wins
+        default: the policy of a stream that nothing lists (default: StreamPolicy(maxlen=1000))
+        strict: refuse streams that nothing lists with UnlistedStreamError instead
+        discover: a glob; the task also bounds streams that match it, by the default if no policy lists them;
+            "*" is every stream of the server that is not protected. None: configured ones only
+        protected: prefixes of keys that the manager never writes or trims: the prefix of SnapshotManager's
+        keys
+        discover_interval: seconds between two scans of the key space for patterns; no pattern, no scan
+        command_timeout: seconds that a command of the background task, trim() or info() may take
+        time_budget: seconds that the background task spends on one stream before the others have their turn
+        on_trim: called with a TrimReport after every trim pass of the background task; may be a coroutine
+            function
 
-    Raises StreamPolicyError on a setting that cannot be meant. Nothing is sent to Redis before the first
-    call.
+    Raises StreamPolicyError on an impossible setting. The constructor sends nothing to Redis.
     """
 
     def __init__(
@@ -151,14 +151,14 @@ class RedisStreamManager:
     # --- life
 
     async def start(self) -> None:
-        """Start the background task; does nothing when it runs. Does not wait for the server."""
+        """Start the background task, unless it runs. Does not wait for the server."""
         self._stopped = False
         self._scheduler.start()
 
     async def stop(self, time_limit: float = 5.0) -> None:
-        """End the background task, within about `time_limit` seconds; does nothing when it has ended.
+        """End the background task within about `time_limit` seconds, unless it has ended.
 
-        Writing goes on being possible, and bounded in length by each write.
+        Writes still work, and each write bounds the length of its stream.
         """
         await self._scheduler.stop(time_limit)
         self._stopped = True
@@ -191,9 +191,9 @@ class RedisStreamManager:
     async def xadd(self, stream: str, fields: Fields, maxlen: int | None = None, id: str = "*") -> Any:  # noqa: A002
         """Append one entry and bound the stream; returns its id as the client decodes (bytes or str).
 
-        `maxlen` takes the place of the policy's for this write. Values: see `decode_fields`. The entry is
-        encoded before the first await; a write that fails or is cancelled may still have been carried out (at
-        least once, under the client's own retries).
+        `maxlen` takes the place of the policy's for this write. Values: see `decode_fields`. The manager
+        encodes the entry before the first await. Redis may have carried out a write that failed or was
+        cancelled (at least once, under the client's own retries).
 
         Raises UnsupportedTypeError, UnlistedStreamError, ProtectedStreamError, StreamArgumentError,
         StreamPolicyError (maxlen), and StreamAccessError and its kinds for what Redis refuses.
@@ -217,9 +217,9 @@ class RedisStreamManager:
     async def xadd_many(self, stream: str, rows: Iterable[Fields], maxlen: int | None = None) -> list[Any]:
         """Append the rows in order, in one pipeline; returns their ids.
 
-        All rows are encoded before anything is sent: a value that cannot be carried writes nothing. When
-        Redis refuses some, StreamAccessError is raised with `ids`: the id of each row that was written, else
-        None.
+        The manager encodes all rows before it sends any: a value that it cannot carry writes nothing. If
+        Redis refuses some rows, it raises a StreamAccessError whose `ids` has the id of each written row,
+        else None.
         """
         tracked = self._streams.get(stream) or self._track(stream)
         flats = [self._encoded(tracked, row) for row in rows]
@@ -296,9 +296,10 @@ class RedisStreamManager:
         return (b"MAXLEN", b"~" if policy.approximate else b"=", b"%d" % length)
 
     async def _settle(self, tracked: TrackedStream, maxlen: int) -> int:
-        """The exact length for a write to a stream whose backlog is not known: one XADD with `=` would drop
-        all of it at once, and hold the server up. A large one goes in steps, one a write, besides the
-        background task's.
+        """The exact length for a write to a stream whose backlog is not known.
+
+        One XADD with `=` would drop a large backlog at once and hold the server up. So each write drops
+        one step of it, beside the background task.
         """
         try:
             length = int(await self._store.run(tracked.name, "XLEN", tracked.key))
@@ -351,11 +352,11 @@ class RedisStreamManager:
     # --- trimming and describing
 
     async def trim(self, stream: str) -> TrimReport:
-        """Bring the stream to its policy now, however long that takes, in steps of a few milliseconds."""
+        """Trim the stream to its policy now, in steps of a few milliseconds, however long it takes."""
         return await self._trimmer.trim(self._streams.get(stream) or self._track(stream))
 
     async def trim_all(self) -> dict[str, TrimReport | StreamAccessError]:
-        """`trim` every known stream; one that fails has its error in the result, and the others go on."""
+        """`trim` every known stream; the result has the error of a stream that fails."""
         results: dict[str, TrimReport | StreamAccessError] = {}
         for name in list(self._streams):
             try:
@@ -374,11 +375,11 @@ class RedisStreamManager:
         return {name: await self.info(name) for name in sorted(self._streams)}
 
     def stats(self) -> ManagerStats:
-        """A copy of the counters, the number of known streams and the health; asks nothing of Redis."""
+        """A copy of the counters, the number of known streams and the health; sends nothing to Redis."""
         return ManagerStats(replace(self._counters), len(self._streams), self.health())
 
     def totals(self) -> dict[str, PolicyTotals]:
-        """What the streams of each policy have come to, by its name, pattern or "default"."""
+        """The totals of the streams of each policy, by its name, pattern or "default"."""
         totals = {
             label: PolicyTotals(each.trimmed, each.unread_dropped)
             for label, each in list(self._totals.items())

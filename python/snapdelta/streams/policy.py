@@ -18,18 +18,19 @@ CEILING_FACTOR = 10
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """The bounds of one stream; every bound that is given holds.
+    """The bounds of one stream; all given bounds hold.
 
-    maxlen         entries; None leaves the length to max_age and max_bytes
-    max_age        seconds, by the server's clock and the entries' ids
-    max_bytes      bytes of memory that the server says the stream takes (at least 16,384)
-    approximate    trim whole nodes of the server's tree only: cheaper, and at most one node (100 entries with
-                   the server's defaults) above the bound; False is exact
-    keep_unread    trim nothing that a consumer group has not acknowledged yet, up to hard_maxlen
-    hard_maxlen    entries; the ceiling over unread ones (default: 10 x maxlen)
-    trim_interval  seconds between two trim passes of the background task
+    Attributes:
+        maxlen: entries; None leaves the length to max_age and max_bytes
+        max_age: seconds, by the server's clock and the entries' ids
+        max_bytes: bytes of memory that the server says the stream takes (at least 16,384)
+        approximate: trim whole nodes of the server's tree only: cheaper, and at most one node (100 entries
+            with the server's defaults) above the bound; False is exact
+        keep_unread: trim nothing that a consumer group has not acknowledged yet, up to hard_maxlen
+        hard_maxlen: entries; the ceiling over unread ones (default: 10 x maxlen)
+        trim_interval: seconds between two trim passes of the background task
 
-    Raises StreamPolicyError on a combination that cannot be meant.
+    Raises StreamPolicyError for an impossible combination.
     """
 
     maxlen: int | None = 1000

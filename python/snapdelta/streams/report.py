@@ -14,8 +14,11 @@ from snapdelta.streams.store import StreamStore, is_time
 
 @dataclass(frozen=True, slots=True)
 class GroupInfo:
-    """A consumer group. `lag` is the number of entries not delivered to it yet; None where the server does
-    not know it (before Redis 7, or after entries were deleted from the middle)."""
+    """A consumer group.
+
+    `lag` is the number of entries that the server has not delivered to it. It is None where the server
+    does not know it: before Redis 7, or after somebody deleted entries from the middle.
+    """
 
     name: str
     consumers: int
@@ -28,12 +31,13 @@ class GroupInfo:
 class StreamInfo:
     """A stream against its policy.
 
-    length        entries; 0 for a stream that does not exist
-    bytes         memory by the server's account, sampled
-    oldest_id     the first entry's id, None when there is none; newest_id the last one's
-    oldest_age    seconds by the server's clock since the first entry was added; None when its id is not a
-                  time
-    usage         the fullest of its bounds in percent: of maxlen, max_bytes or max_age (100 is full)
+    Attributes:
+        length: entries; 0 for a stream that does not exist
+        bytes: memory by the server's account, sampled
+        oldest_id: the first entry's id, None when there is none; newest_id the last one's
+        oldest_age: seconds by the server's clock since the first entry was added; None when its id is not a
+            time
+        usage: the fullest of its bounds in percent: of maxlen, max_bytes or max_age (100 is full)
     """
 
     stream: str

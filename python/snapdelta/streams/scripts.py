@@ -1,6 +1,4 @@
-"""The Lua scripts that trim, or that know which entries every consumer group has acknowledged. Each works on
-one key.
-"""
+"""The Lua scripts that trim, or that know which entries every group has acknowledged; each has one key."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ from snapdelta.health import Health
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the manager was made. Entries that XADD trims by itself are in none of them: the server
-    does not say how many those were."""
+    """Totals since the manager was made.
+
+    None of them has the entries that XADD trims by itself: the server does not say how many those are.
+    """
 
     entries_written: int = 0  # acknowledged by the server, through xadd and xadd_many
     write_errors: int = 0  # calls of xadd and xadd_many that raised what Redis or the connection said

@@ -77,9 +77,7 @@ class NodeLimits:
 
     @property
     def frees(self) -> bool:
-        """Whether a stream ever has more than one node: `~` trims, and memory is freed, by whole nodes
-        only.
-        """
+        """Whether a stream can have more than one node: `~` trims, and memory is freed, by whole nodes."""
         return self.entries > 0 or self.bytes > 0
 
     @property
@@ -116,8 +114,10 @@ class StreamStore(RedisStore):
         return kind == "redis" and version >= [8, 2]
 
     async def trims_by_id(self, stream: str) -> bool:
-        """Whether XTRIM MINID keeps what it should: not before Redis 6.2.7, where ids of one node may be 2^31
-        ms apart (issue 9410 of redis/redis). True where the server does not tell its version.
+        """Whether XTRIM MINID keeps what it should.
+
+        Before Redis 6.2.7 it does not, where ids of one node are 2^31 ms apart (redis/redis issue 9410).
+        True where the server does not tell its version.
         """
         kind, *version = await self._cached_info(stream, "version", self._ask_version) or ("",)
         return kind != "redis" or version >= [6, 2, 7]

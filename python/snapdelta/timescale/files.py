@@ -26,7 +26,6 @@ def migrations_directory() -> Path:
 
 @cache
 def load(name: str) -> Script:
-    """The parsed script of a migration, e.g. `004_optimize_memory_usage` or
-    `004_optimize_memory_usage.down`."""
+    """The parsed script of a migration, such as `004_optimize_memory_usage` or that with `.down`."""
     path = migrations_directory() / f"{name}.sql"
     return parse(path.read_text(encoding="utf-8"), path.name)

@@ -146,8 +146,10 @@ def render(name: str, settings: Mapping[str, str] | None = None) -> str:
 
 
 def checked(given: Mapping[str, str] | None, tables: Tables | None = None) -> dict[str, str]:
-    """The settings as texts, after the rules. Raises MigrationSettingError with the first one that is
-    broken."""
+    """The settings as texts, after the rules.
+
+    Raises MigrationSettingError for the first broken rule.
+    """
     tables = tables or Tables()
     settings = tables.chosen(given)
     settings.require_rules()

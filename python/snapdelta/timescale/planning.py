@@ -23,8 +23,9 @@ def plan(
     rows_per_day: float | None = None,
     symbols: int | None = None,
 ) -> list[Finding]:
-    """The rules and what follows from the periods: how old rows get, how many chunks there are, what an
-    outage costs. With `tables`, of those as well.
+    """The rules, and what the periods lead to: the age of rows, the number of chunks, the cost of an outage.
+
+    With `tables`, of those as well.
 
     With `rows_per_day` (raw rows) and `symbols` (that share them) also whether compression pays. Raises
     MigrationSettingError for an unknown setting or a text that is no period; a broken rule is a fault in

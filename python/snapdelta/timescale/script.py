@@ -1,7 +1,7 @@
-"""Reads the part of psql's language that our SQL files use, so that they run where there is no psql.
+r"""Reads the part of psql's language that our SQL files use, so that they run where there is no psql.
 
-Statements end at `;`, `\\gexec` (run what it returns) or `\\gset` (drop what it returns). `:'name'` is a
-variable as a literal; a line `\\if :{?name} \\else \\set name 'value' \\endif` gives its default. Anything
+Statements end at `;`, `\gexec` (run what it returns) or `\gset` (drop what it returns). `:'name'` is a
+variable as a literal; a line `\if :{?name} \else \set name 'value' \endif` gives its default. Anything
 else that begins with a backslash is refused: better no run than half of one.
 """
 
@@ -63,8 +63,10 @@ class Script:
     statements: tuple[Statement, ...]
 
     def values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """The defaults with `given` over them. Raises MigrationSettingError for a name that the file does
-        not know."""
+        """The defaults with `given` over them.
+
+        Raises MigrationSettingError for a name that the file does not know.
+        """
         unknown = sorted(given.keys() - self.defaults.keys())
         if unknown:
             raise MigrationSettingError(

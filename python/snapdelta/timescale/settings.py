@@ -43,7 +43,7 @@ def parse_period(name: str, text: str) -> timedelta:
             total += float(found["count"]) * _UNITS[unit]
         at = found.end()
     if total <= 0:
-        raise MigrationSettingError(f"{name} = {text!r} must be longer than nothing")
+        raise MigrationSettingError(f"{name} = {text!r} must be positive")
     return timedelta(seconds=total)
 
 

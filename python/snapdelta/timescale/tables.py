@@ -81,6 +81,7 @@ class Table:
 
     @property
     def name(self) -> str:
+        """The name of the table."""
         return self.level.name
 
     def looks_back(self, aggregate: Aggregate, periods: Mapping[str, timedelta]) -> timedelta:

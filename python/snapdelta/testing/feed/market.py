@@ -190,7 +190,7 @@ def _score(item: tuple[str, dict[str, Any]]) -> float:
 
 
 def _of_day(time_ms: int) -> int:
-    """ms since midnight in New York."""
+    """Milliseconds since midnight in New York."""
     return (time_ms + _NEW_YORK_MS) % _DAY_MS
 
 
