@@ -379,3 +379,24 @@ def test_damaged_frames() -> None:
         except snapdelta.SnapdeltaError:
             continue
         assert_same(read, {"A": {"p": 1.0, "t": "another text"}})
+
+
+def test_columns_are_held_back_as_a_dict_is() -> None:
+    held = [snapdelta.Encoder(tolerance={"price": Absolute(0.5)}) for _ in range(2)]
+    for price in (100.0, 100.4, 100.8):
+        columns = {"_symbol": ["A", "B"], "price": np.array([price, price * 2])}
+        rows = {"A": {"price": price}, "B": {"price": price * 2}}
+        assert held[0].encode_columns(columns) == held[1].encode(rows)
+    assert snapdelta.loads(held[0].full()) == {"A": {"price": 100.8}, "B": {"price": 201.6}}
+
+
+def test_a_bundle_says_what_its_last_delta_held() -> None:
+    encoder = snapdelta.Encoder(tolerance={"price": Absolute(0.5)})
+    full, *deltas = (encoder.encode({"A": {"price": price}}) for price in (1.0, 1.7, 1.8))
+    bundle = snapdelta.compose(deltas)
+    info = snapdelta.inspect(bundle)
+    assert (info.kind, info.within_tolerance, info.held_cells) == ("bundle", True, 1)
+    decoder = snapdelta.Decoder()
+    decoder.apply(full)
+    decoder.apply(bundle)
+    assert decoder.snapshot() == {"A": {"price": 1.7}}
