@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -19,6 +20,9 @@ from snapdelta.snapshots.keys import StreamPosition
 from snapdelta.snapshots.view import State
 
 Result = TypeVar("Result")
+
+# The extension of an ASGI scope by which a connection is cut (uvicorn_protocol.py).
+ABORT = "snapdelta.abort"
 
 # Close codes of RFC 6455.
 _UNSUPPORTED, _SERVICE_RESTART, _TRY_AGAIN = 1003, 1012, 1013
@@ -39,7 +43,7 @@ class Client:
         catch_up: CatchUp,
         settings: GatewaySettings,
         counters: GatewayCounters,
-        symbols: tuple[str, ...] = (),
+        symbols: tuple[str, ...] | None = None,
     ) -> None:
         self._socket = socket
         self._feed = feed
@@ -48,16 +52,19 @@ class Client:
         self._counters = counters
         self._symbols = symbols
         self._sending: asyncio.Task[None] | None = None
+        self._ends = False
 
     async def serve(self) -> None:
         """From the handshake until the client goes, is too slow, or `end` is called."""
         await self._socket.accept()
         self._counters.connections += 1
-        sender = self._send_records() if self._symbols else self._send_frames()
+        sender = self._send_frames() if self._symbols is None else self._send_records(self._symbols)
         sending = self._sending = asyncio.create_task(
             sender, name=f"snapdelta-gateway-{self._feed.name}-send"
         )
         receiving = asyncio.create_task(self._receive(), name=f"snapdelta-gateway-{self._feed.name}-receive")
+        if self._ends:
+            sending.cancel()
         try:
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -72,15 +79,20 @@ class Client:
                 raise error
             self._counters.slow += 1
             code, why = _TRY_AGAIN, f"took nothing for {self._settings.send_timeout:g} s"
+            abort = self._socket.scope.get("extensions", {}).get(ABORT)
+            if abort is not None:
+                abort["abort"]()
         elif not receiving.cancelled() and receiving.exception() is None:
             if receiving.result():
                 return
             code, why = _UNSUPPORTED, "this stream takes no messages"
-        # Waits, in its place among `max_clients`, until the client has taken what was sent, or the connection is lost.
+        # Else it waits, and counts for `max_clients`, until the client takes what was sent, or the connection is lost.
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.close(code, why)
 
     def end(self) -> None:
+        """Disconnect the client, as the gateway ends."""
+        self._ends = True
         if self._sending is not None:
             self._sending.cancel()
 
@@ -96,7 +108,7 @@ class Client:
         reason = "start" if "sequence" not in self._socket.query_params else "gap"
         made: Made | None = None
         if number is not None and catch_up.is_late(number):
-            made = await self._patiently(lambda: catch_up.composed(number))
+            made = await self._patiently(partial(catch_up.composed, number))
             number = None if made is None else number
         self._counters.recovered += number is not None
         await self._send_json({"recovered": number is not None})
@@ -112,8 +124,7 @@ class Client:
             elif number == frames.newest:
                 await self._patiently(changed.wait)
             elif catch_up.is_late(number):
-                base = number
-                made = await self._patiently(lambda: catch_up.composed(base))
+                made = await self._patiently(partial(catch_up.composed, number))
                 if made is None:
                     number, reason = None, "slow"
             else:
@@ -136,14 +147,14 @@ class Client:
 
     # --- records
 
-    async def _send_records(self) -> None:
+    async def _send_records(self, symbols: tuple[str, ...]) -> None:
         """All records first, and then those that have changed."""
         feed = self._feed
         sent: dict[str, bytes] = {}
         is_first = True
         while True:
             changed = feed.changed
-            state, texts = await self._patiently(self._texts)
+            state, texts = await self._patiently(partial(self._texts, symbols))
             new = {symbol: text for symbol, text in texts.items() if sent.get(symbol) != text}
             removed = [symbol for symbol in sent if symbol not in texts]
             if new or removed or is_first:
@@ -151,9 +162,9 @@ class Client:
             sent, is_first = texts, False
             await self._patiently(changed.wait)
 
-    async def _texts(self) -> tuple[State, dict[str, bytes]]:
+    async def _texts(self, symbols: tuple[str, ...]) -> tuple[State, dict[str, bytes]]:
         async with self._feed.pinned() as (_, state, _):
-            texts = {symbol: self._feed.json_of(symbol) for symbol in self._symbols}
+            texts = {symbol: self._feed.json_of(symbol) for symbol in symbols}
         return state, {symbol: text for symbol, text in texts.items() if text is not None}
 
     # --- the connection
