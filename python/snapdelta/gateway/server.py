@@ -41,11 +41,11 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve a Gateway, or an application in which it is mounted, until SIGINT or SIGTERM.
+def server_for(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 8000) -> uvicorn.Server:
+    """A server for a Gateway, or for an application in which it is mounted; `await server.serve()` runs it.
 
-    Frames are compressed already, so WebSockets are not; clients that read nothing are cut, and keep nobody from
-    ending: it takes at most about 2 s.
+    Frames are compressed already, so WebSockets are not. Clients that read nothing are cut, and do not keep
+    the server from ending within about 2 s.
     """
     config = uvicorn.Config(
         app,
@@ -58,4 +58,9 @@ async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 8000) -> N
         # The lines of lesser levels hold queries, and so perhaps tokens.
         log_level="warning",
     )
-    await _Server(config).serve()
+    return _Server(config)
+
+
+async def serve(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve a Gateway, or an application in which it is mounted, until SIGINT or SIGTERM."""
+    await server_for(app, host=host, port=port).serve()
