@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,11 +16,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from snapdelta.gateway import Gateway
 from support.gateway import LIMIT, NAME, Saver, Served, StreamClient, Truth, served
 from support.market import Market
-from support.servers import Server, on_one_server, patience
+from support.servers import Server, patience
 from support.stream_harness import until
 
 Followed = tuple[Served, Saver, StreamClient]
-pytestmark = on_one_server
+pytestmark = pytest.mark.parametrize("server", ["valkey-9.1"], indirect=True)
 
 
 @asynccontextmanager
@@ -168,10 +169,10 @@ async def test_clients_that_say_something(server: Server) -> None:
             talker = StreamClient(process.stream, client.truth)
             await talker.connect()
             await talker.reach()
-            assert talker.socket is not None
-            await talker.socket.send(message)
+            assert talker.connection is not None
+            await talker.connection.send(message)
             with pytest.raises(ConnectionClosed) as closed:
-                await talker.socket.recv()
+                await talker.connection.recv()
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == code
         await saver.save()
@@ -254,12 +255,12 @@ async def test_full_frames_in_the_place_of_deltas(server: Server) -> None:
             await client.connect()
             await client.reach()
             for number in range(1, 4):
-                assert (await saver.put({"A": number}, "A", number))["reason"] == "larger"
+                assert (await saver.put({f"S{number}": f"text {number}"}, "A", number))["reason"] == "larger"
                 await client.reach()
             assert client.about["reason"] == "larger"
             await client.close()
             for number in range(4, 9):
-                await saver.put({"A": number}, "A", number)
+                await saver.put({f"S{number}": f"text {number}"}, "A", number)
             await asyncio.sleep(0.2)
             await client.connect()
             await client.reach()
@@ -267,16 +268,20 @@ async def test_full_frames_in_the_place_of_deltas(server: Server) -> None:
 
 
 async def test_a_client_that_reads_nothing_is_cut(server: Server) -> None:
-    """It holds nobody up, and its memory is given back."""
-    timeout = patience(0.5)
-    async with followed(server, heartbeat=0.1, send_timeout=timeout) as (process, saver, client):
-        assert client.socket is not None
+    """It holds nobody up, and gets a state of that moment when it comes back."""
+    limit = patience(0.5)
+    async with followed(server, heartbeat=limit / 4, send_timeout=limit) as (process, saver, client):
         stalled = StreamClient(process.stream, client.truth)
-        await stalled.connect(max_queue=1)
-        await stalled.reach()
-        assert stalled.socket is not None
-        stalled.socket.transport.pause_reading()
-        saver.market = Market("B", symbols=4000)
-        for _ in range(3):
-            await saver.save()
+        await stalled.stall()
+        noise = random.Random(1)
+        records = {f"S{n}": noise.randbytes(2_000) for n in range(100)}
+        for number in range(2, 22):
+            records |= {f"S{n}": noise.randbytes(2_000) for n in noise.sample(range(100), 30)}
+            await saver.put(records, "A", number)
             await client.reach()
+        await until(lambda: process.app.stats(NAME).slow == 1, LIMIT)
+        await until(lambda: process.app.stats(NAME).clients == 1, LIMIT)
+        await stalled.close()
+        await stalled.connect()
+        await stalled.reach()
+        await stalled.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -20,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 import snapdelta
 from starlette.types import ASGIApp
 
+from snapdelta.gateway import Gateway
 from snapdelta.gateway.server import server_for
 from snapdelta.testing.server import free_port
 from support.market import Market, State
@@ -33,6 +36,7 @@ _SERVED = """
 import asyncio
 
 from redis.asyncio import Redis
+from snapdelta.gateway import Gateway
 from snapdelta.gateway import Gateway
 from snapdelta.gateway.server import serve
 
@@ -119,7 +123,8 @@ class GatewayProcess:
 class Served:
     """A gateway in this process, behind a real server."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, app: Gateway, port: int) -> None:
+        self.app = app
         self.port = port
 
     @property
@@ -128,13 +133,13 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp) -> AsyncIterator[Served]:
-    """Any application, on a free port, until the end."""
-    server = server_for(app, port=free_port())
+async def served(app: Gateway, inside: ASGIApp | None = None) -> AsyncIterator[Served]:
+    """A gateway, or the application that it is mounted in, on a free port until the end."""
+    server = server_for(inside or app, port=free_port())
     serving = asyncio.create_task(server.serve(), name="server")
     try:
         await until(lambda: server.started or serving.done(), LIMIT)
-        yield Served(server.config.port)
+        yield Served(app, server.config.port)
     finally:
         server.should_exit = True
         await asyncio.wait_for(serving, LIMIT)
@@ -191,7 +196,7 @@ class StreamClient:
     url: str
     truth: Truth
     decoder: snapdelta.Decoder = field(default_factory=snapdelta.Decoder)
-    socket: ClientConnection | None = None
+    connection: ClientConnection | None = None
     # What was seen: of each connection whether it was recovered; of each frame its kind and size.
     recovered: list[bool] = field(default_factory=list)
     frames: list[tuple[str, int]] = field(default_factory=list)
@@ -210,12 +215,24 @@ class StreamClient:
 
     async def connect(self, query: str | None = None, **options: Any) -> None:
         asked = self.query if query is None else query
-        self.socket = await connect(self.url + asked, compression=None, max_size=None, **options)
+        self.connection = await connect(self.url + asked, compression=None, max_size=None, **options)
+
+    async def stall(self) -> None:
+        """Connect, and read nothing. Little fits into the buffers of the kernel."""
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+        raw.setblocking(False)
+        host, port = urlsplit(self.url).netloc.split(":")
+        await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
+        await self.connect(sock=raw, ping_interval=None)
+        assert self.connection is not None
+        self.connection.transport.pause_reading()
 
     async def step(self) -> bool:
         """Take one message; whether there is another state now."""
-        assert self.socket is not None
-        message = await self.socket.recv()
+        assert self.connection is not None
+        message = await self.connection.recv()
         if isinstance(message, str):
             said = json.loads(message)
             self.heartbeats += said == {}
@@ -253,10 +270,10 @@ class StreamClient:
                 await asyncio.sleep(0.1)
 
     async def close(self) -> None:
-        if self.socket is not None:
-            self.socket.transport.abort()
+        if self.connection is not None:
+            self.connection.transport.abort()
             with suppress(ConnectionClosed):
-                await self.socket.wait_closed()
+                await self.connection.wait_closed()
 
 
 class Saver:
