@@ -54,7 +54,6 @@ async def test_every_state_in_order(server: Server) -> None:
         assert [number for _, number in client.shown] == list(range(1, 12))
         assert [kind for kind, _ in client.frames] == ["full"] + ["delta"] * 10
         assert client.recovered == [False]
-        # Another one begins at a state a moment ago, or the newest, and has all the rest.
         late = StreamClient(process.stream, client.truth)
         await late.connect()
         await late.reach()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp
 from snapdelta.gateway import Gateway
 from snapdelta.gateway.server import server_for
 from snapdelta.testing.server import free_port
-from support.market import Market, State
+from support.market import MARK, Market, State
 from support.stream_harness import until
 from support.uvicorn import get
 
@@ -202,8 +203,10 @@ class StreamClient:
     frames: list[tuple[str, int]] = field(default_factory=list)
     shown: list[tuple[str, int]] = field(default_factory=list)
     heartbeats: int = 0
-    # Seconds from the save to the state that was shown.
-    delays: list[float] = field(default_factory=list)
+    # When a state was saved, and the seconds from then until it was shown.
+    delays: list[tuple[float, float]] = field(default_factory=list)
+    # Whether `frames` is kept.
+    inspects: bool = True
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -224,8 +227,12 @@ class StreamClient:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
         raw.setblocking(False)
         host, port = urlsplit(self.url).netloc.split(":")
-        await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
-        await self.connect(sock=raw, ping_interval=None)
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, (host, int(port)))
+            await self.connect(sock=raw, ping_interval=None)
+        except BaseException:
+            raw.close()
+            raise
         assert self.connection is not None
         self.connection.transport.pause_reading()
 
@@ -240,8 +247,8 @@ class StreamClient:
                 self.recovered.append(said["recovered"])
             self.about = said
             return False
-        info = snapdelta.inspect(message)
-        self.frames.append((info.kind, len(message)))
+        if self.inspects:
+            self.frames.append((snapdelta.inspect(message).kind, len(message)))
         self.decoder.apply(message)
         assert "timestamp" in self.about
         mark = self.truth.check(self.decoder.digest)
@@ -249,7 +256,7 @@ class StreamClient:
             assert mark[1] >= self.shown[-1][1], (self.shown[-1], mark)
         self.shown.append(mark)
         if (saved_at := self.truth.saved_at.get(self.decoder.digest)) is not None:
-            self.delays.append(time.monotonic() - saved_at)
+            self.delays.append((saved_at, time.monotonic() - saved_at))
         return True
 
     async def reach(self, digest: int | None = None) -> None:
@@ -276,11 +283,30 @@ class StreamClient:
                 await self.connection.wait_closed()
 
 
+class NoisyMarket:
+    """States of a market whose frames are large: nothing can be predicted, and a fifth of it changes."""
+
+    def __init__(self, writer: str = "A", symbols: int = 400) -> None:
+        self.writer = writer
+        self.saved = 0
+        self._random = random.Random(writer)
+        self._records: State = {f"S{n}": self._record() for n in range(symbols)}
+
+    def next(self) -> State:
+        self.saved += 1
+        for symbol in self._random.sample(list(self._records), len(self._records) // 5):
+            self._records[symbol] = self._record()
+        return {MARK: {"writer": self.writer, "n": self.saved}, **self._records}
+
+    def _record(self) -> dict[str, float]:
+        return {f"field {n}": self._random.random() for n in range(20)}
+
+
 class Saver:
     """Saves the states of a market under NAME, and tells the truth about them."""
 
-    def __init__(self, redis: Any, market: Market, truth: Truth, **settings: Any) -> None:
-        self.market = market
+    def __init__(self, redis: Any, market: Market | NoisyMarket, truth: Truth, **settings: Any) -> None:
+        self.market: Any = market
         self.truth = truth
         self._manager = snapdelta.SnapshotManager(redis, **settings)
 

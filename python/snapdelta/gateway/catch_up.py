@@ -51,15 +51,15 @@ class CatchUp:
         return sum(len(step.frame) for step in frames.steps_after(number)) > settings.max_queue_bytes
 
     async def full(self) -> Made:
-        """A full frame of the newest state, or of one a moment ago."""
+        """A full frame of a state that is not older than this call."""
         frames = self._feed.frames
-        newest = max((number for number in self._fulls if frames.holds(number)), default=None)
-        if newest is not None and not self.is_late(newest):
-            fresh = asyncio.get_running_loop().time() < self._next_full_at
-            if newest == frames.newest or fresh:
-                return self._fulls[newest]
-        made = await self._jobs.run(None, self._make_full)
-        assert made is not None
+        while (made := self._fulls.get(frames.newest)) is None:
+            wait = self._next_full_at - asyncio.get_running_loop().time()
+            if wait <= 0:
+                made = await self._jobs.run(("full", frames.newest), self._make_full)
+                assert made is not None
+                return made
+            await asyncio.sleep(wait)
         return made
 
     async def composed(self, base: int) -> Made | None:
@@ -73,6 +73,8 @@ class CatchUp:
 
     async def _make_full(self) -> Made:
         async with self._feed.pinned() as (number, state, decoder):
+            if number in self._fulls:
+                return self._fulls[number]
             snapshot = await materialize(decoder)
         made = Made(number, state, await _full_frame(snapshot, state))
         self._keep(made)

@@ -26,6 +26,8 @@ ABORT = "snapdelta.abort"
 
 # Close codes of RFC 6455.
 _UNSUPPORTED, _SERVICE_RESTART, _TRY_AGAIN = 1003, 1012, 1013
+# Seconds that a client waits for the state that it has, where that is newer than ours.
+_AHEAD = 1.0
 # Digits of an epoch, a sequence or a digest in a query.
 _MOST_DIGITS = 20
 
@@ -104,7 +106,7 @@ class Client:
 
     async def _send_frames(self) -> None:
         frames, catch_up = self._feed.frames, self._catch_up
-        number = self._resumed()
+        number = await self._resumed()
         reason = "start" if "sequence" not in self._socket.query_params else "gap"
         made: Made | None = None
         if number is not None and catch_up.is_late(number):
@@ -133,17 +135,33 @@ class Client:
                 kind: Kind = "full" if step.is_full else "delta"
                 await self._send_frame(kind, Made(number, step.state, step.frame), step.reason)
 
-    def _resumed(self) -> int | None:
+    async def _resumed(self) -> int | None:
         """The number of the state that the query says the client has; None if it cannot go on from there."""
+        feed, (position, digest) = self._feed, self._named()
+        deadline = asyncio.get_running_loop().time() + _AHEAD
+        while True:
+            changed, newest = feed.changed, feed.frames.newest_state
+            if newest is None:
+                await self._patiently(changed.wait)
+                continue
+            if position is None or position <= newest.position:
+                break
+            # Another gateway may have been faster than this one.
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await changed.wait()
+            except TimeoutError:
+                break
+        return None if position is None else feed.frames.number_of(position, digest)
+
+    def _named(self) -> tuple[StreamPosition | None, int]:
+        """The position and digest in the query; None where they are missing or cannot be."""
         query = self._socket.query_params
         texts = [query.get(key, "") for key in ("epoch", "sequence", "digest")]
-        if not all(0 < len(text) <= _MOST_DIGITS and text.isascii() and text.isalnum() for text in texts):
-            return None
-        try:
-            position = StreamPosition(int(texts[0]), int(texts[1]))
-            return self._feed.frames.number_of(position, int(texts[2], 16))
-        except ValueError:
-            return None
+        if all(0 < len(text) <= _MOST_DIGITS and text.isascii() and text.isalnum() for text in texts):
+            with suppress(ValueError):
+                return StreamPosition(int(texts[0]), int(texts[1])), int(texts[2], 16)
+        return None, 0
 
     # --- records
 
