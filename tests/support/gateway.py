@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import socket
@@ -17,12 +18,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import snapdelta
-from starlette.types import ASGIApp
-
 from snapdelta.gateway import Gateway
 from snapdelta.gateway.server import server_for
 from snapdelta.testing.server import free_port
@@ -85,12 +85,12 @@ class GatewayProcess:
 
     async def start(self) -> None:
         """Until it answers; it may be that nothing is saved yet."""
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        self.process = self._start()
         await until(self._answers, LIMIT)
 
-    async def until_ready(self) -> None:
-        await until(self._is_ready, LIMIT)
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -112,13 +112,16 @@ class GatewayProcess:
         (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) * 1024
 
+    def processor_time(self) -> float:
+        """Seconds of processor time that it has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log
         return (await get(self.port, "/livez"))[0] == 200
-
-    async def _is_ready(self) -> bool:
-        return (await get(self.port, "/readyz"))[0] == 200
 
 
 class Served:
@@ -163,8 +166,6 @@ class Truth:
 
     def __init__(self) -> None:
         self.states: dict[int, tuple[str, int]] = {}
-        # When its save returned, by the monotonic clock.
-        self.saved_at: dict[int, float] = {}
         self.newest = 0
         self._refused: set[int] = set()
         self._encoders: dict[str, snapdelta.Encoder] = {}
@@ -177,7 +178,6 @@ class Truth:
         return encoder.digest
 
     def saved(self, digest: int) -> None:
-        self.saved_at[digest] = time.monotonic()
         self.newest = digest
 
     def refuse(self, digest: int) -> None:
@@ -203,8 +203,8 @@ class StreamClient:
     frames: list[tuple[str, int]] = field(default_factory=list)
     shown: list[tuple[str, int]] = field(default_factory=list)
     heartbeats: int = 0
-    # When a state was saved, and the seconds from then until it was shown.
-    delays: list[tuple[float, float]] = field(default_factory=list)
+    # Bytes of the largest frame.
+    largest: int = 0
     # Whether `frames` is kept.
     inspects: bool = True
     about: dict[str, Any] = field(default_factory=dict)
@@ -247,6 +247,7 @@ class StreamClient:
                 self.recovered.append(said["recovered"])
             self.about = said
             return False
+        self.largest = max(self.largest, len(message))
         if self.inspects:
             self.frames.append((snapdelta.inspect(message).kind, len(message)))
         self.decoder.apply(message)
@@ -255,8 +256,6 @@ class StreamClient:
         if self.shown and self.shown[-1][0] == mark[0]:
             assert mark[1] >= self.shown[-1][1], (self.shown[-1], mark)
         self.shown.append(mark)
-        if (saved_at := self.truth.saved_at.get(self.decoder.digest)) is not None:
-            self.delays.append((saved_at, time.monotonic() - saved_at))
         return True
 
     async def reach(self, digest: int | None = None) -> None:
