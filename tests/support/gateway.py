@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import uvicorn
 from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
@@ -127,9 +128,18 @@ class GatewayProcess:
 class Served:
     """A gateway in this process, behind a real server."""
 
-    def __init__(self, app: Gateway, port: int) -> None:
+    def __init__(self, app: Gateway, server: uvicorn.Server) -> None:
         self.app = app
-        self.port = port
+        self.port = server.config.port
+        self._server = server
+        self._serving = asyncio.create_task(server.serve(), name="server")
+
+    async def start(self) -> None:
+        await until(lambda: self._server.started or self._serving.done(), LIMIT)
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await asyncio.wait_for(self._serving, LIMIT)
 
     @property
     def stream(self) -> str:
@@ -137,16 +147,16 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: Gateway, inside: ASGIApp | None = None) -> AsyncIterator[Served]:
-    """A gateway, or the application that it is mounted in, on a free port until the end."""
-    server = server_for(inside or app, port=free_port())
-    serving = asyncio.create_task(server.serve(), name="server")
+async def served(
+    app: Gateway, inside: ASGIApp | None = None, port: int | None = None
+) -> AsyncIterator[Served]:
+    """A gateway, or the application that it is mounted in, on a port until the end."""
+    process = Served(app, server_for(inside or app, port=port or free_port()))
     try:
-        await until(lambda: server.started or serving.done(), LIMIT)
-        yield Served(app, server.config.port)
+        await process.start()
+        yield process
     finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, LIMIT)
+        await process.stop()
 
 
 @asynccontextmanager
