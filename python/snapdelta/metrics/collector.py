@@ -17,9 +17,11 @@ from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
 
 if TYPE_CHECKING:
+    from snapdelta.gateway import Gateway
     from snapdelta.snapshots.mirror import SnapshotMirror
+    from snapdelta.snapshots.stats import ReadCounters
 
-Part: TypeAlias = "SnapshotManager | SnapshotReader | SnapshotMirror | RedisStreamManager"
+Part: TypeAlias = "SnapshotManager | SnapshotReader | SnapshotMirror | RedisStreamManager | Gateway"
 
 # Reasons that are there from the start, so that the first of a kind is an increase.
 _RESYNCS = (
@@ -33,8 +35,8 @@ class MetricsCollector(Collector):
     """The metrics of managers and readers in one registry.
 
     Args:
-        parts: SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
-            more
+        parts: SnapshotManager, SnapshotReader, SnapshotMirror, RedisStreamManager and Gateway, any number;
+            `add` takes more
         registry: where to register; None: nowhere
 
     Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
@@ -52,10 +54,10 @@ class MetricsCollector(Collector):
     def add(self, part: Part) -> None:
         """Read the counters of one more part at each scrape. Raises UsageError for any other object."""
         known = isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager))
-        if not known and not _is_mirror(part):
+        if not known and not _is_mirror(part) and not _is_gateway(part):
             raise UsageError(
-                "metrics are of a SnapshotManager, a SnapshotReader, a SnapshotMirror or a "
-                f"RedisStreamManager, not of a {type(part).__name__}"
+                "metrics are of a SnapshotManager, a SnapshotReader, a SnapshotMirror, a "
+                f"RedisStreamManager or a Gateway, not of a {type(part).__name__}"
             )
         self._parts.append(part)
 
@@ -71,7 +73,7 @@ class MetricsCollector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """All metrics without samples, as the registry asks for them."""
-        return described(("build", "save", "snapshot", "writer", "reader", "mirror", "stream"))
+        return described(("build", "save", "snapshot", "writer", "reader", "mirror", "gateway", "stream"))
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of one scrape."""
@@ -81,10 +83,12 @@ class MetricsCollector(Collector):
             if isinstance(part, SnapshotManager):
                 _of_manager(samples, part)
             elif isinstance(part, SnapshotReader):
-                _of_reader(samples, part)
+                _of_reader(samples, part.name, part.stats())
             elif isinstance(part, RedisStreamManager):
                 _of_streams(samples, part)
-            else:
+            elif _is_gateway(part):
+                _of_gateway(samples, part)
+            elif _is_mirror(part):
                 _of_mirror(samples, part)
         return samples.metrics()
 
@@ -93,6 +97,12 @@ def _is_mirror(part: object) -> TypeGuard[SnapshotMirror]:
     # Without the extra `mirror` the module cannot be imported; who has a mirror has imported it.
     module = sys.modules.get("snapdelta.snapshots.mirror")
     return module is not None and isinstance(part, module.SnapshotMirror)
+
+
+def _is_gateway(part: object) -> TypeGuard[Gateway]:
+    # The same, for the extra `gateway`.
+    module = sys.modules.get("snapdelta.gateway")
+    return module is not None and isinstance(part, module.Gateway)
 
 
 def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
@@ -115,8 +125,7 @@ def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
         samples.add("writer_supersessions_total", counters.superseded, name)
 
 
-def _of_reader(samples: Samples, reader: SnapshotReader) -> None:
-    counters, name = reader.stats(), reader.name
+def _of_reader(samples: Samples, name: str, counters: ReadCounters) -> None:
     samples.add("reader_updates_total", counters.updates, name)
     samples.add("reader_records_total", counters.records, name)
     samples.add("reader_past_states_total", counters.past_states, name)
@@ -135,6 +144,22 @@ def _of_mirror(samples: Samples, mirror: SnapshotMirror) -> None:
     samples.add("mirror_bytes_written_total", counters.bytes_written, name)
     samples.add("mirror_failures_total", counters.failed, name)
     samples.largest("mirror_last_state_timestamp_seconds", counters.timestamp, name)
+
+
+def _of_gateway(samples: Samples, gateway: Gateway) -> None:
+    for name in gateway.names:
+        _of_reader(samples, name, gateway.reader_stats(name))
+        counters = gateway.stats(name)
+        samples.add("gateway_clients", counters.clients, name)
+        samples.add("gateway_connections_total", counters.connections, name)
+        samples.add("gateway_recovered_total", counters.recovered, name)
+        samples.add("gateway_slow_clients_total", counters.slow, name)
+        samples.add("gateway_requests_total", counters.requests, name)
+        samples.add("gateway_sent_bytes_total", counters.bytes_sent, name)
+        for kind, count in counters.messages.items():
+            samples.add("gateway_messages_total", count, name, kind)
+    for reason, count in gateway.refused().items():
+        samples.add("gateway_refused_total", count, reason)
 
 
 def _of_streams(samples: Samples, streams: RedisStreamManager) -> None:
