@@ -39,7 +39,8 @@ class Replica:
     """Moves along a name's history. For one task at a time; may be cancelled at every await.
 
     `at` is where the decoder is; while `out_of_sync`, no view may show it. `views` show each
-    state to a consumer. `hold` is awaited before the replica leaves a state that may be shown.
+    state to a consumer. `hold` is awaited before the replica leaves a state that may be shown. `on_frame` is called
+    with each state, the entry that led to it, and whether its frame is full.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Replica:
         limits: Limits | None,
         *views: View,
         hold: Callable[[], Awaitable[None]] | None = None,
+        on_frame: Callable[[State, Entry, bool], None] | None = None,
     ) -> None:
         self.at: State | None = None
         self.out_of_sync = True
@@ -55,6 +57,7 @@ class Replica:
         self._store = store
         self._decoder = Decoder(limits)
         self._hold = hold
+        self._on_frame = on_frame
         # The last state that could be shown.
         self._last_in_sync: State | None = None
         # The last entry of the delta stream that was read, and those read and not yet taken.
@@ -62,8 +65,8 @@ class Replica:
         self._entries: deque[Entry] = deque()
         # The last entry that did not fit, since one did.
         self._refused: StreamPosition | None = None
-        # What a thread is applying; it goes on when we are cancelled.
-        self._applying: tuple[Entry, asyncio.Future[None]] | None = None
+        # What a thread is applying, and whether that is a full frame; it goes on when we are cancelled.
+        self._applying: tuple[Entry, bool, asyncio.Future[None]] | None = None
         # The server's clock less our monotonic one, in seconds, and when to ask again.
         self._clock_offset = 0.0
         self._sync_clock_at = 0.0
@@ -226,7 +229,7 @@ class Replica:
             full = await self._store.full_before(str(entry.position))
             if full is None or full.position != entry.position:
                 return "gap"
-            problem = await self._apply(full)
+            problem = await self._apply(full, is_full=True)
             if problem is None and not self.out_of_sync:
                 for view in self.views:
                     view.reason = view.reason or entry.reason
@@ -235,7 +238,7 @@ class Replica:
 
     async def _start_from(self, full: Entry) -> bool:
         self._cursor = full.position
-        return await self._apply(full) is None
+        return await self._apply(full, is_full=True) is None
 
     async def _apply_until(self, until: StreamPosition) -> StreamPosition | None:
         """Apply the next deltas up to a position; the first that does not fit, or None."""
@@ -252,14 +255,14 @@ class Replica:
                     break
         return None
 
-    async def _apply(self, entry: Entry) -> str | None:
+    async def _apply(self, entry: Entry, *, is_full: bool = False) -> str | None:
         """Have the decoder apply the entry's frame; why it could not, or None."""
         if entry.frame is None:
             return "damaged"
         future = asyncio.get_running_loop().run_in_executor(None, self._decoder.apply, entry.frame)
         # When we are cancelled and never asked again, nobody else would look at its error.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._applying = entry, future
+        self._applying = entry, is_full, future
         return await self._finish_apply()
 
     async def _finish_apply(self) -> str | None:
@@ -267,7 +270,7 @@ class Replica:
         self._store.check_loop()
         if self._applying is None:
             return None
-        entry, future = self._applying
+        entry, is_full, future = self._applying
         # Does not cancel what it waits for; from here on to the end there is no other await.
         await asyncio.wait([future])
         self._applying = None
@@ -302,6 +305,8 @@ class Replica:
             return "damaged"
         if not self.out_of_sync:
             self._last_in_sync = self.at
+        if self._on_frame is not None:
+            self._on_frame(self.at, entry, is_full)
         return None
 
     # --- where we are
@@ -351,6 +356,17 @@ class Replica:
             self._clock_offset = await self._store.time_ms(self._store.keys.head) / 1000 - time.monotonic()
             self._sync_clock_at = time.monotonic() + _CLOCK_TTL
 
+    @property
+    def decoder(self) -> Decoder:
+        """At `at`, while the replica is settled."""
+        return self._decoder
+
+    @property
+    def lag(self) -> float:
+        """Seconds since Redis accepted the state where we are, by its clock."""
+        assert self.at is not None
+        return max(0.0, time.monotonic() + self._clock_offset - self.at.time / 1000)
+
     async def record(self, symbol: str, default: Any) -> Any:
         """The symbol's record where we are, a new object; `default` if there is none."""
         record = self._decoder.get(symbol)
@@ -381,7 +397,7 @@ class Replica:
             sequence=at.position.sequence,
             digest=at.digest,
             timestamp=at.time / 1000,
-            lag=max(0.0, time.monotonic() + self._clock_offset - at.time / 1000),
+            lag=self.lag,
             resynced=reason is not None and reason not in IN_PLACE and shown is not None,
             reason=reason,
         )

@@ -128,6 +128,10 @@ def check_timeout(value: float, name: str = "command_timeout") -> None:
     _number(name, value, above=0)
 
 
+def check_whole(name: str, value: int, least: int, most: int) -> None:
+    _whole(name, value, least, most)
+
+
 def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= _MOST:
         raise SnapshotSettingError(f"{name} must be a number up to {_MOST:,}, not {value!r}")

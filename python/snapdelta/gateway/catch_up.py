@@ -1,0 +1,165 @@
+"""Full frames, and deltas over several states: each is made once for all clients that need it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from snapdelta import Decoder, Encoder, Limits, compose
+from snapdelta.errors import SnapdeltaError
+from snapdelta.gateway.feed import Feed
+from snapdelta.gateway.frame_log import Made
+from snapdelta.gateway.settings import GatewaySettings
+from snapdelta.snapshots.materialize import materialize
+from snapdelta.snapshots.view import State
+
+log = logging.getLogger("snapdelta.gateway")
+
+# Frames of each kind that are kept.
+_KEPT = 4
+# Frames that are wanted at the same time, beyond which late clients get a full one.
+_MOST_JOBS = 4
+
+
+class CatchUp:
+    """Makes one frame at a time, in a thread; a client that goes away meanwhile stops nothing."""
+
+    def __init__(self, feed: Feed, settings: GatewaySettings) -> None:
+        self._feed = feed
+        self._settings = settings
+        self._turn = asyncio.Lock()
+        self._jobs: dict[int | None, asyncio.Task[Made | None]] = {}
+        # By the number of their states.
+        self._fulls: dict[int, Made] = {}
+        # By the number of their bases.
+        self._composed: dict[int, Made] = {}
+        self._next_full_at = 0.0
+
+    async def aclose(self) -> None:
+        jobs = list(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+        if jobs:
+            await asyncio.wait(jobs)
+
+    def is_late(self, number: int) -> bool:
+        """Whether a client that has this state is to be sent something else than the deltas behind it."""
+        frames, settings = self._feed.frames, self._settings
+        behind = frames.newest - number
+        if behind > settings.max_queue_frames:
+            return True
+        if behind < 2:
+            return False
+        return sum(len(step.frame) for step in frames.steps_after(number)) > settings.max_queue_bytes
+
+    async def full(self) -> Made:
+        """A full frame of the newest state, or of one a moment ago."""
+        frames = self._feed.frames
+        newest = max((number for number in self._fulls if frames.holds(number)), default=None)
+        if newest is not None and not self.is_late(newest):
+            fresh = asyncio.get_running_loop().time() < self._next_full_at
+            if newest == frames.newest or fresh:
+                return self._fulls[newest]
+        made = await self._shared(None, self._make_full)
+        assert made is not None
+        return made
+
+    async def composed(self, base: int) -> Made | None:
+        """One delta from this state to about the newest; None where a full frame is to be sent instead."""
+        made = self._composed.get(base)
+        if made is not None and self._feed.frames.holds(made.number) and not self.is_late(made.number):
+            return made
+        if base not in self._fulls and base not in self._jobs and len(self._jobs) >= _MOST_JOBS:
+            return None
+        return await self._shared(base, partial(self._compose, base))
+
+    async def _shared(self, key: int | None, make: Callable[[], Awaitable[Made | None]]) -> Made | None:
+        job = self._jobs.get(key)
+        if job is None:
+            name = f"snapdelta-gateway-{self._feed.name}-frame"
+            job = self._jobs[key] = asyncio.create_task(self._alone(make), name=name)
+            job.add_done_callback(partial(self._done, key))
+        return await asyncio.shield(job)
+
+    async def _alone(self, make: Callable[[], Awaitable[Made | None]]) -> Made | None:
+        async with self._turn:
+            return await make()
+
+    def _done(self, key: int | None, job: asyncio.Task[Made | None]) -> None:
+        del self._jobs[key]
+        # Those who waited for it may have gone.
+        if not job.cancelled():
+            job.exception()
+
+    async def _make_full(self) -> Made:
+        async with self._feed.pinned() as (number, state, decoder):
+            snapshot = await materialize(decoder)
+        made = Made(number, state, await _full_frame(snapshot, state))
+        self._keep(made)
+        self._next_full_at = asyncio.get_running_loop().time() + self._settings.full_interval
+        return made
+
+    async def _compose(self, base: int) -> Made | None:
+        frames = self._feed.frames
+        if not frames.holds(base):
+            return None
+        steps = frames.steps_after(base)
+        if not steps or any(step.is_full for step in steps):
+            return None
+        full = self._fulls.get(base) or await self._full_of(base)
+        if full is None:
+            return None
+        deltas = [step.frame for step in steps]
+        try:
+            frame = await asyncio.to_thread(compose, deltas, full.frame, limits=self._settings.limits)
+        except SnapdeltaError as error:
+            log.warning(
+                *("gateway %r: no composed delta: %s", self._feed.name, error),
+                extra={"event": "compose_failed", "snapshots": self._feed.name},
+            )
+            return None
+        made = self._composed[base] = Made(base + len(steps), steps[-1].state, frame)
+        while len(self._composed) > _KEPT:
+            del self._composed[next(iter(self._composed))]
+        return made
+
+    async def _full_of(self, number: int) -> Made | None:
+        """A full frame of a state in the log; None if no frame leads there."""
+        frames = self._feed.frames
+        known = [*self._fulls.values(), *((frames.start,) if frames.start else ())]
+        nearest = max((full for full in known if frames.oldest <= full.number <= number), default=None)
+        if nearest is None or nearest.number == number:
+            return nearest
+        steps = frames.steps_after(nearest.number, number - nearest.number)
+        chain = [nearest.frame, *(step.frame for step in steps)]
+        decoder = await asyncio.to_thread(_decoder_at, chain, self._settings.limits)
+        state = steps[-1].state
+        made = Made(number, state, await _full_frame(await materialize(decoder), state))
+        self._keep(made)
+        return made
+
+    def _keep(self, made: Made) -> None:
+        frames = self._feed.frames
+        self._fulls = {number: full for number, full in self._fulls.items() if frames.holds(number)}
+        self._fulls[made.number] = made
+        while len(self._fulls) > _KEPT:
+            del self._fulls[min(self._fulls)]
+
+
+def _decoder_at(frames: Sequence[bytes], limits: Limits | None) -> Decoder:
+    decoder = Decoder(limits)
+    for frame in frames:
+        decoder.apply(frame)
+    return decoder
+
+
+async def _full_frame(snapshot: dict[str, object], state: State) -> bytes:
+    """The state as a full frame, under its own epoch and sequence."""
+    encoder = Encoder()
+    encoder.begin(state.position.epoch, state.position.sequence - 1)
+    captured = encoder.capture(snapshot, full=True)
+    frame = await asyncio.to_thread(captured.finish)
+    assert encoder.digest == state.digest, "a full frame of another state"
+    return frame

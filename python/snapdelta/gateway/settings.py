@@ -1,0 +1,84 @@
+"""The settings of a Gateway, checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from snapdelta import Limits
+from snapdelta.errors import SnapshotSettingError
+from snapdelta.snapshots.keys import KEY_PREFIX
+from snapdelta.snapshots.settings import check_timeout, check_whole
+
+_MOST = 10**9
+
+
+class GatewayOptions(TypedDict, total=False):
+    """What Gateway takes by name, for type checkers; GatewaySettings says what each means."""
+
+    key_prefix: str
+    limits: Limits | None
+    command_timeout: float
+    max_clients: int
+    max_requests: int
+    max_symbols: int
+    max_queue_frames: int
+    max_queue_bytes: int
+    history_frames: int
+    history_bytes: int
+    full_interval: float
+    send_timeout: float
+    heartbeat: float
+    authorize_timeout: float
+    shutdown_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """What a Gateway allows. Times in seconds, sizes in bytes.
+
+    key_prefix       as the writer has it
+    limits           what one frame may make the gateway hold (snapdelta.Limits, 1 GiB by default)
+    command_timeout  for one command of Redis, the client's own retries included
+    max_clients      WebSockets that are open at the same time; another one is answered with 503
+    max_requests     GETs of snapshots and records that are answered at the same time; another one gets 503
+    max_symbols      symbols that `?symbols=` may name
+    max_queue_frames deltas that a client may be behind, and
+    max_queue_bytes  their bytes, before it gets one composed delta, or a full frame
+    history_frames   states back from which a client can resume, at most, and
+    history_bytes    bytes of their deltas
+    full_interval    at least this long passes between two full frames that are made of a name's states
+    send_timeout     for a client to take what was sent before; one that does not is disconnected
+    heartbeat        a client that was sent nothing for so long is sent a heartbeat
+    authorize_timeout  for one call of `authorize`
+    shutdown_timeout   for the clients to go when the gateway is closed
+    """
+
+    key_prefix: str = KEY_PREFIX
+    limits: Limits | None = None
+    command_timeout: float = 5.0
+    max_clients: int = 1_000
+    max_requests: int = 100
+    max_symbols: int = 100
+    max_queue_frames: int = 16
+    max_queue_bytes: int = 1_000_000
+    history_frames: int = 1_000
+    history_bytes: int = 24_000_000
+    full_interval: float = 1.0
+    send_timeout: float = 10.0
+    heartbeat: float = 5.0
+    authorize_timeout: float = 5.0
+    shutdown_timeout: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in (
+            *("command_timeout", "full_interval", "send_timeout", "heartbeat"),
+            *("authorize_timeout", "shutdown_timeout"),
+        ):
+            check_timeout(getattr(self, name), name)
+        for name in ("max_clients", "max_requests", "max_symbols", "max_queue_frames", "history_frames"):
+            check_whole(name, getattr(self, name), 1, _MOST)
+        for name in ("max_queue_bytes", "history_bytes"):
+            check_whole(name, getattr(self, name), 1, 10**15)
+        if self.limits is not None and not isinstance(self.limits, Limits):
+            raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {self.limits!r}")
