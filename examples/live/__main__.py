@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 from snapdelta.errors import MissingExtraError, SnapdeltaError
@@ -24,11 +25,13 @@ def _positive(text: str) -> float:
     return number
 
 
-def _symbols(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be {least} to {most}, not {text}")
+        return int(text)
+
+    return whole
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rate", type=_positive, default=5.0, help="updates a second [5]", metavar="N")
     parser.add_argument(
-        "--symbols", type=_symbols, default=11_905, help="symbols of the market [11,905]", metavar="N"
+        "--symbols", type=_whole(1, 1_000_000), default=11_905, help="symbols of the market [11,905]", metavar="N"
     )
-    parser.add_argument("--port", type=int, default=0, help="port of the page on 127.0.0.1 [a free one]")
+    parser.add_argument("--port", type=_whole(0, 65535), default=0, help="port of the page on 127.0.0.1 [a free one]")
     return parser
 
 
@@ -56,9 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
             )
         from examples.live.server import serve
 
-        with socket.create_server(("127.0.0.1", options.port)) as listener:
+        try:
+            listener = socket.create_server(("127.0.0.1", options.port))
+        except OSError as error:
+            print(f"error: port {options.port}: {error.strerror}", file=sys.stderr)
+            return 2
+        with listener:
             asyncio.run(serve(listener, options.symbols, options.rate))
-    except (SnapdeltaError, OSError, OverflowError) as error:
+    except SnapdeltaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
-// The columns of the table: where a value is in a record, and how it is written.
+// The columns of the table: which values of a record they multiply, and how the result is written.
 
-/** @typedef {{ name: string, label: string, path: string[], title: string, text: (value: number) => string }} Column */
+/**
+ * @typedef {{ name: string, label: string, factors: string[][], title: string, text: (value: number) => string }} Column
+ */
 
 const NOTHING = "–";
 
@@ -28,18 +30,18 @@ function short(value) {
 
 /** @type {Column[]} */
 export const COLUMNS = [
-  { name: "price", label: "Price", path: ["lastTrade", "p"], title: "last trade", text: (v) => fixed(v, v < 1 ? 4 : 2) },
-  { name: "change", label: "Chg %", path: ["todaysChangePerc"], title: "change since yesterday", text: percent },
-  { name: "rvol", label: "RVol", path: ["rvol"], title: "volume today, of an average day's", text: (v) => fixed(v, 2) },
-  { name: "volume", label: "Volume", path: ["day", "v"], title: "shares traded today", text: short },
-  { name: "vwap", label: "VWAP %", path: ["from_vwap"], title: "distance from today's mean price", text: percent },
-  { name: "high", label: "High %", path: ["from_high"], title: "distance from today's high", text: percent },
-  { name: "spread", label: "Spread %", path: ["spread_pct"], title: "ask less bid", text: (v) => fixed(v, 3) },
-  { name: "cap", label: "Mkt cap", path: ["market_cap"], title: "market capitalisation", text: short },
-  { name: "score", label: "Score", path: ["score"], title: "change today × relative volume", text: (v) => fixed(v, 2) },
+  { name: "price", label: "Price", factors: [["lastTrade", "p"]], title: "last trade", text: (v) => fixed(v, v < 1 ? 4 : 2) },
+  { name: "change", label: "Chg %", factors: [["todaysChangePerc"]], title: "change since yesterday", text: percent },
+  { name: "turnover", label: "Turnover", factors: [["day", "v"], ["day", "vw"]], title: "dollars traded today", text: short },
+  { name: "volume", label: "Volume", factors: [["day", "v"]], title: "shares traded today", text: short },
+  { name: "rvol", label: "RVol", factors: [["rvol"]], title: "volume today, of an average day's", text: (v) => fixed(v, 2) },
+  { name: "high", label: "High %", factors: [["from_high"]], title: "distance from today's high", text: percent },
+  { name: "spread", label: "Spread %", factors: [["spread_pct"]], title: "ask less bid", text: (v) => fixed(v, 3) },
+  { name: "cap", label: "Mkt cap", factors: [["market_cap"]], title: "market capitalisation", text: short },
+  { name: "score", label: "Score", factors: [["score"]], title: "change today × relative volume", text: (v) => fixed(v, 2) },
 ];
 
 /** What the ranking begins with. */
-export const FIRST_CHOICE = { by: "score", descending: true, filter: "" };
+export const FIRST_CHOICE = { by: "turnover", descending: true, filter: "" };
 
 export const NAMES = COLUMNS.map(({ name }) => name);

@@ -41,7 +41,10 @@ export class Ranking {
     const cooled = Math.exp((this.#shownAt - now) / 1000 / COOLING);
     const [oldPrice, oldHeat] = [this.columns.price, this.heat];
     const oldRows = listChanged ? this.#renumber(update.symbols) : null;
-    for (const { name, path } of COLUMNS) this.columns[name] = update.column(path);
+    for (const { name, factors } of COLUMNS) {
+      const columns = factors.map((path) => update.column(path));
+      this.columns[name] = columns.reduce((product, column) => product.map((value, row) => value * column[row]));
+    }
     const { price } = this.columns;
     this.heat = new Float32Array(price.length);
     for (let row = 0; row < price.length; row++) {
