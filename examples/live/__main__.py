@@ -1,4 +1,4 @@
-"""`python -m examples.live`: a live ranking in the browser, from a simulated market, on one port of this machine.
+"""`python -m examples.live`: a live ranking of a simulated market, in the browser.
 
 Needs the extras `redis`, `embedded` and `gateway`, uvicorn and websockets, and the reader for JavaScript
 (`make client`).
@@ -42,14 +42,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rate", type=_positive, default=5.0, help="updates a second [5]", metavar="N")
     parser.add_argument(
-        "--symbols", type=_whole(1, 1_000_000), default=11_905, help="symbols of the market [11,905]", metavar="N"
+        "--symbols",
+        type=_whole(1, 1_000_000),
+        default=11_905,
+        help="symbols of the market [11,905]",
+        metavar="N",
     )
-    parser.add_argument("--port", type=_whole(0, 65535), default=0, help="port of the page on 127.0.0.1 [a free one]")
+    parser.add_argument(
+        "--port", type=_whole(0, 65535), default=0, help="port of the page on 127.0.0.1 [a free one]"
+    )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 2 when it could not begin or the market could not be saved, 0 when it was told to end."""
+    """The exit status: 0 when it was told to end, 2 when it could not begin or a save failed."""
     options = _parser().parse_args(arguments)
     try:
         if missing := [name for name in _NEEDED if find_spec(name) is None]:

@@ -99,7 +99,7 @@ class Page:
         await self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     async def heap(self) -> int:
-        """Bytes of JavaScript that are in use, of the page and its workers, after a collection; buffers included."""
+        """Bytes that JavaScript of the page and its workers uses, buffers included, after a collection."""
         used = 0
         for session in self.sessions:
             await self.ask("HeapProfiler.collectGarbage", session)
@@ -141,6 +141,9 @@ async def page(profile: Path, width: int = 1440, height: int = 1000) -> AsyncIte
             opened = Page(connection, process.pid)
             await opened.ask(
                 "Emulation.setDeviceMetricsOverride",
-                **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+                width=width,
+                height=height,
+                deviceScaleFactor=1,
+                mobile=False,
             )
             yield opened
