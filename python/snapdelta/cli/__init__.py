@@ -15,7 +15,19 @@ except ImportError:  # the script `snapdelta` is installed with or without the e
     print("the command line needs typer and rich: pip install 'snapdelta-rs[cli]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-from snapdelta.cli import diff, doctor, export, history, inspect, migrate, mirror, show, status, streams
+from snapdelta.cli import (
+    diff,
+    doctor,
+    export,
+    gateway,
+    history,
+    inspect,
+    migrate,
+    mirror,
+    show,
+    status,
+    streams,
+)
 from snapdelta.cli.console import expected_errors, show_error
 
 app = typer.Typer(
@@ -33,6 +45,7 @@ for command in (
     diff.diff,
     inspect.inspect,
     mirror.mirror,
+    gateway.gateway,
 ):
     app.command()(command)
 

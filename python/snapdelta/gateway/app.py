@@ -1,14 +1,16 @@
-"""Gateway: the newest states of some names over HTTP and WebSocket, as an ASGI application (docs/gateway.md)."""
+"""Gateway: the newest states of some names over HTTP and WebSocket, an ASGI application (docs/gateway.md)."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Self, TypeAlias, Unpack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias, Unpack
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -19,27 +21,44 @@ from snapdelta._redis import AsyncRedis
 from snapdelta.errors import SnapshotSettingError
 from snapdelta.gateway.catch_up import CatchUp
 from snapdelta.gateway.client import Client
+from snapdelta.gateway.documents import ChunkedResponse, Documents
 from snapdelta.gateway.feed import Feed
 from snapdelta.gateway.settings import GatewayOptions, GatewaySettings
-from snapdelta.gateway.stats import GatewayCounters
+from snapdelta.gateway.stats import GatewayCounters, Refusal
+from snapdelta.health import Health, overall_health
 from snapdelta.snapshots.settings import check_client
+from snapdelta.snapshots.stats import ReadCounters
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 log = logging.getLogger("snapdelta.gateway")
 
 Authorize: TypeAlias = Callable[[HTTPConnection], Awaitable[bool]]
-_NO_STATE = "nothing was saved under this name yet, or Redis has lost it"
+_RETRY = {"retry-after": "1"}
+
+
+class _Served(NamedTuple):
+    """All there is of one name."""
+
+    feed: Feed
+    catch_up: CatchUp
+    documents: Documents
+    counters: GatewayCounters
 
 
 class Gateway:
-    """An ASGI application that serves the newest states of some names; one follower a name for all clients.
+    """Serves the newest states of some names, with one follower a name for all clients.
 
     redis_client  a redis.asyncio.Redis or RedisCluster; it stays the caller's to close
     names         the names that are served; all others are 404
-    authorize     is awaited with each connection (starlette's HTTPConnection) that asks for a name; False: 403.
-                  None: whoever reaches the gateway may read all names, which the log says at WARNING
+    authorize     awaited with each connection (starlette's HTTPConnection), but for /livez and /readyz; False
+                  is 403. None: whoever reaches the gateway may read all names; the log says so at WARNING
 
-    All else are GatewaySettings. Runs from its lifespan's start-up, `async with`, or the first request, until its
-    lifespan's shut-down, or `aclose`. Mounted in another application, its lifespan is not run: use `async with` there.
+    Everything else is one of GatewaySettings. Raises SnapshotSettingError on an impossible setting.
+
+    It follows from its lifespan's start-up, `async with`, or the first request on, until its lifespan's
+    shut-down, or `aclose`. Where it is mounted, nobody runs its lifespan: there, use `async with`.
     """
 
     def __init__(
@@ -48,18 +67,23 @@ class Gateway:
         names: Iterable[str],
         *,
         authorize: Authorize | None = None,
-        **options: Unpack[GatewayOptions],
+        **settings: Unpack[GatewayOptions],
     ) -> None:
         check_client(redis_client)
-        self.settings = settings = GatewaySettings(**options)
-        if isinstance(names, str):
-            raise SnapshotSettingError(f"names must be several names, such as [{names!r}], not a text")
-        self._feeds = {feed.name: feed for feed in (Feed(redis_client, name, settings) for name in names)}
-        self._catch_ups = {name: CatchUp(feed, settings) for name, feed in self._feeds.items()}
-        self._counters = {name: GatewayCounters() for name in self._feeds}
+        self.settings = GatewaySettings(**settings)
+        if authorize is not None and not callable(authorize):
+            raise SnapshotSettingError(f"authorize must be callable, not {authorize!r}")
+        self._served = {
+            feed.name: _Served(feed, CatchUp(feed, self.settings), Documents(feed), GatewayCounters())
+            for feed in (Feed(redis_client, name, self.settings) for name in _checked(names))
+        }
         self._authorize = authorize
-        self._clients: dict[asyncio.Task[None], Client] = {}
+        # By the task that serves it; None while it is asked whether it may connect.
+        self._clients: dict[asyncio.Task[None], Client | None] = {}
+        self._requests = 0
+        self._refused: dict[Refusal, int] = {"clients": 0, "requests": 0, "denied": 0}
         self._started = self._closing = False
+        self._registry: CollectorRegistry | None = None
         self._app = Starlette(
             routes=[
                 Route("/snapshots/{name}", self._get_snapshot),
@@ -67,8 +91,10 @@ class Gateway:
                 Route("/snapshots/{name}/{symbol:path}", self._get_record),
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
+                Route("/metrics", self._metrics),
             ],
             lifespan=self._lifespan,
+            exception_handlers={HTTPException: _answer},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,14 +110,39 @@ class Gateway:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Disconnect all clients and stop following; takes about `shutdown_timeout` at most."""
+        """Disconnect all clients and stop following, for good; takes `shutdown_timeout` and a second at most."""
         self._closing = True
         for client in self._clients.values():
-            client.end()
+            if client is not None:
+                client.end()
         if self._clients:
             await asyncio.wait(set(self._clients), timeout=self.settings.shutdown_timeout)
-        ending = [part.aclose() for part in (*self._catch_ups.values(), *self._feeds.values())]
-        await asyncio.gather(*ending)
+        for served in self._served.values():
+            await asyncio.gather(served.catch_up.aclose(), served.documents.aclose(), served.feed.aclose())
+
+    # --- what the application may ask
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._served)
+
+    def stats(self, name: str) -> GatewayCounters:
+        """A copy of what was counted for the clients of a name. KeyError for a name that is not served."""
+        return self._served[name].counters.copy()
+
+    def reader_stats(self, name: str) -> ReadCounters:
+        """A copy of what was counted for the follower of a name. KeyError for a name that is not served."""
+        return self._served[name].feed.counters.copy()
+
+    def refused(self) -> dict[Refusal, int]:
+        """Connections and requests that were refused, by reason."""
+        return dict(self._refused)
+
+    def health(self, max_age: float | None = None) -> Health:
+        """How the followers of all names are, as SnapshotReader.health says it; asks nothing of Redis."""
+        return overall_health(*(served.feed.health(max_age) for served in self._served.values()))
+
+    # --- its life
 
     def _start(self) -> None:
         if self._started:
@@ -99,73 +150,179 @@ class Gateway:
         self._started = True
         if self._authorize is None:
             log.warning(
-                "gateway: whoever reaches it may read %s: pass authorize=, or let a proxy decide who may connect",
-                ", ".join(map(repr, self._feeds)),
+                "gateway: whoever reaches it may read %s; pass authorize=, or have a proxy check who connects",
+                ", ".join(map(repr, self._served)),
                 extra={"event": "gateway_open"},
             )
-        for feed in self._feeds.values():
-            feed.start()
+        for served in self._served.values():
+            served.feed.start()
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         async with self:
             yield
 
+    # --- who may have what
+
+    async def _admit(self, connection: HTTPConnection) -> None:
+        """Raises HTTPException for one that is refused."""
+        if self._authorize is not None:
+            try:
+                async with asyncio.timeout(self.settings.authorize_timeout):
+                    allowed = await self._authorize(connection)
+            except TimeoutError as error:
+                said = "gateway: authorize did not answer in %g s", self.settings.authorize_timeout
+                log.error(*said, extra={"event": "gateway_authorize_timeout"})
+                raise HTTPException(503, "nobody can say whether this is allowed", _RETRY) from error
+            if not allowed:
+                self._refused["denied"] += 1
+                raise HTTPException(403, "not allowed")
+        if self._closing:
+            raise HTTPException(503, "the gateway ends", _RETRY)
+
+    def _find(self, connection: HTTPConnection) -> _Served:
+        served = self._served.get(connection.path_params["name"])
+        if served is None:
+            raise HTTPException(404, "no such name")
+        return served
+
+    @contextmanager
+    def _one_request(self) -> Iterator[None]:
+        if self._requests >= self.settings.max_requests:
+            self._refused["requests"] += 1
+            raise HTTPException(503, "too many requests at once", _RETRY)
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
     # --- HTTP
 
     async def _get_snapshot(self, request: Request) -> Response:
-        feed = self._feeds.get(request.path_params["name"])
-        if feed is None:
-            return _error(404, "no such name")
-        if not feed.has_state:
-            return _error(503, _NO_STATE)
-        async with feed.pinned() as (_, state, decoder):
-            snapshot = decoder.snapshot()
-        etag = f'"{state.digest:016x}"'
-        if request.headers.get("if-none-match") == etag:
+        await self._admit(request)
+        served = self._find(request)
+        state = served.feed.state
+        served.counters.requests += 1
+        if state is not None and _has(request, etag := f'"{state.digest:016x}"'):
             return Response(status_code=304, headers={"etag": etag})
-        from snapdelta.snapshots.json_text import json_text
-
-        return Response(json_text(snapshot), media_type="application/json", headers={"etag": etag})
+        async with self._readable(served.feed):
+            document = await served.documents.newest()
+        state = document.state
+        headers = {
+            "etag": f'"{state.digest:016x}"',
+            "cache-control": "no-cache",
+            "snapdelta-state": str(state.position),
+            "snapdelta-timestamp": str(state.time),
+        }
+        return ChunkedResponse(document.body, headers, self.settings.send_timeout, self._one_request)
 
     async def _get_record(self, request: Request) -> Response:
-        feed = self._feeds.get(request.path_params["name"])
-        if feed is None:
-            return _error(404, "no such name")
-        if not feed.has_state:
-            return _error(503, _NO_STATE)
-        async with feed.pinned():
-            text = feed.json_of(request.path_params["symbol"])
+        await self._admit(request)
+        served = self._find(request)
+        served.counters.requests += 1
+        with self._one_request():
+            async with self._readable(served.feed), served.feed.pinned():
+                text = served.feed.json_of(request.path_params["symbol"])
         if text is None:
-            return _error(404, "no such symbol")
-        return Response(text, media_type="application/json")
+            raise HTTPException(404, "no such symbol")
+        etag = f'"{hashlib.blake2b(text, digest_size=8).hexdigest()}"'
+        if _has(request, etag):
+            return Response(status_code=304, headers={"etag": etag})
+        return Response(
+            text, media_type="application/json", headers={"etag": etag, "cache-control": "no-cache"}
+        )
+
+    @asynccontextmanager
+    async def _readable(self, feed: Feed) -> AsyncIterator[None]:
+        """503 where there is no state now, or soon."""
+        if feed.state is None:
+            raise HTTPException(503, "nothing is saved under this name", _RETRY)
+        try:
+            async with asyncio.timeout(self.settings.command_timeout):
+                yield
+        except TimeoutError as error:
+            raise HTTPException(503, "there is no state to be read", _RETRY) from error
 
     async def _livez(self, _request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        """200 while the followers run, however they are."""
+        alive = all(served.feed.is_running for served in self._served.values())
+        return JSONResponse({"alive": alive}, 200 if alive else 503)
 
     async def _readyz(self, _request: Request) -> Response:
-        waiting = [name for name, feed in self._feeds.items() if not feed.has_state]
-        ready = not waiting and not self._closing
-        return JSONResponse({"ready": ready, "without_state": waiting}, 200 if ready else 503)
+        """200 while all names have a state, which may be old: `status` says more."""
+        has_states = all(served.feed.state is not None for served in self._served.values())
+        ready = has_states and not self._closing
+        return JSONResponse({"ready": ready, "status": self.health().status}, 200 if ready else 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        await self._admit(request)
+        # Imported here: it needs prometheus-client, which an application that has its own metrics may not have.
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+        from snapdelta.metrics import MetricsCollector
+
+        if self._registry is None:
+            self._registry = CollectorRegistry()
+            MetricsCollector(self, registry=self._registry)
+        return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     # --- WebSocket
 
     async def _stream(self, socket: WebSocket) -> None:
-        name = socket.path_params["name"]
-        feed = self._feeds.get(name)
-        if feed is None:
-            await socket.close()
-            return
-        symbols = tuple(filter(None, socket.query_params.get("symbols", "").split(",")))
-        client = Client(socket, feed, self._catch_ups[name], self.settings, self._counters[name], symbols)
         task = asyncio.current_task()
         assert task is not None
-        self._clients[task] = client
         try:
-            await client.serve()
+            if len(self._clients) >= self.settings.max_clients:
+                self._refused["clients"] += 1
+                raise HTTPException(503, "too many clients", _RETRY)
+            self._clients[task] = None
+            await self._admit(socket)
+            served = self._find(socket)
+            client = self._clients[task] = self._client(socket, served)
+        except HTTPException as refusal:
+            await _refuse(socket, refusal)
+        else:
+            served.counters.clients += 1
+            try:
+                await client.serve()
+            finally:
+                served.counters.clients -= 1
         finally:
-            del self._clients[task]
+            self._clients.pop(task, None)
+
+    def _client(self, socket: WebSocket, served: _Served) -> Client:
+        asked = socket.query_params.get("symbols")
+        symbols = None if asked is None else tuple(dict.fromkeys(filter(None, asked.split(","))))
+        if symbols is not None and not 1 <= len(symbols) <= self.settings.max_symbols:
+            raise HTTPException(400, f"symbols must name 1 to {self.settings.max_symbols} symbols")
+        return Client(socket, served.feed, served.catch_up, self.settings, served.counters, symbols)
 
 
-def _error(status: int, why: str) -> Response:
-    return JSONResponse({"error": why}, status)
+def _checked(names: Iterable[str]) -> list[str]:
+    if isinstance(names, str):
+        raise SnapshotSettingError(f"names must be a list such as [{names!r}], not a text")
+    found = list(names)
+    if not found or len(set(found)) < len(found):
+        raise SnapshotSettingError(f"names must be one name or more, each once, not {found!r}")
+    return found
+
+
+def _has(request: Request, etag: str) -> bool:
+    """Whether the client has what this ETag is of."""
+    known = (each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(","))
+    return any(each in (etag, "*") for each in known)
+
+
+async def _answer(_request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, HTTPException)
+    return JSONResponse({"error": refusal.detail}, refusal.status_code, headers=refusal.headers)
+
+
+async def _refuse(socket: WebSocket, refusal: HTTPException) -> None:
+    """Before the handshake: an HTTP answer, where the server can give one."""
+    if "websocket.http.response" in socket.scope.get("extensions", {}):
+        answer = JSONResponse({"error": refusal.detail}, refusal.status_code, headers=refusal.headers)
+        await socket.send_denial_response(answer)
+    else:
+        await socket.close()

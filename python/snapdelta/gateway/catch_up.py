@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from snapdelta import Decoder, Encoder, Limits, compose
@@ -12,6 +12,7 @@ from snapdelta.errors import SnapdeltaError
 from snapdelta.gateway.feed import Feed
 from snapdelta.gateway.frame_log import Made
 from snapdelta.gateway.settings import GatewaySettings
+from snapdelta.gateway.shared_jobs import SharedJobs
 from snapdelta.snapshots.materialize import materialize
 from snapdelta.snapshots.view import State
 
@@ -29,8 +30,7 @@ class CatchUp:
     def __init__(self, feed: Feed, settings: GatewaySettings) -> None:
         self._feed = feed
         self._settings = settings
-        self._turn = asyncio.Lock()
-        self._jobs: dict[int | None, asyncio.Task[Made | None]] = {}
+        self._jobs: SharedJobs[Made | None] = SharedJobs(f"snapdelta-gateway-{feed.name}-frame")
         # By the number of their states.
         self._fulls: dict[int, Made] = {}
         # By the number of their bases.
@@ -38,11 +38,7 @@ class CatchUp:
         self._next_full_at = 0.0
 
     async def aclose(self) -> None:
-        jobs = list(self._jobs.values())
-        for job in jobs:
-            job.cancel()
-        if jobs:
-            await asyncio.wait(jobs)
+        await self._jobs.aclose()
 
     def is_late(self, number: int) -> bool:
         """Whether a client that has this state is to be sent something else than the deltas behind it."""
@@ -55,15 +51,15 @@ class CatchUp:
         return sum(len(step.frame) for step in frames.steps_after(number)) > settings.max_queue_bytes
 
     async def full(self) -> Made:
-        """A full frame of the newest state, or of one a moment ago."""
+        """A full frame of a state that is not older than this call."""
         frames = self._feed.frames
-        newest = max((number for number in self._fulls if frames.holds(number)), default=None)
-        if newest is not None and not self.is_late(newest):
-            fresh = asyncio.get_running_loop().time() < self._next_full_at
-            if newest == frames.newest or fresh:
-                return self._fulls[newest]
-        made = await self._shared(None, self._make_full)
-        assert made is not None
+        while (made := self._fulls.get(frames.newest)) is None:
+            wait = self._next_full_at - asyncio.get_running_loop().time()
+            if wait <= 0:
+                made = await self._jobs.run(("full", frames.newest), self._make_full)
+                assert made is not None
+                return made
+            await asyncio.sleep(wait)
         return made
 
     async def composed(self, base: int) -> Made | None:
@@ -73,28 +69,12 @@ class CatchUp:
             return made
         if base not in self._fulls and base not in self._jobs and len(self._jobs) >= _MOST_JOBS:
             return None
-        return await self._shared(base, partial(self._compose, base))
-
-    async def _shared(self, key: int | None, make: Callable[[], Awaitable[Made | None]]) -> Made | None:
-        job = self._jobs.get(key)
-        if job is None:
-            name = f"snapdelta-gateway-{self._feed.name}-frame"
-            job = self._jobs[key] = asyncio.create_task(self._alone(make), name=name)
-            job.add_done_callback(partial(self._done, key))
-        return await asyncio.shield(job)
-
-    async def _alone(self, make: Callable[[], Awaitable[Made | None]]) -> Made | None:
-        async with self._turn:
-            return await make()
-
-    def _done(self, key: int | None, job: asyncio.Task[Made | None]) -> None:
-        del self._jobs[key]
-        # Those who waited for it may have gone.
-        if not job.cancelled():
-            job.exception()
+        return await self._jobs.run(base, partial(self._compose, base))
 
     async def _make_full(self) -> Made:
         async with self._feed.pinned() as (number, state, decoder):
+            if number in self._fulls:
+                return self._fulls[number]
             snapshot = await materialize(decoder)
         made = Made(number, state, await _full_frame(snapshot, state))
         self._keep(made)

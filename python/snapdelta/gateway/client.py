@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -20,8 +21,13 @@ from snapdelta.snapshots.view import State
 
 Result = TypeVar("Result")
 
+# The extension of an ASGI scope by which a connection is cut (uvicorn_protocol.py).
+ABORT = "snapdelta.abort"
+
 # Close codes of RFC 6455.
 _UNSUPPORTED, _SERVICE_RESTART, _TRY_AGAIN = 1003, 1012, 1013
+# Seconds that a client waits for the state that it has, where that is newer than ours.
+_AHEAD = 1.0
 # Digits of an epoch, a sequence or a digest in a query.
 _MOST_DIGITS = 20
 
@@ -39,7 +45,7 @@ class Client:
         catch_up: CatchUp,
         settings: GatewaySettings,
         counters: GatewayCounters,
-        symbols: tuple[str, ...] = (),
+        symbols: tuple[str, ...] | None = None,
     ) -> None:
         self._socket = socket
         self._feed = feed
@@ -48,16 +54,19 @@ class Client:
         self._counters = counters
         self._symbols = symbols
         self._sending: asyncio.Task[None] | None = None
+        self._ends = False
 
     async def serve(self) -> None:
         """From the handshake until the client goes, is too slow, or `end` is called."""
         await self._socket.accept()
         self._counters.connections += 1
-        sender = self._send_records() if self._symbols else self._send_frames()
+        sender = self._send_frames() if self._symbols is None else self._send_records(self._symbols)
         sending = self._sending = asyncio.create_task(
             sender, name=f"snapdelta-gateway-{self._feed.name}-send"
         )
         receiving = asyncio.create_task(self._receive(), name=f"snapdelta-gateway-{self._feed.name}-receive")
+        if self._ends:
+            sending.cancel()
         try:
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -72,15 +81,20 @@ class Client:
                 raise error
             self._counters.slow += 1
             code, why = _TRY_AGAIN, f"took nothing for {self._settings.send_timeout:g} s"
+            abort = self._socket.scope.get("extensions", {}).get(ABORT)
+            if abort is not None:
+                abort["abort"]()
         elif not receiving.cancelled() and receiving.exception() is None:
             if receiving.result():
                 return
             code, why = _UNSUPPORTED, "this stream takes no messages"
-        # Waits, in its place among `max_clients`, until the client has taken what was sent, or the connection is lost.
+        # Else it waits, and counts for `max_clients`, until the client takes what was sent, or the connection is lost.
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.close(code, why)
 
     def end(self) -> None:
+        """Disconnect the client, as the gateway ends."""
+        self._ends = True
         if self._sending is not None:
             self._sending.cancel()
 
@@ -92,11 +106,11 @@ class Client:
 
     async def _send_frames(self) -> None:
         frames, catch_up = self._feed.frames, self._catch_up
-        number = self._resumed()
+        number = await self._resumed()
         reason = "start" if "sequence" not in self._socket.query_params else "gap"
         made: Made | None = None
         if number is not None and catch_up.is_late(number):
-            made = await self._patiently(lambda: catch_up.composed(number))
+            made = await self._patiently(partial(catch_up.composed, number))
             number = None if made is None else number
         self._counters.recovered += number is not None
         await self._send_json({"recovered": number is not None})
@@ -112,8 +126,7 @@ class Client:
             elif number == frames.newest:
                 await self._patiently(changed.wait)
             elif catch_up.is_late(number):
-                base = number
-                made = await self._patiently(lambda: catch_up.composed(base))
+                made = await self._patiently(partial(catch_up.composed, number))
                 if made is None:
                     number, reason = None, "slow"
             else:
@@ -122,28 +135,44 @@ class Client:
                 kind: Kind = "full" if step.is_full else "delta"
                 await self._send_frame(kind, Made(number, step.state, step.frame), step.reason)
 
-    def _resumed(self) -> int | None:
+    async def _resumed(self) -> int | None:
         """The number of the state that the query says the client has; None if it cannot go on from there."""
+        feed, (position, digest) = self._feed, self._named()
+        deadline = asyncio.get_running_loop().time() + _AHEAD
+        while True:
+            changed, newest = feed.changed, feed.frames.newest_state
+            if newest is None:
+                await self._patiently(changed.wait)
+                continue
+            if position is None or position <= newest.position:
+                break
+            # Another gateway may have been faster than this one.
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await changed.wait()
+            except TimeoutError:
+                break
+        return None if position is None else feed.frames.number_of(position, digest)
+
+    def _named(self) -> tuple[StreamPosition | None, int]:
+        """The position and digest in the query; None where they are missing or cannot be."""
         query = self._socket.query_params
         texts = [query.get(key, "") for key in ("epoch", "sequence", "digest")]
-        if not all(0 < len(text) <= _MOST_DIGITS and text.isascii() and text.isalnum() for text in texts):
-            return None
-        try:
-            position = StreamPosition(int(texts[0]), int(texts[1]))
-            return self._feed.frames.number_of(position, int(texts[2], 16))
-        except ValueError:
-            return None
+        if all(0 < len(text) <= _MOST_DIGITS and text.isascii() and text.isalnum() for text in texts):
+            with suppress(ValueError):
+                return StreamPosition(int(texts[0]), int(texts[1])), int(texts[2], 16)
+        return None, 0
 
     # --- records
 
-    async def _send_records(self) -> None:
+    async def _send_records(self, symbols: tuple[str, ...]) -> None:
         """All records first, and then those that have changed."""
         feed = self._feed
         sent: dict[str, bytes] = {}
         is_first = True
         while True:
             changed = feed.changed
-            state, texts = await self._patiently(self._texts)
+            state, texts = await self._patiently(partial(self._texts, symbols))
             new = {symbol: text for symbol, text in texts.items() if sent.get(symbol) != text}
             removed = [symbol for symbol in sent if symbol not in texts]
             if new or removed or is_first:
@@ -151,9 +180,9 @@ class Client:
             sent, is_first = texts, False
             await self._patiently(changed.wait)
 
-    async def _texts(self) -> tuple[State, dict[str, bytes]]:
+    async def _texts(self, symbols: tuple[str, ...]) -> tuple[State, dict[str, bytes]]:
         async with self._feed.pinned() as (_, state, _):
-            texts = {symbol: self._feed.json_of(symbol) for symbol in self._symbols}
+            texts = {symbol: self._feed.json_of(symbol) for symbol in symbols}
         return state, {symbol: text for symbol, text in texts.items() if text is not None}
 
     # --- the connection

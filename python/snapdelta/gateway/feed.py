@@ -12,7 +12,7 @@ from snapdelta._redis import REDIS_ERRORS, AsyncRedis
 from snapdelta.errors import SnapdeltaError, SnapshotUnavailableError
 from snapdelta.gateway.frame_log import FrameLog, Step
 from snapdelta.gateway.settings import GatewaySettings
-from snapdelta.health import Health, status_of
+from snapdelta.health import Health
 from snapdelta.snapshots.json_text import json_text
 from snapdelta.snapshots.keys import Keys
 from snapdelta.snapshots.outage import Outage
@@ -76,12 +76,18 @@ class Feed:
             await asyncio.wait({self._task})
 
     @property
-    def has_state(self) -> bool:
-        return self.frames.newest_state is not None
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    @property
+    def state(self) -> State | None:
+        """The newest; None where nothing was saved, or Redis has lost it."""
+        return None if self._replica.out_of_sync else self.frames.newest_state
 
     def health(self, max_age: float | None = None) -> Health:
         """As SnapshotReader.health says it."""
-        return status_of((), ())
+        waits = () if self._outage.error is None or self.counters.last_error else (self._outage.error,)
+        return self.counters.health(f"gateway {self.name!r}", waits, max_age)
 
     @asynccontextmanager
     async def pinned(self) -> AsyncIterator[tuple[int, State, Decoder]]:
@@ -162,12 +168,14 @@ class Feed:
         self._readable.set()
         start, steps = self._start, self._applied
         self._start, self._applied = None, []
-        newest, reason = frames.newest_state, self._view.reason
+        newest = frames.newest_state
+        resync: str | None = None
         if start is not None:
             chain = [start, *steps]
             met = next((n for n, step in enumerate(chain) if step.state.same(newest)), None)
             if met is None:
-                self.restart_reason = reason
+                if newest is not None:
+                    resync = self.restart_reason = self._view.reason or "gap"
                 frames.restart(start.state, start.frame)
             else:
                 steps = steps[met:]
@@ -180,5 +188,8 @@ class Feed:
         for symbol in (*added, *updated, *removed):
             self._texts.pop(symbol, None)
         self._view.show(at)
+        self.counters.count_state(
+            self.name, at.position, at.time / 1000, replica.lag, len(self._symbols), resync
+        )
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()

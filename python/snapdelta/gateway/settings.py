@@ -47,7 +47,7 @@ class GatewaySettings:
     max_queue_bytes  their bytes, before it gets one composed delta, or a full frame
     history_frames   states back from which a client can resume, at most, and
     history_bytes    bytes of their deltas
-    full_interval    at least this long passes between two full frames that are made of a name's states
+    full_interval    so long passes at least between two full frames that are made of a name
     send_timeout     for a client to take what was sent before; one that does not is disconnected
     heartbeat        a client that was sent nothing for so long is sent a heartbeat
     authorize_timeout  for one call of `authorize`
@@ -64,8 +64,8 @@ class GatewaySettings:
     max_queue_bytes: int = 1_000_000
     history_frames: int = 1_000
     history_bytes: int = 24_000_000
-    full_interval: float = 1.0
-    send_timeout: float = 10.0
+    full_interval: float = 0.5
+    send_timeout: float = 30.0
     heartbeat: float = 5.0
     authorize_timeout: float = 5.0
     shutdown_timeout: float = 1.0

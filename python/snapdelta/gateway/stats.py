@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["full", "delta", "composed", "json"]
+# Why a connection or a request is refused: a full house of either, or the application's `authorize`.
+Refusal = Literal["clients", "requests", "denied"]
 KINDS: tuple[Kind, ...] = ("full", "delta", "composed", "json")
 
 
@@ -17,13 +19,15 @@ class GatewayCounters:
     connections: int = 0  # WebSockets that were accepted
     recovered: int = 0  # of those that named a state: went on from it
     requests: int = 0  # GETs of the snapshot or of a record
-    frames: dict[Kind, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))  # sent, by kind
-    bytes_sent: int = 0  # of frames and JSON, over WebSockets
+    messages: dict[Kind, int] = field(
+        default_factory=lambda: dict.fromkeys(KINDS, 0)
+    )  # sent over WebSockets, by kind
+    bytes_sent: int = 0  # of these messages
     slow: int = 0  # clients disconnected, as they took nothing for `send_timeout`
 
     def copy(self) -> GatewayCounters:
-        return replace(self, frames=self.frames.copy())
+        return replace(self, messages=self.messages.copy())
 
     def sent(self, kind: Kind, size: int) -> None:
-        self.frames[kind] += 1
+        self.messages[kind] += 1
         self.bytes_sent += size

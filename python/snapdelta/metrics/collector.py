@@ -17,9 +17,11 @@ from snapdelta.redis_stream_manager import RedisStreamManager
 from snapdelta.snapshot_manager import SnapshotManager, SnapshotReader
 
 if TYPE_CHECKING:
+    from snapdelta.gateway import Gateway
     from snapdelta.snapshots.mirror import SnapshotMirror
+    from snapdelta.snapshots.stats import ReadCounters
 
-Part: TypeAlias = "SnapshotManager | SnapshotReader | SnapshotMirror | RedisStreamManager"
+Part: TypeAlias = "SnapshotManager | SnapshotReader | SnapshotMirror | RedisStreamManager | Gateway"
 
 # Reasons that are there from the start, so that the first of a kind is an increase.
 _RESYNCS = (
@@ -32,8 +34,8 @@ _REJECTIONS = ("max_removed_share", "min_symbols", "validate")
 class MetricsCollector(Collector):
     """The metrics of managers and readers in one registry.
 
-    parts     SnapshotManager, SnapshotReader, SnapshotMirror and RedisStreamManager, any number; `add` takes
-              more
+    parts     SnapshotManager, SnapshotReader, SnapshotMirror, RedisStreamManager and Gateway, any number;
+              `add` takes more
     registry  where to register; None: nowhere
 
     Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
@@ -50,10 +52,10 @@ class MetricsCollector(Collector):
 
     def add(self, part: Part) -> None:
         known = isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager))
-        if not known and not _is_mirror(part):
+        if not known and not _is_mirror(part) and not _is_gateway(part):
             raise UsageError(
-                "metrics are of a SnapshotManager, a SnapshotReader, a SnapshotMirror or a "
-                f"RedisStreamManager, not of a {type(part).__name__}"
+                "metrics are of a SnapshotManager, a SnapshotReader, a SnapshotMirror, a "
+                f"RedisStreamManager or a Gateway, not of a {type(part).__name__}"
             )
         self._parts.append(part)
 
@@ -66,7 +68,7 @@ class MetricsCollector(Collector):
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
-        return described(("build", "save", "snapshot", "writer", "reader", "mirror", "stream"))
+        return described(("build", "save", "snapshot", "writer", "reader", "mirror", "gateway", "stream"))
 
     def collect(self) -> Iterator[Metric]:
         samples = Samples()
@@ -75,10 +77,12 @@ class MetricsCollector(Collector):
             if isinstance(part, SnapshotManager):
                 _of_manager(samples, part)
             elif isinstance(part, SnapshotReader):
-                _of_reader(samples, part)
+                _of_reader(samples, part.name, part.stats())
             elif isinstance(part, RedisStreamManager):
                 _of_streams(samples, part)
-            else:
+            elif _is_gateway(part):
+                _of_gateway(samples, part)
+            elif _is_mirror(part):
                 _of_mirror(samples, part)
         return samples.metrics()
 
@@ -87,6 +91,12 @@ def _is_mirror(part: object) -> TypeGuard[SnapshotMirror]:
     # Without the extra `mirror` the module cannot be imported; who has a mirror has imported it.
     module = sys.modules.get("snapdelta.snapshots.mirror")
     return module is not None and isinstance(part, module.SnapshotMirror)
+
+
+def _is_gateway(part: object) -> TypeGuard[Gateway]:
+    # The same, for the extra `gateway`.
+    module = sys.modules.get("snapdelta.gateway")
+    return module is not None and isinstance(part, module.Gateway)
 
 
 def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
@@ -108,8 +118,7 @@ def _of_manager(samples: Samples, manager: SnapshotManager) -> None:
         samples.add("writer_supersessions_total", counters.superseded, name)
 
 
-def _of_reader(samples: Samples, reader: SnapshotReader) -> None:
-    counters, name = reader.stats(), reader.name
+def _of_reader(samples: Samples, name: str, counters: ReadCounters) -> None:
     samples.add("reader_updates_total", counters.updates, name)
     samples.add("reader_records_total", counters.records, name)
     samples.add("reader_past_states_total", counters.past_states, name)
@@ -128,6 +137,22 @@ def _of_mirror(samples: Samples, mirror: SnapshotMirror) -> None:
     samples.add("mirror_bytes_written_total", counters.bytes_written, name)
     samples.add("mirror_failures_total", counters.failed, name)
     samples.largest("mirror_last_state_timestamp_seconds", counters.timestamp, name)
+
+
+def _of_gateway(samples: Samples, gateway: Gateway) -> None:
+    for name in gateway.names:
+        _of_reader(samples, name, gateway.reader_stats(name))
+        counters = gateway.stats(name)
+        samples.add("gateway_clients", counters.clients, name)
+        samples.add("gateway_connections_total", counters.connections, name)
+        samples.add("gateway_recovered_total", counters.recovered, name)
+        samples.add("gateway_slow_clients_total", counters.slow, name)
+        samples.add("gateway_requests_total", counters.requests, name)
+        samples.add("gateway_sent_bytes_total", counters.bytes_sent, name)
+        for kind, count in counters.messages.items():
+            samples.add("gateway_messages_total", count, name, kind)
+    for reason, count in gateway.refused().items():
+        samples.add("gateway_refused_total", count, reason)
 
 
 def _of_streams(samples: Samples, streams: RedisStreamManager) -> None:

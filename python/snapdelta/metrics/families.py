@@ -54,6 +54,17 @@ FAMILIES: dict[str, Family] = dict(
         _family("counter", "mirror_bytes_written_total", "name", "Bytes of JSON written."),
         _family("counter", "mirror_failures_total", "name", "Tries that failed."),
         _family("gauge", "mirror_last_state_timestamp_seconds", "name", "When Redis accepted its state."),
+        # --- Gateway; its followers have the metrics of readers
+        _family("gauge", "gateway_clients", "name", "WebSockets that are open."),
+        _family("counter", "gateway_connections_total", "name", "WebSockets accepted."),
+        _family("counter", "gateway_recovered_total", "name", "Of them, went on from the client's state."),
+        _family("counter", "gateway_slow_clients_total", "name", "Of them, cut as they took nothing."),
+        _family(
+            "counter", "gateway_messages_total", "name kind", "Full frames, deltas, composed, JSON sent."
+        ),
+        _family("counter", "gateway_sent_bytes_total", "name", "Their bytes."),
+        _family("counter", "gateway_requests_total", "name", "GETs of the snapshot or of a record."),
+        _family("counter", "gateway_refused_total", "reason", "Refused: clients, requests, denied."),
         # --- RedisStreamManager; `policy` is a stream's name, a pattern, or default
         _family("gauge", "stream_task_running", "", "Whether the background task runs."),
         _family("gauge", "stream_failing", "", "Streams and servers whose last pass failed."),

@@ -7,7 +7,6 @@ async for update in SnapshotReader(redis).follow():
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
@@ -21,7 +20,7 @@ from snapdelta.errors import (
     SnapshotHistoryError,
     SnapshotSettingError,
 )
-from snapdelta.health import Health, status_of
+from snapdelta.health import Health
 from snapdelta.snapshots.broadcast import Broadcast
 from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
 from snapdelta.snapshots.keys import KEY_PREFIX, Keys
@@ -102,18 +101,8 @@ class SnapshotReader:
         update is of a state older than `max_age` seconds, by this machine's clock. Failed: the last call
         raised what waiting does not mend.
         """
-        counters, place = self._counters, f"snapshots {self.name!r}"
-        failed: list[str] = []
-        degraded: list[str] = []
-        if counters.last_error is not None:
-            (degraded if counters.passing else failed).append(f"{place}: {counters.last_error}")
         waits = sorted({each.waits_for for each in self._subscriptions if each.waits_for is not None})
-        degraded += [f"{place}: a subscription waits for the server: {error}" for error in waits]
-        if max_age is not None and counters.timestamp is not None:
-            age = time.time() - counters.timestamp
-            if age > max_age:
-                degraded.append(f"{place}: the last update is {age:.0f} s old")
-        return status_of(failed, degraded)
+        return self._counters.health(f"snapshots {self.name!r}", waits, max_age)
 
     async def get(self, symbol: str, default: Any = None) -> Any:
         """One symbol's record in the newest state; `default` where the symbol, or any state, is missing.

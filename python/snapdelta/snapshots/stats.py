@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from snapdelta.errors import (
     SnapshotRejectedError,
     SnapshotUnavailableError,
 )
+from snapdelta.health import Health, status_of
+from snapdelta.snapshots.keys import StreamPosition
 from snapdelta.snapshots.update import Update
 
 log = logging.getLogger("snapdelta.snapshots")
@@ -101,26 +103,53 @@ class ReadCounters:
         return replace(self, resyncs=self.resyncs.copy())
 
     def count(self, name: str, update: Update) -> None:
+        resync = (update.reason or "unknown") if update.resynced else None
+        position = StreamPosition(update.epoch, update.sequence)
+        self.count_state(name, position, update.timestamp, update.lag, len(update.snapshot), resync)
+
+    def count_state(
+        self,
+        name: str,
+        position: StreamPosition,
+        timestamp: float,
+        lag: float,
+        symbols: int,
+        resync: str | None,
+    ) -> None:
+        """One state that was given out; `resync`: why others may have been missed before it."""
         self.updates += 1
-        self.lag, self.timestamp, self.symbols = update.lag, update.timestamp, len(update.snapshot)
+        self.lag, self.timestamp, self.symbols = lag, timestamp, symbols
         self.last_error = None
-        if not update.resynced:
+        if resync is None:
             return
-        reason = update.reason or "unknown"
+        reason = resync
         # It comes from Redis, and is a label: no more kinds than a few.
         if reason not in self.resyncs and len(self.resyncs) >= _MOST_REASONS:
             reason = "other"
         self.resyncs[reason] = self.resyncs.get(reason, 0) + 1
         log.info(
-            *("snapshots %r: resynced at %d-%d (%s)", name, update.epoch, update.sequence, update.reason),
+            *("snapshots %r: resynced at %s (%s)", name, position, resync),
             extra={
                 "event": "resync",
                 "snapshots": name,
-                "epoch": update.epoch,
-                "sequence": update.sequence,
-                "reason": update.reason,
+                "epoch": position.epoch,
+                "sequence": position.sequence,
+                "reason": resync,
             },
         )
+
+    def health(self, place: str, waits: Iterable[str], max_age: float | None) -> Health:
+        """How it goes by these counters; `waits`: the errors for which somebody waits for the server."""
+        failed: list[str] = []
+        degraded: list[str] = []
+        if self.last_error is not None:
+            (degraded if self.passing else failed).append(f"{place}: {self.last_error}")
+        degraded += [f"{place}: a subscription waits for the server: {error}" for error in waits]
+        if max_age is not None and self.timestamp is not None:
+            age = time.time() - self.timestamp
+            if age > max_age:
+                degraded.append(f"{place}: the last update is {age:.0f} s old")
+        return status_of(failed, degraded)
 
     def count_failure(self, error: BaseException) -> None:
         self.last_error = f"{type(error).__name__}: {error}"

@@ -1,0 +1,93 @@
+"""A whole snapshot as one JSON object, made once a state for all who ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from snapdelta.gateway.feed import Feed
+from snapdelta.gateway.shared_jobs import SharedJobs
+from snapdelta.snapshots.json_text import json_text
+from snapdelta.snapshots.materialize import materialize
+from snapdelta.snapshots.view import State
+
+# Records that are encoded at once: some milliseconds of work.
+_PART = 512
+# Bytes that are handed to the server at once; it keeps no more for a client that reads slowly.
+_CHUNK = 65_536
+
+
+class Document(NamedTuple):
+    state: State
+    body: bytes
+
+
+class Documents:
+    """The newest state of a feed as JSON."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._jobs: SharedJobs[Document] = SharedJobs(f"snapdelta-gateway-{feed.name}-json")
+        self._newest: Document | None = None
+
+    async def newest(self) -> Document:
+        """A state that was the newest when it was asked for, or a later one."""
+        state, made = self._feed.frames.newest_state, self._newest
+        if made is not None and made.state.same(state):
+            return made
+        # Not the one that somebody asked for before this state was there.
+        return await self._jobs.run(None if state is None else state[:2], self._make)
+
+    async def aclose(self) -> None:
+        await self._jobs.aclose()
+
+    async def _make(self) -> Document:
+        async with self._feed.pinned() as (_, state, decoder):
+            if self._newest is not None and self._newest.state.same(state):
+                return self._newest
+            snapshot = await materialize(decoder)
+        rows: list[bytes] = []
+        for number, (symbol, record) in enumerate(snapshot.items(), 1):
+            rows.append(json_text(symbol) + b":" + json_text(record))
+            if number % _PART == 0:
+                await asyncio.sleep(0)
+        self._newest = Document(state, b"{" + b",".join(rows) + b"}")
+        return self._newest
+
+
+class ChunkedResponse(Response):
+    """Sends the body as fast as the client takes it; gives up on one that takes nothing for `timeout` seconds.
+
+    `slot` is entered for as long as that lasts.
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        headers: dict[str, str],
+        timeout: float,
+        slot: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        super().__init__(body, headers=headers, media_type="application/json")
+        self._timeout = timeout
+        self._slot = slot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._slot():
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            for start in range(0, len(self.body), _CHUNK):
+                end = start + _CHUNK
+                part = {"type": "http.response.body", "body": bytes(self.body[start:end])}
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        await send(part | {"more_body": end < len(self.body)})
+                except TimeoutError:
+                    # The server closes the connection, as the body is not complete.
+                    return

@@ -1,0 +1,28 @@
+"""uvicorn's WebSockets, with connections that can be cut: without it, a client that reads nothing keeps what was
+written to it, and keeps the server from ending."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from snapdelta.gateway.client import ABORT
+
+# Seconds that a client has to take the last messages when the server ends.
+_GRACE = 0.5
+
+
+class AbortableProtocol(WebSocketsSansIOProtocol):
+    """Puts `abort` into the scope, and ends within a moment when the server does."""
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        scope: Any = getattr(self, "scope", None)
+        # There is none after a handshake that failed.
+        if scope is not None:
+            scope["extensions"][ABORT] = {"abort": self.transport.abort}
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.loop.call_later(_GRACE, self.transport.abort)
