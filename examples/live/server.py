@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import uvicorn
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
@@ -20,6 +18,7 @@ from examples.live.market import NAME, write
 from snapdelta import EmbeddedServer, SnapshotManager
 from snapdelta.errors import SnapdeltaError
 from snapdelta.gateway import Gateway
+from snapdelta.gateway.server import server_for
 
 _PAGE = Path(__file__).parent / "page"
 _CLIENT = Path(__file__).parents[2] / "clients" / "js"
@@ -65,16 +64,9 @@ async def serve(listener: socket.socket, symbols: int, rate: float) -> None:
     """
     with EmbeddedServer() as store:
         async with Redis.from_url(store.url) as redis, SnapshotManager(redis) as manager:
-            server = uvicorn.Server(uvicorn.Config(application(redis), log_level="warning"))
-
-            def end(_: object = None) -> None:
-                server.should_exit = True
-
-            # uvicorn raises a signal once more when it has ended: these keep that from ending us too early.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, end)
+            server = server_for(application(redis))
             writing = asyncio.create_task(write(manager, symbols, rate), name="market")
-            writing.add_done_callback(end)
+            writing.add_done_callback(lambda _: setattr(server, "should_exit", True))
             print(f"http://127.0.0.1:{listener.getsockname()[1]}/ shows {NAME!r} of {store.url}", flush=True)
             await server.serve(sockets=[listener])
             writing.cancel()
