@@ -52,6 +52,7 @@ class Page:
         self._connection = connection
         self._pid = pid
         self._number = 0
+        self._traced: list[dict[str, Any]] = []
 
     async def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """The answer to a command of the DevTools protocol."""
@@ -62,11 +63,17 @@ class Page:
         await self._connection.send(json.dumps(command))
         while True:
             said = json.loads(await self._connection.recv())
-            if said.get("method") == "Target.attachedToTarget":
-                self.sessions.append(said["params"]["sessionId"])
-            elif said.get("id") == self._number:
+            self._notice(said)
+            if said.get("id") == self._number:
                 assert "error" not in said, (method, said)
                 return dict(said["result"])
+
+    def _notice(self, said: dict[str, Any]) -> None:
+        match said.get("method"):
+            case "Target.attachedToTarget":
+                self.sessions.append(said["params"]["sessionId"])
+            case "Tracing.dataCollected":
+                self._traced += said["params"]["value"]
 
     async def evaluate(self, expression: str) -> Any:
         """The value of an expression of JavaScript in the page."""
@@ -97,6 +104,27 @@ class Page:
         """A key; `text` is what it types."""
         await self.ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
         await self.ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    async def trace(self) -> None:
+        """Begin to note the tasks of the page's thread."""
+        categories = {"includedCategories": ["disabled-by-default-devtools.timeline"]}
+        await self.ask("Tracing.start", transferMode="ReportEvents", traceConfig=categories)
+
+    async def traced(self) -> list[tuple[float, float]]:
+        """End `trace`; of each task, how long it took, and its processor time, in milliseconds."""
+        await self.ask("Tracing.end")
+        while True:
+            said = json.loads(await self._connection.recv())
+            self._notice(said)
+            if said.get("method") == "Tracing.tracingComplete":
+                break
+        names = [each for each in self._traced if each["name"] == "thread_name"]
+        threads = {(each["pid"], each["tid"]) for each in names if each["args"]["name"] == "CrRendererMain"}
+        return [
+            (each["dur"] / 1000, each["tdur"] / 1000)
+            for each in self._traced
+            if each["name"] == "RunTask" and "tdur" in each and (each["pid"], each["tid"]) in threads
+        ]
 
     async def heap(self) -> int:
         """Bytes that JavaScript of the page and its workers uses, buffers included, after a collection."""
