@@ -11,7 +11,7 @@ import { HEAT_LEVELS } from "./ranking.js";
 /** @type {Colour} */ const STILL = [30, 37, 52];
 /** @type {Colour} */ const HOT = [240, 246, 255];
 // Percent of change that has the full colour, in so many steps to either side.
-const FULL_CHANGE = 3;
+const FULL_CHANGE = 4;
 const STEPS = 24;
 // As the page's ground.
 const DARK = 0xff1a120d;
@@ -89,8 +89,7 @@ export class MarketMap {
     for (const position of ranking.positions) {
       const row = ranking.order[position];
       const share = Math.min(1, Math.abs(change[row] || 0) / FULL_CHANGE);
-      // The root: most changes are small, and should be seen.
-      const step = STEPS + Math.sign(change[row] || 0) * Math.round(Math.sqrt(share) * STEPS);
+      const step = STEPS + Math.sign(change[row] || 0) * Math.round(share * STEPS);
       colours[position] = PALETTE[step * (HEAT_LEVELS + 1) + Math.abs(ranking.level(row))];
     }
     return colours;

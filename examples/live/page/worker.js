@@ -69,7 +69,8 @@ function interval() {
 
 /** @returns {{ state: State, detail: string }} */
 function connection() {
-  const waits = updates?.waitsFor ?? "";
+  // Behind the address, which everybody knows.
+  const waits = (updates?.waitsFor ?? "").split(": ").slice(1).join(": ");
   if (failure) return { state: "ended", detail: failure };
   if (!times.length) return { state: "connecting", detail: waits };
   if (waits) return { state: "reconnecting", detail: waits };
