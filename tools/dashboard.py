@@ -15,6 +15,7 @@ _ROWS = {
     "Saves": ("save", "snapshot", "writer"),
     "Readers": ("reader",),
     "Mirrors": ("mirror",),
+    "Gateways": ("gateway",),
     "Streams": ("stream",),
     "TimescaleDB": ("timescale",),
     "Build": ("build",),

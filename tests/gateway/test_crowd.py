@@ -1,10 +1,12 @@
-"""A crowd of clients, of whom some read nothing, some come and go, and some lie, through all kinds of faults."""
+"""A crowd of clients: some read nothing, some come and go, some lie; through all kinds of faults."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
@@ -16,12 +18,14 @@ import pytest
 from websockets.exceptions import WebSocketException
 
 from snapdelta.errors import SnapshotError, SnapshotUnavailableError
+from support.documents import TESTS
 from support.gateway import GatewayProcess, NoisyMarket, Saver, StreamClient, Truth, gateway_process
 from support.servers import Server
 
 # What docs/gateway.md says of the memory a client, in bytes: at rest, and beside a frame while it is sent.
 AT_REST = 60_000
 IN_FLIGHT = 2 * 65_536
+Behaviour = Callable[[StreamClient, random.Random], Coroutine[Any, Any, None]]
 _FAILED = (OSError, WebSocketException, TimeoutError)
 
 
@@ -38,8 +42,9 @@ class Crowd:
     lies: int = 0
     stalls: int = 0
 
-    def add(self, count: int, behave: Callable[[StreamClient, random.Random], Coroutine[Any, Any, None]]) -> None:
-        kind = {self.is_steady: self.steady, self.is_restless: self.restless}.get(behave, self.others)
+    def add(self, count: int, behave: Behaviour) -> None:
+        kinds = {self.is_steady: self.steady, self.is_restless: self.restless}
+        kind = next((clients for known, clients in kinds.items() if known == behave), self.others)
         for _ in range(count):
             client = StreamClient(self.process.stream, self.truth, inspects=False)
             kind.append(client)
@@ -49,7 +54,7 @@ class Crowd:
     async def _going_on(
         self,
         client: StreamClient,
-        behave: Callable[[StreamClient, random.Random], Coroutine[Any, Any, None]],
+        behave: Behaviour,
         rng: random.Random,
     ) -> None:
         while True:
@@ -110,6 +115,23 @@ class Crowd:
             await client.close()
 
 
+async def probing(url: str, count: int) -> asyncio.subprocess.Process:
+    """Clients that measure, in a process that nothing else keeps busy."""
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "support.gateway_probe", url, str(count))
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=pipe, stdout=pipe, env=environment, limit=1 << 24
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.communicate()
+
+
 @pytest.mark.parametrize(
     ("clients", "seconds", "pause"),
     [(40, 2.0, 0.1), pytest.param(500, 20.0, 1.0, marks=pytest.mark.long)],
@@ -129,7 +151,6 @@ async def test_a_crowd(
         stack.push_async_callback(crowd.leave)
 
         memory: list[int] = []
-        quiet: list[tuple[float, float]] = []
 
         async def saves() -> None:
             began = time.monotonic()
@@ -146,20 +167,25 @@ async def test_a_crowd(
             await crowd.caught_up()
         alone = process.memory()
         share = clients // 10
+        probes = await probing(process.stream, 10 + share // 5)
+        stack.push_async_callback(ended, probes)
         crowd.add(clients - 4 * share, crowd.is_steady)
+        assert probes.stdout is not None
+        await probes.stdout.readline()
         await crowd.caught_up()
         at_rest = process.memory()
         crowd.add(2 * share, crowd.is_restless)
         crowd.add(share, crowd.reads_nothing)
         crowd.add(share, crowd.lies_about)
 
-        began = time.monotonic()
+        used, states = process.processor_time(), len(truth.states)
         await saves()
         await crowd.caught_up()
-        quiet.append((began, time.monotonic()))
+        used, states = process.processor_time() - used, len(truth.states) - states
+        said, _ = await probes.communicate(b"\n")
+        delays = sorted(json.loads(said))
         peak = max(memory)
-        frame = await redis.xrevrange("snapdelta:{ranking}:full", count=1)
-        full = len(frame[0][1][b"f"])
+        full = max(client.largest for client in crowd.steady)
         steady = clients - 4 * share
 
         process.kill()
@@ -174,25 +200,20 @@ async def test_a_crowd(
         await saver.save()
         await crowd.caught_up()
 
-        delays = sorted(
-            delay
-            for client in crowd.steady
-            for saved_at, delay in client.delays
-            if any(start < saved_at < end for start, end in quiet)
-        )
         figures = {
             "clients": clients,
             "full frame": full,
             "bytes a client at rest": (at_rest - alone) // steady,
             "bytes a client at the peak": (peak - alone) // clients,
-            "delivery, median (ms)": round(1e3 * delays[len(delays) // 2]),
-            "delivery, p99 (ms)": round(1e3 * delays[len(delays) * 99 // 100]),
-            "deliveries": len(delays),
+            "delivery, median (ms)": round(delays[len(delays) // 2]),
+            "delivery, p99 (ms)": round(delays[len(delays) * 99 // 100]),
+            "deliveries measured": len(delays),
+            "processor time a client and state (us)": round(1e6 * used / states / clients),
+            "load of the machine": os.getloadavg()[0],
             "stalls": crowd.stalls,
             "lies": crowd.lies,
             "states": len(truth.states),
         }
         print(json.dumps(figures))
-        # No longer than needed, so that processes beside this one do not matter.
         assert peak - alone < clients * (AT_REST + IN_FLIGHT + full)
         assert "Traceback" not in process.log

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -103,7 +104,7 @@ async def test_records(server: Server) -> None:
         await saver.put(state, "A", 1)
         await until(lambda: process.app.reader_stats(NAME).updates == 1)
         for symbol, record in state.items():
-            found = await get(process.port, f"{_SNAPSHOT}/{urllib.request.quote(symbol)}")
+            found = await get(process.port, f"{_SNAPSHOT}/{quote(symbol)}")
             assert (found.status, found.json) == (200, record)
         unchanged = await get(process.port, f"{_SNAPSHOT}/gone", if_none_match=found.headers["etag"])
         assert unchanged.status == 304

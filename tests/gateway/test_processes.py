@@ -58,9 +58,7 @@ async def test_kills(server: Server, tmp_path: Path) -> None:
 
 async def caught_up(clients: list[StreamClient], following: list[asyncio.Task[None]]) -> None:
     async with asyncio.timeout(120):
-        while any(
-            not client.shown or client.decoder.digest != client.truth.newest for client in clients
-        ):
+        while any(not client.shown or client.decoder.digest != client.truth.newest for client in clients):
             assert not any(task.done() for task in following), following
             await asyncio.sleep(0.02)
 

@@ -143,23 +143,26 @@ async def test_a_client_before_the_first_save(server: Server) -> None:
         await client.close()
 
 
+def subset(process: Served) -> connect:
+    return connect(f"{process.stream}?symbols=%23,S1,S2,GONE,N7,N8,N9,S1")
+
+
 async def test_a_subset_as_json(server: Server) -> None:
-    async with followed(server) as (process, saver, client):
-        async with connect(f"{process.stream}?symbols=%23,S1,S2,GONE,N7,N8,N9,S1") as socket:
-            told: dict[str, Any] = {}
-            for number in range(1, 31):
-                if number > 1:
-                    await saver.save()
-                    await client.reach()
-                state = saver.market.state(number)
-                said = json.loads(await socket.recv())
-                for symbol in said["removed"]:
-                    del told[symbol]
-                assert all(told.get(symbol) != record for symbol, record in said["records"].items())
-                told |= said["records"]
-                assert told == {s: state[s] for s in ("#", "S1", "S2", "N7", "N8", "N9") if s in state}
-                assert int(said["digest"], 16) == client.decoder.digest
-                assert (said["epoch"], said["sequence"]) == (client.decoder.epoch, number)
+    async with followed(server) as (process, saver, client), subset(process) as socket:
+        told: dict[str, Any] = {}
+        for number in range(1, 31):
+            if number > 1:
+                await saver.save()
+                await client.reach()
+            state = saver.market.state(number)
+            said = json.loads(await socket.recv())
+            for symbol in said["removed"]:
+                del told[symbol]
+            assert all(told.get(symbol) != record for symbol, record in said["records"].items())
+            told |= said["records"]
+            assert told == {s: state[s] for s in ("#", "S1", "S2", "N7", "N8", "N9") if s in state}
+            assert int(said["digest"], 16) == client.decoder.digest
+            assert (said["epoch"], said["sequence"]) == (client.decoder.epoch, number)
 
 
 async def test_clients_that_say_something(server: Server) -> None:
@@ -179,7 +182,7 @@ async def test_clients_that_say_something(server: Server) -> None:
 
 
 async def test_more_clients_than_may_be(server: Server) -> None:
-    async with followed(server, max_clients=2) as (process, saver, client):
+    async with followed(server, max_clients=2) as (process, _, client):
         second = StreamClient(process.stream, client.truth)
         await second.connect()
         await second.reach()
@@ -217,7 +220,7 @@ async def test_what_cannot_be_streamed(server: Server) -> None:
 
 async def test_a_writer_restarts(server: Server) -> None:
     """The new one goes on from the state before, and so do clients, also those that were away."""
-    async with followed(server) as (process, saver, client):
+    async with followed(server) as (process, _, client):
         truth = client.truth
         away = StreamClient(process.stream, truth)
         await away.connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import socket
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import uvicorn
+from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 import snapdelta
-from starlette.types import ASGIApp
-
 from snapdelta.gateway import Gateway
 from snapdelta.gateway.server import server_for
 from snapdelta.testing.server import free_port
@@ -85,12 +86,12 @@ class GatewayProcess:
 
     async def start(self) -> None:
         """Until it answers; it may be that nothing is saved yet."""
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        self.process = self._start()
         await until(self._answers, LIMIT)
 
-    async def until_ready(self) -> None:
-        await until(self._is_ready, LIMIT)
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -112,21 +113,33 @@ class GatewayProcess:
         (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) * 1024
 
+    def processor_time(self) -> float:
+        """Seconds of processor time that it has used."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log
         return (await get(self.port, "/livez"))[0] == 200
 
-    async def _is_ready(self) -> bool:
-        return (await get(self.port, "/readyz"))[0] == 200
-
 
 class Served:
     """A gateway in this process, behind a real server."""
 
-    def __init__(self, app: Gateway, port: int) -> None:
+    def __init__(self, app: Gateway, server: uvicorn.Server) -> None:
         self.app = app
-        self.port = port
+        self.port = server.config.port
+        self._server = server
+        self._serving = asyncio.create_task(server.serve(), name="server")
+
+    async def start(self) -> None:
+        await until(lambda: self._server.started or self._serving.done(), LIMIT)
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        await asyncio.wait_for(self._serving, LIMIT)
 
     @property
     def stream(self) -> str:
@@ -134,16 +147,16 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: Gateway, inside: ASGIApp | None = None) -> AsyncIterator[Served]:
-    """A gateway, or the application that it is mounted in, on a free port until the end."""
-    server = server_for(inside or app, port=free_port())
-    serving = asyncio.create_task(server.serve(), name="server")
+async def served(
+    app: Gateway, inside: ASGIApp | None = None, port: int | None = None
+) -> AsyncIterator[Served]:
+    """A gateway, or the application that it is mounted in, on a port until the end."""
+    process = Served(app, server_for(inside or app, port=port or free_port()))
     try:
-        await until(lambda: server.started or serving.done(), LIMIT)
-        yield Served(app, server.config.port)
+        await process.start()
+        yield process
     finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, LIMIT)
+        await process.stop()
 
 
 @asynccontextmanager
@@ -163,8 +176,6 @@ class Truth:
 
     def __init__(self) -> None:
         self.states: dict[int, tuple[str, int]] = {}
-        # When its save returned, by the monotonic clock.
-        self.saved_at: dict[int, float] = {}
         self.newest = 0
         self._refused: set[int] = set()
         self._encoders: dict[str, snapdelta.Encoder] = {}
@@ -177,7 +188,6 @@ class Truth:
         return encoder.digest
 
     def saved(self, digest: int) -> None:
-        self.saved_at[digest] = time.monotonic()
         self.newest = digest
 
     def refuse(self, digest: int) -> None:
@@ -203,8 +213,8 @@ class StreamClient:
     frames: list[tuple[str, int]] = field(default_factory=list)
     shown: list[tuple[str, int]] = field(default_factory=list)
     heartbeats: int = 0
-    # When a state was saved, and the seconds from then until it was shown.
-    delays: list[tuple[float, float]] = field(default_factory=list)
+    # Bytes of the largest frame.
+    largest: int = 0
     # Whether `frames` is kept.
     inspects: bool = True
     about: dict[str, Any] = field(default_factory=dict)
@@ -247,6 +257,7 @@ class StreamClient:
                 self.recovered.append(said["recovered"])
             self.about = said
             return False
+        self.largest = max(self.largest, len(message))
         if self.inspects:
             self.frames.append((snapdelta.inspect(message).kind, len(message)))
         self.decoder.apply(message)
@@ -255,8 +266,6 @@ class StreamClient:
         if self.shown and self.shown[-1][0] == mark[0]:
             assert mark[1] >= self.shown[-1][1], (self.shown[-1], mark)
         self.shown.append(mark)
-        if (saved_at := self.truth.saved_at.get(self.decoder.digest)) is not None:
-            self.delays.append((saved_at, time.monotonic() - saved_at))
         return True
 
     async def reach(self, digest: int | None = None) -> None:

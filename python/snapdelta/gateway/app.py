@@ -110,7 +110,7 @@ class Gateway:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Disconnect all clients and stop following, for good; takes `shutdown_timeout` and a second at most."""
+        """Disconnect all clients and stop following, for good; within `shutdown_timeout` and a second."""
         self._closing = True
         for client in self._clients.values():
             if client is not None:
@@ -150,7 +150,7 @@ class Gateway:
         self._started = True
         if self._authorize is None:
             log.warning(
-                "gateway: whoever reaches it may read %s; pass authorize=, or have a proxy check who connects",
+                "gateway: whoever reaches it may read %s; pass authorize=, or let a proxy say who connects",
                 ", ".join(map(repr, self._served)),
                 extra={"event": "gateway_open"},
             )
@@ -257,7 +257,7 @@ class Gateway:
 
     async def _metrics(self, request: Request) -> Response:
         await self._admit(request)
-        # Imported here: it needs prometheus-client, which an application that has its own metrics may not have.
+        # Imported here: an application with metrics of its own may be without prometheus-client.
         from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
         from snapdelta.metrics import MetricsCollector

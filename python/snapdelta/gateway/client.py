@@ -11,8 +11,9 @@ from typing import TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from snapdelta.gateway.catch_up import CatchUp, Made
+from snapdelta.gateway.catch_up import CatchUp
 from snapdelta.gateway.feed import Feed
+from snapdelta.gateway.frame_log import Made
 from snapdelta.gateway.settings import GatewaySettings
 from snapdelta.gateway.stats import GatewayCounters, Kind
 from snapdelta.snapshots.json_text import json_text
@@ -35,7 +36,8 @@ _MOST_DIGITS = 20
 class Client:
     """Sends one client frames, or with `symbols` the records of these as JSON.
 
-    Nothing is queued for it: it has a place in the feed's log, and gets what leads from there to the newest state.
+    Nothing is queued for it: it has a place in the feed's log, and gets what leads from there to the newest
+    state.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Client:
             if receiving.result():
                 return
             code, why = _UNSUPPORTED, "this stream takes no messages"
-        # Else it waits, and counts for `max_clients`, until the client takes what was sent, or the connection is lost.
+        # Else it waits, and counts for `max_clients`, until the client takes what was sent or is gone.
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.close(code, why)
 
@@ -100,7 +102,8 @@ class Client:
 
     async def _receive(self) -> bool:
         """Until the client has gone (True), or has sent something."""
-        return (await self._socket.receive())["type"] == "websocket.disconnect"
+        message = await self._socket.receive()
+        return bool(message["type"] == "websocket.disconnect")
 
     # --- frames
 
@@ -197,8 +200,8 @@ class Client:
                 await self._send_json({})
 
     async def _send_frame(self, kind: Kind, made: Made, reason: str | None) -> None:
-        about = {"timestamp": made.state.time} | ({} if reason is None else {"reason": reason})
-        await self._send_json(about)
+        about: dict[str, object] = {"timestamp": made.state.time}
+        await self._send_json(about if reason is None else about | {"reason": reason})
         async with asyncio.timeout(self._settings.send_timeout):
             await self._socket.send_bytes(made.frame)
         self._counters.sent(kind, len(made.frame))

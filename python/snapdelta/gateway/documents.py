@@ -61,7 +61,7 @@ class Documents:
 
 
 class ChunkedResponse(Response):
-    """Sends the body as fast as the client takes it; gives up on one that takes nothing for `timeout` seconds.
+    """Sends the body as fast as the client takes it; gives up where it takes nothing for `timeout` seconds.
 
     `slot` is entered for as long as that lasts.
     """

@@ -53,7 +53,7 @@ class Feed:
         )
         self._outage = Outage(name, "a gateway")
         self._task: asyncio.Task[None] | None = None
-        # The full frame at which the replica began anew, and what it has applied since the last state in the log.
+        # The full frame at which the replica began anew, and what it has applied since the newest state.
         self._start: Step | None = None
         self._applied: list[Step] = []
         # Whether the decoder may be read, by how many it is, and what the last of them sets.

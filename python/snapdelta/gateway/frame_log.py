@@ -29,10 +29,10 @@ class Made(NamedTuple):
 
 
 class FrameLog:
-    """States are numbered in their order. A number that is not in the log any more is never used again.
+    """States are numbered in their order. A number that has left the log is never used again.
 
-    Holds `oldest` and the steps behind it, at most `most_frames` of them and `most_bytes` of their frames; the newest
-    step stays, however large it is.
+    Holds `oldest` and the steps behind it: at most `most_frames` of them, with `most_bytes` of frames. The
+    newest step stays, however large it is.
     """
 
     def __init__(self, most_frames: int, most_bytes: int) -> None:

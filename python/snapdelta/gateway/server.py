@@ -30,7 +30,7 @@ _GRACE = 1
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End well; uvicorn raises the signal again, which would kill the process before others have ended."""
+        """End well; uvicorn raises the signal again, which would kill the process before others end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)

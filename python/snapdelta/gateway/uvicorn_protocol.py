@@ -1,5 +1,7 @@
-"""uvicorn's WebSockets, with connections that can be cut: without it, a client that reads nothing keeps what was
-written to it, and keeps the server from ending."""
+"""uvicorn's WebSockets, with connections that can be cut.
+
+Without it, a client that reads nothing keeps what was written to it, and keeps the server from ending.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 
-from snapdelta.errors import SnapshotAccessError
+from snapdelta.errors import SnapdeltaError
 from snapdelta.snapshots.store import RETRY_ADVICE
 
 log = logging.getLogger("snapdelta.snapshots")
@@ -26,7 +26,7 @@ class Outage:
         # What keeps us waiting now.
         self.error: str | None = None
 
-    async def wait(self, error: SnapshotAccessError) -> None:
+    async def wait(self, error: SnapdeltaError) -> None:
         """Before the next try, longer each time."""
         # The advice is for callers, who have to try again themselves.
         self.error = str(error).replace(RETRY_ADVICE, "it is tried again by itself")

@@ -39,8 +39,8 @@ class Replica:
     """Moves along a name's history. For one task at a time; may be cancelled at every await.
 
     `at` is where the decoder is; while `out_of_sync`, no view may show it. `views` show each
-    state to a consumer. `hold` is awaited before the replica leaves a state that may be shown. `on_frame` is called
-    with each state, the entry that led to it, and whether its frame is full.
+    state to a consumer. `hold` is awaited before the replica leaves a state that may be shown. `on_frame`
+    is called with each state, the entry that led to it, and whether its frame is full.
     """
 
     def __init__(
