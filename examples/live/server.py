@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -66,7 +67,7 @@ async def serve(listener: socket.socket, symbols: int, rate: float) -> None:
         async with Redis.from_url(store.url) as redis, SnapshotManager(redis) as manager:
             server = server_for(application(redis))
             writing = asyncio.create_task(write(manager, symbols, rate), name="market")
-            writing.add_done_callback(lambda _: setattr(server, "should_exit", True))
+            writing.add_done_callback(lambda _: server.handle_exit(signal.SIGTERM, None))
             print(f"http://127.0.0.1:{listener.getsockname()[1]}/ shows {NAME!r} of {store.url}", flush=True)
             await server.serve(sockets=[listener])
             writing.cancel()

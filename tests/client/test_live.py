@@ -16,7 +16,7 @@ from itertools import islice
 from math import inf
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from redis.asyncio import Redis
@@ -52,21 +52,33 @@ new PerformanceObserver((list) => {
 """
 
 
+class Example(NamedTuple):
+    """What runs: the addresses of its page and of its Redis."""
+
+    page: str
+    redis: str
+    process: asyncio.subprocess.Process
+
+
 @asynccontextmanager
-async def live(symbols: int, rate: float = 5.0) -> AsyncIterator[tuple[str, str]]:
-    """`python -m examples.live`: the address of its page, and of its Redis."""
+async def live(symbols: int, rate: float = 5.0) -> AsyncIterator[Example]:
+    """`python -m examples.live`; ends it as Ctrl-C does."""
     command = ["-m", "examples.live", "--symbols", str(symbols), "--rate", str(rate)]
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        sys.executable, *command, cwd=ROOT, stdout=pipe, stderr=pipe, start_new_session=True
     )
     try:
         assert process.stdout is not None
         line = (await process.stdout.readline()).decode()
         match = re.fullmatch(r"(http://127\.0\.0\.1:\d+/) shows 'market' of (redis://\S+)\n", line)
         assert match is not None, line
-        yield match[1], match[2]
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        yield Example(match[1], match[2], process)
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+            _, said = await asyncio.wait_for(process.communicate(), 60)
+            assert await process.wait() == 0
+            assert b"Traceback" not in said, said
     finally:
         if process.returncode is None:
             process.kill()
@@ -105,7 +117,7 @@ def _values(record: dict[str, Any]) -> dict[str, float]:
 
 def _texts(record: dict[str, Any]) -> list[str]:
     values = _values(record)
-    written = {
+    written: dict[str, Callable[[float], str]] = {
         "price": partial(_fixed, digits=4 if values["price"] < 1 else 2),
         "change": _percent,
         "turnover": _short,
@@ -169,11 +181,11 @@ async def shown(browser: Page) -> tuple[int, Rows]:
 async def test_the_page_shows_what_was_saved(tmp_path: Path) -> None:
     require_client()
     async with (
-        live(600) as (url, redis),
-        aclosing(Truth(redis, dict)) as truth,
+        live(600) as example,
+        aclosing(Truth(example.redis, dict)) as truth,
         page(tmp_path) as browser,
     ):
-        await browser.open(url)
+        await browser.open(example.page)
         checked: set[int] = set()
 
         async def rows_are_those_of(word: str = "", by: str = "turnover") -> bool:
@@ -219,12 +231,14 @@ async def test_the_page_says_how_the_connection_is(tmp_path: Path) -> None:
 
         await until(is_shown)
 
-    async with live(20) as (url, _), socket_server() as server, page(tmp_path) as browser:
+    async with live(20) as example, socket_server() as server, page(tmp_path) as browser:
         await server.stop()
         calm = [{"name": "prefers-reduced-motion", "value": "reduce"}]
         await browser.ask("Emulation.setEmulatedMedia", features=calm)
         elsewhere = f'document.body.dataset.stream = "{server.url}"'
-        await browser.open(url, before=f"document.addEventListener('readystatechange', () => {elsewhere})")
+        await browser.open(
+            example.page, before=f"document.addEventListener('readystatechange', () => {elsewhere})"
+        )
         await state("connecting .*connection.*")
         await server.start()
         await state("live")
@@ -254,6 +268,15 @@ def test_the_changes_lead_from_state_to_state() -> None:
         assert current == next(feed)
 
 
+async def test_a_market_that_cannot_be_saved_ends_it() -> None:
+    async with live(20) as example:
+        async with Redis.from_url(example.redis) as client:
+            await client.shutdown(nosave=True)
+        _, said = await asyncio.wait_for(example.process.communicate(), 120)
+        assert example.process.returncode == 2
+        assert re.match(r"error: .*'market'", said.decode().splitlines()[-1]), said
+
+
 def test_what_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--rate", "0"], ["--rate", "nan"], ["--symbols", "0"], ["--port", "70000"]):
         with pytest.raises(SystemExit):
@@ -268,18 +291,21 @@ def test_what_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 async def test_a_minute_of_the_whole_market(tmp_path: Path) -> None:
     require_client()
     async with (
-        live(11_905) as (url, redis),
-        aclosing(Truth(redis, top)) as truth,
+        live(11_905) as example,
+        aclosing(Truth(example.redis, top)) as truth,
         page(tmp_path) as browser,
     ):
-        await browser.open(url)
+        await browser.open(example.page)
         await browser.wait_for("document.getElementById('table').dataset.sequence > 0")
         # Engines compile and caches fill in the first seconds.
         await asyncio.sleep(10)
         await browser.evaluate(_LONG_TASKS)
         await browser.trace()
         clock = asyncio.get_running_loop().time
-        began, heaps, resident, seen = clock(), [], [], {}
+        began = clock()
+        heaps: list[int] = []
+        resident: list[int] = []
+        seen: dict[int, Rows] = {}
         while clock() < began + 60:
             sequence, rows = await shown(browser)
             seen[sequence] = rows
