@@ -85,11 +85,14 @@ async def live(symbols: int, rate: float = 5.0) -> AsyncIterator[Example]:
             await process.wait()
 
 
-def top(snapshot: Records, word: str = "", by: str = "turnover") -> Rows:
-    """The first rows that the page must show of a state: its words, from rank and symbol on."""
+def top(snapshot: Records, word: str = "", by: str = "turnover", first: int = 0) -> Rows:
+    """The rows from `first` on that the page must show of a state: what is written in their cells."""
     ranked = sorted(snapshot.values(), key=_ORDERS[by], reverse=True)
     matching = ((rank, record) for rank, record in enumerate(ranked, 1) if word in record["ticker"])
-    return [[str(rank), record["ticker"], *_texts(record)] for rank, record in islice(matching, _SHOWN)]
+    return [
+        [str(rank), record["ticker"], *_texts(record)]
+        for rank, record in islice(matching, first, first + _SHOWN)
+    ]
 
 
 def _turnover(record: dict[str, Any]) -> float:
@@ -188,9 +191,9 @@ async def test_the_page_shows_what_was_saved(tmp_path: Path) -> None:
         await browser.open(example.page)
         checked: set[int] = set()
 
-        async def rows_are_those_of(word: str = "", by: str = "turnover") -> bool:
+        async def rows_are_those_of(word: str = "", by: str = "turnover", first: int = 0) -> bool:
             sequence, rows = await shown(browser)
-            if rows == top(await truth.of(sequence), word, by):
+            if rows == top(await truth.of(sequence), word, by, first):
                 checked.add(sequence)
                 return True
             return False
@@ -209,6 +212,12 @@ async def test_the_page_shows_what_was_saved(tmp_path: Path) -> None:
         await browser.ask("Input.insertText", text="ab")
         await until(lambda: rows_are_those_of("AB", "score"))
         await browser.press("Escape")
+        await until(lambda: rows_are_those_of(by="score"))
+        height = 'parseFloat(getComputedStyle(scroller).getPropertyValue("--row"))'
+        await browser.evaluate(f"scroller.scrollTop = 100 * {height}")
+        await until(lambda: rows_are_those_of(by="score", first=100))
+        # At the first cell of the map.
+        await browser.evaluate("map.click()")
         await until(lambda: rows_are_those_of(by="score"))
         # What is paused stays, while the market goes on; one update may have been on its way.
         await browser.press("p", "p")
