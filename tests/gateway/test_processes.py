@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from snapdelta.errors import SnapshotUnavailableError
-from support.gateway import NoisyMarket, Saver, StreamClient, Truth, gateway_process
+from snapdelta.testing.server import free_port
+from support.gateway import NAME, NoisyMarket, Saver, StreamClient, Truth, gateway_process
 from support.market import Market
 from support.servers import Server, patience
+from support.stream_harness import until
+from support.uvicorn import get
 
 
 @pytest.fixture
@@ -61,6 +67,78 @@ async def caught_up(clients: list[StreamClient], following: list[asyncio.Task[No
         while any(not client.shown or client.decoder.digest != client.truth.newest for client in clients):
             assert not any(task.done() for task in following), following
             await asyncio.sleep(0.02)
+
+
+async def test_nothing_is_queued_for_clients_that_read_nothing(server: Server, tmp_path: Path) -> None:
+    """They would be behind by several times of what the gateway takes for them."""
+    truth, count = Truth(), 30
+    async with (
+        server.client() as redis,
+        Saver(redis, NoisyMarket(), truth) as saver,
+        gateway_process(server.port, tmp_path, send_timeout=600, heartbeat=600) as process,
+    ):
+        client = StreamClient(process.stream, truth)
+        stalled = [StreamClient(process.stream, truth) for _ in range(count)]
+        try:
+            await saver.save()
+            await client.connect()
+            for each in stalled:
+                await each.stall()
+            for _ in range(10):
+                await saver.save()
+                await client.reach()
+            before = process.memory()
+            for _ in range(120):
+                await saver.save()
+                await client.reach()
+            sent = sum(size for _, size in client.frames)
+            assert process.memory() - before < count * sent / 3
+        finally:
+            for each in (client, *stalled):
+                await each.close()
+
+
+async def test_the_command(server: Server, tmp_path: Path) -> None:
+    truth, port = Truth(), free_port()
+    command = [sys.executable, "-m", "snapdelta", "gateway", NAME, "--json"]
+    command += ["--redis", f"redis://127.0.0.1:{server.port}", "--port", str(port)]
+    running = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert running.stdout is not None
+        said = json.loads(await running.stdout.readline())
+        assert said == {"url": f"http://127.0.0.1:{port}/snapshots/", "names": [NAME]}
+        async with server.client() as redis, Saver(redis, Market(), truth) as saver:
+            await saver.save()
+
+            async def is_ready() -> bool:
+                return (await get(port, "/readyz"))[0] == 200
+
+            await until(is_ready)
+            client = StreamClient(f"ws://127.0.0.1:{port}/snapshots/{NAME}/stream", truth)
+            await client.connect()
+            await client.reach()
+            running.terminate()
+            assert await running.wait() == 0
+            await client.close()
+    finally:
+        with suppress(ProcessLookupError):
+            running.kill()
+        await running.communicate()
+
+
+@pytest.mark.parametrize(
+    ("missing", "module", "extra"),
+    [
+        ("starlette", "snapdelta.gateway", "snapdelta-rs[gateway]"),
+        ("orjson", "snapdelta.gateway", "snapdelta-rs[gateway]"),
+        ("uvicorn", "snapdelta.gateway.server", "pip install uvicorn websockets"),
+    ],
+)
+def test_what_is_missing_is_named(missing: str, module: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import {module}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MissingExtraError" in run.stderr
+    assert extra in run.stderr
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["serve", "uvicorn"])

@@ -12,7 +12,7 @@ except ImportError as missing:
         "the gateway needs starlette and orjson; install them with the extra: snapdelta-rs[gateway]"
     ) from missing
 
-from snapdelta.gateway.app import Gateway
+from snapdelta.gateway.application import Gateway
 from snapdelta.gateway.settings import GatewayOptions, GatewaySettings
 from snapdelta.gateway.stats import GatewayCounters
 

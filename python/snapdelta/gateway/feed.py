@@ -73,7 +73,7 @@ class Feed:
     async def aclose(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.gather(self._task, return_exceptions=True)
 
     @property
     def is_running(self) -> bool:
@@ -119,6 +119,12 @@ class Feed:
         try:
             while True:
                 await self._step()
+        except Exception:
+            log.exception(
+                *("gateway %r: it does not follow any more", self.name),
+                extra={"event": "gateway_stopped", "snapshots": self.name},
+            )
+            raise
         finally:
             try:
                 async with asyncio.timeout(_CLOSING):

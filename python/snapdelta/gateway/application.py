@@ -145,7 +145,7 @@ class Gateway:
     # --- its life
 
     def _start(self) -> None:
-        if self._started:
+        if self._started or self._closing:
             return
         self._started = True
         if self._authorize is None:
