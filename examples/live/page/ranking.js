@@ -8,7 +8,7 @@ import { COLUMNS, NAMES } from "./columns.js";
 // Seconds in which heat falls to a third; the move of a price that is all the heat there is.
 const COOLING = 4;
 const HOTTEST_MOVE = 0.003;
-export const HEAT_LEVELS = 4;
+export const HEAT_LEVELS = 8;
 
 const EMPTY = new Float64Array(0);
 

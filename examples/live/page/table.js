@@ -1,6 +1,7 @@
 // The table: as many rows as are visible, which the worker fills; scrolling moves the window over the list.
 
 import { COLUMNS } from "./columns.js";
+import { HEAT_LEVELS } from "./ranking.js";
 
 /** @typedef {{ rank: number, symbol: string, heat: number, values: number[] }} Row */
 /** @typedef {import("./ranking.js").Choice} Choice */
@@ -15,9 +16,15 @@ function write(node, text) {
   if (node.data !== text) node.data = text;
 }
 
+/** @param {number} change */
+function direction(change) {
+  return change > 0 ? "up" : change < 0 ? "down" : "";
+}
+
 /** One row of the pool. */
 class PooledRow {
   element = document.createElement("tr");
+  #heat = 0;
   #cells = /** @type {{ cell: HTMLElement, text: Text }[]} */ ([]);
 
   constructor() {
@@ -39,19 +46,19 @@ class PooledRow {
     if (row === undefined) return;
     this.element.ariaRowIndex = String(index);
     const [rank, symbol, ...values] = this.#cells;
-    // A symbol that moved here keeps its own heat: without this, its colour would fade from another's.
-    const isAnother = symbol.text.data !== row.symbol;
-    this.element.classList.toggle("moved", isAnother);
     write(rank.text, String(row.rank));
     write(symbol.text, row.symbol);
-    const heat = String(row.heat);
-    if (this.element.dataset.heat !== heat) this.element.dataset.heat = heat;
+    if (row.heat !== this.#heat) {
+      this.#heat = row.heat;
+      this.element.dataset.move = direction(row.heat);
+      this.element.style.setProperty("--heat", String(Math.abs(row.heat) / HEAT_LEVELS));
+    }
     values.forEach(({ cell, text }, i) => {
       const value = row.values[i];
       write(text, COLUMNS[i].text(value));
       if (COLUMNS[i].name !== "change") return;
-      const direction = value > 0 ? "up" : value < 0 ? "down" : "";
-      if (cell.dataset.direction !== direction) cell.dataset.direction = direction;
+      const moved = direction(value);
+      if (cell.dataset.direction !== moved) cell.dataset.direction = moved;
     });
   }
 }
