@@ -72,7 +72,7 @@ client: $(CLIENT_WASM) $(CLIENT_MODULES) ## Build the reader for JavaScript into
 
 .PHONY: test-client
 test-client: $(BUILT) client ## Test the reader for JavaScript against Python's, and its types
-	cd clients/js && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm exec --no -- tsc -p . && node --test test/*.test.mjs
+	cd clients/js && export PATH="$(CURDIR)/$(BIN):$$PATH" && npm exec --no -- tsc -p . && npm exec --no -- tsc -p ../../examples/live && node --test test/*.test.mjs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/client -m 'not long' -n $(PROCESSES) --durations=5
 
 # CI has minutes for all of them: the tests that draw values run on its own Python alone.
@@ -141,6 +141,10 @@ demo: $(BUILT) ## A market through Redis: kill the writer, join late, check ever
 .PHONY: example
 example: $(BUILT) ## Three services on one market, with hand-written managers and with snapdelta
 	$(BIN)/python -m examples.scanner
+
+.PHONY: live
+live: $(BUILT) client ## A live ranking in the browser: a market, its gateway and a page (RATE=5 SYMBOLS= PORT=)
+	$(BIN)/python -m examples.live $(if $(RATE),--rate $(RATE)) $(if $(SYMBOLS),--symbols $(SYMBOLS)) $(if $(PORT),--port $(PORT))
 
 .PHONY: wheel
 wheel: $(ENVIRONMENT) | toolchain ## Build a wheel for this Python and platform into dist/

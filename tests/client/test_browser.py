@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,9 +15,8 @@ from queue import Queue
 from threading import Thread
 from typing import Any
 
-import pytest
-
 import snapdelta
+from client.chromium import chromium
 from client.node import CLIENT, require_client
 from client.node_values import in_javascript, of_node
 from client.socket_server import socket_server
@@ -30,12 +26,6 @@ from support import generators
 from support.assert_exact import assert_same
 from support.stream_harness import until
 
-# A new profile, and nothing that asks for the network.
-OPTIONS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--disable-dev-shm-usage",
-]
 _UPDATES = 4
 
 
@@ -76,27 +66,18 @@ class Site(SimpleHTTPRequestHandler):
 @contextmanager
 def browser(work: object, profile: Path) -> Iterator[Queue[Any]]:
     """Chromium on the page of clients/js/test; what it says."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        said = "NO CHROMIUM, SO NOTHING IS RUN IN A BROWSER: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(said)
-        pytest.skip(said)
     results: Queue[Any] = Queue()
     site = partial(Site, work=json.dumps(work).encode(), results=results)
     with ThreadingHTTPServer(("127.0.0.1", 0), site) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         page = f"http://127.0.0.1:{server.server_address[1]}/test/browser.html"
-        nowhere = subprocess.DEVNULL
-        command = [chromium, *OPTIONS, f"--user-data-dir={profile}", "--remote-debugging-port=0", page]
-        with subprocess.Popen(command, start_new_session=True, stdout=nowhere, stderr=nowhere) as process:
-            try:
+        try:
+            with chromium(page, profile):
                 yield results
-            finally:
-                os.killpg(process.pid, 9)
-                server.shutdown()
-                thread.join()
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def vectors() -> list[tuple[bool, bytes]]:
