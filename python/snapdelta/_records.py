@@ -101,7 +101,7 @@ def _by_names(names: tuple[str, ...]) -> Reader:
 
 
 def slots_of(cls: type) -> tuple[tuple[str, object], ...] | None:
-    """Name and member descriptor of each field, if all fields are slots that nothing stands before; else None."""
+    """Name and member descriptor of each field, if all fields are slots; else None."""
     msgspec = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(cls, msgspec.Struct):
         names = tuple(cls.__struct_fields__)  # type: ignore[attr-defined]
@@ -132,8 +132,9 @@ Fields = dict[str, type | None]
 
 
 def _plain_fields(cls: Any, above: tuple[type, ...] = ()) -> Fields | None:
-    """A model's fields, if its serializer hands scalars in them out as they are; else None. A field of models, in
-    turn such, has their class.
+    """A model's fields, if its serializer hands scalars in them out as they are; else None.
+
+    A field of models, in turn such, has their class.
     """
     base = sys.modules["pydantic"].BaseModel
     if cls.model_dump is not base.model_dump or cls.__getattribute__ is not object.__getattribute__:

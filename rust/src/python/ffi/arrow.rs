@@ -32,7 +32,7 @@ pub(super) struct ArrowSchema {
 }
 
 #[repr(C)]
-pub(crate) struct ArrowArray {
+pub(super) struct ArrowArray {
     pub(super) length: i64,
     pub(super) null_count: i64,
     pub(super) offset: i64,
@@ -55,7 +55,7 @@ pub(super) struct ArrowArrayStream {
 }
 
 /// A structure of the interface, and how it is released.
-pub(crate) trait Released: Sized {
+pub(super) trait Released: Sized {
     fn release(&mut self);
     fn is_released(&self) -> bool;
     /// Marks it as released: it was moved elsewhere.

@@ -25,7 +25,7 @@ use crate::python::from_python::columns::types::{FieldIn, ListSpan, Span, Type, 
 const ARRAY: &CStr = c"arrow_array";
 
 /// A structure that is ours to release.
-pub(crate) struct Owned<T: Released>(Box<T>);
+struct Owned<T: Released>(Box<T>);
 
 impl<T: Released> Drop for Owned<T> {
     fn drop(&mut self) {
@@ -205,7 +205,7 @@ impl Imported {
         let batches = self.batches.iter();
         batches
             .map(|batch| {
-                let owner = Owner::Arrow(Rc::clone(batch));
+                let owner: Owner = batch.clone();
                 array_of(&batch.0, kind, 0, None, &owner).ok_or_else(malformed)
             })
             .collect()

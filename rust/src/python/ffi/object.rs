@@ -14,7 +14,7 @@ use std::ptr::null_mut;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyDict;
 
 use crate::format::datetime::{Clock, Date, Delta};
 use crate::python::convert_error::ConvertError;
@@ -530,24 +530,6 @@ impl<'w> Sequence<'w> {
                 unsafe { if self.list { ffi::PyList_GET_ITEM(at, i) } else { ffi::PyTuple_GET_ITEM(at, i) } };
             Obj { pointer, walk: PhantomData }
         })
-    }
-}
-
-/// Where instances of a class keep what a member descriptor of the class reads; None if it is no slot for an object.
-pub(crate) fn slot_offset(class: &Bound<'_, PyType>, member: &Bound<'_, PyAny>) -> Option<isize> {
-    // SAFETY: all are live objects. A member descriptor (its exact type says so) leads to its definition as long as it
-    // lives, and is good for instances of its class and of those below
-    unsafe {
-        if ffi::Py_TYPE(member.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
-            return None;
-        }
-        let descriptor = &*member.as_ptr().cast::<ffi::PyMemberDescrObject>();
-        let owner = descriptor.d_common.d_type;
-        let definition = &*descriptor.d_member;
-        let fits = ffi::PyType_IsSubtype(class.as_ptr().cast(), owner) != 0
-            && definition.type_code == ffi::Py_T_OBJECT_EX
-            && definition.offset > 0;
-        fits.then_some(definition.offset)
     }
 }
 

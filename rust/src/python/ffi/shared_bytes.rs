@@ -1,4 +1,4 @@
-//! SharedBytes of columns that another library owns, as slices.
+//! Bytes of columns that another library owns, as slices.
 //!
 //! What makes it sound: a `SharedBytes` keeps its owner alive, and its length is what the owner vouches for: Arrow's format
 //! for an Arrow array, the buffer protocol for a numpy array. It is read under the GIL, by code that runs no Python
@@ -6,20 +6,14 @@
 
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::rc::Rc;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 
-use crate::python::ffi::arrow::ArrowArray;
-use crate::python::ffi::arrow_import::Owned;
-
-/// Who owns the memory.
-#[derive(Clone)]
-pub(crate) enum Owner {
-    Arrow(#[expect(dead_code, reason = "keeps the array alive")] Rc<Owned<ArrowArray>>),
-    Buffer(#[expect(dead_code, reason = "keeps the buffer alive")] Rc<PyBuffer<u8>>),
-}
+/// What keeps the bytes where they are.
+pub(crate) type Owner = Rc<dyn Any>;
 
 #[derive(Clone)]
 pub(crate) struct SharedBytes {
@@ -46,8 +40,9 @@ impl SharedBytes {
             return Err(pyo3::exceptions::PyBufferError::new_err("the bytes do not stand side by side"));
         }
         let (pointer, length) = (buffer.buf_ptr().cast(), buffer.len_bytes());
+        let owner: Owner = Rc::new(buffer);
         // SAFETY: a contiguous buffer has so many bytes until it is released
-        Ok(unsafe { SharedBytes::new(pointer, length, &Owner::Buffer(Rc::new(buffer))) })
+        Ok(unsafe { SharedBytes::new(pointer, length, &owner) })
     }
 
     #[inline(always)]

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDate, PyDateTime, PyDelta, PyTime, PyType};
 
-use crate::python::ffi::object::slot_offset;
 use crate::python::symbol_list::symbol_bytes;
 
 /// Addresses of exact types. The types are held by `held` or live as long as the interpreter.
@@ -251,6 +251,24 @@ fn in_place(
             Ok(Some(InPlace { address, names, fields: FieldsIn::Slots(offsets) }))
         }
         _ => Ok(None),
+    }
+}
+
+/// Where instances of a class keep what a member descriptor of the class reads; None if it is no slot for an object.
+fn slot_offset(class: &Bound<'_, PyType>, member: &Bound<'_, PyAny>) -> Option<isize> {
+    // SAFETY: all are live objects. A member descriptor (its exact type says so) leads to its definition as long as it
+    // lives, and is good for instances of its class and of those below
+    unsafe {
+        if ffi::Py_TYPE(member.as_ptr()) != &raw mut ffi::PyMemberDescr_Type {
+            return None;
+        }
+        let descriptor = &*member.as_ptr().cast::<ffi::PyMemberDescrObject>();
+        let owner = descriptor.d_common.d_type;
+        let definition = &*descriptor.d_member;
+        let fits = ffi::PyType_IsSubtype(class.as_ptr().cast(), owner) != 0
+            && definition.type_code == ffi::Py_T_OBJECT_EX
+            && definition.offset > 0;
+        fits.then_some(definition.offset)
     }
 }
 
