@@ -64,7 +64,7 @@ TOGETHER = {
     "tests/timescale/test_installed.py": "wheel",
     "tests/timescale/test_tables": "tables",
     "tests/timescale/test_migration": "migration",
-    "tests/timescale/test_interrupted": "interrupted",
+    "tests/timescale/test_interrupted": "migration",  # both begin with the same databases
     "tests/timescale/": "timescale",
     "tests/packaging/test_wheel.py": "wheel",
 }

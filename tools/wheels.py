@@ -38,7 +38,8 @@ def build() -> list[Path]:
         wheel.unlink()
     subprocess.run(
         [sys.executable, "-m", "maturin", "build", "--release", "--quiet", "--zig",
-         "--compatibility", COMPATIBILITY, "--out", str(out), "--interpreter", *filter(None, found.values())],
+         "--compatibility", COMPATIBILITY, "--compression-level", "9", "--out", str(out),
+         "--interpreter", *filter(None, found.values())],
         cwd=ROOT, check=True,
     )  # fmt: skip
     return sorted(out.glob("*.whl"))
