@@ -22,7 +22,7 @@ __all__ = [
 
 _Default = Callable[[Any], Any] | None
 # By column: a tuple of keys, or its text.
-_Tolerance = dict[Any, Absolute] | dict[Any, Relative] | dict[Any, Absolute | Relative] | None
+_Tolerance = dict[Any, Absolute | Relative] | None
 # Any object with the buffer protocol.
 _Frame = bytes | bytearray | memoryview
 

@@ -154,7 +154,9 @@ def test_10_000_slow_drifts_at_once() -> None:
     sizes, exact_sizes = 0, 0
     ends: list[Any] = []
     for _ in range(16):
-        snapshot = {s: {"last": {"p": next(p)}, "bid": next(bid)} for s, (p, bid) in sources.items()}
+        snapshot: Snapshot = {
+            s: {"last": {"p": next(p)}, "bid": next(bid)} for s, (p, bid) in sources.items()
+        }
         frame = encoder.encode(snapshot)
         decoder.apply(frame)
         given_p = np.array([record["last"]["p"] for record in snapshot.values()])

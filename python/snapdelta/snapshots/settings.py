@@ -19,7 +19,7 @@ _MOST = 10**9
 
 
 # By column: a tuple of keys, or its text.
-Tolerance: TypeAlias = dict[Any, Absolute] | dict[Any, Relative] | dict[Any, Absolute | Relative]
+Tolerance: TypeAlias = dict[Any, Absolute | Relative]
 
 
 class SnapshotOptions(TypedDict, total=False):
