@@ -168,7 +168,7 @@ async def test_impossible_tolerances(server: Server) -> None:
         for wrong in impossible:
             with pytest.raises(SnapshotSettingError, match=r"^tolerance: "):
                 SnapshotManager(redis, tolerance=wrong)
-        mine = {"p": Absolute(1)}
+        mine: dict[str, Absolute | Relative] = {"p": Absolute(1)}
         async with SnapshotManager(redis, tolerance=mine) as manager:
             mine.clear()
             await manager.save_snapshot({"A": {"p": 1.0}})
