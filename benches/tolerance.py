@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from snapdelta import Absolute, Relative
 
-Tolerance: TypeAlias = dict[tuple[str, ...] | str, Absolute | Relative]
+Tolerance: TypeAlias = dict[str, Absolute | Relative]
 
 # In nanoseconds.
 MINUTE = 60e9

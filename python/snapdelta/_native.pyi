@@ -21,6 +21,8 @@ __all__ = [
 ]
 
 _Default = Callable[[Any], Any] | None
+# By column: a tuple of keys, or its text.
+_Tolerance = dict[Any, Absolute | Relative] | None
 # Any object with the buffer protocol.
 _Frame = bytes | bytearray | memoryview
 
@@ -78,7 +80,7 @@ class Encoder:
         default: _Default = None,
         epoch: int = 0,
         verify: bool = False,
-        tolerance: dict[tuple[str, ...] | str, Absolute | Relative] | None = None,
+        tolerance: _Tolerance = None,
     ) -> Encoder: ...
     def begin(self, epoch: int, sequence: int = 0) -> None: ...
     def resume(self, decoder: Decoder, /) -> None: ...

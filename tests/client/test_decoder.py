@@ -82,8 +82,10 @@ def test_random_streams(node: NodeDecoder, seed: int) -> None:
 
 
 def test_states_within_a_tolerance(node: NodeDecoder) -> None:
-    tolerance = {"p": snapdelta.Relative(0.01), "in.q": snapdelta.Absolute(2)}
-    encoder, python = snapdelta.Encoder(tolerance=tolerance, verify=True), snapdelta.Decoder()
+    encoder = snapdelta.Encoder(
+        tolerance={"p": snapdelta.Relative(0.01), "in.q": snapdelta.Absolute(2)}, verify=True
+    )
+    python = snapdelta.Decoder()
     rng, held = random.Random(1), 0
     for n in range(20):
         rows = {f"S{i}": {"p": 10 * rng.uniform(0.98, 1.02), "in": {"q": rng.randrange(9)}} for i in range(9)}

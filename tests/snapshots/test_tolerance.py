@@ -47,7 +47,7 @@ async def test_every_reader_has_what_was_published(server: Server) -> None:
     """Followers, late readers, readers of the past; over checkpoints, updates, refusals and a restart."""
     market, model = Drifting(1), PublishedModel(TOLERANCES)
     states: list[tuple[float, Snapshot]] = []
-    settings: dict[str, Any] = {"tolerance": {**TOLERANCES}, "max_removed_share": 0.5}
+    settings: dict[str, Any] = {"tolerance": TOLERANCES, "max_removed_share": 0.5}
     async with server.client() as redis:
         reader = SnapshotReader(redis)
         updates = reader.follow()
@@ -93,7 +93,7 @@ async def test_every_reader_has_what_was_published(server: Server) -> None:
 @on_one_server
 async def test_slow_drifts_stay_within_the_tolerance(server: Server) -> None:
     market = Drifting(2, rows=100)
-    async with server.client() as redis, SnapshotManager(redis, tolerance={**TOLERANCES}) as manager:
+    async with server.client() as redis, SnapshotManager(redis, tolerance=TOLERANCES) as manager:
         updates = SnapshotReader(redis).follow()
         first: Snapshot | None = None
         for _ in range(60):
@@ -108,6 +108,7 @@ async def test_slow_drifts_stay_within_the_tolerance(server: Server) -> None:
                 assert abs(record["d"] - other["d"]) <= Decimal("0.02")
                 assert record["exact"] == other["exact"]
         await updates.aclose()
+        assert first is not None
         assert all(read[symbol]["p"] > 1.01 * first[symbol]["p"] for symbol in read)
 
 
@@ -115,7 +116,7 @@ async def test_slow_drifts_stay_within_the_tolerance(server: Server) -> None:
 async def test_saves_that_overlap(server: Server) -> None:
     """The second is captured by an encoder without the state, and once more by the one that has it."""
     market, model = Drifting(3), PublishedModel(TOLERANCES)
-    async with server.client() as redis, SnapshotManager(redis, tolerance={**TOLERANCES}) as manager:
+    async with server.client() as redis, SnapshotManager(redis, tolerance=TOLERANCES) as manager:
         await manager.save_snapshot(model.capture(dict(market.next())))
         for _ in range(4):
             given = [dict(market.next()), dict(market.next())]
@@ -162,10 +163,12 @@ async def test_a_later_writer_without_a_tolerance_publishes_exactly(server: Serv
 
 async def test_impossible_tolerances(server: Server) -> None:
     async with server.client() as redis:
-        for wrong in ([], {"p": 0.5}, {1: Absolute(1)}, {"a.b": Absolute(1), ("a", "b"): Absolute(1)}):
+        twice = {"a.b": Absolute(1), ("a", "b"): Absolute(1)}
+        impossible: list[Any] = [[], {"p": 0.5}, {1: Absolute(1)}, twice]
+        for wrong in impossible:
             with pytest.raises(SnapshotSettingError, match=r"^tolerance: "):
-                SnapshotManager(redis, tolerance=wrong)  # type: ignore[arg-type]
-        mine: dict[tuple[str, ...] | str, Absolute | Relative] = {"p": Absolute(1)}
+                SnapshotManager(redis, tolerance=wrong)
+        mine: dict[str, Absolute | Relative] = {"p": Absolute(1)}
         async with SnapshotManager(redis, tolerance=mine) as manager:
             mine.clear()
             await manager.save_snapshot({"A": {"p": 1.0}})

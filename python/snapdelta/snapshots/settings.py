@@ -18,8 +18,8 @@ from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 _MOST = 10**9
 
 
-# By path: a tuple of keys, or its text.
-Tolerance: TypeAlias = dict[tuple[str, ...] | str, Absolute | Relative]
+# By column: a tuple of keys, or its text.
+Tolerance: TypeAlias = dict[Any, Absolute | Relative]
 
 
 class SnapshotOptions(TypedDict, total=False):
