@@ -55,8 +55,8 @@ _WRAPPERS = {"nullable", "default", "function-before", "function-after", "functi
 def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unknown"], object]:
     """The kind of a class, and what reads its objects.
 
-    That is a function for a record. A model that is read in place has its serializer, the names of its fields,
-    and for each field the class of the models in it.
+    That is a function for a record. A model that is read in place has its serializer, the names of its
+    fields, and for each field the class of the models in it.
     """
     if _is_numpy_scalar(cls):
         return "numpy", None
@@ -109,7 +109,8 @@ def slots_of(cls: type) -> tuple[tuple[str, object], ...] | None:
         names = tuple(field.name for field in dataclasses.fields(cls))
     else:
         return None
-    if cls.__getattribute__ is not object.__getattribute__:
+    reads: Any = cls.__getattribute__
+    if reads is not object.__getattribute__:
         return None
     found = [next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None) for name in names]
     slots = all(type(member) is MemberDescriptorType for member in found)

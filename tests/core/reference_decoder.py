@@ -131,9 +131,15 @@ def header(frame: bytes) -> Header:
     if max(length, coded_length, base_rows) >= 2**32:
         raise Corrupt("a length of 33 bits")
     return Header(
-        *(version, kind, compression, held, has_text, bool(flags & 32)),
+        version,
+        kind,
+        compression,
+        held,
+        has_text,
+        bool(flags & 32),
         *(epoch, sequence, required, length),
-        *(base_epoch, base_sequence, base, base_rows, target, reader.take(coded_length)),
+        *(base_epoch, base_sequence, base, base_rows, target),
+        coded=reader.take(coded_length),
     )
 
 

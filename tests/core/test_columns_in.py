@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
@@ -128,9 +128,12 @@ NUMPY: dict[str, tuple[Any, list[Any]]] = {
     "big-endian text": (np.array(["a", "b€", ""], ">U3"), ["a", "b€", ""]),
     "zeros inside": (np.array(["a\0b", "\0", "c"]), ["a\0b", "", "c"]),
     "bytes": (np.array([b"ab", b"", b"c"]), [b"ab", b"", b"c"]),
-    "masked": (np.ma.array([1, 2, 3], mask=[0, 1, 0]), [1, None, 3]),  # type: ignore[no-untyped-call]
+    "masked": (np.ma.array([1, 2, 3], mask=[False, True, False]), [1, None, 3]),
     "days": (np.array(["2026-01-02", "NaT", "0001-01-01"], "M8[D]"), [date(2026, 1, 2), None, date(1, 1, 1)]),
-    "hours": (np.array(["2026-01-02T03", "NaT", "1969-12-31T23"], "M8[h]"), None),
+    "hours": (
+        np.array(["2026-01-02T03", "NaT", "1969-12-31T23"], "M8[h]"),
+        [datetime(2026, 1, 2, 3), None, datetime(1969, 12, 31, 23)],
+    ),
     "spans": (np.array([1, -1, 2], "m8[25s]"), [timedelta(seconds=25 * n) for n in (1, -1, 2)]),
     "objects": (np.array([1, "x", {"a": [1.5]}], object), [1, "x", {"a": [1.5]}]),
     "new text": (np.array(["a", "bb", ""], np.dtypes.StringDType()), ["a", "bb", ""]),
@@ -142,7 +145,6 @@ NUMPY: dict[str, tuple[Any, list[Any]]] = {
 @pytest.mark.parametrize("kind", NUMPY)
 def test_numpy(kind: str) -> None:
     array, values = NUMPY[kind]
-    values = array.tolist() if values is None else values
     assert_reads(
         {"symbol": np.array(["A", "B", "C"]), "d": {"v": array}},
         {symbol: {"d": {"v": value}} for symbol, value in zip("ABC", values, strict=True)},
@@ -150,7 +152,7 @@ def test_numpy(kind: str) -> None:
 
 
 def test_libraries() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"symbol": "A", "p": 1.5, "n": 1, "t": "text", "s": {"x": 1}},
         {"symbol": "B", "p": None, "n": 2, "t": None, "s": None},
     ]

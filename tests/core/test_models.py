@@ -195,7 +195,7 @@ def test_models_within_their_own_class_are_dumped() -> None:
 
 
 def test_models_in_models_are_read_in_place(dumps_made: Counter[str]) -> None:
-    states = [
+    states: list[dict[str, Any]] = [
         {f"S{n}": Ticker(symbol=f"S{n}", trade=Trade(price=n * k), score=k or None) for n in range(30)}
         for k in range(4)
     ]

@@ -23,6 +23,8 @@ _CHUNK = 65_536
 
 
 class Document(NamedTuple):
+    """A state and its JSON."""
+
     state: State
     body: bytes
 
