@@ -33,8 +33,8 @@ Part = tuple[bytes, str, Any]
 def parts(columns: dict[Any, Any]) -> list[Part]:
     """Name, kind and memory of each column.
 
-    The kind is `columns` (a dict below it), `arrow`, `objects` (a list, a mask), or one of numbers or text (width,
-    microseconds of a unit, buffer, mask).
+    The kind is `columns` (a dict below it), `arrow`, `objects` (a list, a mask), or one of numbers or text
+    (width, microseconds of a unit, buffer, mask).
     """
     return [_part(name, column) for name, column in list(columns.items())]
 
