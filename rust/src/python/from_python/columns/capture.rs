@@ -84,6 +84,8 @@ impl Capture<'_> {
         shape: ShapeId,
     ) -> ConvertResult<()> {
         let structs: Vec<PathId> = given.structs.iter().map(|null| self.path_of(&null.keys)).collect();
+        let with_objects: Vec<&Column<'_, '_>> =
+            columns.iter().filter(|column| !column.objects.is_empty()).collect();
         let mut is_met = vec![false; self.table.rows.len()];
         let mut added = HashSet::new();
         let mut block = Block { start: 0, places: Vec::new(), tags: [0; BLOCK], words: [0; BLOCK] };
@@ -107,7 +109,7 @@ impl Capture<'_> {
                 if !is_new {
                     return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(symbol))));
                 }
-                let place = self.place(walk, given, columns, shape, row, source);
+                let place = self.place(walk, given, &with_objects, shape, row, source);
                 block.places.push(place);
             }
             for (position, column) in columns.iter().enumerate() {
@@ -129,7 +131,7 @@ impl Capture<'_> {
         &mut self,
         walk: &Walk<'_>,
         given: &Table<'_>,
-        columns: &[Column<'_, '_>],
+        with_objects: &[&Column<'_, '_>],
         shape: ShapeId,
         row: usize,
         source: Source,
@@ -138,10 +140,8 @@ impl Capture<'_> {
             let (array, at) = null.chunks.at(row);
             array.is_null(at)
         });
-        let is_plain = !has_null_struct
-            && columns
-                .iter()
-                .all(|column| column.objects.is_empty() || is_leaf(walk, column.objects[row], self));
+        let is_plain =
+            !has_null_struct && with_objects.iter().all(|column| is_leaf(walk, column.objects[row], self));
         match source {
             Source::Base(at) if is_plain && self.table.rows[at as usize].shape == shape => {
                 Destination::Row(at)
