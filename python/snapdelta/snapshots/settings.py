@@ -46,25 +46,26 @@ class SnapshotOptions(TypedDict, total=False):
 class SnapshotSettings:
     """How a SnapshotManager writes. Times in seconds, sizes in bytes.
 
-    full_snapshot_interval  between two full frames; the deltas in between are what a late reader applies
-    key_prefix       of the three keys of each name
-    level            zstd's, 1 to 22
-    default          called with each value of a kind that is not supported; returns one that is
-    retained_fulls   full frames that are kept at least (2 or more), each with the deltas behind it
-    history          how far back `at()`, `replay()` and a paused follower can go
-    history_frames   saves that are kept at most, and
-    history_bytes    bytes of frames that are kept at most, above `retained_fulls`; a full frame is made early
-                     where a chain would outgrow its share
-    chain_ratio      a full frame is made when the deltas since the last one are this many times as large
-    ttl              expiry of the keys after the last save; None: never
-    command_timeout  for one command, the client's own retries included
-    clock            seconds, monotonic; decides when a full frame is due
-    validate         called with each snapshot before it is read; a snapshot for which it raises, or returns
-                     False or a str (why), is refused with SnapshotRejectedError, and nothing is written
-    min_symbols      a snapshot with fewer symbols is refused
-    max_removed_share  so is one that removes a larger share of the symbols of the save before; None: any
-    tolerance        {column: Absolute(...) or Relative(...)}: a number that is within it of the number
-                     published last is not published; None: all states are exact
+    Attributes:
+        full_snapshot_interval: between two full frames; the deltas in between are what a late reader applies
+        key_prefix: of the three keys of each name
+        level: zstd's, 1 to 22
+        default: called with each value of a kind that is not supported; returns one that is
+        retained_fulls: full frames that are kept at least (2 or more), each with the deltas behind it
+        history: how far back `at()`, `replay()` and a paused follower can go
+        history_frames: saves that are kept at most, and
+        history_bytes: bytes of frames that are kept at most, above `retained_fulls`; a full frame is made
+            early where a chain would outgrow its share
+        chain_ratio: a full frame is made when the deltas since the last one are this many times as large
+        ttl: expiry of the keys after the last save; None: never
+        command_timeout: for one command, the client's own retries included
+        clock: seconds, monotonic; decides when a full frame is due
+        validate: called with each snapshot before it is read; a snapshot for which it raises, or returns
+            False or a str (why), is refused with SnapshotRejectedError, and nothing is written
+        min_symbols: a snapshot with fewer symbols is refused
+        max_removed_share: so is one that removes a larger share of the symbols of the save before; None: any
+        tolerance: {column: Absolute(...) or Relative(...)}: a number that is within it of the number
+            published last is not published; None: all states are exact
     """
 
     full_snapshot_interval: float = 300.0
