@@ -124,6 +124,7 @@ class Gateway:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names that are served."""
         return tuple(self._served)
 
     def stats(self, name: str) -> GatewayCounters:
