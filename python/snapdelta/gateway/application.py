@@ -118,7 +118,9 @@ class Gateway:
                 client.end()
         if self._clients:
             await asyncio.wait(set(self._clients), timeout=self.settings.shutdown_timeout)
-        parts = (part for each in self._served.values() for part in (each.catch_up, each.documents, each.feed))
+        parts = (
+            part for each in self._served.values() for part in (each.catch_up, each.documents, each.feed)
+        )
         await asyncio.gather(*(part.aclose() for part in parts))
 
     # --- what the application may ask
