@@ -92,6 +92,7 @@ async def test_a_snapshot_and_its_etag(server: Server) -> None:
         for known in (etag, f'"other", W/{etag}', "*"):
             unchanged = await get(port, _SNAPSHOT, if_none_match=known)
             assert (unchanged.status, unchanged.body, unchanged.headers["etag"]) == (304, b"", etag)
+            assert unchanged.headers["cache-control"] == whole.headers["cache-control"] == "no-cache"
         await saver.save()
         await until(lambda: is_newest(process, saver))
         changed = await get(port, _SNAPSHOT, if_none_match=etag)
@@ -131,7 +132,7 @@ async def test_a_name_that_redis_has_lost(server: Server) -> None:
 
 
 async def test_more_requests_than_may_be(server: Server) -> None:
-    """One whose answer is not read keeps its place, until `send_timeout`."""
+    """One whose answer is not read keeps its place until `send_timeout`, and then is disconnected."""
     async with running(server, max_requests=1, send_timeout=0.5) as (process, saver):
         await saver.put({f"S{n}": "x" * 10_000 for n in range(2_000)}, "A", 1)
         await until(lambda: process.app.reader_stats(NAME).updates == 1)
@@ -146,6 +147,7 @@ async def test_more_requests_than_may_be(server: Server) -> None:
             return (await get(process.port, f"{_SNAPSHOT}/S1")).status == 200
 
         await until(is_free)
+        await until(lambda: process.connections == 0)
         writer.transport.abort()
 
 

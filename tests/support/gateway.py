@@ -142,6 +142,11 @@ class Served:
         await asyncio.wait_for(self._serving, LIMIT)
 
     @property
+    def connections(self) -> int:
+        """Connections that are open."""
+        return len(self._server.server_state.connections)
+
+    @property
     def stream(self) -> str:
         return f"ws://127.0.0.1:{self.port}/snapshots/{NAME}/stream"
 

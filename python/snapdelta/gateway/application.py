@@ -36,6 +36,7 @@ log = logging.getLogger("snapdelta.gateway")
 
 Authorize: TypeAlias = Callable[[HTTPConnection], Awaitable[bool]]
 _RETRY = {"retry-after": "1"}
+_REVALIDATE = {"cache-control": "no-cache"}
 
 
 class _Served(NamedTuple):
@@ -117,8 +118,10 @@ class Gateway:
                 client.end()
         if self._clients:
             await asyncio.wait(set(self._clients), timeout=self.settings.shutdown_timeout)
-        for served in self._served.values():
-            await asyncio.gather(served.catch_up.aclose(), served.documents.aclose(), served.feed.aclose())
+        parts = (
+            part for each in self._served.values() for part in (each.catch_up, each.documents, each.feed)
+        )
+        await asyncio.gather(*(part.aclose() for part in parts))
 
     # --- what the application may ask
 
@@ -206,16 +209,15 @@ class Gateway:
         state = served.feed.state
         served.counters.requests += 1
         if state is not None and _has(request, etag := f'"{state.digest:016x}"'):
-            return Response(status_code=304, headers={"etag": etag})
+            return Response(status_code=304, headers={"etag": etag} | _REVALIDATE)
         async with self._readable(served.feed):
             document = await served.documents.newest()
         state = document.state
         headers = {
             "etag": f'"{state.digest:016x}"',
-            "cache-control": "no-cache",
             "snapdelta-state": str(state.position),
             "snapdelta-timestamp": str(state.time),
-        }
+        } | _REVALIDATE
         return ChunkedResponse(document.body, headers, self.settings.send_timeout, self._one_request)
 
     async def _get_record(self, request: Request) -> Response:
@@ -228,11 +230,10 @@ class Gateway:
         if text is None:
             raise HTTPException(404, "no such symbol")
         etag = f'"{hashlib.blake2b(text, digest_size=8).hexdigest()}"'
+        headers = {"etag": etag} | _REVALIDATE
         if _has(request, etag):
-            return Response(status_code=304, headers={"etag": etag})
-        return Response(
-            text, media_type="application/json", headers={"etag": etag, "cache-control": "no-cache"}
-        )
+            return Response(status_code=304, headers=headers)
+        return Response(text, media_type="application/json", headers=headers)
 
     @asynccontextmanager
     async def _readable(self, feed: Feed) -> AsyncIterator[None]:

@@ -50,16 +50,15 @@ class CatchUp:
             return False
         return sum(len(step.frame) for step in frames.steps_after(number)) > settings.max_queue_bytes
 
-    async def full(self) -> Made:
-        """A full frame of a state that is not older than this call."""
-        frames = self._feed.frames
-        while (made := self._fulls.get(frames.newest)) is None:
+    async def full(self, number: int) -> Made:
+        """A full frame of the state of this number, or of a later one."""
+        while (made := self._fulls.get(max(self._fulls, default=0))) is None or made.number < number:
             wait = self._next_full_at - asyncio.get_running_loop().time()
-            if wait <= 0:
-                made = await self._jobs.run(("full", frames.newest), self._make_full)
-                assert made is not None
-                return made
-            await asyncio.sleep(wait)
+            if wait > 0:
+                await asyncio.sleep(wait)
+            else:
+                # One that was begun before this state was there is waited for.
+                await self._jobs.run("full", self._make_full)
         return made
 
     async def composed(self, base: int) -> Made | None:

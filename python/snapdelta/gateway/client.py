@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from snapdelta.gateway.abort import abort
 from snapdelta.gateway.catch_up import CatchUp
 from snapdelta.gateway.feed import Feed
 from snapdelta.gateway.frame_log import Made
@@ -21,9 +22,6 @@ from snapdelta.snapshots.keys import StreamPosition
 from snapdelta.snapshots.view import State
 
 Result = TypeVar("Result")
-
-# The extension of an ASGI scope by which a connection is cut (uvicorn_protocol.py).
-ABORT = "snapdelta.abort"
 
 # Close codes of RFC 6455.
 _UNSUPPORTED, _SERVICE_RESTART, _TRY_AGAIN = 1003, 1012, 1013
@@ -83,9 +81,7 @@ class Client:
                 raise error
             self._counters.slow += 1
             code, why = _TRY_AGAIN, f"took nothing for {self._settings.send_timeout:g} s"
-            abort = self._socket.scope.get("extensions", {}).get(ABORT)
-            if abort is not None:
-                abort["abort"]()
+            abort(self._socket.scope)
         elif not receiving.cancelled() and receiving.exception() is None:
             if receiving.result():
                 return
@@ -123,7 +119,7 @@ class Client:
                 await self._send_frame("composed", made, None)
                 number, made = made.number, None
             elif number is None or not frames.holds(number):
-                full = await self._patiently(catch_up.full)
+                full = await self._patiently(partial(catch_up.full, frames.newest))
                 await self._send_frame("full", full, reason)
                 number, reason = full.number, self._feed.restart_reason or "gap"
             elif number == frames.newest:

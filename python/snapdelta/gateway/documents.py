@@ -10,6 +10,7 @@ from typing import NamedTuple
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from snapdelta.gateway.abort import abort
 from snapdelta.gateway.feed import Feed
 from snapdelta.gateway.shared_jobs import SharedJobs
 from snapdelta.snapshots.json_text import json_text
@@ -23,8 +24,9 @@ _CHUNK = 65_536
 
 
 class Document(NamedTuple):
-    """A state and its JSON."""
+    """A state with its number in the log, and its JSON."""
 
+    number: int
     state: State
     body: bytes
 
@@ -39,26 +41,24 @@ class Documents:
 
     async def newest(self) -> Document:
         """A state that was the newest when it was asked for, or a later one."""
-        state, made = self._feed.frames.newest_state, self._newest
-        if made is not None and made.state.same(state):
-            return made
-        # Not the one that somebody asked for before this state was there.
-        return await self._jobs.run(None if state is None else state[:2], self._make)
+        number, made = self._feed.frames.newest, self._newest
+        # One that was begun before this state was there is waited for: at most one more is made after it.
+        while made is None or made.number < number:
+            made = await self._jobs.run("newest", self._make)
+        return made
 
     async def aclose(self) -> None:
         await self._jobs.aclose()
 
     async def _make(self) -> Document:
-        async with self._feed.pinned() as (_, state, decoder):
-            if self._newest is not None and self._newest.state.same(state):
-                return self._newest
+        async with self._feed.pinned() as (number, state, decoder):
             snapshot = await materialize(decoder)
         rows: list[bytes] = []
-        for number, (symbol, record) in enumerate(snapshot.items(), 1):
+        for made, (symbol, record) in enumerate(snapshot.items(), 1):
             rows.append(json_text(symbol) + b":" + json_text(record))
-            if number % _PART == 0:
+            if made % _PART == 0:
                 await asyncio.sleep(0)
-        self._newest = Document(state, b"{" + b",".join(rows) + b"}")
+        self._newest = Document(number, state, b"{" + b",".join(rows) + b"}")
         return self._newest
 
 
@@ -91,5 +91,6 @@ class ChunkedResponse(Response):
                     async with asyncio.timeout(self._timeout):
                         await send(part | {"more_body": end < len(self.body)})
                 except TimeoutError:
-                    # The server closes the connection, as the body is not complete.
+                    # A server without it closes the connection when the client has taken what was written.
+                    abort(scope)
                     return

@@ -15,7 +15,7 @@ try:
     import uvicorn
     import websockets  # noqa: F401
 
-    from snapdelta.gateway.uvicorn_protocol import AbortableProtocol
+    from snapdelta.gateway.uvicorn_protocol import AbortableHTTPProtocol, AbortableProtocol
 except ImportError as missing:
     raise MissingExtraError(
         "serving a gateway needs uvicorn (from 0.35 on) and websockets: pip install uvicorn websockets"
@@ -51,6 +51,7 @@ def server_for(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 8000) -> uv
         app,
         host=host,
         port=port,
+        http=AbortableHTTPProtocol,
         ws=AbortableProtocol,
         ws_per_message_deflate=False,
         ws_max_size=_LARGEST_MESSAGE,

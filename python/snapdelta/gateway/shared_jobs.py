@@ -27,7 +27,7 @@ class SharedJobs(Generic[Result]):
     async def run(self, key: Hashable, work: Callable[[], Awaitable[Result]]) -> Result:
         """The result of the job of this key that is due or running, or of a new one."""
         job = self._jobs.get(key)
-        if job is None:
+        if job is None or job.done():
             job = self._jobs[key] = asyncio.create_task(self._alone(work), name=self._name)
             job.add_done_callback(partial(self._done, key))
         return await asyncio.shield(job)
@@ -44,7 +44,8 @@ class SharedJobs(Generic[Result]):
             return await work()
 
     def _done(self, key: Hashable, job: asyncio.Task[Result]) -> None:
-        del self._jobs[key]
+        if self._jobs.get(key) is job:
+            del self._jobs[key]
         if not job.cancelled():
             # Perhaps nobody is left to look at it.
             job.exception()

@@ -1,4 +1,4 @@
-"""uvicorn's WebSockets, with connections that can be cut.
+"""uvicorn's protocols, with connections that can be cut.
 
 Without it, a client that reads nothing keeps what was written to it, and keeps the server from ending.
 """
@@ -7,12 +7,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from snapdelta.gateway.client import ABORT
+from snapdelta.gateway.abort import ABORT
 
 # Seconds that a client has to take the last messages when the server ends.
 _GRACE = 0.5
+
+
+class AbortableHTTPProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """Puts `abort` into the scope of each request."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        app = self.app
+
+        async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("extensions", {})[ABORT] = {"abort": transport.abort}
+            await app(scope, receive, send)
+
+        self.app = with_abort
 
 
 class AbortableProtocol(WebSocketsSansIOProtocol):
