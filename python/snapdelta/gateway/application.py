@@ -1,4 +1,4 @@
-"""Gateway: the newest states of some names over HTTP and WebSocket, an ASGI application (docs/gateway.md)."""
+"""Gateway: an ASGI application that serves the newest states over HTTP and WebSocket (docs/gateway.md)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ pub(crate) fn bundle(frames: &[&[u8]]) -> Result<Vec<u8>> {
     for frame in frames {
         let (header, payload) = Header::read(frame)?;
         if header.kind == FrameKind::Full {
-            return Err(Error::base_mismatch("a full frame is no delta: compose what comes after it"));
+            return Err(Error::base_mismatch("a full frame is not a delta: compose what comes after it"));
         }
         if header.is_bundle {
             deltas.extend(deltas_of(&header, payload, &mut Budget::new(u64::MAX))?);
