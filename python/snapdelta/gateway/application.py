@@ -173,12 +173,12 @@ class Gateway:
             except TimeoutError as error:
                 said = "gateway: authorize did not answer in %g s", self.settings.authorize_timeout
                 log.error(*said, extra={"event": "gateway_authorize_timeout"})
-                raise HTTPException(503, "nobody can say whether this is allowed", _RETRY) from error
+                raise HTTPException(503, "authorize did not answer in time", _RETRY) from error
             if not allowed:
                 self._refused["denied"] += 1
                 raise HTTPException(403, "not allowed")
         if self._closing:
-            raise HTTPException(503, "the gateway ends", _RETRY)
+            raise HTTPException(503, "the gateway is shutting down", _RETRY)
 
     def _find(self, connection: HTTPConnection) -> _Served:
         served = self._served.get(connection.path_params["name"])

@@ -21,14 +21,12 @@ pub(crate) fn bundle(frames: &[&[u8]]) -> Result<Vec<u8>> {
         }
     }
     let (Some((first, _)), Some((last, _))) = (deltas.first(), deltas.last()) else {
-        return Err(Error::corrupt("there is no delta"));
+        return Err(Error::corrupt("a bundle holds no delta"));
     };
     for (at, pair) in deltas.windows(2).enumerate() {
         if !follows(&pair[0].0, &pair[1].0) {
             let number = at + 2;
-            return Err(Error::base_mismatch(format!(
-                "delta {number} was not made from where the one before it leads"
-            )));
+            return Err(Error::base_mismatch(format!("delta {number} does not follow the delta before it")));
         }
     }
     let mut body = Writer::default();
