@@ -22,7 +22,7 @@ class AbortableHTTPProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        app = self.app
+        app: Any = self.app  # type: ignore[has-type]
 
         async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("extensions", {})[ABORT] = {"abort": transport.abort}
