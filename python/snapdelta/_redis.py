@@ -183,8 +183,8 @@ def cancellations() -> int:
 def end_if_cancelled(before: int) -> None:
     """Raise CancelledError if the task was cancelled since `cancellations()` was `before`.
 
-    Until Python 3.12 asyncio.wait_for, through which redis-py sends, returns normally when what it waits for
-    ends in the moment of the cancellation, and the task would go on as if nobody had asked it to end.
+    redis-py sends through asyncio.wait_for. Before Python 3.12 that returns normally if the send ends in the
+    moment of the cancellation. The task would then go on as if nobody had cancelled it.
     """
     if cancellations() > before:
         # With its message, by which anyio knows its own.

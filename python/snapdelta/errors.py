@@ -77,7 +77,7 @@ class StreamPolicyError(StreamError, ValueError):
 
 
 class StreamArgumentError(StreamError, ValueError):
-    """A stream's name is no text, or an entry has no fields; the message names the stream."""
+    """A stream's name is not text, or an entry has no fields; the message names the stream."""
 
 
 class StreamManagerError(StreamError, RuntimeError):

@@ -78,7 +78,7 @@ def doctor(
 
 
 def _bounds(limits: int | None, policies: Path | None, **others: Any) -> Bounds:
-    """Raises StreamPolicyError for a file that is none."""
+    """The bounds that were given. A StreamPolicyError says what is wrong in the file of policies."""
     from snapdelta.doctor.redis import Bounds
     from snapdelta.streams.settings_file import load_settings
 

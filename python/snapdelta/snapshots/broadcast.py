@@ -35,8 +35,8 @@ _all: WeakValueDictionary[_Key, Broadcast] = WeakValueDictionary()
 class Broadcast:
     """Moves one replica on while a subscription waits, and shows each state once to every view.
 
-    Its task owns the connections: it begins with the first who waits, and ends, closing them, when nobody
-    has waited for a while, or nobody is left.
+    Its task owns the connections. The task begins when the first subscription waits. It ends, and closes the
+    connections, when no subscription has waited for a while, or none is left.
     """
 
     @classmethod

@@ -1,8 +1,8 @@
 """The Lua scripts of layout 1, through which every write goes; docs/redis-layout.md has the rules.
 
-Each makes all its checks before its first write, as Lua undoes nothing, and goes through redis.pcall where
-the server may refuse a write, as Redis 6.2 hides the reason otherwise. Numbers stay below 2^53, where Lua's
-are exact.
+Each script makes all its checks before its first write, because Redis undoes no write of a script. It calls
+redis.pcall where the server may refuse a write; with redis.call, Redis 6.2 hides the reason. Numbers
+stay below 2^53, where Lua's are exact.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ log = logging.getLogger("snapdelta.streams")
 # Entries that one exact step removes; with `~` the server's own limit is as much (100 x
 # stream-node-max-entries).
 STEP = 10_000
-# Entries that a script removes one by one, to begin with: fewer where that takes long. (A script cannot tell
-# itself: since Redis 7 the clock stands still in there.)
+# How many entries a script removes one by one in its first call; later calls remove fewer if that takes long.
+# (The script cannot measure it: since Redis 7 the clock stands still in a script.)
 _WALK = 512
 _LONGEST_WALK = 0.01
 # XTRIM = ACKED walks every entry that is not acknowledged; beyond this many it would hold the server up.

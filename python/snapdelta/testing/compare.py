@@ -43,6 +43,6 @@ def _of_dicts(a: dict[Any, Any], b: dict[Any, Any], path: str) -> str | None:
     return None
 
 
-# Equal by == means the same for these, when the types are the same; for floats, of which 0.0 == -0.0, it does
-# where they are not zero.
+# Two values of the same one of these types are identical if they are equal by ==. So are two floats, unless
+# they are zero: 0.0 == -0.0.
 _PLAIN = frozenset({int, str, bool, type(None)})

@@ -29,7 +29,7 @@ def verify(
     The declared periods are `settings`, or else those the migration was applied with, or else the defaults.
     The declared `tables` are those of a settings file, or else those that were applied.
     What this role or session may not read is a finding as well. Raises MigrationError when the database
-    cannot be reached, MigrationSettingError for a setting that is none.
+    cannot be reached, MigrationSettingError for an impossible setting.
     """
     with connect(dsn, schema) as connection:
         connection.execute("SET lock_timeout = '10s'")  # a table locked for long is a finding, not a wait

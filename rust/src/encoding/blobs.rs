@@ -138,8 +138,8 @@ fn read_values<'a>(
     }
 }
 
-/// The values of a stream: those that the base has, those that the frame brings, and for each cell the number of its
-/// value in both lists.
+/// The values of a stream: those that the base has, those that the frame brings, and for each cell the index of its
+/// value in the two lists, one after the other.
 pub(crate) struct BlobStream<'a> {
     pub(crate) known: Vec<u64>,
     pub(crate) entries: Vec<&'a [u8]>,

@@ -204,7 +204,7 @@ impl Decoder {
     /// The state as columns; with `changed`, the rows of the symbols in `changed` alone, in the order of the state and
     /// with the types of all rows. `flat`: a column a path (`day.v`), in place of a struct a dict.
     ///
-    /// Raises LimitExceededError, UnsupportedTypeError for names that Arrow has not, UsageError.
+    /// Raises LimitExceededError, UnsupportedTypeError for names that Arrow cannot have, UsageError.
     #[pyo3(signature = (*, changed = false, flat = false))]
     fn arrow_table(&self, py: Python<'_>, changed: bool, flat: bool) -> PyResult<ArrowTable> {
         let mut inner = self.lock(py)?;

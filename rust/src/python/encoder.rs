@@ -58,13 +58,13 @@ struct EncoderState {
 /// `level` is zstd's (1 to 22). `default`, if given, is called with each value of a kind that is not supported and
 /// returns one that is. `epoch` goes into every frame. The first frame is a full one.
 ///
-/// `tolerance`, a dict of column -> Absolute or Relative, is the only setting that is not lossless: a number that is
-/// within it of the number published last is not published, whatever frame is made. A column is a tuple of keys or its
-/// text, as in `Decoder.column`. UsageError for what is none.
+/// `tolerance`, a dict of column -> Absolute or Relative, is the only lossy setting: the Encoder publishes a number
+/// only if it is farther than that from the number published last, also in full frames. A column is a tuple of keys or
+/// its text, as in `Decoder.column`. Anything else is a UsageError.
 ///
-/// With `verify`, every frame is read back from its bytes before it is handed out: a delta from the state that it was
-/// made from must lead to the digest of the new one, a full frame from nothing. A delta that does not becomes a full
-/// frame under the same sequence; a full frame that does not is an EncodingError.
+/// With `verify`, the Encoder reads every frame back from its bytes before it returns it. A delta must lead from its base
+/// to the digest of the new state, a full frame from nothing. A delta that does not becomes a full frame under the same
+/// sequence; a full frame that does not is an EncodingError.
 #[pyclass(frozen, module = "snapdelta")]
 pub(crate) struct Encoder {
     inner: Mutex<EncoderState>,

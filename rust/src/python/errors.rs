@@ -35,8 +35,8 @@ pub(crate) fn to_python(py: Python<'_>, error: ConvertError) -> PyErr {
     }
 }
 
-/// The error of code that was asked to read or convert a value: what it says of the value becomes an
-/// UnsupportedTypeError, anything else stays what it is; both with the path.
+/// The error of code that was asked to read or convert a value. A TypeError or ValueError becomes an
+/// UnsupportedTypeError; any other error keeps its type. Both name the path.
 fn raised(py: Python<'_>, trail: &[PathStep], what: &str, error: PyErr) -> PyResult<PyErr> {
     let path = path_text(py, trail)?;
     if path.is_empty() {

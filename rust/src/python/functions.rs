@@ -240,8 +240,8 @@ pub(crate) fn arrow_table<'py>(
 
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
 ///
-/// A delta names only the columns that its base has not: `base`, the snapshot that it was made from, gives it the names
-/// of the others (BaseMismatchError if it is another one); `default` is the one that it was encoded with.
+/// A delta names only the columns that its base lacks. `base`, the snapshot that it was made from, gives the names of the
+/// others; another snapshot is a BaseMismatchError. `default` is the function that the delta was encoded with.
 #[pyfunction]
 #[pyo3(signature = (frame, /, *, base = None, default = None, limits = None))]
 pub(crate) fn inspect<'py>(

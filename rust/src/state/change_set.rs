@@ -98,8 +98,8 @@ pub(crate) enum BlockStep<'a> {
     Part(usize, Range<usize>),
 }
 
-/// Goes through ascending lists of rows side by side, block of rows after block, so that what several lists have of a
-/// row is met while the row is at hand.
+/// Walks ascending lists of rows in parallel, one block of rows after the other. So the caller meets all entries of a row
+/// while the row is in the cache.
 pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
     let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| row + 1);
     let blocks = rows.div_ceil(BLOCK) as usize;

@@ -123,8 +123,8 @@ impl Table {
         Some(row.cell(position))
     }
 
-    /// Brings rows of which so many cells are needed next into the processor's cache: it waits for many of them at a
-    /// time, where the work on them would wait for one after the other.
+    /// Prefetches rows into the processor's cache, of which the caller needs `cells` cells next. It waits for many
+    /// cache misses at a time; the work on the rows would wait for one after the other.
     pub(crate) fn touch(&self, rows: &[u32], cells: usize) {
         const WORDS_A_LINE: usize = 8;
         let mut all = 0;
