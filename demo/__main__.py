@@ -50,7 +50,9 @@ def _check_installed() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 1 when the run failed, 2 when it could not begin, 130 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m demo", description="Play a market through Redis.")
-    parser.add_argument("--frames", type=int, help="stop after so many [20 of the feed, all of a file]")
+    parser.add_argument(
+        "--frames", type=int, help="stop after so many, 5 or more [20 of the feed, all of a file]"
+    )
     parser.add_argument("--recording", help="a .ndjson.zst recording, instead of the simulated feed")
     parser.add_argument("--symbols", type=int, help="symbols of the feed [11,905]")
     options = parser.parse_args(arguments)

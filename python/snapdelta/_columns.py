@@ -109,4 +109,4 @@ def in_zone(key: str, moments: Iterable[int | None]) -> list[datetime | None]:
             for moment in moments
         ]
     except OverflowError as error:
-        raise ValueError("a datetime beyond what Python's has") from error
+        raise ValueError("a datetime outside Python's range") from error

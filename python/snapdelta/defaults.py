@@ -43,7 +43,7 @@ def _base(cls: type) -> Any:
     for base in cls.__mro__:
         if base.__module__ == "datetime" and base.__name__ in _FIELDS:
             return base
-    raise TypeError(f"{cls.__name__} is no datetime, date or time")
+    raise TypeError(f"{cls.__name__} is not a datetime, date or time")
 
 
 def _plain_zone(moment: Any) -> tzinfo | None:

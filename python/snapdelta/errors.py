@@ -212,4 +212,4 @@ class MigrationLockedError(MigrationError):
 
 
 class MigrationSettingError(SnapdeltaError, ValueError):
-    """A text is no period, or the periods together would lose history."""
+    """A text is not a period, or the periods together would lose history."""

@@ -81,7 +81,7 @@ async def test_what_is_not_there(server: Server, saved_one: None) -> None:
         (("history", "x", "ZZZ"), 1, "no symbol 'ZZZ'"),
         (("show", "x", "--at", "99"), 2, "99 is not kept"),
         (("show", "x", "--at", "5d"), 2, "the history begins at"),
-        (("show", "x", "--at", "yesterday"), 2, "is no moment"),
+        (("show", "x", "--at", "yesterday"), 2, "is not a moment"),
         (("history", "x", "A", "--since", "3"), 2, "'3' is a sequence; --since takes 5s, 10m, 2h (ago)"),
         (("history", "x", "A", "--until", "1-3"), 2, "'1-3' is an id; --until takes"),
         (("diff", "nobody", "now"), 2, "nothing is saved"),

@@ -135,7 +135,11 @@ async def test_what_cannot_be_done_is_one_sentence(server: Server, tmp_path: Pat
         (("mirror", "x", "--once", *there), without, "snapdelta-rs[mirror]"),
         (("status", *plain), {}, "the user lacks a right"),
         (("status", "--key-prefix", "a{", *there), {}, "key_prefix must be"),
-        (("show", "x", "--at", "0001-01-01", *there), {"TZ": "Europe/Berlin"}, "'0001-01-01' is no moment"),
+        (
+            ("show", "x", "--at", "0001-01-01", *there),
+            {"TZ": "Europe/Berlin"},
+            "'0001-01-01' is not a moment",
+        ),
         (("show", "x", "--at", "9" * 400 + "s", *there), {}, "must be seconds since 1970"),
     ]
     try:

@@ -93,8 +93,8 @@ def test_an_hour_that_comes_twice() -> None:
     ("value", "says"),
     [
         (pd.Timestamp(1), "ValueError: 1970-01-01 00:00:00.000000001 has nanoseconds"),
-        ({1}, "TypeError: set is no datetime, date or time"),
-        (pd.Timedelta(1), "TypeError: Timedelta is no datetime, date or time"),
+        ({1}, "TypeError: set is not a datetime, date or time"),
+        (pd.Timedelta(1), "TypeError: Timedelta is not a datetime, date or time"),
         (datetime(2024, 5, 5, tzinfo=Zone(None)), "TypeError: a datetime in .* has no offset"),
     ],
     ids=["nanoseconds", "set", "Timedelta", "no offset"],

@@ -991,6 +991,7 @@ def test_headers_that_are_wrong() -> None:
         "stored, said to be zstd": f.seal(b"", target=empty, flags=2),
         "a text that is not there": f.seal(b"", target=empty, flags=f.TEXT_FOLLOWS),
         "a stored body past the end": f.seal(b"", target=empty, text=b"text", length=5),
+        "a bundle that is a full frame": f.seal(b"", target=empty, flags=32),
         "another epoch of a full frame": f.seal(b"", target=empty, flags=4),
         "another epoch that is the same": at_7_9(uv(7, 8), flags=4),
         "a base of its own place": at_7_9(uv(0)),
@@ -1011,7 +1012,7 @@ def test_headers_that_are_wrong() -> None:
         assert attempt({}, frame) is snapdelta.CorruptDeltaError, name
         with pytest.raises(reference.Corrupt):
             reference.decode(frame)
-    newer = f.seal(b"", target=empty, flags=32)
+    newer = f.seal(b"", target=empty, flags=64)
     assert attempt({}, newer) is snapdelta.UnsupportedVersionError
     with pytest.raises(reference.Unsupported):
         reference.decode(newer)

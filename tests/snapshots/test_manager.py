@@ -137,6 +137,7 @@ class Doubted:
             return captured
         placeholder = SimpleNamespace(kind=captured.kind, symbols=captured.symbols, added=captured.added)
         placeholder.removed, placeholder.updated = captured.removed, captured.updated
+        placeholder.held_cells = captured.held_cells
 
         def finish() -> bytes:
             if Doubted.failing == "all":

@@ -332,7 +332,7 @@ REFUSED = {
     "a function that the type does not have": (
         "ALTER TABLE minute_bars ALTER volume TYPE text", r"bars_1day: function sum\(text\) does not exist",
     ),
-    "a view of that name": ("CREATE VIEW bars_1day AS SELECT 1 AS one", "bars_1day exists and is no continuous aggregate"),
+    "a view of that name": ("CREATE VIEW bars_1day AS SELECT 1 AS one", "bars_1day exists and is not a continuous aggregate"),
     "another aggregate of that name": (
         "CREATE MATERIALIZED VIEW market_events_5min WITH (timescaledb.continuous) AS"
         " SELECT time_bucket('5 minutes', ts) AS bucket, count(*) AS sample_count FROM market_events GROUP BY 1 WITH NO DATA",

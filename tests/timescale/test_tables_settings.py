@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no word on the conversion": (one(convert="yes"), "tables.events.convert must be true or false"),
     "no scanner": ({"scanner": "no"}, "scanner must be false, or a table of periods"),
     "no bucket": (one(aggregates={"a": {"columns": {}}}), "tables.events.aggregates.a needs the key 'bucket'"),
-    "no function": (over(columns={"price": ["median"]}), f"{AT}.columns.price: 'median' is no function; known are first"),
+    "no function": (over(columns={"price": ["median"]}), f"{AT}.columns.price: 'median' is not a function; known are first"),
     "no functions": (over(columns={"price": []}), f"{AT}.columns.price must be a list of functions"),
     "a function twice": (over(columns={"price": ["last", "last"]}), f"{AT}: the column 'price_last' is named twice"),
     "the name of the bucket": (over(group_by=["bucket"]), f"{AT}: the column 'bucket' is named twice"),

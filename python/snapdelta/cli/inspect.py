@@ -54,7 +54,7 @@ async def _from_redis(url: str, key_prefix: str, name: str, at: str, full: bool)
         if name.startswith(key_prefix + "{"):
             name, _, part = name.removeprefix(key_prefix + "{").partition("}:")
             if part not in ("full", "delta"):
-                raise UsageError(f"{part!r}: frames are in the keys :full and :delta")
+                raise UsageError(f"key {part!r} of {name!r} holds no frames: name :full or :delta")
             full = full or part == "full"
         store = store_of(redis, key_prefix, name)
         end = str(await position_of(store, at)) if at else "+"

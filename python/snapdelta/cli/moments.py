@@ -38,7 +38,7 @@ async def time_of(redis: AsyncRedis, store: SnapshotStore, text: str) -> float |
         # Without a zone, the machine's own. The first and last days of the calendar have no time in others.
         return datetime.fromisoformat(text).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
-        raise UsageError(f"{text!r} is no moment: give {HELP}") from None
+        raise UsageError(f"{text!r} is not a moment: give {HELP}") from None
 
 
 async def time_bound(redis: AsyncRedis, store: SnapshotStore, option: str, text: str | None) -> float | None:

@@ -88,7 +88,9 @@ async def export_snapshots(
     if last is None or not report.states:
         return report
     if clash := {DATE, HOUR, *(name for name, _ in _OWN)} & kinds.keys():
-        raise SnapshotSettingError(f"export: a record has a field {min(clash)!r}, which each row has itself")
+        raise SnapshotSettingError(
+            f"export: a record has a field {min(clash)!r}, which is a column of the export; rename the field"
+        )
     writer = _PartitionWriter(directory, {path: kind.column() for path, kind in kinds.items()}, report)
     done = 0
     try:

@@ -1,4 +1,4 @@
-"""Gateway: the newest states of some names over HTTP and WebSocket, an ASGI application (docs/gateway.md)."""
+"""Gateway: an ASGI application that serves the newest states over HTTP and WebSocket (docs/gateway.md)."""
 
 from __future__ import annotations
 
@@ -127,6 +127,7 @@ class Gateway:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names that are served."""
         return tuple(self._served)
 
     def stats(self, name: str) -> GatewayCounters:
@@ -176,12 +177,12 @@ class Gateway:
             except TimeoutError as error:
                 said = "gateway: authorize did not answer in %g s", self.settings.authorize_timeout
                 log.error(*said, extra={"event": "gateway_authorize_timeout"})
-                raise HTTPException(503, "nobody can say whether this is allowed", _RETRY) from error
+                raise HTTPException(503, "authorize did not answer in time", _RETRY) from error
             if not allowed:
                 self._refused["denied"] += 1
                 raise HTTPException(403, "not allowed")
         if self._closing:
-            raise HTTPException(503, "the gateway ends", _RETRY)
+            raise HTTPException(503, "the gateway is shutting down", _RETRY)
 
     def _find(self, connection: HTTPConnection) -> _Served:
         served = self._served.get(connection.path_params["name"])

@@ -73,7 +73,7 @@ class Client:
             for task in (sending, receiving):
                 task.cancel()
             await asyncio.wait({sending, receiving})
-        code, why = _SERVICE_RESTART, "the gateway ends"
+        code, why = _SERVICE_RESTART, "the gateway is shutting down"
         if not sending.cancelled() and (error := sending.exception()) is not None:
             if isinstance(error, WebSocketDisconnect):
                 return

@@ -26,8 +26,10 @@ class GatewayCounters:
     slow: int = 0  # clients disconnected, as they took nothing for `send_timeout`
 
     def copy(self) -> GatewayCounters:
+        """The counters of this moment."""
         return replace(self, messages=self.messages.copy())
 
     def sent(self, kind: Kind, size: int) -> None:
+        """Count a message of so many bytes."""
         self.messages[kind] += 1
         self.bytes_sent += size

@@ -30,7 +30,7 @@ log = logging.getLogger("snapdelta.snapshots")
 PAGE = 16
 # Full frames that are tried, newest first, and starts, as the writer may trim what is being read.
 _FULLS_TRIED = 4
-_STARTS = 3
+_STARTS = 10
 # How long a comparison of the clocks holds, in seconds.
 _CLOCK_TTL = 60.0
 

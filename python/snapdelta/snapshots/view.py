@@ -40,7 +40,7 @@ class View:
     def __init__(self, *, shared: bool = False) -> None:
         self.shared = shared
         self.shown: State | None = None
-        # Why the next update did not come from the one before.
+        # Why the next update does not continue from the update before; None if it does.
         self.reason: str | None = "start"
         self.changes = ChangeLog()
         self.since: State | None = None

@@ -178,7 +178,7 @@ def _tagged(value: Any, stream: str, path: str, depth: int) -> Any:
     """The value as JSON can carry it."""
     if depth > _DEEPEST:
         raise UnsupportedTypeError(
-            f"stream {stream!r}, field {path}: nested deeper than {_DEEPEST}, or a cycle"
+            f"stream {stream!r}, field {path}: nested deeper than {_DEEPEST} (or it contains itself)"
         )
     value = _unwrapped(value)
     kind = type(value)

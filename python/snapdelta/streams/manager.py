@@ -356,7 +356,7 @@ class RedisStreamManager:
         return await self._trimmer.trim(self._streams.get(stream) or self._track(stream))
 
     async def trim_all(self) -> dict[str, TrimReport | StreamAccessError]:
-        """`trim` every known stream; the result has the error of a stream that fails."""
+        """`trim` every known stream. The result maps each to its report, or to its error."""
         results: dict[str, TrimReport | StreamAccessError] = {}
         for name in list(self._streams):
             try:

@@ -97,7 +97,7 @@ def _frame(line: bytes, place: str) -> Frame:
     except RecursionError as error:
         raise RecordingError(f"{place}: nested too deeply") from error
     if not isinstance(content, dict):
-        raise RecordingError(f"{place}: a frame is an object with t and snapshot, not {_kind(content)}")
+        raise RecordingError(f"{place}: a frame must be an object of t and snapshot, not {_kind(content)}")
     time, snapshot = content.get("t"), content.get("snapshot")
     if type(time) is not int:
         raise RecordingError(f"{place}: t must be a whole number of ms, not {_kind(time)}")

@@ -78,7 +78,7 @@ def explained(place: str) -> Iterator[None]:
             kind = MigrationLockedError if locked else MigrationError
             raise kind(said.removeprefix("snapdelta: ")) from error
         raise MigrationError(
-            f"{place}: {said}; nothing after it was run, mend the cause and run it again"
+            f"{place}: {said}; nothing after it has run; remove the cause and run it again"
         ) from error
 
 

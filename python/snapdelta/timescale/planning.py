@@ -28,7 +28,7 @@ def plan(
     With `tables`, of those as well.
 
     With `rows_per_day` (raw rows) and `symbols` (that share them) also whether compression pays. Raises
-    MigrationSettingError for an unknown setting or a text that is no period; a broken rule is a fault in
+    MigrationSettingError for an unknown setting or a text that is not a period; a broken rule is a fault in
     the answer.
     """
     tables = tables or Tables()

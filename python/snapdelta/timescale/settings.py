@@ -50,8 +50,8 @@ def parse_period(name: str, text: str) -> timedelta:
 class Settings:
     """The periods of one migration: the file's defaults with `given` over them.
 
-    Raises MigrationSettingError for an unknown name or a text that is no period; `broken_rules` tells
-    whether the periods go together.
+    Raises a MigrationSettingError for an unknown name, or for a text that is not a period. `broken_rules`
+    names the rules between periods that these break.
     """
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:

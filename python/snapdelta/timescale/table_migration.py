@@ -195,7 +195,7 @@ class _Migration:
             return
         if hypertable is None:
             raise MigrationError(
-                f"{at}: {found} exists and is no continuous aggregate; rename it, or the aggregate"
+                f"{at}: {found} exists and is not a continuous aggregate; rename it, or the aggregate"
             )
         if other_definition(self.connection, self.table, aggregate):
             raise MigrationError(

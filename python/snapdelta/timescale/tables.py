@@ -153,7 +153,7 @@ def load_tables(path: str | Path) -> Tables:
 
 
 def read_tables(declared: Mapping[str, Any]) -> Tables:
-    """The tables of a mapping of the file's form. Raises MigrationSettingError that names table and key."""
+    """The tables of a mapping in the file's form. A MigrationSettingError names the table and the key."""
     if not isinstance(declared, Mapping):
         raise MigrationSettingError(f"must be a table, not {declared!r}")
     _known(declared, _FILE_KEYS, "")
@@ -327,7 +327,7 @@ def _columns(found: Any, at: str) -> Iterator[tuple[str, str]]:
         for function in [functions] if isinstance(functions, str) else functions:
             if function not in FUNCTIONS:
                 raise MigrationSettingError(
-                    f"{at}.{column}: {function!r} is no function; known are {', '.join(FUNCTIONS)}"
+                    f"{at}.{column}: {function!r} is not a function; known are {', '.join(FUNCTIONS)}"
                 )
             yield column, function
 

@@ -12,7 +12,7 @@ pub(crate) fn bundle(frames: &[&[u8]]) -> Result<Vec<u8>> {
     for frame in frames {
         let (header, payload) = Header::read(frame)?;
         if header.kind == FrameKind::Full {
-            return Err(Error::base_mismatch("a full frame is no delta: compose what comes after it"));
+            return Err(Error::base_mismatch("a full frame is not a delta: compose what comes after it"));
         }
         if header.is_bundle {
             deltas.extend(deltas_of(&header, payload, &mut Budget::new(u64::MAX))?);
@@ -21,14 +21,12 @@ pub(crate) fn bundle(frames: &[&[u8]]) -> Result<Vec<u8>> {
         }
     }
     let (Some((first, _)), Some((last, _))) = (deltas.first(), deltas.last()) else {
-        return Err(Error::corrupt("there is no delta"));
+        return Err(Error::corrupt("a bundle holds no delta"));
     };
     for (at, pair) in deltas.windows(2).enumerate() {
         if !follows(&pair[0].0, &pair[1].0) {
             let number = at + 2;
-            return Err(Error::base_mismatch(format!(
-                "delta {number} was not made from where the one before it leads"
-            )));
+            return Err(Error::base_mismatch(format!("delta {number} does not follow the delta before it")));
         }
     }
     let mut body = Writer::default();

@@ -27,7 +27,7 @@ pub(crate) fn compose(
     decoder.state.position = first.base.position;
     for delta in deltas {
         if decoder.apply(delta)? == FrameKind::Full {
-            return Err(Error::base_mismatch("a full frame is no delta: compose what comes after it"));
+            return Err(Error::base_mismatch("a full frame is not a delta: compose what comes after it"));
         }
     }
     let last = &decoder.state;

@@ -1,4 +1,4 @@
-//! Writer's and reader's state without Python: seeded sequences of snapshots, every frame read back and compared.
+//! Tests the state of writer and reader without Python: it reads back and compares every frame of seeded snapshots.
 
 // a test says what it expected
 #![allow(clippy::expect_used)]

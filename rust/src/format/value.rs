@@ -178,7 +178,7 @@ pub(crate) fn read_cell<'a>(
 pub(crate) fn read_inline<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u64)> {
     let (tag, payload, weight) = read_any(r, depth)?;
     if tag >= tag::CELL_TAGS {
-        return Err(r.corrupt("a dict is no cell"));
+        return Err(r.corrupt("a dict cannot be a cell"));
     }
     Ok((tag, payload, weight))
 }

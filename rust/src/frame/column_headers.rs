@@ -49,7 +49,7 @@ pub(crate) fn read<'a>(
             0 => None,
             _ => {
                 let set = r.up_to(row_sets, "row set")?;
-                Some(set.checked_sub(1).ok_or_else(|| r.corrupt("updates without a row set"))?)
+                Some(set.checked_sub(1).ok_or_else(|| r.corrupt("a column's updates name no row set"))?)
             }
         };
         let length = r.count("bytes")?;

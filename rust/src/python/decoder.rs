@@ -127,7 +127,7 @@ impl Decoder {
     }
 
     /// The whole snapshot as a new dict. With `shared`, records that did not change since the last such call are the
-    /// same objects: they are to be read only. `start` and `stop` name a part of it, by place in the order of the
+    /// same objects: do not change them. `start` and `stop` name a part of it, by place in the order of the
     /// symbols: an event loop that may not be held up takes one after the other.
     #[pyo3(signature = (shared = false, *, start = 0, stop = None))]
     fn snapshot<'py>(

@@ -185,7 +185,7 @@ pub(crate) fn compose<'py>(
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     if deltas.is_empty() {
-        return Err(errors::usage(py, "deltas: there is none to compose"));
+        return Err(errors::usage(py, "deltas: the list is empty; give one or more"));
     }
     let limit = max_bytes(limits)?;
     let mut frame_writer = FrameWriter::new(check_level(py, level)?).map_err(|e| errors::core(py, &e))?;

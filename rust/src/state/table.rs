@@ -185,9 +185,6 @@ impl Table {
     pub(crate) fn position(&mut self, symbol: &[u8]) -> Option<usize> {
         let Index { positions, hasher } = &mut self.index;
         let rows = &self.rows;
-        if rows.is_empty() {
-            return None;
-        }
         let positions = positions.get_or_insert_with(|| {
             let mut table = HashTable::with_capacity(rows.len());
             for (at, row) in rows.iter().enumerate() {

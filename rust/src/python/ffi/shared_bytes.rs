@@ -37,7 +37,7 @@ impl SharedBytes {
     pub(crate) fn of_buffer(buffer: &Bound<'_, PyAny>) -> PyResult<SharedBytes> {
         let buffer = PyBuffer::<u8>::get(buffer)?;
         if !buffer.is_c_contiguous() {
-            return Err(pyo3::exceptions::PyBufferError::new_err("the bytes do not stand side by side"));
+            return Err(pyo3::exceptions::PyBufferError::new_err("the buffer is not contiguous"));
         }
         let (pointer, length) = (buffer.buf_ptr().cast(), buffer.len_bytes());
         let owner: Owner = Rc::new(buffer);

@@ -541,7 +541,7 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    /// Ends the capture of an update: rows that it does not name stay, in their order, and added ones come last.
+    /// The change set of an update: rows that the update does not name keep their order, and added rows come last.
     pub(crate) fn into_update(mut self) -> ChangeSet {
         self.sort();
         self.changes

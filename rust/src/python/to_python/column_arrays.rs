@@ -101,7 +101,7 @@ impl Array {
     }
 }
 
-/// A column of these values; None is null, and so is the value None.
+/// A column of these values. A row without a value is null in Arrow, and so is Python's None.
 pub(crate) fn column(
     name: &[u8],
     kind: &ColumnType,

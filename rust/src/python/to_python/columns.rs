@@ -140,7 +140,7 @@ impl<'t> Columns<'t> {
         if let Some((field, _)) = all.iter().find(|(field, _)| own.contains(&field.name)) {
             let name = field.name.to_string_lossy();
             let message =
-                format!("a record has a key {name:?}, which is the name of a column of its own here");
+                format!("a record has a key {name:?}, but a column of the table's own has that name");
             return Err(errors::usage(py, &message).into());
         }
         columns.extend(all);

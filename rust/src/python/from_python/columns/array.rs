@@ -353,11 +353,9 @@ fn read_moment<'b>(
     let divide = i128::from(unit.divide);
     let microseconds = scaled / divide;
     if scaled % divide != 0 {
-        return Err(ConvertError::unsupported(
-            "nanoseconds are not supported, but where they are whole microseconds",
-        ));
+        return Err(ConvertError::unsupported("nanoseconds are not supported, except whole microseconds"));
     }
-    let beyond = |what: &str| ConvertError::unsupported(format!("a {what} beyond what Python's has"));
+    let beyond = |what: &str| ConvertError::unsupported(format!("a {what} outside Python's range"));
     w.bytes.clear();
     match moment {
         Moment::Date => {

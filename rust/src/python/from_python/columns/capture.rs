@@ -63,7 +63,7 @@ impl Capture<'_> {
         }
         let paths: Vec<PathId> = columns.iter().map(|column| column.path).collect();
         let Some(shape) = self.table.schema.shape(&paths) else {
-            return Err(ConvertError::usage("data: two columns are one"));
+            return Err(ConvertError::usage("data: two columns have the same path"));
         };
         self.read_blocks(&walk, given, &symbols, &columns, shape)
     }

@@ -261,7 +261,7 @@ fn in_zone<'py>(
                 None
             } else {
                 let found = moment_microseconds(array, bytes, unit, row);
-                Some(found.ok_or_else(|| ConvertError::unsupported("a datetime beyond what Python's has"))?)
+                Some(found.ok_or_else(|| ConvertError::unsupported("a datetime outside Python's range"))?)
             });
         }
     }
