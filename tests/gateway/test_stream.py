@@ -67,9 +67,9 @@ async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.Mo
         gateway(server, heartbeat=0.1) as process,
     ):
         try:
-            for number in range(1, 6):
+            for _ in range(5):
                 await saver.save()
-                await until(lambda number=number: process.app.reader_stats(NAME).updates == number)
+                await until(lambda: process.app.reader_stats(NAME).updates == saver.market.saved)
                 client = StreamClient(process.stream, truth)
                 clients.append(client)
                 await client.connect()
