@@ -25,6 +25,8 @@ _UNITS = {
     "us": (1, 1),
     "ns": (1, 1000),
 }
+# Above the microseconds of all units that the core takes.
+_NO_UNIT = 2**63
 _NUMBERS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "U": "str", "S": "bytes"}
 
 Part = tuple[bytes, str, Any]
@@ -80,9 +82,9 @@ def _array(name: str, numpy: Any, array: Any) -> tuple[str, Any]:
 
 def _moments(name: str, numpy: Any, array: Any, mask: Any) -> tuple[str, Any]:
     unit, step = numpy.datetime_data(array.dtype)
-    if unit not in _UNITS:
+    multiply, divide = _UNITS.get(unit, (_NO_UNIT, 1))
+    if multiply * step >= _NO_UNIT:
         raise UnsupportedTypeError(f"{name}: numpy's {array.dtype} is not supported")
-    multiply, divide = _UNITS[unit]
     kind = "duration"
     if array.dtype.kind == "M":
         kind = "date" if unit in "WD" else "datetime"

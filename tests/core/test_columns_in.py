@@ -271,6 +271,11 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "key": ({"symbol": ["A"], 5: COLUMN}, snapdelta.UnsupportedTypeError, "^5: names of columns are str"),
     "complex": ({"symbol": ["A"], "v": np.zeros(1, "c8")}, snapdelta.UnsupportedTypeError, "^v: numpy's"),
     "months": ({"symbol": ["A"], "v": np.zeros(1, "M8[M]")}, snapdelta.UnsupportedTypeError, "^v: numpy's"),
+    "long steps": (
+        {"symbol": ["A"], "v": np.zeros(1, "m8[99999999W]")},
+        snapdelta.UnsupportedTypeError,
+        "^v: numpy's",
+    ),
     "object": (
         {"symbol": ["A", "B"], "v": [1, object()]},
         snapdelta.UnsupportedTypeError,

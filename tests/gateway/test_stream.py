@@ -14,6 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from snapdelta.gateway import Gateway
+from snapdelta.gateway.catch_up import CatchUp
+from snapdelta.gateway.frame_log import Made
 from support.gateway import LIMIT, NAME, Saver, Served, StreamClient, Truth, served
 from support.market import Market
 from support.servers import Server, patience
@@ -43,6 +45,46 @@ async def followed(server: Server, **settings: object) -> AsyncIterator[Followed
                 yield process, saver, client
             finally:
                 await client.close()
+
+
+async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of clients that come in five states while one full frame is made, all get the one after it."""
+    made, done = 0, asyncio.Event()
+    make = CatchUp._make_full
+
+    async def made_slowly(catch_up: CatchUp) -> Made:
+        nonlocal made
+        made += 1
+        full = await make(catch_up)
+        await done.wait()
+        return full
+
+    monkeypatch.setattr(CatchUp, "_make_full", made_slowly)
+    truth, clients = Truth(), []
+    async with (
+        server.client() as redis,
+        Saver(redis, Market(), truth) as saver,
+        gateway(server, heartbeat=0.1) as process,
+    ):
+        try:
+            for _ in range(5):
+                await saver.save()
+                await until(lambda: process.app.reader_stats(NAME).updates == saver.market.saved)
+                client = StreamClient(process.stream, truth)
+                clients.append(client)
+                await client.connect()
+                # It waits for a full frame.
+                while client.heartbeats < 2:
+                    await client.step()
+            done.set()
+            for client in clients:
+                await client.reach()
+        finally:
+            for client in clients:
+                await client.close()
+    assert [client.frames[0][0] for client in clients] == ["full"] * 5
+    assert [client.shown[0][1] for client in clients] == [1, 5, 5, 5, 5]
+    assert made == 2
 
 
 async def test_every_state_in_order(server: Server) -> None:

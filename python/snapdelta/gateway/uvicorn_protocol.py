@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -19,6 +19,8 @@ _GRACE = 0.5
 
 class AbortableHTTPProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """Puts `abort` into the scope of each request."""
+
+    app: ASGIApp
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

@@ -171,7 +171,10 @@ fn apply_delta<'py>(
 /// Deltas that follow each other as one frame: it leads from the base of the first to the target of the last.
 ///
 /// With `base` it is one delta, as small as a `diff` of the two ends. Without, it is a bundle: the deltas themselves,
-/// which a reader applies in one call; none is decoded, and bundles among them count as their deltas. `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
+/// which a reader applies in one call; bundles among them count as their deltas. None is decoded, so that `level`,
+/// `default` and `limits` do not matter.
+///
+/// `base` is the snapshot that the first was made from, as a dict or as a full frame; `default` is the one that it was
 /// encoded with. Raises UsageError without a delta, BaseMismatchError where the deltas or the base do not follow,
 /// EncodingError where the composed delta does not read back, and what `Decoder.apply` raises.
 #[pyfunction]

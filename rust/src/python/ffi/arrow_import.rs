@@ -1,9 +1,9 @@
 //! Arrow's C data interface, taken from producers: capsules in, arrays out.
 //!
 //! What makes it sound: a structure is moved out of its capsule, so that it is released once, here. A producer vouches
-//! for its buffers, as to every consumer: each is as long as the type, the offset and the length say. Null pointers,
-//! counts and lengths that contradict each other are refused. Values inside buffers (offsets, indices) are not trusted:
-//! they are checked where they are read.
+//! for its buffers, as to every consumer: each is as long as the type, the offset and the length say, and bytes of texts
+//! reach to the last offset. Null pointers, counts and lengths that contradict each other are refused. Other values inside
+//! buffers (offsets, indices) are not trusted: they are checked where they are read.
 
 #![allow(unsafe_code)]
 
