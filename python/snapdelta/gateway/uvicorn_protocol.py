@@ -24,7 +24,7 @@ class AbortableHTTPProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        app: Any = self.app  # type: ignore[has-type]
+        app = self.app
 
         async def with_abort(scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("extensions", {})[ABORT] = {"abort": transport.abort}
