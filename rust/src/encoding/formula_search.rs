@@ -362,8 +362,8 @@ impl FormulaSearch {
             return None;
         }
         let middle = ratios.len() / 2;
-        let (_, k, _) = ratios.select_nth_unstable_by(middle, f64::total_cmp);
-        Some(simple(*k)).filter(|k| *k != 1.0)
+        let median = *ratios.select_nth_unstable_by(middle, f64::total_cmp).1;
+        Some(simple(median)).filter(|constant| *constant != 1.0)
     }
 
     /// Two columns of which the larger is always the one that is looked for.

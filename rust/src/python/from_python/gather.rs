@@ -127,7 +127,7 @@ pub(crate) struct BlockRow<'w> {
 
 /// What the values of a record are.
 #[derive(Clone, Copy)]
-pub(crate) struct Values<'g, 'w> {
+pub(crate) struct Gathered<'g, 'w> {
     pub(crate) values: &'g [Obj<'w>],
     /// By position in the shape: the slot of each leaf among the values.
     pub(crate) slots: &'g [u32],
@@ -226,11 +226,11 @@ impl<'w> Gather<'w> {
 
     /// The values of a record of the block; None if it has another shape.
     #[inline]
-    pub(crate) fn values(&self, at: usize) -> Option<Values<'_, 'w>> {
+    pub(crate) fn values(&self, at: usize) -> Option<Gathered<'_, 'w>> {
         let Started { shape, values, has_instances, has_models } = *self.starts[at].as_ref()?;
         let ListInUse { list, .. } = self.lists[shape as usize].as_ref()?;
         let values = &self.values[values..values + list.values];
-        Some(Values { values, slots: &list.slots, has_instances, has_models })
+        Some(Gathered { values, slots: &list.slots, has_instances, has_models })
     }
 
     /// Takes the list of a shape into use. Returns how many values a record has.
@@ -266,7 +266,7 @@ impl<'w> Gather<'w> {
         };
         let end = own.keys.len();
         if !below {
-            let same = own.list(walk, schema, record, classes, pairs, &mut values[..end], met);
+            let same = own.list(walk, schema, record, classes, pairs, (&mut values[..end], met));
             if same {
                 let met_dicts = others.iter().filter(|dict| dict.slot < end);
                 met_dicts.for_each(|dict| values[dict.slot].prefetch_table(walk.types));
@@ -279,7 +279,7 @@ impl<'w> Gather<'w> {
             let fields = Fields::of(values[keys.slot], walk.types, classes);
             start.has_instances |= fields.class.is_some();
             start.has_models |= fields.is_model(classes);
-            if !keys.list(walk, schema, fields, classes, pairs, &mut values[part.clone()], &mut met[part]) {
+            if !keys.list(walk, schema, fields, classes, pairs, (&mut values[part.clone()], &mut met[part])) {
                 return false;
             }
         }
@@ -297,8 +297,7 @@ impl DictKeys {
         fields: Fields<'w>,
         classes: &[Arc<InPlace>],
         pairs: &mut Vec<Pair<'w>>,
-        values: &mut [Obj<'w>],
-        met: &mut [Option<Obj<'w>>],
+        (values, met): (&mut [Obj<'w>], &mut [Option<Obj<'w>>]),
     ) -> bool {
         let class = fields.class.map(|class| &*classes[class]);
         if let Some(class) = class {

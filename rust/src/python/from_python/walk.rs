@@ -17,7 +17,7 @@ use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{
     CellPlace, DeferredCell, DeferredRecord, DeferredValue, RecordItem, RowOwner,
 };
-use crate::python::from_python::gather::{self, BlockRow, Gather, Values};
+use crate::python::from_python::gather::{self, BlockRow, Gather, Gathered};
 use crate::python::from_python::scalars::{self, is_scalar};
 use crate::python::symbol_list::symbol_bytes;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
@@ -305,9 +305,9 @@ impl<'a> Capture<'a> {
         owner: RowOwner,
         id: ShapeId,
         shape: &Shape,
-        gathered: &Values<'_, '_>,
+        gathered: &Gathered<'_, '_>,
     ) -> ConvertResult<bool> {
-        let Values { values, slots, has_models, .. } = *gathered;
+        let Gathered { values, slots, has_models, .. } = *gathered;
         let start = self.changes.cells.len();
         let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
         self.open.clear();

@@ -419,6 +419,9 @@ pub(crate) fn moment_microseconds(array: &Array, bytes: usize, unit: Unit, at: u
     (scaled % divide == 0).then(|| i64::try_from(scaled / divide).ok()).flatten()
 }
 
+/// Digits are worked out nine at a time.
+const BILLION: u64 = 1_000_000_000;
+
 /// A two's complement number as text.
 fn decimal_digits(bytes: &[u8]) -> String {
     if bytes.len() <= 16 {
@@ -435,7 +438,6 @@ fn decimal_digits(bytes: &[u8]) -> String {
             (*limb, carry) = (!*limb).overflowing_add(u32::from(carry));
         }
     }
-    const BILLION: u64 = 1_000_000_000;
     let mut parts = Vec::new();
     while limbs.iter().any(|limb| *limb != 0) {
         let mut rest = 0;
@@ -445,7 +447,7 @@ fn decimal_digits(bytes: &[u8]) -> String {
         }
         parts.push(rest);
     }
-    let mut digits = parts.pop().map_or("0".to_string(), |first| first.to_string());
-    parts.iter().rev().for_each(|part| digits.push_str(&format!("{part:09}")));
-    if negative { format!("-{digits}") } else { digits }
+    let first = parts.pop().unwrap_or(0);
+    let rest: Vec<String> = parts.iter().rev().map(|part| format!("{part:09}")).collect();
+    format!("{}{first}{}", if negative { "-" } else { "" }, rest.concat())
 }
