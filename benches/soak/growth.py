@@ -22,12 +22,12 @@ class Growth:
 
     @property
     def is_none(self) -> bool:
-        """Whether no growth at all is within the interval."""
-        return abs(self.an_hour) <= self.margin
+        """Whether no growth at all, or less than none, is within the interval."""
+        return self.an_hour <= self.margin
 
     def after(self, start: float, hours: float) -> float:
         """Where it leads from `start`; growth that cannot be told from none leads nowhere."""
-        return start if self.is_none else max(0.0, start + self.an_hour * hours)
+        return start if self.is_none else start + self.an_hour * hours
 
 
 def growth(hours: list[float], values: list[float], warm_up: float = WARM_UP) -> Growth | None:
