@@ -223,12 +223,16 @@ KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 }
 
 
+# Arrow's names end at a NUL; polars ends the process over one.
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3)
+
+
 @settings(max_examples=60)
 @given(st.data())
 def test_any_columns(data: st.DataObject) -> None:
     """Two states after each other, each in chunks or sliced; read back by polars as well."""
     encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
-    kinds = data.draw(st.dictionaries(st.text(max_size=3), st.sampled_from(sorted(KINDS)), max_size=5))
+    kinds = data.draw(st.dictionaries(NAMES, st.sampled_from(sorted(KINDS)), max_size=5))
     kinds.pop("symbol", None)
     schema = {"symbol": pl.String, **{name: KINDS[kind][0] for name, kind in kinds.items()}}
     for _ in range(2):
