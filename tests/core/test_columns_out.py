@@ -291,7 +291,7 @@ def test_names_that_arrow_has_not(key: str) -> None:
 
 def test_names_of_its_own() -> None:
     for snapshot in ({"A": {"_symbol": 1}}, {"A": {"value": 1}, "B": 2}):
-        with pytest.raises(snapdelta.UsageError, match="column of its own"):
+        with pytest.raises(snapdelta.UsageError, match="column of the table's own"):
             decoder_of(snapshot).arrow_table()
     assert decoder_of({"A": {"value": 1}, "B": None, "C": {}}).arrow_table().columns == ["_symbol", "value"]
 
