@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from itertools import combinations
+from statistics import median
 from typing import Any
 
 import pytest
@@ -295,7 +296,7 @@ async def test_a_chain_that_is_never_answered(server: Server, caplog: pytest.Log
 @on_one_server
 async def test_the_loop_is_held_twice_by_a_handover(server: Server) -> None:
     """The walk is done again from the state that was read; `capture_ms` has both."""
-    state = {f"S{number}": {"n": number, "text": str(number)} for number in range(5000)}
+    state = {f"S{number}": {"n": number, "text": str(number)} for number in range(20_000)}
     async with Stage(server.client) as stage:
         client = stage.client()
         first = SnapshotManager(client)
@@ -312,7 +313,8 @@ async def test_the_loop_is_held_twice_by_a_handover(server: Server) -> None:
         for number in range(5):
             async with SnapshotManager(client) as manager:
                 fresh.append((await manager.save_snapshot(state, f"new{number}"))["capture_ms"])
-        assert min(handed) > 1.2 * min(fresh), (again, handed, fresh)
+        # A third of what another walk costs is more than noise.
+        assert median(handed) > median(fresh) + median(again) / 3, (again, handed, fresh)
 
 
 @pytest.mark.parametrize("kind", ["cut_before", "cut_after", "cut_within"])

@@ -135,8 +135,7 @@ async def test_a_pool_that_waits_longer_than_the_time_limit_is_named_too(server:
     ):
         answer = client.execute_command("BLPOP", "none", 0)  # type: ignore[no-untyped-call]
         blocked = asyncio.ensure_future(answer)
-        while not server.execute("INFO", "clients")["blocked_clients"]:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.execute("INFO", "clients")["blocked_clients"] > 0)
         with pytest.raises(SnapshotPoolExhaustedError):
             await manager.save_snapshot({"A": {"x": 1}})
         server.execute("LPUSH", "none", "released")
