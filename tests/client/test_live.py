@@ -181,14 +181,23 @@ async def shown(browser: Page) -> tuple[int, Rows]:
     return int(said["sequence"]), said["rows"]
 
 
-async def test_the_page_shows_what_was_saved(tmp_path: Path) -> None:
+@asynccontextmanager
+async def opened(
+    symbols: int, shown: Callable[[Records], Any], profile: Path
+) -> AsyncIterator[tuple[Truth, Page]]:
+    """The example's page in a browser, and what it must show."""
     require_client()
     async with (
-        live(600) as example,
-        aclosing(Truth(example.redis, dict)) as truth,
-        page(tmp_path) as browser,
+        live(symbols) as example,
+        aclosing(Truth(example.redis, shown)) as truth,
+        page(profile) as browser,
     ):
         await browser.open(example.page)
+        yield truth, browser
+
+
+async def test_the_page_shows_what_was_saved(tmp_path: Path) -> None:
+    async with opened(600, dict, tmp_path) as (truth, browser):
         checked: set[int] = set()
 
         async def rows_are_those_of(word: str = "", by: str = "turnover", first: int = 0) -> bool:
@@ -298,13 +307,7 @@ def test_what_makes_no_sense_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.long
 async def test_a_minute_of_the_whole_market(tmp_path: Path) -> None:
-    require_client()
-    async with (
-        live(11_905) as example,
-        aclosing(Truth(example.redis, top)) as truth,
-        page(tmp_path) as browser,
-    ):
-        await browser.open(example.page)
+    async with opened(11_905, top, tmp_path) as (truth, browser):
         await browser.wait_for("document.getElementById('table').dataset.sequence > 0")
         # Engines compile and caches fill in the first seconds.
         await asyncio.sleep(10)

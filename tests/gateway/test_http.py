@@ -25,8 +25,8 @@ from websockets.exceptions import InvalidStatus
 
 from snapdelta.errors import SnapshotSettingError
 from snapdelta.gateway import Gateway, GatewaySettings
-from snapdelta.gateway.documents import Document, Documents
-from support.gateway import LIMIT, NAME, Saver, Served, StreamClient, Truth, served
+from snapdelta.gateway.documents import Documents
+from support.gateway import LIMIT, NAME, HeldUp, Saver, Served, StreamClient, Truth, served
 from support.market import Market
 from support.servers import Server
 from support.stream_harness import until
@@ -154,17 +154,7 @@ async def test_more_requests_than_may_be(server: Server) -> None:
 
 async def test_answers_do_not_pile_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of requests in five states while one document is made, all wait for the one after it."""
-    made, done = 0, asyncio.Event()
-    make = Documents._make
-
-    async def made_slowly(documents: Documents) -> Document:
-        nonlocal made
-        made += 1
-        document = await make(documents)
-        await done.wait()
-        return document
-
-    monkeypatch.setattr(Documents, "_make", made_slowly)
+    making = HeldUp(monkeypatch, Documents, "_make")
     async with running(server, command_timeout=LIMIT) as (process, saver):
         asked = []
         for _ in range(5):
@@ -172,11 +162,11 @@ async def test_answers_do_not_pile_up(server: Server, monkeypatch: pytest.Monkey
             await until(lambda: process.app.reader_stats(NAME).updates == saver.market.saved)
             asked.append(asyncio.create_task(get(process.port, _SNAPSHOT)))
             await until(lambda: process.app.stats(NAME).requests == len(asked))
-        done.set()
+        making.done.set()
         first, *others = [answer.json for answer in await asyncio.gather(*asked)]
         assert first == saver.market.state(1)
         assert others == [saver.market.state(5)] * 4
-        assert made == 2
+        assert making.calls == 2
 
 
 async def test_who_may_connect(server: Server, caplog: pytest.LogCaptureFixture) -> None:

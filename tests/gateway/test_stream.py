@@ -15,8 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from snapdelta.gateway import Gateway
 from snapdelta.gateway.catch_up import CatchUp
-from snapdelta.gateway.frame_log import Made
-from support.gateway import LIMIT, NAME, Saver, Served, StreamClient, Truth, served
+from support.gateway import LIMIT, NAME, HeldUp, Saver, Served, StreamClient, Truth, served
 from support.market import Market
 from support.servers import Server, patience
 from support.stream_harness import until
@@ -49,17 +48,7 @@ async def followed(server: Server, **settings: object) -> AsyncIterator[Followed
 
 async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of clients that come in five states while one full frame is made, all get the one after it."""
-    made, done = 0, asyncio.Event()
-    make = CatchUp._make_full
-
-    async def made_slowly(catch_up: CatchUp) -> Made:
-        nonlocal made
-        made += 1
-        full = await make(catch_up)
-        await done.wait()
-        return full
-
-    monkeypatch.setattr(CatchUp, "_make_full", made_slowly)
+    making = HeldUp(monkeypatch, CatchUp, "_make_full")
     truth, clients = Truth(), []
     async with (
         server.client() as redis,
@@ -76,7 +65,7 @@ async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.Mo
                 # It waits for a full frame.
                 while client.heartbeats < 2:
                     await client.step()
-            done.set()
+            making.done.set()
             for client in clients:
                 await client.reach()
         finally:
@@ -84,7 +73,7 @@ async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.Mo
                 await client.close()
     assert [client.frames[0][0] for client in clients] == ["full"] * 5
     assert [client.shown[0][1] for client in clients] == [1, 5, 5, 5, 5]
-    assert made == 2
+    assert making.calls == 2
 
 
 async def test_every_state_in_order(server: Server) -> None:

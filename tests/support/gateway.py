@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import pytest
 import uvicorn
 from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
@@ -149,6 +150,23 @@ class Served:
     @property
     def stream(self) -> str:
         return f"ws://127.0.0.1:{self.port}/snapshots/{NAME}/stream"
+
+
+class HeldUp:
+    """Counts the calls of a method; none returns before `done` is set."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: type, method: str) -> None:
+        self.calls = 0
+        self.done = asyncio.Event()
+        make = getattr(owner, method)
+
+        async def held_up(this: Any) -> Any:
+            self.calls += 1
+            made = await make(this)
+            await self.done.wait()
+            return made
+
+        patch.setattr(owner, method, held_up)
 
 
 @asynccontextmanager

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from snapdelta import Limits
-from snapdelta.errors import SnapshotSettingError
 from snapdelta.snapshots.keys import KEY_PREFIX
-from snapdelta.snapshots.settings import check_timeout, check_whole
+from snapdelta.snapshots.settings import check_limits, check_timeout, check_whole
 
 _MOST = 10**9
 
@@ -80,5 +79,4 @@ class GatewaySettings:
             check_whole(name, getattr(self, name), 1, _MOST)
         for name in ("max_queue_bytes", "history_bytes"):
             check_whole(name, getattr(self, name), 1, 10**15)
-        if self.limits is not None and not isinstance(self.limits, Limits):
-            raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {self.limits!r}")
+        check_limits(self.limits)

@@ -25,7 +25,7 @@ from snapdelta.snapshots.broadcast import Broadcast
 from snapdelta.snapshots.history import Timestamp, entry_at, milliseconds, readable
 from snapdelta.snapshots.keys import KEY_PREFIX, Keys
 from snapdelta.snapshots.replica import PAGE, Replica
-from snapdelta.snapshots.settings import check_client, check_timeout
+from snapdelta.snapshots.settings import check_client, check_limits, check_timeout
 from snapdelta.snapshots.stats import ReadCounters
 from snapdelta.snapshots.store import Entry, SnapshotStore
 from snapdelta.snapshots.subscription import Subscription
@@ -62,8 +62,7 @@ class SnapshotReader:
     ) -> None:
         check_client(redis_client)
         check_timeout(command_timeout)
-        if limits is not None and not isinstance(limits, Limits):
-            raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
+        check_limits(limits)
         self._limits = limits
         self._shared = shared
         self._store = SnapshotStore(redis_client, Keys.of(key_prefix, name), command_timeout)

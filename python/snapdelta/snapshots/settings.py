@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict
 
-from snapdelta import Absolute, Encoder, Relative
+from snapdelta import Absolute, Encoder, Limits, Relative
 from snapdelta._redis import client_problem
 from snapdelta.errors import SnapshotSettingError, UsageError
 from snapdelta.snapshots.keys import KEY_PREFIX, Keys
@@ -88,11 +88,11 @@ class SnapshotSettings:
     def __post_init__(self) -> None:
         Keys.of(self.key_prefix, "default")
         _number("full_snapshot_interval", self.full_snapshot_interval, above=0)
-        _whole("level", self.level, 1, 22)
-        _whole("retained_fulls", self.retained_fulls, 2, 1_000)
+        check_whole("level", self.level, 1, 22)
+        check_whole("retained_fulls", self.retained_fulls, 2, 1_000)
         _number("history", self.history, least=0)
-        _whole("history_frames", self.history_frames, 2 * (self.retained_fulls + 1), 10**9)
-        _whole("history_bytes", self.history_bytes, 1, 10**15)
+        check_whole("history_frames", self.history_frames, 2 * (self.retained_fulls + 1), 10**9)
+        check_whole("history_bytes", self.history_bytes, 1, 10**15)
         _number("chain_ratio", self.chain_ratio, above=0)
         if self.ttl is not None:
             _number("ttl", self.ttl, least=1)
@@ -110,7 +110,7 @@ class SnapshotSettings:
             raise SnapshotSettingError(f"validate must be callable, not {self.validate!r}")
         if inspect.iscoroutinefunction(self.validate):
             raise SnapshotSettingError("validate must not be asynchronous: it runs before the first await")
-        _whole("min_symbols", self.min_symbols, 0, 10**9)
+        check_whole("min_symbols", self.min_symbols, 0, 10**9)
         if self.max_removed_share is not None:
             _number("max_removed_share", self.max_removed_share, least=0)
             if self.max_removed_share > 1:
@@ -145,8 +145,10 @@ def check_timeout(value: float, name: str = "command_timeout") -> None:
     _number(name, value, above=0)
 
 
-def check_whole(name: str, value: int, least: int, most: int) -> None:
-    _whole(name, value, least, most)
+def check_limits(limits: Limits | None) -> None:
+    """Raises SnapshotSettingError unless they are snapdelta.Limits, or None."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise SnapshotSettingError(f"limits must be snapdelta.Limits, not {limits!r}")
 
 
 def _number(name: str, value: object, *, above: float | None = None, least: float = -math.inf) -> None:
@@ -157,6 +159,7 @@ def _number(name: str, value: object, *, above: float | None = None, least: floa
         raise SnapshotSettingError(f"{name} must be {limit}, not {value!r}")
 
 
-def _whole(name: str, value: object, least: int, most: int) -> None:
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raises SnapshotSettingError unless it is a whole number within these bounds."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise SnapshotSettingError(f"{name} must be a whole number from {least:,} to {most:,}, not {value!r}")

@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use crate::codec::encoder::Encoder as Core;
 use crate::error::grouped;
 use crate::format::header::{FrameKind, Position};
+use crate::python::convert_error::ConvertResult;
 use crate::python::decoder::Decoder;
 use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
@@ -19,6 +20,7 @@ use crate::python::from_python::{capture, capture_update};
 use crate::python::symbol_list::SymbolList;
 use crate::python::tolerance::tolerances;
 use crate::state::change_set::ChangeSet;
+use crate::state::table::Table;
 
 /// The levels that zstd has.
 pub(crate) fn check_level(py: Python<'_>, level: i32) -> PyResult<i32> {
@@ -108,15 +110,10 @@ impl Encoder {
         changes: &Bound<'_, PyAny>,
         removed: &[Vec<u8>],
     ) -> PyResult<ChangeSet> {
-        let EncoderState { core, cache, default } = inner;
-        if !core.state.started {
+        if !inner.core.state.started {
             return Err(errors::usage(py, "there is no state to update yet; encode a snapshot first"));
         }
-        let default = default.as_ref().map(|default| default.bind(py));
-        let captured = capture_update(changes, removed, &mut core.state.table, cache, default);
-        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
-        core.hold_back(&mut changes);
-        Ok(changes)
+        inner.capture(py, |table, cache, default| capture_update(changes, removed, table, cache, default))
     }
 
     /// Keeps captured changes until their frame is made or dropped.
@@ -150,12 +147,9 @@ impl Encoder {
         data: &Bound<'_, PyAny>,
         symbol: &str,
     ) -> PyResult<ChangeSet> {
-        let EncoderState { core, cache, default } = inner;
-        let default = default.as_ref().map(|default| default.bind(py));
-        let captured = capture_columns(data, symbol.as_bytes(), &mut core.state.table, cache, default);
-        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
-        core.hold_back(&mut changes);
-        Ok(changes)
+        inner.capture(py, |table, cache, default| {
+            capture_columns(data, symbol.as_bytes(), table, cache, default)
+        })
     }
 
     fn read(
@@ -164,16 +158,29 @@ impl Encoder {
         inner: &mut EncoderState,
         snapshot: &Bound<'_, PyAny>,
     ) -> PyResult<ChangeSet> {
-        let EncoderState { core, cache, default } = inner;
-        let default = default.as_ref().map(|default| default.bind(py));
-        let captured = capture(snapshot, &mut core.state.table, cache, default);
-        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
-        core.hold_back(&mut changes);
-        Ok(changes)
+        inner.capture(py, |table, cache, default| capture(snapshot, table, cache, default))
     }
 }
 
 impl EncoderState {
+    /// The changes that a way in finds, without those that a tolerance holds back.
+    fn capture<'py>(
+        &mut self,
+        py: Python<'py>,
+        read: impl FnOnce(
+            &mut Table,
+            &mut ConversionCache,
+            Option<&Bound<'py, PyAny>>,
+        ) -> ConvertResult<ChangeSet>,
+    ) -> PyResult<ChangeSet> {
+        let EncoderState { core, cache, default } = self;
+        let default = default.as_ref().map(|default| default.bind(py));
+        let captured = read(&mut core.state.table, cache, default);
+        let mut changes = captured.map_err(|error| errors::to_python(py, error))?;
+        core.hold_back(&mut changes);
+        Ok(changes)
+    }
+
     /// Forgets key objects whose keys a rollback removed from the schema.
     fn forget_keys(&mut self) {
         self.cache.forget_keys_beyond(&self.core.state.table.schema);

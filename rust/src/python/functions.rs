@@ -111,11 +111,8 @@ pub(crate) fn apply<'py>(
         return loads(py, frame, limits);
     }
     budget.check_required(header.required_bytes).map_err(|e| errors::core(py, &e))?;
-    if header.is_bundle {
-        return apply_bundle(prev, &header, &contents, verify, default, &mut budget)
-            .map_err(|e| errors::to_python(py, e));
-    }
-    let applied = apply_delta(prev, &header, &contents, verify, default, &mut budget);
+    let apply_frame = if header.is_bundle { apply_bundle } else { apply_delta };
+    let applied = apply_frame(prev, &header, &contents, verify, default, &mut budget);
     applied.map_err(|e| errors::to_python(py, e))
 }
 
@@ -128,17 +125,13 @@ fn apply_bundle<'py>(
     budget: &mut Budget,
 ) -> ConvertResult<Bound<'py, PyDict>> {
     let py = previous.py();
-    let mut snapshot = None;
+    let mut snapshot = previous.clone();
     for (_, delta) in deltas_of(header, &contents.body, budget)? {
         let mut own = budget.rest();
         let (header, contents) = py.detach(|| container::read(delta, &mut own))?;
         own.check_required(header.required_bytes)?;
-        let before = snapshot.as_ref().unwrap_or(previous);
-        let after = apply_delta(before, &header, &contents, verify, default, &mut own)?;
-        snapshot = Some(after.into_any());
+        snapshot = apply_delta(&snapshot, &header, &contents, verify, default, &mut own)?.into_any();
     }
-    // a bundle has a delta
-    let snapshot = snapshot.unwrap_or_else(|| previous.clone());
     Ok(snapshot.cast_into::<PyDict>().map_err(PyErr::from)?)
 }
 

@@ -236,9 +236,7 @@ impl ChangeSet {
             order.sort_by_key(|i| column.rows[*i]);
             let mut sorted = ColumnPatch::default();
             for i in order {
-                sorted.rows.push(column.rows[i]);
-                sorted.old.push(column.old.get(i));
-                sorted.new.push(column.new.get(i));
+                sorted.push(column.rows[i], column.old.get(i), column.new.get(i));
             }
             *column = sorted;
         }

@@ -85,6 +85,24 @@ macro_rules! released {
 
 released!(ArrowSchema, ArrowArray, ArrowArrayStream);
 
+impl ArrowArray {
+    /// An array of nothing, which nobody is to release.
+    pub(super) fn released() -> ArrowArray {
+        ArrowArray {
+            length: 0,
+            null_count: 0,
+            offset: 0,
+            n_buffers: 0,
+            n_children: 0,
+            buffers: null_mut(),
+            children: null_mut(),
+            dictionary: null_mut(),
+            release: None,
+            private_data: null_mut(),
+        }
+    }
+}
+
 /// Structures below another one; what a consumer has moved out is released already.
 struct Below<T: Released>(Vec<*mut T>);
 
@@ -235,19 +253,8 @@ unsafe extern "C" fn stream_next(stream: *mut ArrowArrayStream, out: *mut ArrowA
         let exported = &mut *(*stream).private_data.cast::<ExportedStream>();
         out.write(match exported.batch.take() {
             Some(batch) => array_of(&batch),
-            None => ArrowArray {
-                length: 0,
-                null_count: 0,
-                offset: 0,
-                n_buffers: 0,
-                n_children: 0,
-                buffers: null_mut(),
-                children: null_mut(),
-                dictionary: null_mut(),
-                // a released array ends the stream
-                release: None,
-                private_data: null_mut(),
-            },
+            // it ends the stream
+            None => ArrowArray::released(),
         });
     }
     0

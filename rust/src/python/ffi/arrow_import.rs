@@ -105,7 +105,7 @@ fn read_stream(stream: &mut Owned<ArrowArrayStream>) -> Result<Imported, String>
     let field = read_field(&schema.0, 0).ok_or_else(bad)?;
     let mut batches = Vec::new();
     loop {
-        let mut array = Owned(Box::new(no_array()));
+        let mut array = Owned(Box::new(ArrowArray::released()));
         // SAFETY: as above
         let status = unsafe { get_next(stream, &raw mut *array.0) };
         if status != 0 {
@@ -143,21 +143,6 @@ fn no_schema() -> ArrowSchema {
         metadata: null_mut(),
         flags: 0,
         n_children: 0,
-        children: null_mut(),
-        dictionary: null_mut(),
-        release: None,
-        private_data: null_mut(),
-    }
-}
-
-fn no_array() -> ArrowArray {
-    ArrowArray {
-        length: 0,
-        null_count: 0,
-        offset: 0,
-        n_buffers: 0,
-        n_children: 0,
-        buffers: null_mut(),
         children: null_mut(),
         dictionary: null_mut(),
         release: None,

@@ -142,7 +142,7 @@ impl<'w> Obj<'w> {
     /// What is in a slot of an instance, if there is something; `slot_offset` gave the offset for its exact class.
     #[inline(always)]
     pub(crate) fn slot(self, offset: isize) -> Option<Obj<'w>> {
-        // SAFETY: an instance of the class has a pointer at this offset; what it leads to is held by the instance
+        // SAFETY: an instance of the class has a pointer at this offset, and holds the object that it points to
         let pointer = unsafe { *self.pointer.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>() };
         (!pointer.is_null()).then_some(Obj { pointer, walk: PhantomData })
     }

@@ -154,7 +154,7 @@ pub(crate) struct Gather<'w> {
     lists: Vec<Option<ListInUse<'w>>>,
     values: Vec<Obj<'w>>,
     pairs: Vec<Pair<'w>>,
-    /// By record of the block; None if it has not the shape that was expected.
+    /// By record of the block; None where the record has another shape than the expected one.
     starts: Vec<Option<Started>>,
 }
 

@@ -2,8 +2,7 @@
 
 use crate::format::datetime::{self, DATETIME_END, Delta};
 use crate::format::decimal;
-use crate::format::text::is_text;
-use crate::format::value::{Payload, Tag, tag, text_cell, trim_big_int, write_inline};
+use crate::format::value::{Payload, Tag, is_text, tag, text_cell, trim_big_int, write_inline};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, PathStep};
 use crate::python::ffi::object::push_code_point;
@@ -140,7 +139,7 @@ impl Array {
             }
             _ => return Ok(None),
         };
-        if text.is_ascii() || is_text(text) { Ok(Some(text)) } else { Err(not_utf8()) }
+        checked_text(text).map(Some)
     }
 
     /// The place of a value in its dictionary.
@@ -303,11 +302,15 @@ fn bool_tag(value: bool) -> Tag {
 }
 
 fn text(bytes: &[u8]) -> ConvertResult<(Tag, Payload<'_>)> {
-    if bytes.is_ascii() || is_text(bytes) { Ok(text_cell(bytes)) } else { Err(not_utf8()) }
+    checked_text(bytes).map(text_cell)
 }
 
-fn not_utf8() -> ConvertError {
-    ConvertError::unsupported("text that is not UTF-8")
+fn checked_text(bytes: &[u8]) -> ConvertResult<&[u8]> {
+    if bytes.is_ascii() || is_text(bytes) {
+        Ok(bytes)
+    } else {
+        Err(ConvertError::unsupported("text that is not UTF-8"))
+    }
 }
 
 #[inline(always)]

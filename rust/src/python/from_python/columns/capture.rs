@@ -220,15 +220,19 @@ impl Capture<'_> {
         for i in part {
             let new = Cell { tag: block.tags[i], word: block.words[i] };
             match block.places[i] {
-                Destination::Row(at) => {
-                    let old = self.table.rows[at as usize].cell(position);
-                    if old != new {
-                        self.changes.update(path, at, old, new);
-                    }
-                }
+                Destination::Row(at) => self.change(path, at, position, new),
                 Destination::Added(start) => self.changes.cells.set(start + position, new),
                 Destination::Apart(_) => {}
             }
+        }
+    }
+
+    /// A cell of a row of the base: nothing is written if it is the one that is there.
+    #[inline(always)]
+    fn change(&mut self, path: PathId, row: u32, position: usize, new: Cell) {
+        let old = self.table.rows[row as usize].cell(position);
+        if old != new {
+            self.changes.update(path, row, old, new);
         }
     }
 
@@ -237,9 +241,7 @@ impl Capture<'_> {
             Destination::Row(at) => {
                 let old = self.table.rows[at as usize].cell(position);
                 let new = intern(self.table, &mut self.changes, tag, payload, Hint::Old(old));
-                if old != new {
-                    self.changes.update(path, at, old, new);
-                }
+                self.change(path, at, position, new);
             }
             Destination::Added(start) => {
                 let new = self.intern(tag, payload);
@@ -264,12 +266,7 @@ impl Capture<'_> {
             Destination::Apart(_) => return Ok(()),
         };
         match (self.leaf(walk, object, hint, column.leaf.keys.len())?, place) {
-            (Found::Cell(new), Destination::Row(at)) => {
-                let old = self.table.rows[at as usize].cell(position);
-                if old != new {
-                    self.changes.update(column.path, at, old, new);
-                }
-            }
+            (Found::Cell(new), Destination::Row(at)) => self.change(column.path, at, position, new),
             (Found::Cell(new), Destination::Added(start)) => self.changes.cells.set(start + position, new),
             (Found::Deferred(value), place) => {
                 let place = match place {
