@@ -16,7 +16,7 @@ import snapdelta
 from client.node import Answer, NodeDecoder, node_decoder
 from client.node_values import in_javascript
 from core import reference_decoder as reference
-from core.golden.cases_v1 import CASES
+from core.golden.cases_v1 import CASES, STREAM, stream
 from core.golden.write_v1 import HERE
 from core.test_hostile import damaged_frames
 from support import frames as f
@@ -62,6 +62,17 @@ def test_golden_vectors(node: NodeDecoder, name: str) -> None:
     answer = node.apply(frame)
     check(answer, python)
     assert_same(answer.snapshot, in_javascript(after))
+
+
+def test_the_golden_stream(node: NodeDecoder) -> None:
+    states = [state for _, state in stream()]
+    python = snapdelta.Decoder()
+    for name, at in STREAM.items():
+        frame = (HERE / f"{name}.frame").read_bytes()
+        python.apply(frame)
+        answer = node.apply(frame)
+        check(answer, python)
+        assert_same(answer.snapshot, in_javascript(states[at]))
 
 
 @pytest.mark.parametrize("seed", range(40))

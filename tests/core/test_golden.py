@@ -8,8 +8,9 @@ import pytest
 
 import snapdelta
 from core import reference_decoder as reference
-from core.golden.cases_v1 import CASES
+from core.golden.cases_v1 import CASES, STREAM, stream
 from core.golden.write_v1 import HERE, write
+from support.assert_exact import assert_same
 from support.roundtrip import assert_read_alike
 
 
@@ -23,16 +24,36 @@ def check(folder: Path) -> None:
         assert info.target_digest == reference.digest(after)
 
 
+def check_stream(folder: Path) -> None:
+    states = [state for _, state in stream()]
+    decoder, before = snapdelta.Decoder(), None
+    kinds, held = [], 0
+    for name, at in STREAM.items():
+        frame = (folder / f"{name}.frame").read_bytes()
+        assert_read_alike(frame, before, states[at])
+        decoder.apply(frame)
+        before = decoder.snapshot()
+        assert_same(before, states[at])
+        info = snapdelta.inspect(frame)
+        kinds.append((info.kind, info.epoch, info.sequence))
+        assert info.within_tolerance
+        held += info.held_cells
+    assert kinds == [("full", 7, 1), ("delta", 7, 2), ("bundle", 7, 4), ("delta", 7, 6), ("delta", 8, 1)]
+    assert held > 10
+
+
 def test_the_vectors_of_version_1() -> None:
-    assert {path.stem for path in HERE.glob("*.frame")} == CASES.keys()
+    assert {path.stem for path in HERE.glob("*.frame")} == {*CASES, *STREAM}
     check(HERE)
+    check_stream(HERE)
 
 
 def test_vectors_are_written_once(tmp_path: Path) -> None:
     write(tmp_path)
     check(tmp_path)
+    check_stream(tmp_path)
     (tmp_path / "market.frame").write_bytes(b"")
-    for name in CASES:
+    for name in [*CASES, *STREAM]:
         if name != "market":
             (tmp_path / f"{name}.frame").unlink()
     with pytest.raises(FileExistsError, match="written once"):

@@ -121,3 +121,34 @@ CASES: dict[str, tuple[Snapshot | None, Snapshot]] = {
     "everything_new": (FIRST, EVERY_TYPE),
     "every_type_changed": (EVERY_TYPE, dict.fromkeys(EVERY_TYPE, EVERY_TYPE["ints"])),
 }
+
+
+# The column whose numbers the writer of the stream holds back, and how far.
+HELD, AMOUNT = "score", 0.25
+
+
+def published(before: Snapshot, given: Snapshot) -> Snapshot:
+    """What readers have after `before` when the writer is given a snapshot, and holds numbers back."""
+    rows = {symbol: dict(record) for symbol, record in given.items()}
+    for symbol, record in rows.items():
+        old = before.get(symbol, {}).get(HELD)
+        if old is not None and HELD in record and abs(record[HELD] - old) <= AMOUNT:
+            record[HELD] = old
+    return rows
+
+
+def stream() -> list[tuple[Snapshot, Snapshot]]:
+    """Snapshots that a writer is given in turn, each with the state that readers have then."""
+    given = [market(6)]
+    for seed in range(7, 13):
+        rng = random.Random(seed)
+        rows = many_trades(given[-1], seed)
+        given.append({symbol: record | {HELD: rng.random()} for symbol, record in rows.items()})
+    states = [given[0]]
+    for snapshot in given[1:]:
+        states.append(published(states[-1], snapshot))
+    return list(zip(given, states, strict=True))
+
+
+# Frames of one stream, in their order, and which of its states each leads to.
+STREAM = {"stream_full": 0, "stream_held": 1, "stream_bundle": 3, "stream_composed": 5, "stream_bridge": 6}
