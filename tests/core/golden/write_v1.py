@@ -34,7 +34,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def stream_frames() -> dict[str, bytes]:
-    """The frames of STREAM: a full frame, a delta, a bundle, deltas made one, and a writer that takes over."""
+    """The frames of STREAM: a full frame, a delta, a bundle, a composed delta, a writer that takes over."""
     given = [snapshot for snapshot, _ in stream()]
     encoder = snapdelta.Encoder(epoch=7, tolerance={HELD: snapdelta.Absolute(AMOUNT)})
     full, held, *deltas = (encoder.encode(snapshot) for snapshot in given[:-1])
