@@ -163,6 +163,16 @@ impl<'w> Obj<'w> {
         }
     }
 
+    /// Brings the items of a list into the cache, if it is one.
+    #[inline(always)]
+    pub(crate) fn prefetch_items(self, types: &Types) {
+        if self.type_address() == types.list {
+            // SAFETY: read only of an exact list
+            let items = unsafe { (*self.pointer.cast::<ffi::PyListObject>()).ob_item };
+            prefetch(items.cast());
+        }
+    }
+
     /// The value, if it is exactly a float.
     #[inline(always)]
     pub(crate) fn float(self, types: &Types) -> Option<f64> {

@@ -351,7 +351,11 @@ impl<'a> Capture<'a> {
             match fast_leaf(values[*slot as usize], types) {
                 Some(new) if new.tag == tag && new.word == word => {}
                 Some(new) => changes.update(shape.paths[position], base, Cell { tag, word }, new),
-                None => open.push(position as u32),
+                None => {
+                    // it is read when the rest of the record has been
+                    values[*slot as usize].prefetch_items(types);
+                    open.push(position as u32);
+                }
             }
         }
     }
