@@ -168,6 +168,34 @@ impl Form {
         }
     }
 
+    /// The tag of all cells of this form whose words are told together.
+    pub(crate) fn word_tag(&self) -> Option<Tag> {
+        match self {
+            Form::Int => Some(tag::INT),
+            Form::Float => Some(tag::FLOAT),
+            _ => None,
+        }
+    }
+
+    /// Turns integers into the words of their cells, for forms that have a `word_tag`. False if one has no such cell.
+    pub(crate) fn turn_into_words(&self, scale: Scale, integers: &mut [u64]) -> bool {
+        if scale.is_raw() {
+            return true;
+        }
+        let exponent = scale.exponent;
+        let power = power(exponent) as i64;
+        let is_float = *self == Form::Float;
+        let mut fits = true;
+        for integer in integers {
+            match scale.number(*integer) {
+                Some(number) if is_float => *integer = float_word(number, exponent),
+                Some(number) if power == 1 || number % power == 0 => *integer = (number / power) as u64,
+                _ => fits = false,
+            }
+        }
+        fits
+    }
+
     pub(crate) fn write(&self, w: &mut Writer) {
         match self {
             Form::Absent => w.u8(form::ABSENT),

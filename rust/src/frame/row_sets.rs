@@ -31,6 +31,21 @@ impl Set<'_> {
         has(&self.bits, row)
     }
 
+    /// Sets a bit in the contexts of those of the rows that are members; both ascend.
+    fn mark(&self, rows: &[u32], contexts: &mut [u8], bit: usize) {
+        if !self.bits.is_empty() {
+            for (row, context) in rows.iter().zip(contexts) {
+                *context |= u8::from(has(&self.bits, *row)) << bit;
+            }
+            return;
+        }
+        for row in self.members {
+            if let Ok(at) = rows.binary_search(row) {
+                contexts[at] |= 1 << bit;
+            }
+        }
+    }
+
     /// Members of both, which have bits.
     fn in_common(&self, other: &Set<'_>) -> usize {
         count(self.bits.iter().zip(&other.bits).map(|(a, b)| a & b))
@@ -482,26 +497,38 @@ fn read_by_context(
 ) -> Result<Vec<u32>> {
     budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
-    let mut numbers = Vec::with_capacity(count);
-    let mut sets = HashMap::new();
-    for _ in 0..count {
+    // what the sets tell of each row, a bit for each
+    let mut contexts = vec![0u8; parent.len()];
+    // by distance, from 1: which bit asks for the set itself
+    let mut before = Vec::new();
+    for bit in 0..count {
         let number = r.up_to(earlier.len(), "row set")?;
-        numbers.push(number);
-        if number != ITSELF {
-            let members = &earlier[number - 1];
-            budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
-            sets.insert(number, Set::new(members, base_rows));
+        if number == ITSELF {
+            before.push(bit);
+            continue;
         }
+        let members = &earlier[number - 1];
+        budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
+        Set::new(members, base_rows).mark(parent, &mut contexts, bit);
     }
     let shares = r.raw(1 << count)?;
-    let asked = Members::of(&numbers, |number| &sets[&number]);
-    let mut members = Vec::new();
-    for row in parent {
-        let is_member = |earlier: u32| members.iter().rev().take(MAX_CONTEXT_SETS).any(|row| *row == earlier);
-        if r.choice(shares[context_of(*row, &asked, is_member)])? {
-            members.push(*row);
+    let mut members = Vec::with_capacity(parent.len() / 4);
+    r.choices(|steps| {
+        // the latest rows of the set, a bit for each, that of the row before lowest
+        let (mut latest, mut next) = (0u32, 0);
+        for (row, context) in parent.iter().zip(&contexts) {
+            latest = latest.checked_shl(row - next).unwrap_or(0);
+            let asked = |all, (distance, bit): (usize, &usize)| all | (latest >> distance & 1) << bit;
+            let context = before.iter().enumerate().fold(u32::from(*context), asked);
+            let is_member = steps.choice(shares[context as usize])?;
+            if is_member {
+                members.push(*row);
+            }
+            latest = latest << 1 | u32::from(is_member);
+            next = row + 1;
         }
-    }
+        Some(())
+    })?;
     Ok(members)
 }
 

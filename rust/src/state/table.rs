@@ -8,7 +8,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::format::hash::{Chain, hash_bytes, hash_cell};
-use crate::format::value::{Payload, Tag, is_blob};
+use crate::format::value::{Payload, Tag, is_blob, tag};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
 
@@ -42,6 +42,17 @@ impl Cells {
         Cell { tag: self.tags[i], word: self.words[i] }
     }
 
+    /// False if it is seen at once that no cell is a blob, as of nearly all columns.
+    pub(crate) fn has_blobs(&self) -> bool {
+        // without a look at each by itself
+        self.tags.iter().fold(0, |greatest, tag| greatest.max(*tag)) > LAST_WITHOUT_BLOBS
+    }
+
+    /// All cells have this tag.
+    pub(crate) fn all_have(&self, tag: Tag) -> bool {
+        self.tags.iter().fold(true, |all, other| all & (*other == tag))
+    }
+
     pub(crate) fn set(&mut self, i: usize, cell: Cell) {
         self.tags[i] = cell.tag;
         self.words[i] = cell.word;
@@ -73,6 +84,38 @@ impl Cells {
     pub(crate) fn part(&self, part: Range<usize>) -> impl Iterator<Item = Cell> + '_ {
         let pairs = self.tags[part.clone()].iter().zip(&self.words[part]);
         pairs.map(|(&tag, &word)| Cell { tag, word })
+    }
+}
+
+/// Up to this tag none is a blob's.
+const LAST_WITHOUT_BLOBS: Tag = tag::SHORT;
+
+/// The position of one column in rows that mostly share their shape.
+pub(crate) struct ColumnPlaces<'a> {
+    schema: &'a Schema,
+    path: PathId,
+    shape: ShapeId,
+    position: usize,
+}
+
+impl<'a> ColumnPlaces<'a> {
+    pub(crate) fn new(schema: &'a Schema, path: PathId) -> Self {
+        ColumnPlaces { schema, path, shape: ShapeId::MAX, position: usize::MAX }
+    }
+
+    /// Beyond all cells if the shape has not the column.
+    #[inline(always)]
+    pub(crate) fn position(&mut self, shape: ShapeId) -> usize {
+        if shape != self.shape {
+            self.change_to(shape);
+        }
+        self.position
+    }
+
+    #[cold]
+    fn change_to(&mut self, shape: ShapeId) {
+        self.shape = shape;
+        self.position = self.schema.shapes[shape as usize].position(self.path).unwrap_or(usize::MAX);
     }
 }
 
