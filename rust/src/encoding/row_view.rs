@@ -99,17 +99,16 @@ impl<'a> ColumnGather<'a> {
         Some(Cell { tag: *row.tags.get(position)?, word: *row.words.get(position)? })
     }
 
-    /// Fetches the cells of these rows. False if one is not there.
+    /// Appends the cells of these rows. False if one is not there.
     // by itself, so that all of the loop fits into registers
     #[inline(never)]
-    fn fetch(&mut self, rows: &[u32], tags: &mut [Tag], words: &mut [u64]) -> bool {
+    fn append(&mut self, rows: &[u32], cells: &mut Cells) -> bool {
         let mut has_all = true;
-        for (row, (tag, word)) in rows.iter().zip(tags.iter_mut().zip(words)) {
-            match self.cell(*row) {
-                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
-                None => has_all = false,
-            }
-        }
+        cells.extend(rows.iter().map(|row| {
+            let cell = self.cell(*row);
+            has_all &= cell.is_some();
+            cell.unwrap_or(NO_CELL)
+        }));
         has_all
     }
 }
@@ -119,17 +118,17 @@ impl<'a> ColumnGather<'a> {
 pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
     let mut gathers: Vec<ColumnGather<'_>> =
         paths.iter().map(|path| ColumnGather::new(table, *path)).collect();
-    let cells_of = |rows: &&[u32]| Cells { tags: vec![0; rows.len()], words: vec![0; rows.len()] };
-    let mut all: Vec<Cells> = lists.iter().map(cells_of).collect();
+    let mut all: Vec<Cells> = Vec::new();
+    all.resize_with(lists.len(), Cells::default);
+    all.iter_mut().zip(lists).for_each(|(cells, rows)| cells.reserve(rows.len()));
     let mut lacking = None;
     for_each_block(lists, |step| {
         let (at, part) = match step {
             BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
             BlockStep::Part(at, part) => (at, part),
         };
-        let Cells { tags, words } = &mut all[at];
-        let (tags, words) = (&mut tags[part.clone()], &mut words[part.clone()]);
-        if !gathers[at].fetch(&lists[at][part], tags, words) {
+        // the parts of a list come in its order
+        if !gathers[at].append(&lists[at][part], &mut all[at]) {
             lacking = Some(at);
         }
     });
@@ -139,44 +138,58 @@ pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> R
     }
 }
 
+/// The present and the base's cells of one column, asked for row by row.
+struct Lookup<'a> {
+    gather: ColumnGather<'a>,
+    /// What the column was read to be so far, and what it was.
+    known: Option<(Search<'a>, &'a Cells, Option<&'a Cells>)>,
+    /// What is not known is the base's.
+    has_base: bool,
+}
+
+impl Lookup<'_> {
+    #[inline(always)]
+    fn cells(&mut self, row: u32) -> (Cell, Cell) {
+        if let Some((search, new, old)) = &mut self.known
+            && let Some(at) = search.find(row)
+        {
+            return (new.get(at), old.map_or(NO_CELL, |old| old.get(at)));
+        }
+        if !self.has_base {
+            return (NO_CELL, NO_CELL);
+        }
+        let cell = self.gather.cell(row).unwrap_or(NO_CELL);
+        (cell, cell)
+    }
+}
+
 impl RowView<'_> {
+    #[inline(always)]
+    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
+        let done = self.done.get(path as usize) == Some(&true);
+        let gather = ColumnGather::new(self.table, path);
+        let at = path as usize;
+        match self.side {
+            Side::Updates(updates) => {
+                let column = updates.get(at).filter(|column| done && !column.rows.is_empty());
+                let known = column.map(|c| (Search::new(&c.rows, rows), &c.new, Some(&c.old)));
+                Lookup { gather, known, has_base: true }
+            }
+            Side::Inserts(inserts) => {
+                let column = inserts.get(at).filter(|_| done);
+                let known = column.map(|c| (Search::new(&c.rows, rows), &c.cells, None));
+                Lookup { gather, known, has_base: false }
+            }
+        }
+    }
+
     /// Calls `take` for each row with the present and the base cell of another column.
     #[inline(always)]
     pub(crate) fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
-        let done = self.done.get(path as usize) == Some(&true);
-        match self.side {
-            Side::Updates(updates) => {
-                let mut gather = ColumnGather::new(self.table, path);
-                let column = updates.get(path as usize).filter(|column| done && !column.rows.is_empty());
-                let Some(column) = column else {
-                    for (i, row) in rows.iter().enumerate() {
-                        let cell = gather.cell(*row).unwrap_or(NO_CELL);
-                        take(i, cell, cell);
-                    }
-                    return;
-                };
-                let mut search = Search::new(&column.rows, rows);
-                for (i, row) in rows.iter().enumerate() {
-                    let (now, before) = match search.find(*row) {
-                        Some(at) => (column.new.get(at), column.old.get(at)),
-                        None => {
-                            let cell = gather.cell(*row).unwrap_or(NO_CELL);
-                            (cell, cell)
-                        }
-                    };
-                    take(i, now, before);
-                }
-            }
-            Side::Inserts(inserts) => match inserts.get(path as usize).filter(|_| done) {
-                None => (0..rows.len()).for_each(|i| take(i, NO_CELL, NO_CELL)),
-                Some(column) => {
-                    let mut search = Search::new(&column.rows, rows);
-                    for (i, row) in rows.iter().enumerate() {
-                        let cell = search.find(*row).map_or(NO_CELL, |at| column.cells.get(at));
-                        take(i, cell, NO_CELL);
-                    }
-                }
-            },
+        let mut lookup = self.lookup(path, rows);
+        for (i, row) in rows.iter().enumerate() {
+            let (now, before) = lookup.cells(*row);
+            take(i, now, before);
         }
     }
 
@@ -205,17 +218,18 @@ impl RowView<'_> {
         present: &mut Vec<f64>,
         base: &mut Vec<f64>,
     ) {
+        let mut lookup = self.lookup(path, rows);
         present.clear();
-        present.resize(rows.len(), 0.0);
         base.clear();
         if !with_base {
-            return self.visit(path, rows, |i, now, _| present[i] = number(self.table, now));
+            return present.extend(rows.iter().map(|row| number(self.table, lookup.cells(*row).0)));
         }
-        base.resize(rows.len(), 0.0);
-        self.visit(path, rows, |i, now, before| {
-            present[i] = number(self.table, now);
-            base[i] = number(self.table, before);
-        });
+        let mut both = (std::mem::take(present), std::mem::take(base));
+        both.extend(rows.iter().map(|row| {
+            let (now, before) = lookup.cells(*row);
+            (number(self.table, now), number(self.table, before))
+        }));
+        (*present, *base) = both;
     }
 
     /// The present cell of another column in one row.
@@ -237,9 +251,9 @@ impl RowView<'_> {
 
     /// The present cells of another column in these rows.
     pub(crate) fn present(&self, path: PathId, rows: &[u32]) -> Cells {
+        let mut lookup = self.lookup(path, rows);
         let mut now = Cells::default();
-        now.reserve(rows.len());
-        self.visit(path, rows, |_, present, _| now.push(present));
+        now.extend(rows.iter().map(|row| lookup.cells(*row).0));
         now
     }
 

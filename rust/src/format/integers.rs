@@ -177,9 +177,13 @@ impl Reader<'_> {
             Some(total) => self.raw(total)?,
             None => return Err(self.corrupt("the bytes end too early")),
         };
-        let mut words = vec![0u64; n];
+        if width == 0 {
+            return Ok(vec![0; n]);
+        }
+        let (first, others) = bytes.split_at(n);
+        let mut words: Vec<u64> = first.iter().map(|byte| u64::from(*byte)).collect();
         if n > 0 {
-            for (plane, bytes) in bytes.chunks_exact(n).enumerate() {
+            for (plane, bytes) in (1..).zip(others.chunks_exact(n)) {
                 let shift = 8 * plane;
                 for (word, byte) in words.iter_mut().zip(bytes) {
                     *word |= u64::from(*byte) << shift;
@@ -213,27 +217,28 @@ fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Resul
         *entry = (classes.len() as u16, frequency);
         classes.resize(classes.len() + usize::from(frequency), class);
     }
-    let mut numbers = vec![0; n];
+    let mut numbers = Vec::with_capacity(n);
     entropy.steps(|steps| {
-        for number in &mut numbers {
+        for _ in 0..n {
             let slot = steps.slot(bits);
             let at = classes[slot as usize];
             let (start, frequency) = starts_and_frequencies[usize::from(at)];
             steps.advance(slot, Step { start: u32::from(start), frequency, bits })?;
             let class = u64::from(at) + u64::from(lowest);
             if class < 1 << mantissa {
-                *number = class;
+                numbers.push(class);
                 continue;
             }
             let open = (class >> mantissa) as u8 - 1;
             // with the leading bit
-            *number = ((class & ((1 << mantissa) - 1)) | 1 << mantissa) << open;
+            let mut number = ((class & ((1 << mantissa) - 1)) | 1 << mantissa) << open;
             let mut done = 0;
             while done < open {
                 let bits = RAW_BITS.min(open - done);
-                *number |= u64::from(steps.raw(bits)?) << done;
+                number |= u64::from(steps.raw(bits)?) << done;
                 done += bits;
             }
+            numbers.push(number);
         }
         Some(())
     })?;

@@ -213,6 +213,8 @@ fn write_predicted(
 const WORTH_A_SET: f64 = 16.0;
 const STEP: f64 = 0.05;
 
+const CONTEXTS: usize = 1 << MAX_CONTEXT_SETS;
+
 /// Names the set itself, asked for an earlier row.
 const ITSELF: usize = 0;
 
@@ -497,30 +499,32 @@ fn read_by_context(
 ) -> Result<Vec<u32>> {
     budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
-    // what the sets tell of each row, a bit for each
+    // what the other sets tell of each row, a bit for each
     let mut contexts = vec![0u8; parent.len()];
-    // by distance, from 1: which bit asks for the set itself
+    // how many rows before the set itself is asked, and the bit that tells it
     let mut before = Vec::new();
     for bit in 0..count {
         let number = r.up_to(earlier.len(), "row set")?;
         if number == ITSELF {
-            before.push(bit);
+            before.push((before.len(), bit));
             continue;
         }
         let members = &earlier[number - 1];
         budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
         Set::new(members, base_rows).mark(parent, &mut contexts, bit);
     }
-    let shares = r.raw(1 << count)?;
+    let mut shares = [0; CONTEXTS];
+    shares[..1 << count].copy_from_slice(r.raw(1 << count)?);
+    // by what the set itself holds of the rows before, the nearest lowest: what that tells
+    let told = |latest| before.iter().fold(0, |all, (at, bit)| all | (latest >> at & 1) << bit);
+    let told: [usize; CONTEXTS] = std::array::from_fn(told);
     let mut members = Vec::with_capacity(parent.len() / 4);
     r.choices(|steps| {
-        // the latest rows of the set, a bit for each, that of the row before lowest
         let (mut latest, mut next) = (0u32, 0);
         for (row, context) in parent.iter().zip(&contexts) {
             latest = latest.checked_shl(row - next).unwrap_or(0);
-            let asked = |all, (distance, bit): (usize, &usize)| all | (latest >> distance & 1) << bit;
-            let context = before.iter().enumerate().fold(u32::from(*context), asked);
-            let is_member = steps.choice(shares[context as usize])?;
+            let context = usize::from(*context) | told[latest as usize % CONTEXTS];
+            let is_member = steps.choice(shares[context % CONTEXTS])?;
             if is_member {
                 members.push(*row);
             }

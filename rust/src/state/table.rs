@@ -71,6 +71,14 @@ impl Cells {
         self.tags[start..].iter_mut().zip(&mut self.words[start..])
     }
 
+    /// Appends cells.
+    #[inline(always)]
+    pub(crate) fn extend(&mut self, cells: impl Iterator<Item = Cell>) {
+        let mut both = (std::mem::take(&mut self.tags), std::mem::take(&mut self.words));
+        both.extend(cells.map(|cell| (cell.tag, cell.word)));
+        (self.tags, self.words) = both;
+    }
+
     pub(crate) fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);
@@ -137,12 +145,18 @@ impl Row {
     }
 }
 
-/// Where symbols stand; made when first asked for, dropped when rows move.
+/// Where symbols stand; made when many were asked for, dropped when rows move.
 #[derive(Default, Clone)]
 struct Index {
     positions: Option<HashTable<u32>>,
+    // keyed, so that hostile symbols cannot be made to collide
     hasher: RandomState,
+    /// How many symbols were asked for without it.
+    searches: usize,
 }
+
+/// So many symbols are looked for row by row before there is an index: it costs more than that.
+const SEARCHES: usize = 16;
 
 /// The sizes of the schema and of the blob pool at one moment.
 pub(crate) struct Mark {
@@ -226,8 +240,16 @@ impl Table {
 
     /// The position of a symbol.
     pub(crate) fn position(&mut self, symbol: &[u8]) -> Option<usize> {
-        let Index { positions, hasher } = &mut self.index;
+        let Index { positions, hasher, searches } = &mut self.index;
         let rows = &self.rows;
+        if rows.is_empty() {
+            return None;
+        }
+        if positions.is_none() && *searches < SEARCHES {
+            *searches += 1;
+            let hash = symbol_hash(symbol);
+            return rows.iter().position(|row| row.symbol_hash == hash && *row.symbol == *symbol);
+        }
         let positions = positions.get_or_insert_with(|| {
             let mut table = HashTable::with_capacity(rows.len());
             for (at, row) in rows.iter().enumerate() {
@@ -243,7 +265,7 @@ impl Table {
 
     /// Rows were added behind the others: what is known of positions stays right.
     pub(crate) fn rows_were_added(&mut self, first: usize) {
-        let Index { positions: Some(positions), hasher } = &mut self.index else { return };
+        let Index { positions: Some(positions), hasher, .. } = &mut self.index else { return };
         let rows = &self.rows;
         for (at, row) in rows.iter().enumerate().skip(first) {
             let key = hasher.hash_one(&*row.symbol);
@@ -285,6 +307,7 @@ impl Table {
 
     pub(crate) fn forget_positions(&mut self) {
         self.index.positions = None;
+        self.index.searches = 0;
     }
 
     /// Bytes of memory that the state holds, allocations counted with 16 bytes each.

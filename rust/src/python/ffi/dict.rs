@@ -59,12 +59,12 @@ pub(crate) unsafe fn key_table(dict: *mut ffi::PyObject) -> *const u8 {
     unsafe { (*dict.cast::<ffi::PyDictObject>()).ma_keys.cast_const().cast() }
 }
 
-/// The entries in insertion order; None if they do not simply stand side by side.
+/// The kind of the entries, the first of them, and how many there are; None if they do not simply stand side by side.
 ///
 /// # Safety
-/// `dict` is exactly a dict, alive and unchanged for `'w`, and `check` has returned true.
+/// `dict` is exactly a dict and alive, and `check` has returned true.
 #[inline(always)]
-pub(crate) unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<Entries<'w>> {
+unsafe fn first_entry(dict: *mut ffi::PyObject) -> Option<(u8, *mut u8, usize)> {
     // SAFETY: a dict has always a key table. If its own values pointer is null, its kind says how its entries are made
     // and as many of them are in use as there are, all entries are live pairs
     unsafe {
@@ -74,15 +74,41 @@ pub(crate) unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<Entries<'w>
         if !simple {
             return None;
         }
-        // the table that all empty dicts share has no place for entries
-        if dict.ma_used == 0 {
-            return Some(Entries::Plain(&[]));
-        }
-        let n = dict.ma_used as usize;
         let first = table.cast::<u8>().add(size_of::<KeyTable>() + (1 << (*table).log2_index_bytes));
-        match (*table).kind {
-            UNICODE_KEYS => Some(Entries::Plain(std::slice::from_raw_parts(first.cast(), n))),
-            GENERAL_KEYS => Some(Entries::Hashed(std::slice::from_raw_parts(first.cast(), n))),
+        Some(((*table).kind, first, dict.ma_used as usize))
+    }
+}
+
+/// The entries in insertion order; None if they do not simply stand side by side.
+///
+/// # Safety
+/// `dict` is exactly a dict, alive and unchanged for `'w`, and `check` has returned true.
+#[inline(always)]
+pub(crate) unsafe fn entries<'w>(dict: *mut ffi::PyObject) -> Option<Entries<'w>> {
+    // SAFETY: so many entries of that kind begin there
+    unsafe {
+        match first_entry(dict)? {
+            // the table that all empty dicts share has no place for entries
+            (_, _, 0) => Some(Entries::Plain(&[])),
+            (UNICODE_KEYS, first, n) => Some(Entries::Plain(std::slice::from_raw_parts(first.cast(), n))),
+            (GENERAL_KEYS, first, n) => Some(Entries::Hashed(std::slice::from_raw_parts(first.cast(), n))),
+            _ => None,
+        }
+    }
+}
+
+/// One of the entries, by its place in insertion order; None if it is not there, or not to be found so.
+///
+/// # Safety
+/// As of `entries`. The entry is valid until the dict changes.
+#[inline(always)]
+pub(crate) unsafe fn entry_at(dict: *mut ffi::PyObject, at: usize) -> Option<*mut DictEntry> {
+    // SAFETY: so many entries of that kind begin there
+    unsafe {
+        match first_entry(dict)? {
+            (_, _, n) if at >= n => None,
+            (UNICODE_KEYS, first, _) => Some(first.cast::<DictEntry>().add(at)),
+            (GENERAL_KEYS, first, _) => Some(&raw mut (*first.cast::<HashedEntry>().add(at)).entry),
             _ => None,
         }
     }
