@@ -99,16 +99,17 @@ impl<'a> ColumnGather<'a> {
         Some(Cell { tag: *row.tags.get(position)?, word: *row.words.get(position)? })
     }
 
-    /// Appends the cells of these rows. False if one is not there.
+    /// Fetches the cells of these rows. False if one is not there.
     // by itself, so that all of the loop fits into registers
     #[inline(never)]
-    fn append(&mut self, rows: &[u32], cells: &mut Cells) -> bool {
+    fn fetch(&mut self, rows: &[u32], tags: &mut [Tag], words: &mut [u64]) -> bool {
         let mut has_all = true;
-        cells.extend(rows.iter().map(|row| {
-            let cell = self.cell(*row);
-            has_all &= cell.is_some();
-            cell.unwrap_or(NO_CELL)
-        }));
+        for (row, (tag, word)) in rows.iter().zip(tags.iter_mut().zip(words)) {
+            match self.cell(*row) {
+                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
+                None => has_all = false,
+            }
+        }
         has_all
     }
 }
@@ -118,17 +119,15 @@ impl<'a> ColumnGather<'a> {
 pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
     let mut gathers: Vec<ColumnGather<'_>> =
         paths.iter().map(|path| ColumnGather::new(table, *path)).collect();
-    let mut all: Vec<Cells> = Vec::new();
-    all.resize_with(lists.len(), Cells::default);
-    all.iter_mut().zip(lists).for_each(|(cells, rows)| cells.reserve(rows.len()));
+    let mut all: Vec<Cells> = lists.iter().map(|rows| Cells::unset(rows.len())).collect();
     let mut lacking = None;
     for_each_block(lists, |step| {
         let (at, part) = match step {
             BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
             BlockStep::Part(at, part) => (at, part),
         };
-        // the parts of a list come in its order
-        if !gathers[at].append(&lists[at][part], &mut all[at]) {
+        let Cells { tags, words } = &mut all[at];
+        if !gathers[at].fetch(&lists[at][part.clone()], &mut tags[part.clone()], &mut words[part]) {
             lacking = Some(at);
         }
     });
@@ -149,17 +148,30 @@ struct Lookup<'a> {
 
 impl Lookup<'_> {
     #[inline(always)]
-    fn cells(&mut self, row: u32) -> (Cell, Cell) {
+    fn present(&mut self, row: u32) -> Cell {
+        match &mut self.known {
+            Some((search, new, _)) => match search.find(row) {
+                Some(at) => new.get(at),
+                None => self.unknown(row),
+            },
+            None => self.unknown(row),
+        }
+    }
+
+    #[inline(always)]
+    fn present_and_base(&mut self, row: u32) -> (Cell, Cell) {
         if let Some((search, new, old)) = &mut self.known
             && let Some(at) = search.find(row)
         {
             return (new.get(at), old.map_or(NO_CELL, |old| old.get(at)));
         }
-        if !self.has_base {
-            return (NO_CELL, NO_CELL);
-        }
-        let cell = self.gather.cell(row).unwrap_or(NO_CELL);
+        let cell = self.unknown(row);
         (cell, cell)
+    }
+
+    #[inline(always)]
+    fn unknown(&mut self, row: u32) -> Cell {
+        if self.has_base { self.gather.cell(row).unwrap_or(NO_CELL) } else { NO_CELL }
     }
 }
 
@@ -188,7 +200,7 @@ impl RowView<'_> {
     pub(crate) fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
         let mut lookup = self.lookup(path, rows);
         for (i, row) in rows.iter().enumerate() {
-            let (now, before) = lookup.cells(*row);
+            let (now, before) = lookup.present_and_base(*row);
             take(i, now, before);
         }
     }
@@ -221,15 +233,18 @@ impl RowView<'_> {
         let mut lookup = self.lookup(path, rows);
         present.clear();
         base.clear();
+        present.resize(rows.len(), f64::NAN);
         if !with_base {
-            return present.extend(rows.iter().map(|row| number(self.table, lookup.cells(*row).0)));
+            for (row, now) in rows.iter().zip(present) {
+                *now = number(self.table, lookup.present(*row));
+            }
+            return;
         }
-        let mut both = (std::mem::take(present), std::mem::take(base));
-        both.extend(rows.iter().map(|row| {
-            let (now, before) = lookup.cells(*row);
-            (number(self.table, now), number(self.table, before))
-        }));
-        (*present, *base) = both;
+        base.resize(rows.len(), f64::NAN);
+        for (row, (now, before)) in rows.iter().zip(present.iter_mut().zip(base)) {
+            let (present, base) = lookup.present_and_base(*row);
+            (*now, *before) = (number(self.table, present), number(self.table, base));
+        }
     }
 
     /// The present cell of another column in one row.
@@ -252,8 +267,11 @@ impl RowView<'_> {
     /// The present cells of another column in these rows.
     pub(crate) fn present(&self, path: PathId, rows: &[u32]) -> Cells {
         let mut lookup = self.lookup(path, rows);
-        let mut now = Cells::default();
-        now.extend(rows.iter().map(|row| lookup.cells(*row).0));
+        let mut now = Cells::unset(rows.len());
+        for (row, (tag, word)) in rows.iter().zip(now.iter_mut()) {
+            let cell = lookup.present(*row);
+            (*tag, *word) = (cell.tag, cell.word);
+        }
         now
     }
 

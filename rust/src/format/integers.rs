@@ -206,6 +206,24 @@ impl Steps<'_> {
         self.advance(slot, choice(share, is_taken))?;
         Some(is_taken)
     }
+
+    /// A number of a class, whose open bits come next.
+    #[inline(always)]
+    fn number_of(&mut self, class: u64, mantissa: u8) -> Option<u64> {
+        if class < 1 << mantissa {
+            return Some(class);
+        }
+        let open = (class >> mantissa) as u8 - 1;
+        // with the leading bit
+        let mut number = ((class & ((1 << mantissa) - 1)) | 1 << mantissa) << open;
+        let mut done = 0;
+        while done < open {
+            let bits = RAW_BITS.min(open - done);
+            number |= u64::from(self.raw(bits)?) << done;
+            done += bits;
+        }
+        Some(number)
+    }
 }
 
 fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Result<Vec<u64>> {
@@ -218,27 +236,18 @@ fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Resul
         classes.resize(classes.len() + usize::from(frequency), class);
     }
     let mut numbers = Vec::with_capacity(n);
+    let mut block = [0; 64];
     entropy.steps(|steps| {
-        for _ in 0..n {
-            let slot = steps.slot(bits);
-            let at = classes[slot as usize];
-            let (start, frequency) = starts_and_frequencies[usize::from(at)];
-            steps.advance(slot, Step { start: u32::from(start), frequency, bits })?;
-            let class = u64::from(at) + u64::from(lowest);
-            if class < 1 << mantissa {
-                numbers.push(class);
-                continue;
+        while numbers.len() < n {
+            let block = &mut block[..(n - numbers.len()).min(64)];
+            for number in &mut *block {
+                let slot = steps.slot(bits);
+                let at = classes[slot as usize];
+                let (start, frequency) = starts_and_frequencies[usize::from(at)];
+                steps.advance(slot, Step { start: u32::from(start), frequency, bits })?;
+                *number = steps.number_of(u64::from(at) + u64::from(lowest), mantissa)?;
             }
-            let open = (class >> mantissa) as u8 - 1;
-            // with the leading bit
-            let mut number = ((class & ((1 << mantissa) - 1)) | 1 << mantissa) << open;
-            let mut done = 0;
-            while done < open {
-                let bits = RAW_BITS.min(open - done);
-                number |= u64::from(steps.raw(bits)?) << done;
-                done += bits;
-            }
-            numbers.push(number);
+            numbers.extend_from_slice(block);
         }
         Some(())
     })?;

@@ -71,12 +71,15 @@ impl Cells {
         self.tags[start..].iter_mut().zip(&mut self.words[start..])
     }
 
-    /// Appends cells.
-    #[inline(always)]
-    pub(crate) fn extend(&mut self, cells: impl Iterator<Item = Cell>) {
-        let mut both = (std::mem::take(&mut self.tags), std::mem::take(&mut self.words));
-        both.extend(cells.map(|cell| (cell.tag, cell.word)));
-        (self.tags, self.words) = both;
+    /// So many cells, all to be written over.
+    pub(crate) fn unset(n: usize) -> Cells {
+        // stored by a plain loop: for some hundred cells that costs less than what clears memory
+        const ANY: u64 = 1;
+        Cells { tags: vec![0; n], words: vec![ANY; n] }
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Tag, &mut u64)> {
+        self.tags.iter_mut().zip(&mut self.words)
     }
 
     pub(crate) fn truncate(&mut self, n: usize) {
