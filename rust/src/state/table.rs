@@ -8,7 +8,8 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::format::hash::{Chain, hash_bytes, hash_cell};
-use crate::format::value::{Payload, Tag, is_blob, tag};
+use crate::format::tag::LAST_WITHOUT_BLOBS;
+use crate::format::value::{Payload, Tag, is_blob};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
 
@@ -97,9 +98,6 @@ impl Cells {
         pairs.map(|(&tag, &word)| Cell { tag, word })
     }
 }
-
-/// Up to this tag none is a blob's.
-const LAST_WITHOUT_BLOBS: Tag = tag::SHORT;
 
 /// The position of one column in rows that mostly share their shape.
 pub(crate) struct ColumnPlaces<'a> {

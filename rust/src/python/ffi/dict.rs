@@ -7,7 +7,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyFloat};
 
 /// `struct _dictkeysobject`; the hash table follows, then the entries.
 #[repr(C)]
@@ -114,6 +114,22 @@ pub(crate) unsafe fn entry_at(dict: *mut ffi::PyObject, at: usize) -> Option<*mu
     }
 }
 
+/// Puts a value in the place of that of an entry and returns the old one, both as references that are owned; None if the
+/// entry is not to be found so.
+///
+/// # Safety
+/// As of `entries`, and no other code has seen the dict since it was made: nobody watches it or knows its version. The
+/// value is a live object; if the garbage collector may know it, it knows the dict.
+#[inline(always)]
+pub(crate) unsafe fn replace(
+    dict: *mut ffi::PyObject,
+    at: usize,
+    value: *mut ffi::PyObject,
+) -> Option<*mut ffi::PyObject> {
+    // SAFETY: the entry is part of the dict, which owns its value
+    unsafe { Some(std::mem::replace(&mut (*entry_at(dict, at)?).value, value)) }
+}
+
 /// True if the layout is the known one: right version, and right answers for dicts of several sizes and histories.
 pub(crate) fn check(py: Python<'_>) -> PyResult<bool> {
     let version = py.version_info();
@@ -138,10 +154,10 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<bool> {
                 None => false,
             }
         };
-        let plain = same(&by_api);
+        let plain = same(&by_api) && replaces(&dict, size / 2)?;
         // a key of another class makes it a table with hashes; one that is gone leaves a gap
         dict.set_item(7, 8)?;
-        let hashed = same(&by_address(&dict));
+        let hashed = same(&by_address(&dict)) && replaces(&dict, size / 2)?;
         dict.del_item("key 0")?;
         // SAFETY: as above
         if !plain || !hashed || unsafe { entries(dict.as_ptr()) }.is_some() {
@@ -149,6 +165,20 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<bool> {
         }
     }
     Ok(true)
+}
+
+/// True if a value that is put in the place of another in a copy of the dict is found there by its key.
+fn replaces(dict: &Bound<'_, PyDict>, at: usize) -> PyResult<bool> {
+    let (copy, new) = (dict.copy()?, PyFloat::new(dict.py(), 0.5));
+    // SAFETY: a copy that nobody else has seen, and a float, which the collector never knows. The dict takes the new
+    // reference over and gives the old one up
+    unsafe {
+        let Some(old) = replace(copy.as_ptr(), at, new.as_ptr()) else { return Ok(false) };
+        std::mem::forget(new.clone());
+        drop(Bound::from_owned_ptr(dict.py(), old));
+    }
+    let found = copy.get_item(format!("key {at}"))?;
+    Ok(found.is_some_and(|found| found.is(&new)) && copy.len() == dict.len())
 }
 
 fn by_address(dict: &Bound<'_, PyDict>) -> Vec<(usize, usize)> {

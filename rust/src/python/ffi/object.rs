@@ -614,8 +614,8 @@ pub(crate) fn pair_at<'py>(
     }
 }
 
-/// Puts a value in the place of that of a pair, by its place in insertion order. For exact dicts that were just made:
-/// nobody watches them, nor knows their version. Gives the value back if it has to be set by its key.
+/// Puts a value in the place of that of a pair, by its place in insertion order, in an exact dict that was just made.
+/// Gives the value back if it has to be set by its key.
 #[inline(always)]
 pub(crate) fn replace_at<'py>(
     dict: &Bound<'py, PyDict>,
@@ -626,16 +626,15 @@ pub(crate) fn replace_at<'py>(
     if !types.dicts_in_place || dict.as_any().get_type_ptr() as usize != types.dict {
         return Some(value);
     }
-    // SAFETY: exactly a dict, alive; `dicts_in_place` is what `check` has returned. The entry takes the new value over
-    // and gives its old one up, which is let go once the dict is whole. The collector has to know a dict that holds
-    // what it knows: only one that is tracked gets such a value
+    // SAFETY: exactly a dict, alive; `dicts_in_place` is what `check` has returned. It takes the reference to the new
+    // value over and gives up that to the old one, which is let go when the dict is whole again
     unsafe {
         let is_plain = ffi::PyType_IS_GC(value.get_type_ptr()) == 0;
         if !is_plain && ffi::PyObject_GC_IsTracked(dict.as_ptr()) == 0 {
             return Some(value);
         }
-        let Some(entry) = dict::entry_at(dict.as_ptr(), at) else { return Some(value) };
-        let old = std::mem::replace(&mut (*entry).value, value.into_ptr());
+        let Some(old) = dict::replace(dict.as_ptr(), at, value.as_ptr()) else { return Some(value) };
+        std::mem::forget(value);
         drop(Bound::from_owned_ptr(dict.py(), old));
     }
     None

@@ -9,7 +9,7 @@ use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::state::change_set::ChangeSet;
-use crate::state::schema::{KeyId, PathId, ROOT, Shape, ShapeId};
+use crate::state::schema::{PathId, ROOT, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
 
 /// The base with the changes made to it, in which unchanged records are the same objects.
@@ -231,42 +231,39 @@ impl<'py> Patcher<'_, 'py> {
             let Some(position) = shape.position(*path) else { continue };
             let (number, place) = self.copies.places.leaves[position];
             let value = self.builder.cell(*cell)?;
-            let dict = self.dict(shape, number)?;
-            self.replace(&dict, place, shape.dict(number)[place as usize].key, value)?;
+            let copied;
+            let dict = match &self.copies.dicts[number as usize] {
+                Some(dict) => dict,
+                None => {
+                    copied = self.copy_dict(shape, number)?;
+                    &copied
+                }
+            };
+            if let Some(value) = replace_at(dict, place as usize, value, self.types) {
+                let key = shape.dict(number)[place as usize].key;
+                set_item(dict, self.builder.key(key)?, value)?;
+            }
         }
         Ok(copy.into_any())
     }
 
-    /// The copy of a dict of the record.
-    fn dict(&mut self, shape: &Shape, number: u32) -> PyResult<Bound<'py, PyDict>> {
-        if let Some(dict) = &self.copies.dicts[number as usize] {
-            return Ok(dict.clone());
-        }
-        let (above, place) = self.copies.places.dicts[number as usize];
-        let key = shape.dict(above)[place as usize].key;
-        let above = self.dict(shape, above)?;
+    /// A copy of a dict of the record, in its place in the copy of the one that holds it.
+    fn copy_dict(&mut self, shape: &Shape, number: u32) -> PyResult<Bound<'py, PyDict>> {
+        let (above_number, place) = self.copies.places.dicts[number as usize];
+        let key = shape.dict(above_number)[place as usize].key;
+        let above = match &self.copies.dicts[above_number as usize] {
+            Some(above) => above.clone(),
+            None => self.copy_dict(shape, above_number)?,
+        };
         let inside = match pair_at(&above, place as usize, self.types) {
             Some((_, inside)) => inside,
             None => above.as_any().get_item(self.builder.key(key)?)?,
         };
         let dict = self.copies.of(inside.cast::<PyDict>()?)?;
         self.copies.dicts[number as usize] = Some(dict.clone());
-        self.replace(&above, place, key, dict.clone().into_any())?;
-        Ok(dict)
-    }
-
-    /// Sets a value of a dict that was copied, by its place or its key.
-    #[inline(always)]
-    fn replace(
-        &mut self,
-        dict: &Bound<'py, PyDict>,
-        place: u32,
-        key: KeyId,
-        value: Bound<'py, PyAny>,
-    ) -> PyResult<()> {
-        match replace_at(dict, place as usize, value, self.types) {
-            None => Ok(()),
-            Some(value) => set_item(dict, self.builder.key(key)?, value),
+        if let Some(dict) = replace_at(&above, place as usize, dict.clone().into_any(), self.types) {
+            set_item(&above, self.builder.key(key)?, dict)?;
         }
+        Ok(dict)
     }
 }
