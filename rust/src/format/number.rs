@@ -263,6 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn words_are_those_of_the_cells() {
+        let integers = [0, 1, 3, 7, 40, 1000, 123_457, 1 << 51, (1 << 51) + 1, 1 << 62, i64::MAX as u64];
+        let integers = integers.into_iter().flat_map(|integer: u64| [integer, integer.wrapping_neg()]);
+        let scales =
+            [(0, 1), (2, 1), (2, 5), (4, 1 << 40), (15, 1)].map(|(exponent, unit)| Scale { exponent, unit });
+        let mut buffer = Vec::new();
+        for scale in scales.into_iter().chain([Scale::BITS]) {
+            for form in [Form::Int, Form::Float].into_iter().filter(|f| !scale.is_raw() || *f == Form::Float)
+            {
+                for integer in integers.clone() {
+                    let cell = match form.cell(scale, integer, &mut buffer) {
+                        Some((tag, Payload::Fixed64(word))) => Some((tag, word)),
+                        _ => None,
+                    };
+                    let mut words = [integer];
+                    let fits = form.turn_into_words(scale, &mut words);
+                    let found = form.word_tag().filter(|_| fits).map(|tag| (tag, words[0]));
+                    assert_eq!(found, cell, "{form:?} {scale:?} {integer}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_number_has_the_cell_of_its_form() {
         let mut buffer = Vec::new();
         let scale = Scale { exponent: 2, unit: 5 };

@@ -699,6 +699,45 @@ mod tests {
     }
 
     #[test]
+    fn contexts_are_read_as_they_were_written() {
+        const ROWS: u32 = 4000;
+        let hash = |row: u32, salt: u32| row.wrapping_add(salt).wrapping_mul(2_654_435_761) >> 9;
+        let of = |salt: u32, part: u32| -> Vec<u32> {
+            (0..ROWS).filter(|row| hash(*row, salt) % 100 < part).collect()
+        };
+        // the last has no bits
+        let earlier = [of(1, 70), of(2, 40), vec![7, 8, 2000]];
+        let written: Vec<Set<'_>> = earlier.iter().map(|set| Set::new(set, ROWS as usize)).collect();
+        assert!(written[2].bits.is_empty());
+        // rows side by side, and with gaps of more and of less than a word
+        let parents: [Vec<u32>; 3] = [
+            (0..ROWS).collect(),
+            of(3, 30),
+            (0..ROWS).filter(|row| row % 90 < 7 && hash(*row, 5) & 3 > 0).collect(),
+        ];
+        let sets_of_contexts: [&[usize]; 7] =
+            [&[], &[1], &[ITSELF], &[3, ITSELF], &[ITSELF; 4], &[ITSELF, 2, ITSELF, 1], &[1, 2, 3, ITSELF]];
+        for (parent, sets) in parents.iter().flat_map(|parent| sets_of_contexts.map(|sets| (parent, sets))) {
+            let shares = (0..1u32 << sets.len()).map(|i| (hash(i, 9) % 254 + 1) as u8).collect();
+            let contexts = Contexts { sets: sets.to_vec(), shares, bits: 0.0 };
+            let members: Vec<u32> = parent.iter().copied().filter(|row| hash(row / 5, 4) & 1 == 0).collect();
+            let mut w = Writer::default();
+            contexts.write(&mut w, &Set::new(&members, ROWS as usize), parent, &written);
+            let steps = entropy::write(&w.steps);
+            let Ok(stream) = EntropyReader::new(&steps) else { panic!("no stream") };
+            let mut r = Reader::new(&w.bytes[1..]).with_entropy(&stream);
+            let mut budget = Budget::new(DEFAULT_MAX_BYTES);
+            let read = read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget);
+            assert_eq!(read, Ok(members), "{sets:?}");
+            assert!(r.is_empty() && stream.finish().is_ok());
+            // a stream that ends early is refused
+            let Ok(short) = EntropyReader::new(&steps[..steps.len() - 4]) else { continue };
+            let mut r = Reader::new(&w.bytes[1..]).with_entropy(&short);
+            assert!(read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget).is_err());
+        }
+    }
+
+    #[test]
     fn what_follows_from_three_sets_costs_next_to_nothing() {
         let every = |step: u32, from: u32| (from..4000).step_by(step as usize).collect::<Vec<u32>>();
         let mut one = every(3, 0);

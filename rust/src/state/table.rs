@@ -353,3 +353,38 @@ pub(crate) fn digest(rows: impl Iterator<Item = (u64, u64)>) -> u64 {
 pub(crate) fn symbol_hash(symbol: &[u8]) -> u64 {
     hash_bytes(symbol)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_is_found_with_and_without_an_index() {
+        let row = |i: usize| {
+            let symbol: Box<[u8]> = format!("symbol {i}").into_bytes().into();
+            let symbol_hash = symbol_hash(&symbol);
+            let (tags, words) = (Box::default(), Box::default());
+            Row { symbol, symbol_hash, shape: 0, hash: 0, tags, words }
+        };
+        let mut table = Table::default();
+        assert_eq!(table.position(b"symbol 0"), None);
+        table.rows.extend((0..100).map(row));
+        for round in 0..3 {
+            let n = table.rows.len();
+            for i in 0..n + 3 {
+                assert_eq!(table.index.positions.is_some(), i > SEARCHES || round == 1);
+                let symbol = table
+                    .rows
+                    .get(i)
+                    .map_or(format!("none {i}").into_bytes().into(), |row| row.symbol.clone());
+                assert_eq!(table.position(&symbol), (i < n).then_some(i));
+            }
+            table.rows.extend((n..n + 10).map(row));
+            table.rows_were_added(n);
+            if round == 1 {
+                table.rows.rotate_left(5);
+                table.forget_positions();
+            }
+        }
+    }
+}
