@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 TESTS = (
+    "apply_dicts",
     "apply_race",
     "collection",
     "defaults",

@@ -59,8 +59,7 @@ impl DecodedCells<'_> {
         changes: &mut ChangeSet,
         budget: &mut Budget,
     ) -> Result<Cells> {
-        // the tags of nearly all cells; those need no look at each
-        if self.cells.tags.iter().all(|tag| *tag <= tag::SHORT) {
+        if !self.cells.has_blobs() {
             return Ok(self.cells);
         }
         let weight = self.cells.tags.iter().filter(|tag| !is_blob(**tag)).map(|tag| weight_of(*tag)).sum();
@@ -102,6 +101,12 @@ impl DecodedCells<'_> {
     fn set(&mut self, at: usize, cell: Cell) {
         self.cells.set(at, cell);
     }
+
+    /// Makes room for all cells of the column.
+    fn open(&mut self, n: usize) {
+        self.cells.tags.resize(n, tag::NONE);
+        self.cells.words.resize(n, 0);
+    }
 }
 
 /// The caller has checked that `column.rows` is within the budget.
@@ -111,15 +116,50 @@ pub(crate) fn read<'a>(
     column: &ColumnContext<'_>,
     budget: &mut Budget,
 ) -> Result<DecodedCells<'a>> {
-    let n = column.rows.len();
-    let mut decoded = DecodedCells {
-        depth: column.depth,
-        cells: Cells { tags: vec![tag::NONE; n], words: vec![0; n] },
-        blobs: Vec::new(),
-    };
-    let places: Vec<u32> = (0..n as u32).collect();
-    read_level(r, text, column, places, &mut decoded, 0, budget)?;
+    let mut decoded = DecodedCells { depth: column.depth, ..DecodedCells::default() };
+    read_level(r, text, column, Places::All(column.rows.len()), &mut decoded, 0, budget)?;
     Ok(decoded)
+}
+
+/// Which cells of the column a level brings.
+enum Places {
+    /// All of so many.
+    All(usize),
+    /// Those at these places.
+    At(Vec<u32>),
+}
+
+impl Places {
+    fn len(&self) -> usize {
+        match self {
+            Places::All(n) => *n,
+            Places::At(places) => places.len(),
+        }
+    }
+
+    fn are_all(&self) -> bool {
+        matches!(self, Places::All(_))
+    }
+
+    #[inline(always)]
+    fn get(&self, i: usize) -> u32 {
+        match self {
+            Places::All(_) => i as u32,
+            Places::At(places) => places[i],
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    /// What the column has at these places.
+    fn of<'a, T: Clone>(&self, column: &'a [T]) -> Cow<'a, [T]> {
+        match self {
+            Places::All(_) => Cow::Borrowed(column),
+            Places::At(places) => places.iter().map(|at| column[*at as usize].clone()).collect(),
+        }
+    }
 }
 
 /// Reads the cells that belong at `places` of the column.
@@ -127,7 +167,7 @@ fn read_level<'a>(
     r: &mut Reader<'a>,
     text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
-    places: Vec<u32>,
+    places: Places,
     decoded: &mut DecodedCells<'a>,
     copies: usize,
     budget: &mut Budget,
@@ -136,11 +176,15 @@ fn read_level<'a>(
         COPY if copies < MAX_COPIES => {
             let path = other_path(r, column.paths, column.path)?;
             let exceptions = r.counted_gaps(places.len())?;
-            let rows: Vec<u32> = places.iter().map(|at| column.rows[*at as usize]).collect();
-            let present = column.view.present(path, &rows);
+            let present = column.view.present(path, &places.of(column.rows));
+            if places.are_all() && exceptions.is_empty() && !present.has_blobs() {
+                decoded.cells = present;
+                return Ok(());
+            }
+            decoded.open(column.rows.len());
             let mut left = Vec::with_capacity(exceptions.len());
             let mut exceptions = exceptions.into_iter().peekable();
-            for (i, &at) in places.iter().enumerate() {
+            for (i, at) in places.iter().enumerate() {
                 if exceptions.next_if(|e| *e as usize == i).is_some() {
                     left.push(at);
                     continue;
@@ -157,9 +201,9 @@ fn read_level<'a>(
             if left.is_empty() {
                 return Ok(());
             }
-            read_level(r, text, column, left, decoded, copies + 1, budget)
+            read_level(r, text, column, Places::At(left), decoded, copies + 1, budget)
         }
-        NUMBERS if copies < MAX_COPIES => read_numbers(r, text, column, places, decoded, copies, budget),
+        NUMBERS if copies < MAX_COPIES => read_numbers(r, text, column, &places, decoded, copies, budget),
         COPY | NUMBERS => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
             let tags = r.raw(places.len())?;
@@ -172,11 +216,12 @@ fn read_level<'a>(
             }
             for (tag, _) in (0..).zip(used).filter(|(_, used)| *used) {
                 let part = places.iter().zip(tags).filter(|(_, t)| **t == tag);
-                read_tag(r, text, column, tag, part.map(|(at, _)| *at).collect(), decoded, budget)?;
+                let part = Places::At(part.map(|(at, _)| at).collect());
+                read_tag(r, text, column, tag, &part, decoded, budget)?;
             }
             Ok(())
         }
-        tag if tag < tag::CELL_TAGS => read_tag(r, text, column, tag, places, decoded, budget),
+        tag if tag < tag::CELL_TAGS => read_tag(r, text, column, tag, &places, decoded, budget),
         code => Err(r.reserved("tag", code)),
     }
 }
@@ -185,29 +230,38 @@ fn read_numbers<'a>(
     r: &mut Reader<'a>,
     text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
-    places: Vec<u32>,
+    places: &Places,
     decoded: &mut DecodedCells<'a>,
     copies: usize,
     budget: &mut Budget,
 ) -> Result<()> {
-    let part;
-    let (rows, base) = if places.len() == column.rows.len() {
-        (column.rows, column.base.map(Cow::Borrowed))
-    } else {
-        part = places.iter().map(|at| column.rows[*at as usize]).collect::<Vec<u32>>();
-        let base_cells = |base: &Cells| {
-            let mut picked = Cells::default();
-            places.iter().for_each(|at| picked.push(base.get(*at as usize)));
-            Cow::Owned(picked)
-        };
-        (&*part, column.base.map(base_cells))
-    };
+    let rows = places.of(column.rows);
+    let base = column.base.map(|base| match places {
+        Places::All(_) => Cow::Borrowed(base),
+        Places::At(_) => Cow::Owned(Cells {
+            tags: places.of(&base.tags).into_owned(),
+            words: places.of(&base.words).into_owned(),
+        }),
+    });
     let path = |r: &mut Reader<'_>| other_path(r, column.paths, column.path);
-    let Numbers { scale, forms, form, integers } =
-        numbers::read(r, base.as_deref(), rows, &column.view, path)?;
+    let Numbers { scale, forms, form, mut integers } =
+        numbers::read(r, base.as_deref(), &rows, &column.view, path)?;
+    let no_cell = "a number is out of range or not of its form";
+    if places.are_all()
+        && form.is_none()
+        && let Some(tag) = forms[0].word_tag()
+    {
+        if !forms[0].turn_into_words(scale, &mut integers) {
+            return Err(r.corrupt(no_cell));
+        }
+        decoded.cells = Cells { tags: vec![tag; integers.len()], words: integers };
+        return Ok(());
+    }
+    decoded.open(column.rows.len());
     let mut others = Vec::new();
     let mut buffer = Vec::new();
-    for ((&at, form), integer) in places.iter().zip(form).zip(integers) {
+    for (i, (at, integer)) in places.iter().zip(integers).enumerate() {
+        let form = form.as_ref().map_or(0, |form| form[i]);
         let cell = match forms.get(usize::from(form)) {
             None => {
                 others.push(at);
@@ -224,7 +278,7 @@ fn read_numbers<'a>(
                     });
                     Cell { tag, word: decoded.blobs.len() as u64 - 1 }
                 }
-                None => return Err(r.corrupt("a number is out of range or not of its form")),
+                None => return Err(r.corrupt(no_cell)),
             },
         };
         decoded.set(at as usize, cell);
@@ -232,7 +286,7 @@ fn read_numbers<'a>(
     if others.is_empty() {
         return Ok(());
     }
-    read_level(r, text, column, others, decoded, copies + 1, budget)
+    read_level(r, text, column, Places::At(others), decoded, copies + 1, budget)
 }
 
 fn read_tag<'a>(
@@ -240,14 +294,14 @@ fn read_tag<'a>(
     text: &mut Option<Reader<'a>>,
     column: &ColumnContext<'_>,
     tag: Tag,
-    places: Vec<u32>,
+    places: &Places,
     decoded: &mut DecodedCells<'a>,
     budget: &mut Budget,
 ) -> Result<()> {
-    let all_rows = places.len() == column.rows.len();
     match payload_form(tag) {
         PayloadForm::Empty => {
-            for at in places {
+            decoded.open(column.rows.len());
+            for at in places.iter() {
                 decoded.set(at as usize, Cell { tag, word: 0 });
             }
         }
@@ -268,30 +322,25 @@ fn read_tag<'a>(
                 };
                 decoded.blobs.push(FrameBlob { bytes: Cow::Borrowed(bytes), weight, number: None });
             }
-            for (i, at) in indices.into_iter().zip(places) {
+            decoded.open(column.rows.len());
+            for (i, at) in indices.into_iter().zip(places.iter()) {
                 let word = new(i).map_or_else(|| known[i as usize] | COPIED, |i| first + i);
                 decoded.set(at as usize, Cell { tag, word });
             }
         }
         PayloadForm::Fixed64 => {
-            let rows: Vec<u32>;
-            let rows = if all_rows {
-                column.rows
-            } else {
-                rows = places.iter().map(|at| column.rows[*at as usize]).collect();
-                &rows
-            };
+            let rows = places.of(column.rows);
             let base: Option<Cow<'_, [u64]>> = column.base.map(|base| {
-                if all_rows && base.tags.iter().all(|base| *base == tag) {
+                if places.are_all() && base.all_have(tag) {
                     return Cow::Borrowed(&*base.words);
                 }
-                let cells = places.iter().map(|at| base.get(*at as usize));
+                let cells = places.iter().map(|at| base.get(at as usize));
                 cells.map(|cell| if cell.tag == tag { cell.word } else { 0 }).collect()
             });
             let context = Context {
                 tag,
                 base: base.as_deref(),
-                rows,
+                rows: &rows,
                 view: column.view,
                 paths: column.paths,
                 path: column.path,
@@ -300,11 +349,11 @@ fn read_tag<'a>(
             if !are_words(tag, &words) {
                 return Err(r.corrupt("a value is not in its canonical form"));
             }
-            if all_rows {
-                decoded.cells.tags.fill(tag);
-                decoded.cells.words = words;
+            if places.are_all() {
+                decoded.cells = Cells { tags: vec![tag; words.len()], words };
             } else {
-                for (at, word) in places.into_iter().zip(words) {
+                decoded.open(column.rows.len());
+                for (at, word) in places.iter().zip(words) {
                     decoded.set(at as usize, Cell { tag, word });
                 }
             }

@@ -328,16 +328,15 @@ impl Formula {
     /// The result in each row, NaN where there is none.
     pub(crate) fn results(&self, base: Option<&Cells>, rows: &[u32], view: &RowView<'_>) -> Vec<f64> {
         let with_base = self.operation.needs_base();
-        let none = || vec![f64::NAN; rows.len()];
-        let old = base.filter(|_| with_base).map_or_else(none, |base| numbers_of(view.table, base));
+        let old = base.filter(|_| with_base).map(|base| numbers_of(view.table, base)).unwrap_or_default();
         let mut columns = self.columns().map(|path| view.numbers(path, rows, with_base));
         let (a, a_old) = columns.next().unwrap_or_default();
         let (b, b_old) = columns.next().unwrap_or_default();
-        let or_none = |numbers: Vec<f64>| if numbers.is_empty() { none() } else { numbers };
-        let [a, a_old, b, b_old] = [a, a_old, b, b_old].map(or_none);
-        let lefts = old.iter().zip(a).zip(a_old);
-        let all = lefts.zip(b).zip(b_old);
-        let operands = all.map(|((((old, a), a_old), b), b_old)| Operands { old: *old, a, a_old, b, b_old });
+        let none = vec![f64::NAN; rows.len()];
+        let or_none = |numbers| if Vec::is_empty(numbers) { none.iter() } else { numbers.iter() };
+        let [old, a, a_old, b, b_old] = [&old, &a, &a_old, &b, &b_old].map(or_none);
+        let all = old.zip(a).zip(a_old).zip(b).zip(b_old);
+        let operands = all.map(|((((&old, &a), &a_old), &b), &b_old)| Operands { old, a, a_old, b, b_old });
         each(self.operation, self.k, operands)
     }
 

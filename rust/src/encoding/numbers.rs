@@ -7,6 +7,7 @@ use crate::encoding::residuals;
 use crate::encoding::row_view::{MISSING, RowView, number};
 use crate::encoding::sampling::{listed, share};
 use crate::error::Result;
+use crate::format::entropy::Steps;
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};
 use crate::format::reader::Reader;
@@ -192,14 +193,45 @@ impl FormContext<'_> {
     }
 }
 
+/// The integer of a base's cell, 0 where it has none.
+#[inline(never)]
+fn old_integer(scale: Scale, base: Option<&Cells>, i: usize, table: &Table) -> u64 {
+    let cell = base.map(|base| base.get(i));
+    cell.and_then(|cell| scale.integer(number(table, cell))).unwrap_or(0)
+}
+
 /// What a formula predicts, rounded to the scale; the old number where it has no result.
 pub(crate) fn round_all(scale: Scale, results: &[f64], base: Option<&Cells>, table: &Table) -> Vec<u64> {
-    let old = |i: usize| {
-        let cell = base.map(|base| base.get(i));
-        cell.and_then(|cell| scale.integer(number(table, cell))).unwrap_or(0)
-    };
     let rounded = results.iter().enumerate();
-    rounded.map(|(i, result)| scale.integer(*result).unwrap_or_else(|| old(i))).collect()
+    rounded
+        .map(|(i, result)| scale.integer(*result).unwrap_or_else(|| old_integer(scale, base, i, table)))
+        .collect()
+}
+
+/// Residuals of all cells become their integers.
+fn add_predictions(integers: &mut [u64], context: &FormContext<'_>) {
+    let FormContext { plan, table, base, results, .. } = *context;
+    let scale = plan.scale;
+    match (plan.predictor, results) {
+        (_, Some(results)) => {
+            for (i, (integer, result)) in integers.iter_mut().zip(results).enumerate() {
+                let rounded = scale.integer(*result);
+                let prediction = rounded.unwrap_or_else(|| old_integer(scale, base, i, table));
+                *integer = integer.wrapping_add(prediction);
+            }
+        }
+        (NumberPredictor::Reference(word), _) => {
+            integers.iter_mut().for_each(|integer| *integer = integer.wrapping_add(word));
+        }
+        (NumberPredictor::Previous, _) => {
+            let mut previous = 0u64;
+            for integer in integers {
+                *integer = integer.wrapping_add(previous);
+                previous = *integer;
+            }
+        }
+        (NumberPredictor::Zero | NumberPredictor::Formula(_), None) => {}
+    }
 }
 
 /// The cells of a stream and what the reader has beside them.
@@ -318,6 +350,11 @@ enum FormsRead<'a> {
 }
 
 impl<'a> FormsRead<'a> {
+    /// True if nothing differs from the first form.
+    fn are_first(&self) -> bool {
+        matches!(self, FormsRead::Corrections { mode: mode::FIRST, places, .. } if places.is_empty())
+    }
+
     fn read(r: &mut Reader<'a>, n: usize, forms: usize) -> Result<FormsRead<'a>> {
         let mode = r.u8()?;
         if mode > mode::BY_CONTEXT {
@@ -350,14 +387,22 @@ impl<'a> FormsRead<'a> {
             FormsRead::ByContext { others, shares } => {
                 let mut others = others.into_iter();
                 let mut all = context.contexts().1;
-                for form in &mut all {
-                    *form = if r.choice(shares[usize::from(*form)])? {
-                        0
-                    } else {
-                        let other = others.next().ok_or_else(|| r.corrupt("a form is missing"))?;
-                        checked(r, other)?
-                    };
-                }
+                let end = r.clone();
+                let read = |steps: &mut Steps<'_>| {
+                    for form in &mut all {
+                        if steps.choice(shares[usize::from(*form)])? {
+                            *form = 0;
+                            continue;
+                        }
+                        let other = others.next().ok_or_else(|| end.corrupt("a form is missing"));
+                        match other.and_then(|other| checked(&end, other)) {
+                            Ok(other) => *form = other,
+                            Err(error) => return Some(Err(error)),
+                        }
+                    }
+                    Some(Ok(()))
+                };
+                r.choices(read)??;
                 match others.next() {
                     None => Ok(all),
                     Some(_) => Err(r.corrupt("there are forms left")),
@@ -371,8 +416,8 @@ impl<'a> FormsRead<'a> {
 pub(crate) struct Numbers {
     pub(crate) scale: Scale,
     pub(crate) forms: Vec<Form>,
-    /// By cell: its form.
-    pub(crate) form: Vec<u8>,
+    /// By cell: its form; None if all are numbers of the first.
+    pub(crate) form: Option<Vec<u8>>,
     /// By cell: its integer, 0 where it has none.
     pub(crate) integers: Vec<u64>,
 }
@@ -404,6 +449,11 @@ pub(crate) fn read(
         n,
         of_base: OnceCell::new(),
     };
+    if form.are_first() && plan.forms[0] != Form::Absent {
+        let mut integers = residuals::read(r, n)?;
+        add_predictions(&mut integers, &context);
+        return Ok(Numbers { scale, forms: plan.forms, form: None, integers });
+    }
     let form = form.resolve(r, &context)?;
     let is_number = |form: &u8| plan.forms.get(usize::from(*form)).is_some_and(|f| *f != Form::Absent);
     let residuals = residuals::read(r, form.iter().filter(|form| is_number(form)).count())?;
@@ -423,5 +473,6 @@ pub(crate) fn read(
         *integer = prediction.wrapping_add(residuals.next().unwrap_or(0));
         previous = *integer;
     }
+    let form = Some(form);
     Ok(Numbers { scale, forms: plan.forms, form, integers })
 }

@@ -43,6 +43,9 @@ pub(crate) fn read(r: &mut Reader<'_>, n: usize) -> Result<Vec<u64>> {
         return Err(r.corrupt("a stride is 0"));
     }
     let mut residuals = r.integers(n)?;
-    residuals.iter_mut().for_each(|z| *z = stride.wrapping_mul(unzigzag(*z)));
+    residuals.iter_mut().for_each(|z| *z = unzigzag(*z));
+    if stride > 1 {
+        residuals.iter_mut().for_each(|residual| *residual = stride.wrapping_mul(*residual));
+    }
     Ok(residuals)
 }

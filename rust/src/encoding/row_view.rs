@@ -3,8 +3,8 @@
 use crate::format::number::value;
 use crate::format::tag::{Tag, tag};
 use crate::state::change_set::{BlockStep, ColumnPatch, for_each_block};
-use crate::state::schema::{PathId, ShapeId};
-use crate::state::table::{Cell, Cells, Table};
+use crate::state::schema::PathId;
+use crate::state::table::{Cell, Cells, ColumnPlaces, Row, Table};
 
 /// The tag of a cell that is not there.
 pub(crate) const MISSING: Tag = 255;
@@ -23,7 +23,7 @@ pub(crate) fn number(table: &Table, cell: Cell) -> f64 {
 
 /// The values of cells.
 pub(crate) fn numbers_of(table: &Table, cells: &Cells) -> Vec<f64> {
-    if cells.tags.iter().all(|tag| *tag == tag::FLOAT) {
+    if cells.all_have(tag::FLOAT) {
         return cells.words.iter().map(|word| f64::from_bits(*word)).collect();
     }
     let pairs = cells.tags.iter().zip(&cells.words);
@@ -53,56 +53,58 @@ pub(crate) struct RowView<'a> {
     pub(crate) done: &'a [bool],
 }
 
-/// Finds ascending rows in an ascending list: all at once, by bisection, or by one pass.
-#[inline(always)]
-fn join(list: &[u32], wanted: &[u32], mut found: impl FnMut(usize, Option<usize>)) {
-    if list == wanted {
-        (0..wanted.len()).for_each(|i| found(i, Some(i)));
-        return;
+/// Finds ascending rows in an ascending list, by one pass or by bisection.
+struct Search<'a> {
+    list: &'a [u32],
+    at: usize,
+    bisects: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(list: &'a [u32], wanted: &[u32]) -> Search<'a> {
+        Search { list, at: 0, bisects: wanted.len() * 16 < list.len() }
     }
-    if wanted.len() * 16 < list.len() {
-        for (i, row) in wanted.iter().enumerate() {
-            found(i, list.binary_search(row).ok());
+
+    /// Where a row stands, if it does.
+    #[inline(always)]
+    fn find(&mut self, row: u32) -> Option<usize> {
+        if self.bisects {
+            return self.list.binary_search(&row).ok();
         }
-        return;
-    }
-    let mut at = 0;
-    for (i, row) in wanted.iter().enumerate() {
-        while list.get(at).is_some_and(|other| other < row) {
-            at += 1;
+        loop {
+            match self.list.get(self.at) {
+                Some(other) if *other < row => self.at += 1,
+                Some(other) if *other == row => return Some(self.at),
+                _ => return None,
+            }
         }
-        found(i, (list.get(at) == Some(row)).then_some(at));
     }
 }
 
 /// Cells of one column in rows that mostly share their shape.
 struct ColumnGather<'a> {
-    table: &'a Table,
-    path: PathId,
-    last: (ShapeId, Option<usize>),
+    rows: &'a [Row],
+    places: ColumnPlaces<'a>,
 }
 
 impl<'a> ColumnGather<'a> {
     fn new(table: &'a Table, path: PathId) -> Self {
-        ColumnGather { table, path, last: (ShapeId::MAX, None) }
+        ColumnGather { rows: &table.rows, places: ColumnPlaces::new(&table.schema, path) }
     }
 
     #[inline(always)]
     fn cell(&mut self, row: u32) -> Option<Cell> {
-        let row = &self.table.rows[row as usize];
-        if row.shape != self.last.0 {
-            let shape = &self.table.schema.shapes[row.shape as usize];
-            self.last = (row.shape, shape.position(self.path));
-        }
-        self.last.1.map(|position| row.cell(position))
+        let row = &self.rows[row as usize];
+        let position = self.places.position(row.shape);
+        Some(Cell { tag: *row.tags.get(position)?, word: *row.words.get(position)? })
     }
 
-    /// Appends the cells of these rows. False if one is not there.
+    /// Fetches the cells of these rows. False if one is not there.
     // by itself, so that all of the loop fits into registers
     #[inline(never)]
-    fn append(&mut self, rows: &[u32], cells: &mut Cells) -> bool {
+    fn fetch(&mut self, rows: &[u32], tags: &mut [Tag], words: &mut [u64]) -> bool {
         let mut has_all = true;
-        for (row, (tag, word)) in rows.iter().zip(cells.append(rows.len())) {
+        for (row, (tag, word)) in rows.iter().zip(tags.iter_mut().zip(words)) {
             match self.cell(*row) {
                 Some(cell) => (*tag, *word) = (cell.tag, cell.word),
                 None => has_all = false,
@@ -117,17 +119,15 @@ impl<'a> ColumnGather<'a> {
 pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> Result<Vec<Cells>, usize> {
     let mut gathers: Vec<ColumnGather<'_>> =
         paths.iter().map(|path| ColumnGather::new(table, *path)).collect();
-    let mut all: Vec<Cells> = Vec::new();
-    all.resize_with(lists.len(), Cells::default);
-    all.iter_mut().zip(lists).for_each(|(cells, rows)| cells.reserve(rows.len()));
+    let mut all: Vec<Cells> = lists.iter().map(|rows| Cells::unset(rows.len())).collect();
     let mut lacking = None;
     for_each_block(lists, |step| {
         let (at, part) = match step {
             BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
             BlockStep::Part(at, part) => (at, part),
         };
-        // the parts of a list come in its order
-        if !gathers[at].append(&lists[at][part], &mut all[at]) {
+        let Cells { tags, words } = &mut all[at];
+        if !gathers[at].fetch(&lists[at][part.clone()], &mut tags[part.clone()], &mut words[part]) {
             lacking = Some(at);
         }
     });
@@ -137,40 +137,71 @@ pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> R
     }
 }
 
+/// The present and the base's cells of one column, asked for row by row.
+struct Lookup<'a> {
+    gather: ColumnGather<'a>,
+    /// What the column was read to be so far, and what it was.
+    known: Option<(Search<'a>, &'a Cells, Option<&'a Cells>)>,
+    /// What is not known is the base's.
+    has_base: bool,
+}
+
+impl Lookup<'_> {
+    #[inline(always)]
+    fn present(&mut self, row: u32) -> Cell {
+        match &mut self.known {
+            Some((search, new, _)) => match search.find(row) {
+                Some(at) => new.get(at),
+                None => self.unknown(row),
+            },
+            None => self.unknown(row),
+        }
+    }
+
+    #[inline(always)]
+    fn present_and_base(&mut self, row: u32) -> (Cell, Cell) {
+        if let Some((search, new, old)) = &mut self.known
+            && let Some(at) = search.find(row)
+        {
+            return (new.get(at), old.map_or(NO_CELL, |old| old.get(at)));
+        }
+        let cell = self.unknown(row);
+        (cell, cell)
+    }
+
+    #[inline(always)]
+    fn unknown(&mut self, row: u32) -> Cell {
+        if self.has_base { self.gather.cell(row).unwrap_or(NO_CELL) } else { NO_CELL }
+    }
+}
+
 impl RowView<'_> {
+    #[inline(always)]
+    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
+        let done = self.done.get(path as usize) == Some(&true);
+        let gather = ColumnGather::new(self.table, path);
+        let at = path as usize;
+        match self.side {
+            Side::Updates(updates) => {
+                let column = updates.get(at).filter(|column| done && !column.rows.is_empty());
+                let known = column.map(|c| (Search::new(&c.rows, rows), &c.new, Some(&c.old)));
+                Lookup { gather, known, has_base: true }
+            }
+            Side::Inserts(inserts) => {
+                let column = inserts.get(at).filter(|_| done);
+                let known = column.map(|c| (Search::new(&c.rows, rows), &c.cells, None));
+                Lookup { gather, known, has_base: false }
+            }
+        }
+    }
+
     /// Calls `take` for each row with the present and the base cell of another column.
     #[inline(always)]
     pub(crate) fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
-        let done = self.done.get(path as usize) == Some(&true);
-        match self.side {
-            Side::Updates(updates) => {
-                match updates.get(path as usize).filter(|column| done && !column.rows.is_empty()) {
-                    None => {
-                        let mut gather = ColumnGather::new(self.table, path);
-                        for (i, row) in rows.iter().enumerate() {
-                            let cell = gather.cell(*row).unwrap_or(NO_CELL);
-                            take(i, cell, cell);
-                        }
-                    }
-                    Some(column) => {
-                        let mut gather = ColumnGather::new(self.table, path);
-                        join(&column.rows, rows, |i, at| match at {
-                            Some(at) => take(i, column.new.get(at), column.old.get(at)),
-                            None => {
-                                let cell = gather.cell(rows[i]).unwrap_or(NO_CELL);
-                                take(i, cell, cell);
-                            }
-                        });
-                    }
-                }
-            }
-            Side::Inserts(inserts) => match inserts.get(path as usize).filter(|_| done) {
-                None => (0..rows.len()).for_each(|i| take(i, NO_CELL, NO_CELL)),
-                Some(column) => join(&column.rows, rows, |i, at| {
-                    let cell = at.map_or(NO_CELL, |at| column.cells.get(at));
-                    take(i, cell, NO_CELL);
-                }),
-            },
+        let mut lookup = self.lookup(path, rows);
+        for (i, row) in rows.iter().enumerate() {
+            let (now, before) = lookup.present_and_base(*row);
+            take(i, now, before);
         }
     }
 
@@ -199,14 +230,21 @@ impl RowView<'_> {
         present: &mut Vec<f64>,
         base: &mut Vec<f64>,
     ) {
+        let mut lookup = self.lookup(path, rows);
         present.clear();
         base.clear();
-        self.visit(path, rows, |_, now, before| {
-            present.push(number(self.table, now));
-            if with_base {
-                base.push(number(self.table, before));
+        present.resize(rows.len(), f64::NAN);
+        if !with_base {
+            for (row, now) in rows.iter().zip(present) {
+                *now = number(self.table, lookup.present(*row));
             }
-        });
+            return;
+        }
+        base.resize(rows.len(), f64::NAN);
+        for (row, (now, before)) in rows.iter().zip(present.iter_mut().zip(base)) {
+            let (present, base) = lookup.present_and_base(*row);
+            (*now, *before) = (number(self.table, present), number(self.table, base));
+        }
     }
 
     /// The present cell of another column in one row.
@@ -228,9 +266,12 @@ impl RowView<'_> {
 
     /// The present cells of another column in these rows.
     pub(crate) fn present(&self, path: PathId, rows: &[u32]) -> Cells {
-        let mut now = Cells::default();
-        now.reserve(rows.len());
-        self.visit(path, rows, |_, present, _| now.push(present));
+        let mut lookup = self.lookup(path, rows);
+        let mut now = Cells::unset(rows.len());
+        for (row, (tag, word)) in rows.iter().zip(now.iter_mut()) {
+            let cell = lookup.present(*row);
+            (*tag, *word) = (cell.tag, cell.word);
+        }
         now
     }
 

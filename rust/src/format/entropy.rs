@@ -67,35 +67,14 @@ impl<'a> EntropyReader<'a> {
         Ok(EntropyReader { state: Cell::new(state), words, at: Cell::new(0) })
     }
 
-    /// The slot that comes next, of `1 << bits`.
-    #[inline]
-    pub(crate) fn slot(&self, bits: u8) -> u32 {
-        (self.state.get() & ((1 << bits) - 1)) as u32
-    }
-
-    /// Goes on behind the slot, which belongs to `step`.
-    #[inline]
-    pub(crate) fn advance(&self, slot: u32, step: Step) -> Result<()> {
-        let quotient = self.state.get() >> step.bits;
-        let mut state = u64::from(step.frequency) * quotient + u64::from(slot - step.start);
-        if state < LOWEST_STATE {
-            let at = self.at.get();
-            let Some(word) = self.words[at..].first_chunk::<WORD_BYTES>() else {
-                return Err(bad("ends too early"));
-            };
-            state = state << 32 | u64::from(u32::from_le_bytes(*word));
-            self.at.set(at + WORD_BYTES);
-        }
-        self.state.set(state);
-        Ok(())
-    }
-
-    /// So many bits as they are; at most 31.
-    #[inline]
-    pub(crate) fn raw(&self, bits: u8) -> Result<u32> {
-        let slot = self.slot(bits);
-        self.advance(slot, Step { start: slot, frequency: 1, bits })?;
-        Ok(slot)
+    /// Lets `then` read steps, of which many at a time cost least. None from it: the stream ends too early.
+    #[inline(always)]
+    pub(crate) fn steps<T>(&self, then: impl FnOnce(&mut Steps<'a>) -> Option<T>) -> Result<T> {
+        let mut steps = Steps { state: self.state.get(), words: &self.words[self.at.get()..] };
+        let read = then(&mut steps);
+        self.state.set(steps.state);
+        self.at.set(self.words.len() - steps.words.len());
+        read.ok_or_else(|| bad("ends too early"))
     }
 
     /// Ends the frame: everything was read.
@@ -105,6 +84,42 @@ impl<'a> EntropyReader<'a> {
         } else {
             Err(bad("has more than the sections ask for"))
         }
+    }
+}
+
+/// The stream while steps are read: its state stays in a register. Nothing is read after a None.
+pub(crate) struct Steps<'a> {
+    state: u64,
+    words: &'a [u8],
+}
+
+impl Steps<'_> {
+    /// The slot that comes next, of `1 << bits`.
+    #[inline(always)]
+    pub(crate) fn slot(&self, bits: u8) -> u32 {
+        (self.state & ((1 << bits) - 1)) as u32
+    }
+
+    /// Goes on behind the slot, which belongs to `step`.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, slot: u32, step: Step) -> Option<()> {
+        let quotient = self.state >> step.bits;
+        let mut state = u64::from(step.frequency) * quotient + u64::from(slot - step.start);
+        if state < LOWEST_STATE {
+            let (word, words) = self.words.split_first_chunk::<WORD_BYTES>()?;
+            state = state << 32 | u64::from(u32::from_le_bytes(*word));
+            self.words = words;
+        }
+        self.state = state;
+        Some(())
+    }
+
+    /// So many bits as they are; at most 31.
+    #[inline(always)]
+    pub(crate) fn raw(&mut self, bits: u8) -> Option<u32> {
+        let slot = self.slot(bits);
+        self.advance(slot, Step { start: slot, frequency: 1, bits })?;
+        Some(slot)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Lists of integers, as byte planes or in the frame's entropy stream: FORMAT.md section 2.1.
 
 use crate::error::Result;
-use crate::format::entropy::{EntropyReader, Step};
+use crate::format::entropy::{EntropyReader, Step, Steps};
 use crate::format::reader::Reader;
 use crate::format::share;
 use crate::format::writer::{Writer, width_of};
@@ -135,19 +135,16 @@ impl Writer {
 }
 
 impl Reader<'_> {
-    /// A choice that was written with the same share.
-    #[inline]
-    pub(crate) fn choice(&mut self, share: u8) -> Result<bool> {
-        if share == share::NONE || share == share::ALL {
-            return Ok(share == share::ALL);
+    /// Lets `then` read choices, as `EntropyReader::steps` does.
+    #[inline(always)]
+    pub(crate) fn choices<T>(&mut self, then: impl FnOnce(&mut Steps<'_>) -> Option<T>) -> Result<T> {
+        match self.entropy {
+            Some(entropy) => entropy.steps(then),
+            // no choice can be read from an empty one
+            None => {
+                EntropyReader::new(&[])?.steps(then).map_err(|_| self.corrupt("there is no entropy stream"))
+            }
         }
-        let Some(entropy) = self.entropy else {
-            return Err(self.corrupt("there is no entropy stream"));
-        };
-        let slot = entropy.slot(share::BITS);
-        let is_taken = slot < u32::from(share);
-        entropy.advance(slot, choice(share, is_taken))?;
-        Ok(is_taken)
     }
 
     /// The caller has charged the budget for `n` numbers.
@@ -180,9 +177,13 @@ impl Reader<'_> {
             Some(total) => self.raw(total)?,
             None => return Err(self.corrupt("the bytes end too early")),
         };
-        let mut words = vec![0u64; n];
+        if width == 0 {
+            return Ok(vec![0; n]);
+        }
+        let (first, others) = bytes.split_at(n);
+        let mut words: Vec<u64> = first.iter().map(|byte| u64::from(*byte)).collect();
         if n > 0 {
-            for (plane, bytes) in bytes.chunks_exact(n).enumerate() {
+            for (plane, bytes) in (1..).zip(others.chunks_exact(n)) {
                 let shift = 8 * plane;
                 for (word, byte) in words.iter_mut().zip(bytes) {
                     *word |= u64::from(*byte) << shift;
@@ -193,23 +194,24 @@ impl Reader<'_> {
     }
 }
 
-fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Result<Vec<u64>> {
-    let mut classes: Vec<u8> = Vec::with_capacity(1 << table.bits);
-    for (class, frequency) in (0..).zip(&table.frequencies) {
-        classes.resize(classes.len() + usize::from(*frequency), class);
+impl Steps<'_> {
+    /// A choice that was written with the same share.
+    #[inline(always)]
+    pub(crate) fn choice(&mut self, share: u8) -> Option<bool> {
+        if share == share::NONE || share == share::ALL {
+            return Some(share == share::ALL);
+        }
+        let slot = self.slot(share::BITS);
+        let is_taken = slot < u32::from(share);
+        self.advance(slot, choice(share, is_taken))?;
+        Some(is_taken)
     }
-    let starts = table.starts();
-    let mut numbers = Vec::with_capacity(n);
-    for _ in 0..n {
-        let slot = entropy.slot(table.bits);
-        let at = usize::from(classes[slot as usize]);
-        let step = Step { start: starts[at], frequency: table.frequencies[at], bits: table.bits };
-        entropy.advance(slot, step)?;
-        let class = at as u64 + u64::from(table.lowest);
-        let mantissa = table.mantissa;
+
+    /// A number of a class, whose open bits come next.
+    #[inline(always)]
+    fn number_of(&mut self, class: u64, mantissa: u8) -> Option<u64> {
         if class < 1 << mantissa {
-            numbers.push(class);
-            continue;
+            return Some(class);
         }
         let open = (class >> mantissa) as u8 - 1;
         // with the leading bit
@@ -217,10 +219,37 @@ fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Resul
         let mut done = 0;
         while done < open {
             let bits = RAW_BITS.min(open - done);
-            number |= u64::from(entropy.raw(bits)?) << done;
+            number |= u64::from(self.raw(bits)?) << done;
             done += bits;
         }
-        numbers.push(number);
+        Some(number)
     }
+}
+
+fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Result<Vec<u64>> {
+    let Table { mantissa, bits, lowest, .. } = *table;
+    let mut classes: Vec<u8> = Vec::with_capacity(1 << bits);
+    // by class, counted from the lowest
+    let mut starts_and_frequencies = [(0u16, 0u16); CLASSES];
+    for (class, (&frequency, entry)) in (0..).zip(table.frequencies.iter().zip(&mut starts_and_frequencies)) {
+        *entry = (classes.len() as u16, frequency);
+        classes.resize(classes.len() + usize::from(frequency), class);
+    }
+    let mut numbers = Vec::with_capacity(n);
+    let mut block = [0; 64];
+    entropy.steps(|steps| {
+        while numbers.len() < n {
+            let block = &mut block[..(n - numbers.len()).min(64)];
+            for number in &mut *block {
+                let slot = steps.slot(bits);
+                let at = classes[slot as usize];
+                let (start, frequency) = starts_and_frequencies[usize::from(at)];
+                steps.advance(slot, Step { start: u32::from(start), frequency, bits })?;
+                *number = steps.number_of(u64::from(at) + u64::from(lowest), mantissa)?;
+            }
+            numbers.extend_from_slice(block);
+        }
+        Some(())
+    })?;
     Ok(numbers)
 }

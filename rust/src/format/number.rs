@@ -168,6 +168,34 @@ impl Form {
         }
     }
 
+    /// The tag of all cells of this form whose words are told together.
+    pub(crate) fn word_tag(&self) -> Option<Tag> {
+        match self {
+            Form::Int => Some(tag::INT),
+            Form::Float => Some(tag::FLOAT),
+            _ => None,
+        }
+    }
+
+    /// Turns integers into the words of their cells, for forms that have a `word_tag`. False if one has no such cell.
+    pub(crate) fn turn_into_words(&self, scale: Scale, integers: &mut [u64]) -> bool {
+        if scale.is_raw() {
+            return true;
+        }
+        let exponent = scale.exponent;
+        let power = power(exponent) as i64;
+        let is_float = *self == Form::Float;
+        let mut fits = true;
+        for integer in integers {
+            match scale.number(*integer) {
+                Some(number) if is_float => *integer = float_word(number, exponent),
+                Some(number) if power == 1 || number % power == 0 => *integer = (number / power) as u64,
+                _ => fits = false,
+            }
+        }
+        fits
+    }
+
     pub(crate) fn write(&self, w: &mut Writer) {
         match self {
             Form::Absent => w.u8(form::ABSENT),
@@ -231,6 +259,30 @@ mod tests {
             let word = float_word(cents, 2);
             assert_eq!(exact_integer(word, 2), Some(cents));
             assert_eq!(scale.integer(f64::from_bits(word)), Some(cents as u64));
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_cells() {
+        let integers = [0, 1, 3, 7, 40, 1000, 123_457, 1 << 51, (1 << 51) + 1, 1 << 62, i64::MAX as u64];
+        let integers = integers.into_iter().flat_map(|integer: u64| [integer, integer.wrapping_neg()]);
+        let scales =
+            [(0, 1), (2, 1), (2, 5), (4, 1 << 40), (15, 1)].map(|(exponent, unit)| Scale { exponent, unit });
+        let mut buffer = Vec::new();
+        for scale in scales.into_iter().chain([Scale::BITS]) {
+            for form in [Form::Int, Form::Float].into_iter().filter(|f| !scale.is_raw() || *f == Form::Float)
+            {
+                for integer in integers.clone() {
+                    let cell = match form.cell(scale, integer, &mut buffer) {
+                        Some((tag, Payload::Fixed64(word))) => Some((tag, word)),
+                        _ => None,
+                    };
+                    let mut words = [integer];
+                    let fits = form.turn_into_words(scale, &mut words);
+                    let found = form.word_tag().filter(|_| fits).map(|tag| (tag, words[0]));
+                    assert_eq!(found, cell, "{form:?} {scale:?} {integer}");
+                }
+            }
         }
     }
 

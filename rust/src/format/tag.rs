@@ -50,9 +50,12 @@ pub(crate) fn payload_form(tag: Tag) -> PayloadForm {
     }
 }
 
+/// Up to this tag, and so in nearly all cells, there are no blobs.
+pub(crate) const LAST_WITHOUT_BLOBS: Tag = tag::SHORT;
+
 #[inline(always)]
 pub(crate) fn is_blob(tag: Tag) -> bool {
-    payload_form(tag) == PayloadForm::Bytes
+    tag > LAST_WITHOUT_BLOBS && payload_form(tag) == PayloadForm::Bytes
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

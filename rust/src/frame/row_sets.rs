@@ -31,6 +31,21 @@ impl Set<'_> {
         has(&self.bits, row)
     }
 
+    /// Sets a bit in the contexts of those of the rows that are members; both ascend.
+    fn mark(&self, rows: &[u32], contexts: &mut [u8], bit: usize) {
+        if !self.bits.is_empty() {
+            for (row, context) in rows.iter().zip(contexts) {
+                *context |= u8::from(has(&self.bits, *row)) << bit;
+            }
+            return;
+        }
+        for row in self.members {
+            if let Ok(at) = rows.binary_search(row) {
+                contexts[at] |= 1 << bit;
+            }
+        }
+    }
+
     /// Members of both, which have bits.
     fn in_common(&self, other: &Set<'_>) -> usize {
         count(self.bits.iter().zip(&other.bits).map(|(a, b)| a & b))
@@ -197,6 +212,8 @@ fn write_predicted(
 /// Bits that a set more has to save, and what a step is worth that the reader is spared.
 const WORTH_A_SET: f64 = 16.0;
 const STEP: f64 = 0.05;
+
+const CONTEXTS: usize = 1 << MAX_CONTEXT_SETS;
 
 /// Names the set itself, asked for an earlier row.
 const ITSELF: usize = 0;
@@ -482,26 +499,40 @@ fn read_by_context(
 ) -> Result<Vec<u32>> {
     budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
-    let mut numbers = Vec::with_capacity(count);
-    let mut sets = HashMap::new();
-    for _ in 0..count {
+    // what the other sets tell of each row, a bit for each
+    let mut contexts = vec![0u8; parent.len()];
+    // how many rows before the set itself is asked, and the bit that tells it
+    let mut before = Vec::new();
+    for bit in 0..count {
         let number = r.up_to(earlier.len(), "row set")?;
-        numbers.push(number);
-        if number != ITSELF {
-            let members = &earlier[number - 1];
-            budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
-            sets.insert(number, Set::new(members, base_rows));
+        if number == ITSELF {
+            before.push((before.len(), bit));
+            continue;
         }
+        let members = &earlier[number - 1];
+        budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
+        Set::new(members, base_rows).mark(parent, &mut contexts, bit);
     }
-    let shares = r.raw(1 << count)?;
-    let asked = Members::of(&numbers, |number| &sets[&number]);
-    let mut members = Vec::new();
-    for row in parent {
-        let is_member = |earlier: u32| members.iter().rev().take(MAX_CONTEXT_SETS).any(|row| *row == earlier);
-        if r.choice(shares[context_of(*row, &asked, is_member)])? {
-            members.push(*row);
+    let mut shares = [0; CONTEXTS];
+    shares[..1 << count].copy_from_slice(r.raw(1 << count)?);
+    // by what the set itself holds of the rows before, the nearest lowest: what that tells
+    let told = |latest| before.iter().fold(0, |all, (at, bit)| all | (latest >> at & 1) << bit);
+    let told: [usize; CONTEXTS] = std::array::from_fn(told);
+    let mut members = Vec::with_capacity(parent.len() / 4);
+    r.choices(|steps| {
+        let (mut latest, mut next) = (0u32, 0);
+        for (row, context) in parent.iter().zip(&contexts) {
+            latest = latest.checked_shl(row - next).unwrap_or(0);
+            let context = usize::from(*context) | told[latest as usize % CONTEXTS];
+            let is_member = steps.choice(shares[context % CONTEXTS])?;
+            if is_member {
+                members.push(*row);
+            }
+            latest = latest << 1 | u32::from(is_member);
+            next = row + 1;
         }
-    }
+        Some(())
+    })?;
     Ok(members)
 }
 
@@ -665,6 +696,45 @@ mod tests {
         assert_eq!(w.bytes[2], BY_CONTEXT);
         assert!(w.bytes.len() + entropy::write(&w.steps).len() < 200);
         assert_eq!(read_back(&w, 6000), [runs]);
+    }
+
+    #[test]
+    fn contexts_are_read_as_they_were_written() {
+        const ROWS: u32 = 4000;
+        let hash = |row: u32, salt: u32| row.wrapping_add(salt).wrapping_mul(2_654_435_761) >> 9;
+        let of = |salt: u32, part: u32| -> Vec<u32> {
+            (0..ROWS).filter(|row| hash(*row, salt) % 100 < part).collect()
+        };
+        // the last has no bits
+        let earlier = [of(1, 70), of(2, 40), vec![7, 8, 2000]];
+        let written: Vec<Set<'_>> = earlier.iter().map(|set| Set::new(set, ROWS as usize)).collect();
+        assert!(written[2].bits.is_empty());
+        // rows side by side, and with gaps of more and of less than a word
+        let parents: [Vec<u32>; 3] = [
+            (0..ROWS).collect(),
+            of(3, 30),
+            (0..ROWS).filter(|row| row % 90 < 7 && hash(*row, 5) & 3 > 0).collect(),
+        ];
+        let sets_of_contexts: [&[usize]; 7] =
+            [&[], &[1], &[ITSELF], &[3, ITSELF], &[ITSELF; 4], &[ITSELF, 2, ITSELF, 1], &[1, 2, 3, ITSELF]];
+        for (parent, sets) in parents.iter().flat_map(|parent| sets_of_contexts.map(|sets| (parent, sets))) {
+            let shares = (0..1u32 << sets.len()).map(|i| (hash(i, 9) % 254 + 1) as u8).collect();
+            let contexts = Contexts { sets: sets.to_vec(), shares, bits: 0.0 };
+            let members: Vec<u32> = parent.iter().copied().filter(|row| hash(row / 5, 4) & 1 == 0).collect();
+            let mut w = Writer::default();
+            contexts.write(&mut w, &Set::new(&members, ROWS as usize), parent, &written);
+            let steps = entropy::write(&w.steps);
+            let Ok(stream) = EntropyReader::new(&steps) else { panic!("no stream") };
+            let mut r = Reader::new(&w.bytes[1..]).with_entropy(&stream);
+            let mut budget = Budget::new(DEFAULT_MAX_BYTES);
+            let read = read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget);
+            assert_eq!(read, Ok(members), "{sets:?}");
+            assert!(r.is_empty() && stream.finish().is_ok());
+            // a stream that ends early is refused
+            let Ok(short) = EntropyReader::new(&steps[..steps.len() - 4]) else { continue };
+            let mut r = Reader::new(&w.bytes[1..]).with_entropy(&short);
+            assert!(read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget).is_err());
+        }
     }
 
     #[test]

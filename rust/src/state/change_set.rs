@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use crate::format::hash::hash_cell;
 use crate::format::value::{Tag, is_blob};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{PathId, ShapeId};
-use crate::state::table::{Cell, Cells, Mark, Row, Table, digest, symbol_hash};
+use crate::state::table::{Cell, Cells, ColumnPlaces, Mark, Row, Table, digest, symbol_hash};
 
 /// The changed cells of one column, in ascending order of their rows.
 #[derive(Default, PartialEq)]
@@ -115,7 +116,9 @@ pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_
     for block in 0..blocks as u32 {
         for (i, &at) in long.iter().enumerate() {
             let start = starts[at];
-            let n = lists[at][start..].iter().take_while(|row| **row / BLOCK == block).count();
+            // the rows are distinct: no more are in one block
+            let next = &lists[at][start..lists[at].len().min(start + BLOCK as usize)];
+            let n = next.partition_point(|row| *row / BLOCK <= block);
             starts[at] += n;
             if i == 0 {
                 take(BlockStep::Ahead(&lists[at][start..start + n], cells / lists[at].len().max(1)));
@@ -273,6 +276,9 @@ impl ChangeSet {
 
     /// Rows of the reference: retained rows by base position.
     pub(crate) fn retained(&self, base_rows: usize) -> Vec<u32> {
+        if self.removed.is_empty() {
+            return (0..base_rows as u32).collect();
+        }
         let mut removed = self.removed.iter().copied().peekable();
         (0..base_rows as u32).filter(|row| removed.next_if_eq(row).is_none()).collect()
     }
@@ -319,11 +325,10 @@ impl ChangeSet {
                 continue;
             }
             let path_hash = table.schema.paths[path].hash;
-            for (row, (old, new)) in column.rows.iter().zip(column.old.iter().zip(column.new.iter())) {
-                let hash = &mut hashes[*row as usize];
-                *hash = hash
-                    .wrapping_sub(table.hash_cell(path_hash, old))
-                    .wrapping_add(table.hash_cell(path_hash, new));
+            if column.old.has_blobs() || column.new.has_blobs() {
+                add_changes(&mut hashes, column, |cell| table.hash_cell(path_hash, cell));
+            } else {
+                add_changes(&mut hashes, column, |cell| hash_cell(path_hash, cell.tag, cell.word));
             }
         }
         let record_hash = |record| {
@@ -370,16 +375,12 @@ impl ChangeSet {
         let added = std::mem::take(&mut self.added);
         let rows_move = !self.removed.is_empty() || self.order.is_some();
         if !self.removed.is_empty() {
+            let mut rows = std::mem::take(&mut table.rows);
+            self.removed.iter().for_each(|row| drop_row(table, &rows[*row as usize]));
             let mut removed = self.removed.iter().copied().peekable();
-            let mut retained = Vec::with_capacity(table.rows.len());
-            for (at, row) in std::mem::take(&mut table.rows).into_iter().enumerate() {
-                if removed.next_if_eq(&(at as u32)).is_some() {
-                    drop_row(table, &row);
-                } else {
-                    retained.push(row);
-                }
-            }
-            table.rows = retained;
+            let mut at = 0..;
+            rows.retain(|_| at.next().is_none_or(|at| removed.next_if_eq(&at).is_none()));
+            table.rows = rows;
         }
         let retained = table.rows.len();
         table.rows.reserve(added.len());
@@ -403,6 +404,9 @@ impl ChangeSet {
 
     fn commit_updates(&mut self, table: &mut Table) {
         let lists: Vec<&[u32]> = self.updates.iter().map(|column| &*column.rows).collect();
+        let has_blobs: Vec<bool> = self.updates.iter().map(|column| column.old.has_blobs()).collect();
+        let new_tags: Vec<bool> =
+            self.updates.iter().map(|column| column.old.tags != column.new.tags).collect();
         for_each_block(&lists, |step| {
             let (path, part) = match step {
                 BlockStep::Ahead(rows, cells) => return table.touch(rows, cells),
@@ -413,14 +417,20 @@ impl ChangeSet {
             // reshaped rows are replaced as a whole
             let stays = |row: u32| self.reshaped.binary_search_by_key(&row, |r| r.0).is_err();
             if self.reshaped.is_empty() || rows.iter().all(|row| stays(*row)) {
-                release(&mut table.pool, old.part(part.clone()));
-                put(table, path as PathId, rows, &new.tags[part.clone()], &new.words[part]);
+                if has_blobs[path] {
+                    release(&mut table.pool, old.part(part.clone()));
+                }
+                if new_tags[path] {
+                    put_tags(table, path as PathId, rows, &new.tags[part.clone()]);
+                }
+                put_words(table, path as PathId, rows, &new.words[part]);
                 return;
             }
             for (i, row) in part.zip(rows) {
                 if stays(*row) {
                     release(&mut table.pool, old.part(i..i + 1));
-                    put(table, path as PathId, &[*row], &new.tags[i..=i], &new.words[i..=i]);
+                    put_tags(table, path as PathId, &[*row], &new.tags[i..=i]);
+                    put_words(table, path as PathId, &[*row], &new.words[i..=i]);
                 }
             }
         });
@@ -440,25 +450,40 @@ impl ChangeSet {
     }
 }
 
+/// Brings the hashes of records, by row, to the new cells of a column.
+#[inline(always)]
+fn add_changes(hashes: &mut [u64], column: &ColumnPatch, hash_of: impl Fn(Cell) -> u64) {
+    for (row, (old, new)) in column.rows.iter().zip(column.old.iter().zip(column.new.iter())) {
+        let hash = &mut hashes[*row as usize];
+        *hash = hash.wrapping_sub(hash_of(old)).wrapping_add(hash_of(new));
+    }
+}
+
 fn release(pool: &mut BlobPool, cells: impl Iterator<Item = Cell>) {
     cells.filter(|cell| is_blob(cell.tag)).for_each(|cell| pool.release(cell.word));
 }
 
-/// Sets the cells of a column in these rows.
+/// Sets the words of a column in these rows.
 // by itself, so that all of the loop fits into registers
 #[inline(never)]
-fn put(table: &mut Table, path: PathId, rows: &[u32], tags: &[Tag], words: &[u64]) {
-    // rows that follow one another mostly share their shape
-    let mut last = (ShapeId::MAX, None);
-    for (row, (tag, word)) in rows.iter().zip(tags.iter().zip(words)) {
+fn put_words(table: &mut Table, path: PathId, rows: &[u32], words: &[u64]) {
+    let mut places = ColumnPlaces::new(&table.schema, path);
+    for (row, word) in rows.iter().zip(words) {
         let target = &mut table.rows[*row as usize];
-        if target.shape != last.0 {
-            let shape = &table.schema.shapes[target.shape as usize];
-            last = (target.shape, shape.position(path));
+        if let Some(place) = target.words.get_mut(places.position(target.shape)) {
+            *place = *word;
         }
-        if let Some(position) = last.1 {
-            target.tags[position] = *tag;
-            target.words[position] = *word;
+    }
+}
+
+/// Sets the tags of a column in these rows.
+#[inline(never)]
+fn put_tags(table: &mut Table, path: PathId, rows: &[u32], tags: &[Tag]) {
+    let mut places = ColumnPlaces::new(&table.schema, path);
+    for (row, tag) in rows.iter().zip(tags) {
+        let target = &mut table.rows[*row as usize];
+        if let Some(place) = target.tags.get_mut(places.position(target.shape)) {
+            *place = *tag;
         }
     }
 }

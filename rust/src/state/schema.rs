@@ -76,6 +76,28 @@ impl Shape {
         &self.entries[range.start as usize..range.end as usize]
     }
 
+    /// By leaf: the number of its dict and its place there. By dict: the same of itself, of the record's own (0, 0).
+    pub(crate) fn places(&self) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
+        let mut leaves = Vec::with_capacity(self.len());
+        let mut dicts = vec![(0, 0); self.dicts()];
+        if self.dicts() > 0 {
+            self.add_places(0, &mut leaves, &mut dicts);
+        }
+        (leaves, dicts)
+    }
+
+    fn add_places(&self, number: u32, leaves: &mut Vec<(u32, u32)>, dicts: &mut [(u32, u32)]) {
+        for (at, entry) in (0..).zip(self.dict(number)) {
+            match entry.child {
+                Child::Leaf => leaves.push((number, at)),
+                Child::Dict(below) => {
+                    dicts[below as usize] = (number, at);
+                    self.add_places(below, leaves, dicts);
+                }
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn position(&self, path: PathId) -> Option<usize> {
         if !self.dense.is_empty() {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use crate::format::hash::{Chain, hash_bytes, hash_cell};
+use crate::format::tag::LAST_WITHOUT_BLOBS;
 use crate::format::value::{Payload, Tag, is_blob};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
@@ -42,6 +43,17 @@ impl Cells {
         Cell { tag: self.tags[i], word: self.words[i] }
     }
 
+    /// False if it is seen at once that no cell is a blob, as of nearly all columns.
+    pub(crate) fn has_blobs(&self) -> bool {
+        // without a look at each by itself
+        self.tags.iter().fold(0, |greatest, tag| greatest.max(*tag)) > LAST_WITHOUT_BLOBS
+    }
+
+    /// All cells have this tag.
+    pub(crate) fn all_have(&self, tag: Tag) -> bool {
+        self.tags.iter().fold(true, |all, other| all & (*other == tag))
+    }
+
     pub(crate) fn set(&mut self, i: usize, cell: Cell) {
         self.tags[i] = cell.tag;
         self.words[i] = cell.word;
@@ -60,6 +72,17 @@ impl Cells {
         self.tags[start..].iter_mut().zip(&mut self.words[start..])
     }
 
+    /// So many cells, all to be written over.
+    pub(crate) fn unset(n: usize) -> Cells {
+        // stored by a plain loop: for some hundred cells that costs less than what clears memory
+        const ANY: u64 = 1;
+        Cells { tags: vec![0; n], words: vec![ANY; n] }
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Tag, &mut u64)> {
+        self.tags.iter_mut().zip(&mut self.words)
+    }
+
     pub(crate) fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);
@@ -73,6 +96,35 @@ impl Cells {
     pub(crate) fn part(&self, part: Range<usize>) -> impl Iterator<Item = Cell> + '_ {
         let pairs = self.tags[part.clone()].iter().zip(&self.words[part]);
         pairs.map(|(&tag, &word)| Cell { tag, word })
+    }
+}
+
+/// The position of one column in rows that mostly share their shape.
+pub(crate) struct ColumnPlaces<'a> {
+    schema: &'a Schema,
+    path: PathId,
+    shape: ShapeId,
+    position: usize,
+}
+
+impl<'a> ColumnPlaces<'a> {
+    pub(crate) fn new(schema: &'a Schema, path: PathId) -> Self {
+        ColumnPlaces { schema, path, shape: ShapeId::MAX, position: usize::MAX }
+    }
+
+    /// Beyond all cells if the shape has not the column.
+    #[inline(always)]
+    pub(crate) fn position(&mut self, shape: ShapeId) -> usize {
+        if shape != self.shape {
+            self.change_to(shape);
+        }
+        self.position
+    }
+
+    #[cold]
+    fn change_to(&mut self, shape: ShapeId) {
+        self.shape = shape;
+        self.position = self.schema.shapes[shape as usize].position(self.path).unwrap_or(usize::MAX);
     }
 }
 
@@ -94,12 +146,18 @@ impl Row {
     }
 }
 
-/// Where symbols stand; made when first asked for, dropped when rows move.
+/// Where symbols stand; made when many were asked for, dropped when rows move.
 #[derive(Default, Clone)]
 struct Index {
     positions: Option<HashTable<u32>>,
+    // keyed, so that hostile symbols cannot be made to collide
     hasher: RandomState,
+    /// How many symbols were asked for without it.
+    searches: usize,
 }
+
+/// So many symbols are looked for row by row before there is an index: it costs more than that.
+const SEARCHES: usize = 16;
 
 /// The sizes of the schema and of the blob pool at one moment.
 pub(crate) struct Mark {
@@ -183,8 +241,16 @@ impl Table {
 
     /// The position of a symbol.
     pub(crate) fn position(&mut self, symbol: &[u8]) -> Option<usize> {
-        let Index { positions, hasher } = &mut self.index;
+        let Index { positions, hasher, searches } = &mut self.index;
         let rows = &self.rows;
+        if rows.is_empty() {
+            return None;
+        }
+        if positions.is_none() && *searches < SEARCHES {
+            *searches += 1;
+            let hash = symbol_hash(symbol);
+            return rows.iter().position(|row| row.symbol_hash == hash && *row.symbol == *symbol);
+        }
         let positions = positions.get_or_insert_with(|| {
             let mut table = HashTable::with_capacity(rows.len());
             for (at, row) in rows.iter().enumerate() {
@@ -200,7 +266,7 @@ impl Table {
 
     /// Rows were added behind the others: what is known of positions stays right.
     pub(crate) fn rows_were_added(&mut self, first: usize) {
-        let Index { positions: Some(positions), hasher } = &mut self.index else { return };
+        let Index { positions: Some(positions), hasher, .. } = &mut self.index else { return };
         let rows = &self.rows;
         for (at, row) in rows.iter().enumerate().skip(first) {
             let key = hasher.hash_one(&*row.symbol);
@@ -242,6 +308,7 @@ impl Table {
 
     pub(crate) fn forget_positions(&mut self) {
         self.index.positions = None;
+        self.index.searches = 0;
     }
 
     /// Bytes of memory that the state holds, allocations counted with 16 bytes each.
@@ -285,4 +352,39 @@ pub(crate) fn digest(rows: impl Iterator<Item = (u64, u64)>) -> u64 {
 
 pub(crate) fn symbol_hash(symbol: &[u8]) -> u64 {
     hash_bytes(symbol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbol_is_found_with_and_without_an_index() {
+        let row = |i: usize| {
+            let symbol: Box<[u8]> = format!("symbol {i}").into_bytes().into();
+            let symbol_hash = symbol_hash(&symbol);
+            let (tags, words) = (Box::default(), Box::default());
+            Row { symbol, symbol_hash, shape: 0, hash: 0, tags, words }
+        };
+        let mut table = Table::default();
+        assert_eq!(table.position(b"symbol 0"), None);
+        table.rows.extend((0..100).map(row));
+        for round in 0..3 {
+            let n = table.rows.len();
+            for i in 0..n + 3 {
+                assert_eq!(table.index.positions.is_some(), i > SEARCHES || round == 1);
+                let symbol = table
+                    .rows
+                    .get(i)
+                    .map_or(format!("none {i}").into_bytes().into(), |row| row.symbol.clone());
+                assert_eq!(table.position(&symbol), (i < n).then_some(i));
+            }
+            table.rows.extend((n..n + 10).map(row));
+            table.rows_were_added(n);
+            if round == 1 {
+                table.rows.rotate_left(5);
+                table.forget_positions();
+            }
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! A dict and a change set -> the next dict, in which unchanged records are the same objects.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::ffi::object::{GcPause, pair_at, replace_at, set_item};
+use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::state::change_set::ChangeSet;
-use crate::state::schema::{PathId, ROOT};
+use crate::state::schema::{PathId, ROOT, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
 
 /// The base with the changes made to it, in which unchanged records are the same objects.
@@ -20,22 +22,30 @@ pub(crate) fn patch<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let _pause = GcPause::new(py);
     let Base { snapshot: previous, is_private, exact_types, .. } = base;
-    let copies = Copies { is_private: *is_private, by_path: Vec::new(), made: Vec::new() };
-    let mut patcher = Patcher { py, table, changes, builder: Builder::new(py, table, objects)?, copies };
+    let types = Types::get(py)?;
+    let builder = Builder::new(py, table, objects)?;
+    let mut patcher = Patcher { types, table, changes, builder, copies: Copies::new(*is_private) };
     let updates = group_by_row(table.rows.len(), changes);
     let mut removed = changes.removed.iter().copied().peekable();
     let mut reshaped = changes.reshaped.iter().map(|(row, _)| *row).peekable();
     // a copy keeps the order: only what differs is set anew
     let next = previous.copy()?;
-    for (at, (symbol, record)) in previous.iter().enumerate() {
+    let pairs = Pairs::of(previous, types);
+    let mut gone = Vec::new();
+    for (at, exact_types) in exact_types.iter().enumerate() {
         let row = at as u32;
         if removed.next_if_eq(&row).is_some() {
-            next.del_item(symbol)?;
-        } else if reshaped.next_if_eq(&row).is_some() || !updates.of(at).is_empty() || !exact_types[at] {
-            let record = patcher.row(at, record, updates.of(at), exact_types[at])?;
-            set_item(&next, &symbol.unbind(), record)?;
+            gone.push(pairs.get(at)?.0);
+        } else if reshaped.next_if_eq(&row).is_some() || !updates.of(at).is_empty() || !exact_types {
+            let (symbol, record) = pairs.get(at)?;
+            let record = patcher.row(at, record, updates.of(at), *exact_types)?;
+            if let Some(record) = replace_at(&next, at, record, types) {
+                set_item(&next, &symbol.unbind(), record)?;
+            }
         }
     }
+    // last: what is gone leaves a gap
+    gone.into_iter().try_for_each(|symbol| next.del_item(symbol))?;
     for added in &changes.added {
         let (tags, words) = changes.record(table, added.record);
         let record = patcher.builder.record(added.record.shape, tags, words)?;
@@ -92,41 +102,77 @@ fn group_by_row(rows: usize, changes: &ChangeSet) -> ByRow {
     ByRow { starts, cells }
 }
 
-/// The dicts of the record at hand that are written to, by the path that leads to them.
+/// The pairs of a dict by their place: where they stand, or listed.
+struct Pairs<'a, 'py> {
+    dict: &'a Bound<'py, PyDict>,
+    types: &'py Types,
+    listed: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+}
+
+impl<'a, 'py> Pairs<'a, 'py> {
+    fn of(dict: &'a Bound<'py, PyDict>, types: &'py Types) -> Self {
+        let listed = if pair_at(dict, 0, types).is_none() { dict.iter().collect() } else { Vec::new() };
+        Pairs { dict, types, listed }
+    }
+
+    fn get(&self, at: usize) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let listed = || self.listed.get(at).cloned();
+        let pair = pair_at(self.dict, at, self.types).filter(|_| self.listed.is_empty()).or_else(listed);
+        pair.ok_or_else(|| PyRuntimeError::new_err("the dict changed while a delta was applied to it"))
+    }
+}
+
+/// Where the leaves and the dicts of a shape stand.
+struct Places {
+    /// By position: the number of the dict, and the place in it.
+    leaves: Vec<(u32, u32)>,
+    /// By dict: where it stands itself.
+    dicts: Vec<(u32, u32)>,
+}
+
+/// The dicts of the record at hand that are written to.
 struct Copies<'py> {
     /// The record and its dicts are copies already.
     is_private: bool,
-    by_path: Vec<Option<Bound<'py, PyDict>>>,
-    made: Vec<PathId>,
+    shape: ShapeId,
+    places: Places,
+    /// By number in the shape.
+    dicts: Vec<Option<Bound<'py, PyDict>>>,
 }
 
 impl<'py> Copies<'py> {
+    fn new(is_private: bool) -> Copies<'py> {
+        let places = Places { leaves: Vec::new(), dicts: Vec::new() };
+        Copies { is_private, shape: ShapeId::MAX, places, dicts: Vec::new() }
+    }
+
     /// The dict to write to in the place of this one.
     fn of(&self, dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
         if self.is_private { Ok(dict.clone()) } else { dict.copy() }
     }
 
-    fn get(&self, path: PathId) -> Option<&Bound<'py, PyDict>> {
-        self.by_path.get(path as usize)?.as_ref()
-    }
-
-    fn put(&mut self, path: PathId, dict: Bound<'py, PyDict>) {
-        let at = path as usize;
-        if self.by_path.len() <= at {
-            self.by_path.resize(at + 1, None);
+    /// The next record begins: its copy.
+    fn start(
+        &mut self,
+        id: ShapeId,
+        shape: &Shape,
+        record: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        if self.shape != id {
+            let (leaves, dicts) = shape.places();
+            self.shape = id;
+            self.places = Places { leaves, dicts };
         }
-        self.by_path[at] = Some(dict);
-        self.made.push(path);
-    }
-
-    /// The next record begins.
-    fn clear(&mut self) {
-        self.made.drain(..).for_each(|path| self.by_path[path as usize] = None);
+        self.dicts.clear();
+        self.dicts.resize(self.places.dicts.len(), None);
+        let copy = self.of(record)?;
+        self.dicts[0] = Some(copy.clone());
+        Ok(copy)
     }
 }
 
 struct Patcher<'a, 'py> {
-    py: Python<'py>,
+    types: &'py Types,
     table: &'a Table,
     changes: &'a ChangeSet,
     builder: Builder<'a, 'py>,
@@ -152,7 +198,7 @@ impl<'py> Patcher<'_, 'py> {
         }
         match record.cast_exact::<PyDict>() {
             // `{}` is a leaf
-            Ok(dict) if exact_types && !dict.is_empty() => self.copy_with(dict, updates),
+            Ok(dict) if exact_types && !dict.is_empty() => self.copy_with(at, dict, updates),
             _ => self.rebuild(at, updates),
         }
     }
@@ -174,34 +220,50 @@ impl<'py> Patcher<'_, 'py> {
     /// A copy of the record, and of the dicts in it that lead to a change.
     fn copy_with(
         &mut self,
+        at: usize,
         record: &Bound<'py, PyDict>,
         updates: &[(PathId, Cell)],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let copy = self.copies.of(record)?;
-        self.copies.clear();
-        self.copies.put(ROOT, copy.clone());
+        let id = self.table.rows[at].shape;
+        let shape = &self.table.schema.shapes[id as usize];
+        let copy = self.copies.start(id, shape, record)?;
         for (path, cell) in updates {
+            let Some(position) = shape.position(*path) else { continue };
+            let (number, place) = self.copies.places.leaves[position];
             let value = self.builder.cell(*cell)?;
-            let frame_path = &self.table.schema.paths[*path as usize];
-            let dict = self.copy_of(frame_path.parent)?;
-            set_item(&dict, self.builder.key(frame_path.key)?, value)?;
+            let copied;
+            let dict = match &self.copies.dicts[number as usize] {
+                Some(dict) => dict,
+                None => {
+                    copied = self.copy_dict(shape, number)?;
+                    &copied
+                }
+            };
+            if let Some(value) = replace_at(dict, place as usize, value, self.types) {
+                let key = shape.dict(number)[place as usize].key;
+                set_item(dict, self.builder.key(key)?, value)?;
+            }
         }
         Ok(copy.into_any())
     }
 
-    fn copy_of(&mut self, path: PathId) -> PyResult<Bound<'py, PyDict>> {
-        if let Some(dict) = self.copies.get(path) {
-            return Ok(dict.clone());
-        }
-        let frame_path = &self.table.schema.paths[path as usize];
-        let above = self.copy_of(frame_path.parent)?;
-        let key = self.builder.key(frame_path.key)?.clone_ref(self.py);
-        let dict = match above.get_item(&key)? {
-            Some(inside) => self.copies.of(inside.cast::<PyDict>()?)?,
-            None => PyDict::new(self.py),
+    /// A copy of a dict of the record, in its place in the copy of the one that holds it.
+    fn copy_dict(&mut self, shape: &Shape, number: u32) -> PyResult<Bound<'py, PyDict>> {
+        let (above_number, place) = self.copies.places.dicts[number as usize];
+        let key = shape.dict(above_number)[place as usize].key;
+        let above = match &self.copies.dicts[above_number as usize] {
+            Some(above) => above.clone(),
+            None => self.copy_dict(shape, above_number)?,
         };
-        set_item(&above, &key, dict.clone().into_any())?;
-        self.copies.put(path, dict.clone());
+        let inside = match pair_at(&above, place as usize, self.types) {
+            Some((_, inside)) => inside,
+            None => above.as_any().get_item(self.builder.key(key)?)?,
+        };
+        let dict = self.copies.of(inside.cast::<PyDict>()?)?;
+        self.copies.dicts[number as usize] = Some(dict.clone());
+        if let Some(dict) = replace_at(&above, place as usize, dict.clone().into_any(), self.types) {
+            set_item(&above, self.builder.key(key)?, dict)?;
+        }
         Ok(dict)
     }
 }
