@@ -100,7 +100,7 @@ fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool 
     if let Some(path) = find_copy(column, &repeated, bits.min(MOST_BITS)) {
         write_copy(w, column, path, copies)
     } else if let Some(numbers) = numbers {
-        write_numbers(w, column, &numbers, copies)
+        write_numbers(w, column, numbers, copies)
     } else if let Some(tag) = uniform {
         w.u8(tag);
         write_tag(w, column, tag, candidate)
@@ -139,14 +139,15 @@ fn plan_numbers(column: &ColumnInput<'_>, uniform: Option<Tag>, copies: usize) -
     numbers_plan::plan(&number_input(column), uniform, formula, candidates)
 }
 
-fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: &PlannedNumbers, copies: usize) -> bool {
-    let PlannedNumbers { plan, classified, uses_formula, .. } = planned;
+fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: PlannedNumbers, copies: usize) -> bool {
+    let PlannedNumbers { plan, classified, uses_formula, results, .. } = planned;
     w.u8(NUMBERS);
-    let others = numbers::write(w, &number_input(column), plan, classified, column.frame_path);
+    let input = number_input(column);
+    let others = numbers::write(w, &input, &plan, &classified, results, column.frame_path);
     if !others.is_empty() {
         with_part(column, &others, |column| write_level(w, column, copies + 1));
     }
-    *uses_formula || column.learned.is_none()
+    uses_formula || column.learned.is_none()
 }
 
 fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {

@@ -39,13 +39,17 @@ fn best_table(numbers: &[u64]) -> Option<Table> {
             best = Some((cost, mantissa, *counts));
         }
     };
-    if all >> WHOLE == 0 {
-        let mut counts = [0u32; CLASSES];
-        numbers.iter().for_each(|number| counts[*number as usize] += 1);
-        offer(&counts, WHOLE);
-    }
     let mut counts = [0u32; CLASSES];
-    numbers.iter().for_each(|number| counts[usize::from(class_of(*number, LONGEST).0)] += 1);
+    if all >> WHOLE == 0 {
+        let mut whole = [0u32; CLASSES];
+        numbers.iter().for_each(|number| whole[usize::from(*number as u8)] += 1);
+        offer(&whole, WHOLE);
+        for (number, count) in (0..=all).zip(whole) {
+            counts[usize::from(class_of(number, LONGEST).0)] += count;
+        }
+    } else {
+        numbers.iter().for_each(|number| counts[usize::from(class_of(*number, LONGEST).0)] += 1);
+    }
     for mantissa in (0..=LONGEST).rev() {
         if mantissa < LONGEST {
             counts = merge_classes(&counts, mantissa);
@@ -53,7 +57,7 @@ fn best_table(numbers: &[u64]) -> Option<Table> {
         offer(&counts, mantissa);
     }
     let (cost, mantissa, counts) = best?;
-    (cost < planes_cost(numbers)).then(|| table_of(&counts, n, mantissa))
+    costs_more(numbers, all, cost).then(|| table_of(&counts, n, mantissa))
 }
 
 /// Counts of classes with one bit of mantissa less.
@@ -119,15 +123,14 @@ fn frequencies_of(counts: &[u32], n: usize, bits: u8) -> Vec<u16> {
     frequencies.into_iter().map(|frequency| frequency as u16).collect()
 }
 
-/// Bits that byte planes cost behind zstd: each plane's entropy.
-fn planes_cost(numbers: &[u64]) -> f64 {
-    let all = numbers.iter().fold(0, |all, number| all | number);
+/// True if byte planes cost more bits than that behind zstd: each plane's entropy.
+fn costs_more(numbers: &[u64], all: u64, most: f64) -> bool {
     let n = numbers.len() as f64;
     let least = if numbers.len() < SHORT { 4.0 } else { 1.0 };
     let bits = log2(numbers.len());
     let mut cost = 0.0;
     let mut shift = 0;
-    while shift < 64 && all >> shift != 0 {
+    while cost <= most && shift < 64 && all >> shift != 0 {
         let mut counts = [0u32; 256];
         for number in numbers {
             counts[usize::from((number >> shift) as u8)] += 1;
@@ -146,7 +149,7 @@ fn planes_cost(numbers: &[u64]) -> f64 {
         };
         shift += 8;
     }
-    cost
+    cost > most
 }
 
 #[cfg(test)]

@@ -254,18 +254,20 @@ fn formula_results(
     }
 }
 
-/// Writes the stream. Returns the indices of the other cells, whose stream is to follow if there are some.
+/// Writes the stream. Returns the indices of the other cells, whose stream is to follow if there are some. `results` are
+/// those of the plan's formula, if they are known.
 pub(crate) fn write(
     w: &mut Writer,
     input: &Input<'_>,
     plan: &NumbersPlan,
     Classified { forms, integers }: &Classified,
+    results: Option<Vec<f64>>,
     frame_path: impl Fn(PathId) -> u64,
 ) -> Vec<usize> {
     let Input { base, rows, view, .. } = input;
     let table = view.table;
     let n = forms.len();
-    let results = formula_results(plan.predictor, *base, rows, view);
+    let results = results.or_else(|| formula_results(plan.predictor, *base, rows, view));
     plan.scale.write(w);
     w.u8(plan.forms.len() as u8);
     plan.forms.iter().for_each(|form| form.write(w));

@@ -31,6 +31,8 @@ pub(crate) struct PlannedNumbers {
     pub(crate) bits: f64,
     /// The formula that was offered is part of the plan.
     pub(crate) uses_formula: bool,
+    /// Its result for each cell.
+    pub(crate) results: Option<Vec<f64>>,
 }
 
 /// The least exponent at which nearly all of these floats are integers.
@@ -257,8 +259,14 @@ pub(crate) fn plan(
     let mut plan = NumbersPlan { scale, forms, predictor: own };
     let mut bits = own_bits;
     let mut uses_formula = false;
+    let mut results = None;
     if let Some(formula) = formula {
-        let (formula_bits, explains_absence) = formula_cost(input, scale, &classified, &numeric, formula);
+        // mostly it pays, and is asked for all cells
+        let all = formula.results(input.base, input.rows, &input.view);
+        let sampled = pick(&all, &numeric);
+        results = Some(all);
+        let (formula_bits, explains_absence) =
+            cost_of(input, scale, &classified, &numeric, formula, &sampled);
         if formula_bits < bits * 0.97 {
             plan.predictor = NumberPredictor::Formula(formula);
             bits = formula_bits;
@@ -280,7 +288,8 @@ pub(crate) fn plan(
         *newest = classified.integers.iter().map(|m| *m as i64).max().unwrap_or(0) as u64;
     }
     let bits = bits * share(n - others) + overhead;
-    Some(PlannedNumbers { plan, classified, bits, uses_formula })
+    let results = results.filter(|_| uses_formula);
+    Some(PlannedNumbers { plan, classified, bits, uses_formula, results })
 }
 
 /// The best predictor without another column.
@@ -354,14 +363,31 @@ fn formula_cost(
     formula: Formula,
 ) -> (f64, bool) {
     let rows = pick(input.rows, sample);
-    let base = input.base.map(|base| {
+    let base = base_sample(input, sample);
+    let results = formula.results(base.as_ref(), &rows, &input.view);
+    cost_of(input, scale, classified, sample, formula, &results)
+}
+
+fn base_sample(input: &Input<'_>, sample: &[usize]) -> Option<Cells> {
+    input.base.map(|base| {
         let mut picked = Cells::default();
         sample.iter().for_each(|i| picked.push(base.get(*i)));
         picked
-    });
-    let results = formula.results(base.as_ref(), &rows, &input.view);
+    })
+}
+
+/// As `formula_cost`, for the results of the formula on the sample.
+fn cost_of(
+    input: &Input<'_>,
+    scale: Scale,
+    classified: &Classified,
+    sample: &[usize],
+    formula: Formula,
+    results: &[f64],
+) -> (f64, bool) {
     let missing = results.iter().filter(|result| result.is_nan()).count();
-    let predictions = round_all(scale, &results, base.as_ref(), input.view.table);
+    let base = base_sample(input, sample);
+    let predictions = round_all(scale, results, base.as_ref(), input.view.table);
     let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
     let bits = residual_bits(&pick(&classified.integers, sample), predictions.into_iter());
     (bits + arguments / classified.integers.len() as f64, missing * 8 <= results.len())

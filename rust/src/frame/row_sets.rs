@@ -105,6 +105,7 @@ impl RowSetWriter {
         order.sort_by_key(|handle| std::cmp::Reverse(self.sets[*handle].len()));
         let all: Vec<u32> = (0..base_rows as u32).collect();
         let mut written: Vec<Set<'_>> = Vec::new();
+        let mut insides = Vec::new();
         let mut numbers = vec![0; self.sets.len()];
         let union = self.union(&self.sets[order[0]], base_rows);
         w.size(usize::from(union.is_some()) + self.sets.len());
@@ -117,14 +118,16 @@ impl RowSetWriter {
             w.size(parent.map_or(0, |at| at + 1));
             let within = parent.map_or(&*all, |at| written[at].members);
             let of = within.len();
-            let parent = parent.map(|at| &written[at]);
-            let predicted = predict(&set, parent, &written, of);
+            let parent = parent.map(|at| (at, &written[at]));
+            let overlaps = overlaps(&set, parent, &written, &mut insides);
+            let parent = parent.map(|(_, parent)| parent);
+            let predicted = predict(&set, &overlaps, of);
             let bits = match &predicted {
                 Some(prediction) => listed(prediction.wrong, of),
                 None => plain_bits(set.members.len(), of),
             };
             let steps = STEP * of as f64;
-            match Contexts::of(&set, parent, &written, base_rows) {
+            match Contexts::of(&set, parent, &written, base_rows, &overlaps) {
                 Some(contexts) if contexts.bits + steps < bits => contexts.write(w, &set, within, &written),
                 _ => match predicted {
                     Some(prediction) => write_predicted(w, &set, within, &prediction, &written),
@@ -132,6 +135,7 @@ impl RowSetWriter {
                 },
             }
             written.push(set);
+            insides.push((usize::MAX, 0));
             if let Some(handle) = handle {
                 numbers[handle] = written.len() as u64;
             }
@@ -167,17 +171,46 @@ struct Prediction {
     wrong: usize,
 }
 
-/// The best prediction among the latest sets, if it is cheaper than none.
-fn predict(set: &Set<'_>, parent: Option<&Set<'_>>, written: &[Set<'_>], of: usize) -> Option<Prediction> {
-    let n = set.members.len();
-    let has_no_bits = set.bits.is_empty() || parent.is_some_and(|parent| parent.bits.is_empty());
+/// What a set has in common with an earlier one, inside its parent.
+struct Overlap {
+    number: usize,
+    /// Rows of the earlier one in the parent.
+    inside: usize,
+    common: usize,
+}
+
+/// The overlaps with the latest sets; none if it would take too long to tell them. `insides` keeps, for each written set,
+/// the parent that was asked last and the rows in it.
+fn overlaps(
+    set: &Set<'_>,
+    parent: Option<(usize, &Set<'_>)>,
+    written: &[Set<'_>],
+    insides: &mut [(usize, usize)],
+) -> Vec<Overlap> {
+    let has_no_bits = set.bits.is_empty() || parent.is_some_and(|(_, parent)| parent.bits.is_empty());
     if has_no_bits || left_out(Part::RowSets) {
-        return None;
+        return Vec::new();
     }
-    let all = latest(written).flat_map(|(number, other)| {
-        let inside = parent.map_or(other.members.len(), |parent| parent.in_common(other));
-        let wrong = n + inside - 2 * set.in_common(other);
-        [(number, false, wrong), (number, true, of - wrong)]
+    let one = |(number, other): (usize, &Set<'_>)| {
+        let inside = match parent {
+            None => other.members.len(),
+            Some((at, _)) if insides[number].0 == at => insides[number].1,
+            Some((at, parent)) => {
+                insides[number] = (at, parent.in_common(other));
+                insides[number].1
+            }
+        };
+        Overlap { number, inside, common: set.in_common(other) }
+    };
+    latest(written).map(one).collect()
+}
+
+/// The best prediction among the latest sets, if it is cheaper than none.
+fn predict(set: &Set<'_>, overlaps: &[Overlap], of: usize) -> Option<Prediction> {
+    let n = set.members.len();
+    let all = overlaps.iter().flat_map(|Overlap { number, inside, common }| {
+        let wrong = n + inside - 2 * common;
+        [(*number, false, wrong), (*number, true, of - wrong)]
     });
     let (number, complement, wrong) = all.min_by_key(|(.., wrong)| *wrong)?;
     // the number of the prediction is a byte, and the reader goes through what is predicted
@@ -232,6 +265,7 @@ impl Contexts {
         parent: Option<&Set<'_>>,
         written: &[Set<'_>],
         base_rows: usize,
+        overlaps: &[Overlap],
     ) -> Option<Contexts> {
         if set.bits.is_empty() || left_out(Part::RowSets) {
             return None;
@@ -248,8 +282,12 @@ impl Contexts {
         while sets.len() < MAX_CONTEXT_SETS && best > WORTH_A_SET {
             let earlier = latest(written).map(|(at, other)| (at + 1, other.bits.as_slice()));
             let candidates = earlier.chain([(ITSELF, before.as_slice())]);
-            let costs = candidates.map(|(number, bits)| {
-                (groups.iter().map(|group| group.cost_by(bits, set)).sum::<f64>(), number, bits)
+            let costs = candidates.enumerate().map(|(i, (number, bits))| {
+                let cost = match overlaps.get(i) {
+                    Some(overlap) if sets.is_empty() => groups[0].cost_of(overlap.inside, overlap.common),
+                    _ => groups.iter().map(|group| group.cost_by(bits, set)).sum::<f64>(),
+                };
+                (cost, number, bits)
             });
             let Some((cost, number, bits)) = costs.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
             if cost + WORTH_A_SET > best {
@@ -367,6 +405,11 @@ impl Group {
             of += inside.count_ones() as usize;
             members += (inside & set).count_ones() as usize;
         }
+        self.cost_of(of, members)
+    }
+
+    /// As `cost_by`, for another set of which so many rows are in the group, and so many of them members.
+    fn cost_of(&self, of: usize, members: usize) -> f64 {
         share(members, of).1 + share(self.members - members, self.of - of).1
     }
 

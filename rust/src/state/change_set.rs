@@ -19,18 +19,17 @@ pub(crate) struct ColumnPatch {
 impl ColumnPatch {
     #[inline(always)]
     fn push(&mut self, row: u32, old: Cell, new: Cell) {
-        if self.rows.len() == self.rows.capacity() {
-            self.grow();
-        }
         self.rows.push(row);
         self.old.push(old);
         self.new.push(new);
     }
 
-    /// Most columns that change at all change in many rows.
+    /// Makes room for as many more as there will be if the rest of the rows change as those up to this one did.
     #[cold]
-    fn grow(&mut self) {
-        let more = (3 * self.rows.len()).max(FIRST_ROOM);
+    fn grow(&mut self, row: u32, base_rows: usize) {
+        let (n, row) = (self.rows.len(), row as usize);
+        let likely = n * base_rows.saturating_sub(row) / (row + 1);
+        let more = (likely + likely / 4).clamp(n.max(FIRST_ROOM), (MOST_GROWTH * n).max(FIRST_ROOM));
         self.rows.reserve_exact(more);
         self.old.reserve(more);
         self.new.reserve(more);
@@ -38,6 +37,7 @@ impl ColumnPatch {
 }
 
 const FIRST_ROOM: usize = 16;
+const MOST_GROWTH: usize = 63;
 
 /// A record with all its cells, which stand in `ChangeSet::cells`.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +79,8 @@ pub(crate) struct ChangeSet {
     discarded: Vec<u64>,
     /// What the table knew before; None if the change set brings it no names and no blobs.
     before: Option<Mark>,
+    /// Rows of the table that it is made over.
+    base_rows: usize,
 }
 
 /// What a change set leads to, worked out before anything is changed.
@@ -131,7 +133,7 @@ pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_
 impl ChangeSet {
     /// An empty change set that may bring names and blobs to the table. Of two at a time the later is rolled back first.
     pub(crate) fn over(table: &Table) -> ChangeSet {
-        ChangeSet { before: Some(table.mark()), ..ChangeSet::default() }
+        ChangeSet { before: Some(table.mark()), base_rows: table.rows.len(), ..ChangeSet::default() }
     }
 
     /// Remembers a new cell's blob, so that it can be given back.
@@ -182,7 +184,11 @@ impl ChangeSet {
         if self.updates.len() <= at {
             self.column(path);
         }
-        self.updates[at].push(row, old, new);
+        let column = &mut self.updates[at];
+        if column.rows.len() == column.rows.capacity() {
+            column.grow(row, self.base_rows);
+        }
+        column.push(row, old, new);
     }
 
     /// Takes the latest updates back, of those columns that were updated in this row.

@@ -240,14 +240,8 @@ impl<'w> Obj<'w> {
     #[inline(never)]
     fn slow_path(self, kind: usize, types: &Types) -> ObjectView<'w> {
         let at = self.pointer;
-        if kind == types.list {
-            // SAFETY: exactly a list
-            let length = unsafe { ffi::PyList_GET_SIZE(at) };
-            ObjectView::List(Sequence { object: self, length, list: true })
-        } else if kind == types.tuple {
-            // SAFETY: exactly a tuple
-            let length = unsafe { ffi::PyTuple_GET_SIZE(at) };
-            ObjectView::Tuple(Sequence { object: self, length, list: false })
+        if let Some(items) = Sequence::of(self, types) {
+            if items.list { ObjectView::List(items) } else { ObjectView::Tuple(items) }
         } else if kind == types.bytes {
             // SAFETY: exactly bytes: immutable, and alive for 'w
             ObjectView::Bytes(unsafe {
@@ -533,6 +527,28 @@ pub(crate) struct Sequence<'w> {
 }
 
 impl<'w> Sequence<'w> {
+    #[inline(always)]
+    pub(crate) fn of(object: Obj<'w>, types: &Types) -> Option<Sequence<'w>> {
+        let kind = object.type_address();
+        let list = kind == types.list;
+        (list || kind == types.tuple).then(|| {
+            // SAFETY: exactly a list or a tuple
+            let length = unsafe {
+                if list { ffi::PyList_GET_SIZE(object.pointer) } else { ffi::PyTuple_GET_SIZE(object.pointer) }
+            };
+            Sequence { object, length, list }
+        })
+    }
+
+    pub(crate) fn is_list(self) -> bool {
+        self.list
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.length as usize
+    }
+
+    #[inline(always)]
     pub(crate) fn items(self) -> impl ExactSizeIterator<Item = Obj<'w>> {
         (0..self.length as usize).map(move |i| {
             let at = self.object.pointer;

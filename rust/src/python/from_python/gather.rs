@@ -341,7 +341,8 @@ impl DictKeys {
         }
     }
 
-    #[inline(always)]
+    // by itself, so that all of the loop fits into registers
+    #[inline(never)]
     fn list_entries<'w>(
         &mut self,
         walk: &Walk<'w>,
@@ -355,16 +356,16 @@ impl DictKeys {
         if addresses.len() != n || values.len() != n {
             return false;
         }
-        for i in 0..n {
-            let Pair { key, value } = entries[i].pair();
-            if key.address() != addresses[i] {
+        for (i, ((entry, address), listed)) in entries.iter().zip(addresses).zip(values).enumerate() {
+            let Pair { key, value } = entry.pair();
+            if key.address() != *address {
                 if !is_key(walk, schema, key, self.keys[i]) {
                     return false;
                 }
-                addresses[i] = key.address();
+                *address = key.address();
                 met[i] = Some(key);
             }
-            values[i] = value;
+            *listed = value;
             value.prefetch();
         }
         true

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::format::MAX_DEPTH;
-use crate::format::value::{Payload, Tag, is_blob, tag, text_cell};
+use crate::format::value::{Payload, Tag, is_blob, tag, text_cell, write_inline};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::errors;
-use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk, prefetch_slice};
+use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Sequence, Str, Walk, prefetch_slice};
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{
@@ -343,12 +343,22 @@ impl<'a> Capture<'a> {
     }
 
     /// Values against the cells of a base row: nothing is written for what stayed.
+    // by itself, so that all of the loop fits into registers
+    #[inline(never)]
     fn compare(&mut self, types: &Types, base: u32, shape: &Shape, values: &[Obj<'_>], slots: &[u32]) {
         let Capture { table, changes, open, .. } = self;
         let row = &table.rows[base as usize];
         let cells = row.tags.iter().zip(&row.words);
         for (position, (slot, (&tag, &word))) in slots.iter().zip(cells).enumerate() {
-            match fast_leaf(values[*slot as usize], types) {
+            let object = values[*slot as usize];
+            // most leaves are floats: they are compared before they are anything else
+            if let Some(value) = object.float(types)
+                && value.to_bits() == word
+                && tag == tag::FLOAT
+            {
+                continue;
+            }
+            match fast_leaf(object, types) {
                 Some(new) if new.tag == tag && new.word == word => {}
                 Some(new) => changes.update(shape.paths[position], base, Cell { tag, word }, new),
                 None => {
@@ -390,7 +400,7 @@ impl<'a> Capture<'a> {
                 like.map_or(Hint::None, |like| Hint::Like(self.changes.cells.get(like + position)))
             }
         };
-        let found = self.leaf(walk, value, hint, depth);
+        let found = self.slow_leaf(walk, value, hint, depth);
         match found.map_err(|error| error.below_keys(&self.table.schema.keys_of(path)))? {
             Found::Cell(new) => match (owner, hint) {
                 (RowOwner::Base(row), Hint::Old(old)) => {
@@ -575,8 +585,27 @@ impl<'a> Capture<'a> {
         hint: Hint,
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
-        if let Some(cell) = fast_leaf(object, walk.types) {
-            return Ok(Found::Cell(cell));
+        match fast_leaf(object, walk.types) {
+            Some(cell) => Ok(Found::Cell(cell)),
+            None => self.slow_leaf(walk, object, hint, depth),
+        }
+    }
+
+    /// A leaf that takes more than a look.
+    fn slow_leaf<'w>(
+        &mut self,
+        walk: &Walk<'_>,
+        object: Obj<'w>,
+        hint: Hint,
+        depth: usize,
+    ) -> ConvertResult<Found<'w>> {
+        if let Some(items) = Sequence::of(object, walk.types)
+            && depth < MAX_DEPTH
+            && self.write_fast_leaves(items, walk.types)
+        {
+            let kind = if items.is_list() { tag::LIST } else { tag::TUPLE };
+            let payload = Payload::Bytes(&self.writer.bytes);
+            return Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, hint)));
         }
         let (items, kind) = match object.view(walk.types) {
             ObjectView::Str(text) => {
@@ -601,6 +630,20 @@ impl<'a> Capture<'a> {
             let bytes = std::mem::take(&mut self.writer.bytes);
             Ok(Found::Deferred(DeferredValue::Sequence { tag: kind, bytes, items }))
         }
+    }
+
+    /// As `scalars::write`, for items that need nothing but the objects. False if one of them needs more.
+    fn write_fast_leaves(&mut self, items: Sequence<'_>, types: &Types) -> bool {
+        let w = &mut self.writer;
+        w.bytes.clear();
+        w.size(items.len());
+        items.items().all(|item| match fast_leaf(item, types) {
+            Some(Cell { tag, word }) => {
+                write_inline(w, tag, Payload::Fixed64(word));
+                true
+            }
+            None => false,
+        })
     }
 
     fn slow_path<'w>(
