@@ -189,39 +189,44 @@ impl Array {
         let (from, n) = (self.first + start, cells.rows());
         match kind {
             Type::Int { bytes: 8, signed: true } => {
+                let items = self.items(from, n);
                 cells.set_tag(tag::INT);
-                cells.set_words(self.items(from, n).map(u64::from_le_bytes));
+                cells.set_words(|i| u64::from_le_bytes(items[i]));
             }
             Type::Float { bytes: 8 } => {
+                let items = self.items(from, n);
                 cells.set_tag(tag::FLOAT);
-                cells.set_words(self.items(from, n).map(u64::from_le_bytes));
+                cells.set_words(|i| u64::from_le_bytes(items[i]));
             }
             Type::Float { bytes: 4 } => {
+                let items = self.items(from, n);
                 cells.set_tag(tag::FLOAT);
-                let doubles = self.items(from, n).map(|item| f64::from(f32::from_le_bytes(item)));
-                cells.set_words(doubles.map(f64::to_bits));
+                cells.set_words(|i| f64::from(f32::from_le_bytes(items[i])).to_bits());
             }
             Type::Int { bytes, signed } if *bytes < 8 => {
                 cells.set_tag(tag::INT);
-                let values = (from..from + n).map(|at| integer(&self.buffers[0], *bytes, *signed, at));
-                cells.set_words(values.map(|value| value as u64));
+                cells.set_words(|i| integer(&self.buffers[0], *bytes, *signed, from + i) as u64);
             }
             Type::Bool => {
-                cells.set_tags((from..from + n).map(|at| bool_tag(self.buffers[0].bit(at))));
-                cells.set_words(std::iter::repeat_n(0, n));
+                cells.set_tags(|i| bool_tag(self.buffers[0].bit(from + i)));
+                cells.set_words(|_| 0);
             }
             _ => return false,
         }
         if !matches!(self.nulls, Nulls::None) {
-            (0..n).filter(|i| self.is_null(start + i)).for_each(|i| cells.set_none(i));
+            for i in 0..n {
+                if self.is_null(start + i) {
+                    cells.set_none(i);
+                }
+            }
         }
         true
     }
 
     /// Items of N bytes each, side by side.
     #[inline(always)]
-    fn items<const N: usize>(&self, from: usize, n: usize) -> impl Iterator<Item = [u8; N]> {
-        self.buffers[0].bytes()[from * N..(from + n) * N].as_chunks::<N>().0.iter().copied()
+    fn items<const N: usize>(&self, from: usize, n: usize) -> &[[u8; N]] {
+        self.buffers[0].bytes()[from * N..(from + n) * N].as_chunks().0
     }
 
     fn span(&self, span: Span, place: usize) -> ConvertResult<&[u8]> {

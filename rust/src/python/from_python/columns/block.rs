@@ -80,28 +80,25 @@ impl BlockColumn<'_> {
     /// All cells have this tag.
     pub(super) fn set_tag(&mut self, tag: Tag) {
         if *self.uniform != tag {
-            self.set_tags(std::iter::repeat_n(tag, self.rows));
+            self.set_tags(|_| tag);
             *self.uniform = if self.rows == BLOCK { tag } else { MIXED };
         }
     }
 
-    /// From the first row on.
+    /// By row, from the first one.
     #[inline(always)]
-    pub(super) fn set_tags(&mut self, tags: impl Iterator<Item = Tag>) {
+    pub(super) fn set_tags(&mut self, tag: impl Fn(usize) -> Tag) {
         *self.uniform = MIXED;
-        let mut at = 0;
-        for tag in tags {
-            self.tags[at] = tag;
-            at += self.stride;
+        for row in 0..self.rows {
+            self.tags[row * self.stride] = tag(row);
         }
     }
 
+    /// By row, from the first one.
     #[inline(always)]
-    pub(super) fn set_words(&mut self, words: impl Iterator<Item = u64>) {
-        let mut at = 0;
-        for word in words {
-            self.words[at] = word;
-            at += self.stride;
+    pub(super) fn set_words(&mut self, word: impl Fn(usize) -> u64) {
+        for row in 0..self.rows {
+            self.words[row * self.stride] = word(row);
         }
     }
 
@@ -119,25 +116,27 @@ pub(super) fn for_each_difference(
     (new_tags, new_words): (&[Tag], &[u64]),
     mut each: impl FnMut(usize),
 ) {
-    let (tag_groups, _) = old_tags.as_chunks::<GROUP>();
-    let (word_groups, _) = old_words.as_chunks::<GROUP>();
-    let (new_tag_groups, _) = new_tags.as_chunks::<GROUP>();
-    let (new_word_groups, _) = new_words.as_chunks::<GROUP>();
-    let tags = tag_groups.iter().zip(new_tag_groups);
-    let words = word_groups.iter().zip(new_word_groups);
-    let mut start = 0;
-    for ((old_tags, new_tags), (old_words, new_words)) in tags.zip(words) {
-        let tags = u64::from_le_bytes(*old_tags) ^ u64::from_le_bytes(*new_tags);
-        let differ = old_words.iter().zip(new_words).fold(tags, |all, (old, new)| all | (old ^ new));
-        if differ != 0 {
-            for i in 0..GROUP {
-                if old_tags[i] != new_tags[i] || old_words[i] != new_words[i] {
-                    each(start + i);
-                }
+    let (old_tag_groups, new_tag_groups) = (old_tags.as_chunks().0, new_tags.as_chunks().0);
+    let (old_word_groups, new_word_groups) = (old_words.as_chunks().0, new_words.as_chunks().0);
+    for group in 0..old_tag_groups.len() {
+        let (old_tags, new_tags): (&[Tag; GROUP], &[Tag; GROUP]) =
+            (&old_tag_groups[group], &new_tag_groups[group]);
+        let (old_words, new_words): (&[u64; GROUP], &[u64; GROUP]) =
+            (&old_word_groups[group], &new_word_groups[group]);
+        let mut differ = u64::from_le_bytes(*old_tags) ^ u64::from_le_bytes(*new_tags);
+        for i in 0..GROUP {
+            differ |= old_words[i] ^ new_words[i];
+        }
+        if differ == 0 {
+            continue;
+        }
+        for i in 0..GROUP {
+            if old_tags[i] != new_tags[i] || old_words[i] != new_words[i] {
+                each(GROUP * group + i);
             }
         }
-        start += GROUP;
     }
+    let start = GROUP * old_tag_groups.len();
     for at in start..old_tags.len() {
         if old_tags[at] != new_tags[at] || old_words[at] != new_words[at] {
             each(at);

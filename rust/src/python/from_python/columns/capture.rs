@@ -186,7 +186,7 @@ impl Capture<'_> {
             Values::Empty => {
                 let mut cells = block.column(position, 0..rows);
                 cells.set_tag(tag::EMPTY);
-                cells.set_words(std::iter::repeat_n(0, rows));
+                cells.set_words(|_| 0);
             }
             Values::Arrays(kind, chunks) => {
                 let mut done = 0;
