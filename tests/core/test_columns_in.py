@@ -6,6 +6,8 @@ import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from itertools import pairwise
+from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -185,6 +187,63 @@ def test_a_stream_of_snapshots() -> None:
         want = plain_of(rows)
         table = pa.Table.from_pylist(rows)
         frame = encoder.encode(want) if number % 4 == 3 else encoder.encode_columns(table, symbol="symbol")
+        assert frame == plain.encode(want)
+        decoder.apply(frame)
+        assert_same(decoder.snapshot(), want)
+
+
+# Names, Arrow's types, and values of which each row has one.
+WIDE: dict[str, tuple[pa.DataType, list[Any]]] = {
+    "float": (pa.float64(), [1.5, -0.0, 0.0, float("nan"), 2.5]),
+    "single": (pa.float32(), [1.5, 0.25]),
+    "int": (pa.int64(), [1, -(2**63), 2**63 - 1]),
+    "small": (pa.uint16(), [0, 65_535]),
+    "bool": (pa.bool_(), [True, False]),
+    "text": (pa.string(), ["", "1", "01", "seven b", "é", "a text of more than twelve bytes", "123456789"]),
+    "views": (pa.string_view(), ["short", "eight b.", "a text of more than twelve bytes", "12"]),
+    "dictionary": (pa.dictionary(pa.int16(), pa.string()), ["open", "halted for news", "7"]),
+    "moment": (pa.timestamp("us"), [datetime(2026, 1, 2), datetime(2026, 1, 2, 3)]),
+    "list": (pa.list_(pa.int64()), [[1, 2], [], [None]]),
+}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_blocks_of_many_rows(seed: int) -> None:
+    """Chunks that end anywhere, nulls here and there, rows that come, go, move and have another shape.
+
+    The frames are those of the dicts, byte by byte, also of a writer that is given both in turn.
+    """
+    rng = Random(seed)
+    encoder, plain, decoder = snapdelta.Encoder(), snapdelta.Encoder(), snapdelta.Decoder()
+    names = [name for name in WIDE for _ in range(rng.randrange(4))] or ["float"]
+    rows: dict[str, dict[str, Any]] = {}
+    for number in range(6):
+        nulls = {name: rng.choice([0, 0, 0.02, 0.5, 1]) for name in WIDE}
+        for symbol in (f"S{n}" for n in range(rng.choice([90, 100, 130]))):
+            old = rows.get(symbol)
+            row = {} if old is None else dict(old)
+            for place, name in enumerate(names):
+                if old is None or rng.random() < 0.1:
+                    value = None if rng.random() < nulls[name] else rng.choice(WIDE[name][1])
+                    row[f"{name} {place}"] = value
+            rows[symbol] = row
+        for symbol in rng.sample(sorted(rows), 4):
+            del rows[symbol]
+        if number % 2:
+            order = sorted(rows, key=lambda symbol: (rng.random() < 0.1, int(symbol[1:])))
+            rows = {symbol: rows[symbol] for symbol in order}
+        cuts = [0, *sorted(rng.choices(range(len(rows) + 1), k=rng.choice([0, 3]))), len(rows)]
+        columns = {"symbol": pa.array(list(rows))}
+        for place, name in enumerate(names):
+            values = [row[f"{name} {place}"] for row in rows.values()]
+            parts = [pa.array(values[start:end], WIDE[name][0]) for start, end in pairwise(cuts)]
+            columns[f"{name} {place}"] = pa.chunked_array(parts, WIDE[name][0])
+        if number == 4:
+            # All rows have another shape.
+            del columns[f"{names[0]} 0"]
+        want = {s: {name: row[name] for name in columns if name != "symbol"} for s, row in rows.items()}
+        given = rng.choice([pa.table(columns), columns])
+        frame = encoder.encode_columns(given, symbol="symbol") if number % 3 < 2 else encoder.encode(want)
         assert frame == plain.encode(want)
         decoder.apply(frame)
         assert_same(decoder.snapshot(), want)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from random import Random
@@ -228,6 +229,24 @@ def test_what_is_no_bundle() -> None:
     assert_same(reader.snapshot(), states[0])
 
 
+def sealed_bundle(
+    head: reference.Header, body: bytes, target: int | None = None, sequence: int | None = None
+) -> bytes:
+    """A bundle of another body, which does not say what a reader needs."""
+    sequence = head.sequence if sequence is None else sequence
+    return frames.seal(
+        body,
+        frames.DELTA,
+        target=head.target if target is None else target,
+        base=head.base,
+        rows=head.base_rows,
+        flags=32,
+        epoch=head.epoch,
+        sequence=sequence,
+        base_place=frames.uv(sequence - head.base_sequence),
+    )
+
+
 def test_damaged_and_hostile_bundles() -> None:
     """Every cut, bytes changed here and there, and bundles with a right checksum that are wrong inside."""
     states = list(islice(generators.frames(5, rows=12), 5))
@@ -238,18 +257,8 @@ def test_damaged_and_hostile_bundles() -> None:
     head = reference.header(bundle)
     inside = head.coded
 
-    def sealed(body: bytes, target: int = head.target, sequence: int = head.sequence) -> bytes:
-        return frames.seal(
-            body,
-            frames.DELTA,
-            target=target,
-            base=head.base,
-            rows=head.base_rows,
-            flags=32,
-            epoch=head.epoch,
-            sequence=sequence,
-            base_place=frames.uv(sequence - head.base_sequence),
-        )
+    def sealed(body: bytes, **others: int) -> bytes:
+        return sealed_bundle(head, body, **others)
 
     def listed(*parts: bytes) -> bytes:
         return frames.uv(len(parts)) + b"".join(frames.uv(len(part)) + part for part in parts)
@@ -308,6 +317,31 @@ def test_the_limit_of_a_bundle() -> None:
             with pytest.raises(reference.LimitExceeded):
                 reference.decode(bundle, states[0], max_bytes=limit)
         assert_same(reader.snapshot(), states[-1] if fits else states[0])
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_an_error_within_a_bundle_names_the_limit_of_the_caller(verify: bool) -> None:
+    """Whatever is too large: the bundle, a part of a delta, or what a delta says that it needs."""
+    encoder = snapdelta.Encoder(epoch=1, verify=verify)
+    states: list[Snapshot] = [{f"S{n}": {"x": n, "y": k} for n in range(200)} for k in range(8)]
+    _, *deltas = (encoder.encode(state) for state in states)
+    made = reference.header(snapdelta.compose(deltas))
+    bundle = sealed_bundle(made, made.coded)
+    messages = []
+    for limit in range(len(bundle) // 2, 1_000_000, 997):
+        try:
+            snapdelta.apply(states[0], bundle, limits=snapdelta.Limits(limit))
+            break
+        except snapdelta.LimitExceededError as error:
+            messages.append(str(error))
+            assert f"limit of {limit:,} bytes" in messages[-1] or f"the limit is {limit:,} bytes" in messages[-1]
+    assert 20 < len(messages) < 900
+    needs = [message for message in messages if message.startswith("the frame needs")]
+    assert bool(needs) == verify
+    # What it needs is more than the limit.
+    for message in needs:
+        need, limit_named = (int(part.replace(",", "")) for part in re.findall(r"([\d,]+) bytes", message))
+        assert need > limit_named
 
 
 def test_bundles_whose_names_are_given_up() -> None:

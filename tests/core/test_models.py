@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone, tzinfo
 from random import Random
@@ -314,6 +314,60 @@ def test_slots_give_what_getattr_gives() -> None:
     for state in (*states, *states[::-1], *states):
         follower.step(state, N(state))
         assert_same(snapdelta.loads(snapdelta.dumps(state)), N(state))
+
+
+def changed_later(change: str) -> tuple[Any, Callable[[], object]]:
+    """A class with slots, and what gives its instances another `x`."""
+
+    class Root:
+        __slots__ = ("x",)
+
+    if change == "struct":
+
+        class Struct(msgspec.Struct):
+            x: Any
+
+        return Struct, lambda: setattr(Struct, "x", property(lambda _: "changed"))
+    if change == "above":
+        made = dataclass(type("Row", (Root,), {"__slots__": (), "__annotations__": {"x": Any}}))
+        return made, lambda: setattr(Root, "x", property(lambda _: "changed", lambda *_: None))
+    row = dataclass(slots=True)(type("Row", (), {"__annotations__": {"x": Any}}))
+    others: dict[str, Callable[[], object]] = {
+        "property": lambda: setattr(row, "x", property(lambda _: "changed")),
+        "value": lambda: setattr(row, "x", "changed"),
+        "getattribute": lambda: setattr(row, "__getattribute__", lambda *_: "changed"),
+    }
+    return row, others[change]
+
+
+@pytest.mark.parametrize("change", ["property", "value", "getattribute", "above", "struct"])
+def test_a_slot_that_is_something_else_later(change: str) -> None:
+    """Also of instances that are no first record, inside others, or in an update; and when it is a slot again."""
+    made, change_it = changed_later(change)
+    slot = made.__mro__[1].__dict__["x"] if change == "above" else made.__dict__["x"]
+    other = Level(1.0)
+    rows = {"A": made(1), "B": made(2), "C": {"deep": made(3)}, "D": other}
+    turned = {"D": other, **rows}
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+
+    def reads(snapshot: Any, *values: object) -> None:
+        decoder.apply(encoder.encode(snapshot))
+        want = {"A": {"x": values[0]}, "B": {"x": values[1]}, "C": {"deep": {"x": values[2]}}}
+        read = decoder.snapshot()
+        assert read.pop("D") == {"price": 1.0, "size": 0}
+        assert_same(read, want)
+
+    for snapshot in (rows, turned, rows):
+        reads(snapshot, 1, 2, 3)
+    change_it()
+    for snapshot in (turned, rows, rows):
+        reads(snapshot, "changed", "changed", "changed")
+    decoder.apply(encoder.update({"B": rows["A"]}))
+    assert_same(decoder.get("B"), {"x": "changed"})
+    if change in ("property", "value"):
+        setattr(made, "x", slot)  # noqa: B010
+        for snapshot in (turned, rows, rows):
+            reads(snapshot, 1, 2, 3)
 
 
 def test_an_empty_slot_is_named() -> None:

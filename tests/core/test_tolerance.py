@@ -63,10 +63,11 @@ class HeldStream:
     def _read(self, frame: bytes) -> None:
         self.decoder.apply(frame)
         self.plain = reference.decode(frame, self.plain)
-        for read in (self.decoder.snapshot(), self.plain, snapdelta.loads(self.encoder.full())):
+        fulls = self.encoder.full(), self.decoder.full()
+        for read in (self.decoder.snapshot(), self.plain, *map(snapdelta.loads, fulls)):
             assert_same(read, self.model.state)
         assert self.encoder.digest == self.decoder.digest == reference.digest(self.plain)
-        for each in (frame, self.encoder.full()):
+        for each in (frame, *fulls):
             info, head = snapdelta.inspect(each), reference.header(each)
             assert (info.within_tolerance, info.held_cells) == (True, self.model.held_cells)
             assert head.held_cells == self.model.held_cells

@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from snapdelta import Absolute, Encoder, SnapshotManager, inspect
 from snapdelta.gateway import Gateway
 from snapdelta.gateway.catch_up import CatchUp
 from support.gateway import LIMIT, NAME, HeldUp, Saver, Served, StreamClient, Truth, served
@@ -74,6 +75,29 @@ async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.Mo
     assert [client.frames[0][0] for client in clients] == ["full"] * 5
     assert [client.shown[0][1] for client in clients] == [1, 5, 5, 5, 5]
     assert making.calls == 2
+
+
+async def test_full_frames_within_a_tolerance_say_so(server: Server) -> None:
+    """That of a client that comes now is the frame that the writer would make: its place, and what it held."""
+    tolerance = {"p": Absolute(0.5)}
+    writer = Encoder(tolerance=tolerance)
+    async with (
+        server.client() as redis,
+        SnapshotManager(redis, tolerance=tolerance) as manager,
+        gateway(server, full_interval=0.01) as process,
+    ):
+        for number in range(1, 4):
+            state = {f"S{n}": {"p": n + number / 10, "n": number} for n in range(50)}
+            result = await manager.save_snapshot(state, NAME)
+            writer.begin(result["epoch"]) if number == 1 else None
+            writer.encode(state)
+            await until(lambda saved=number: process.app.reader_stats(NAME).updates == saved)
+            async with connect(process.stream) as socket:
+                frame = next(m for m in [await socket.recv() for _ in range(3)] if isinstance(m, bytes))
+            assert frame == writer.full()
+            info = inspect(frame)
+            assert info.within_tolerance
+            assert info.held_cells == result["held_cells"] == 50 * (number > 1)
 
 
 async def test_every_state_in_order(server: Server) -> None:

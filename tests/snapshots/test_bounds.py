@@ -203,6 +203,46 @@ async def test_a_stream_manager_that_trims_everything_leaves_snapshots_alone(cli
     assert [update.sequence async for update in SnapshotReader(client).replay()] == list(range(1, 41))
 
 
+@pytest.mark.parametrize("to_come", [None, 3600.0])
+async def test_a_replay_ends_while_a_writer_saves_faster(client: Redis, to_come: float | None) -> None:
+    """At the state that was the newest when it began, also with an end that is still to come."""
+    tape, reader = Tape(20), SnapshotReader(client)
+    async with SnapshotManager(client) as manager:
+        async for _ in saves(manager, tape, 3):
+            pass
+        newest = await reader.latest()
+        assert newest is not None
+        end = None if to_come is None else newest.timestamp + to_come
+        seen = []
+        async for past in reader.replay(end=end):
+            seen.append(past.sequence)
+            assert len(seen) <= 3
+            async for _ in saves(manager, tape, 2):
+                pass
+        assert seen == [1, 2, 3]
+        # `follow` gives those that came meanwhile, too.
+        updates = reader.follow()
+        assert (await anext(updates)).sequence == 9
+        await updates.aclose()
+
+
+async def test_a_replay_of_what_is_trimmed_meanwhile_says_so(client: Redis) -> None:
+    """The writer has removed all that was there when it began: it continues at a later full frame, and ends."""
+    tape, reader = Tape(20), SnapshotReader(client)
+    async with SnapshotManager(client, history=0, history_frames=6) as manager:
+        async for _ in saves(manager, tape, 30):
+            pass
+        seen = []
+        async for past in reader.replay():
+            seen.append((past.sequence, past.resynced))
+            async for _ in saves(manager, tape, 40):
+                pass
+    (first, _), *later = seen
+    assert first < 30
+    assert [resynced for _, resynced in later] == [True]
+    assert later[0][0] > 30
+
+
 # --- memory over a long time
 
 

@@ -136,10 +136,12 @@ class Stream:
         with panics_shown():
             frame = self.encoder.full()
             assert frames.unmeasured(self.verified.full()) == frame
+            assert_read_alike(self.decoder.full(), None, self.state)
             assert_read_alike(frame, None, self.state)
             late = snapdelta.Decoder()
             late.apply(frame)
             assert_same(late.snapshot(), self.state)
         head = reference.header(frame)
         assert (head.kind, head.epoch, head.sequence) == (0, self.epoch, self.sequence)
+        assert reference.header(self.decoder.full()) == head
         assert self.encoder.sequence == self.sequence

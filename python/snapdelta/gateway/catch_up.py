@@ -7,14 +7,12 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from snapdelta import Decoder, Encoder, Limits, compose
+from snapdelta import Decoder, Limits, compose
 from snapdelta.errors import SnapdeltaError
 from snapdelta.gateway.feed import Feed
 from snapdelta.gateway.frame_log import Made
 from snapdelta.gateway.settings import GatewaySettings
 from snapdelta.gateway.shared_jobs import SharedJobs
-from snapdelta.snapshots.materialize import materialize
-from snapdelta.snapshots.view import State
 
 log = logging.getLogger("snapdelta.gateway")
 
@@ -74,8 +72,7 @@ class CatchUp:
         async with self._feed.pinned() as (number, state, decoder):
             if number in self._fulls:
                 return self._fulls[number]
-            snapshot = await materialize(decoder)
-        made = Made(number, state, await _full_frame(snapshot, state))
+            made = Made(number, state, await asyncio.to_thread(decoder.full))
         self._keep(made)
         self._next_full_at = asyncio.get_running_loop().time() + self._settings.full_interval
         return made
@@ -113,9 +110,8 @@ class CatchUp:
             return nearest
         steps = frames.steps_after(nearest.number, number - nearest.number)
         chain = [nearest.frame, *(step.frame for step in steps)]
-        decoder = await asyncio.to_thread(_decoder_at, chain, self._settings.limits)
-        state = steps[-1].state
-        made = Made(number, state, await _full_frame(await materialize(decoder), state))
+        frame = await asyncio.to_thread(_full_frame, chain, self._settings.limits)
+        made = Made(number, steps[-1].state, frame)
         self._keep(made)
         return made
 
@@ -127,18 +123,9 @@ class CatchUp:
             del self._fulls[min(self._fulls)]
 
 
-def _decoder_at(frames: Sequence[bytes], limits: Limits | None) -> Decoder:
+def _full_frame(chain: Sequence[bytes], limits: Limits | None) -> bytes:
+    """The state to which these frames lead, as a full frame."""
     decoder = Decoder(limits)
-    for frame in frames:
+    for frame in chain:
         decoder.apply(frame)
-    return decoder
-
-
-async def _full_frame(snapshot: dict[str, object], state: State) -> bytes:
-    """The state as a full frame, under its own epoch and sequence."""
-    encoder = Encoder()
-    encoder.begin(state.position.epoch, state.position.sequence - 1)
-    captured = encoder.capture(snapshot, full=True)
-    frame = await asyncio.to_thread(captured.finish)
-    assert encoder.digest == state.digest, "a full frame of another state"
-    return frame
+    return decoder.full()

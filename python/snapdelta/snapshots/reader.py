@@ -162,7 +162,8 @@ class SnapshotReader:
     ) -> AsyncGenerator[Update, None]:
         """First the state that was the newest at `start`, then every one that was accepted up to `end`.
 
-        With None, or a `start` before the history, it begins at the oldest state. Raises what `at` raises.
+        With None, or a `start` before the history, it begins at the oldest state. It ends at the state that
+        is the newest when it begins: `follow` gives those that come later. Raises what `at` raises.
         Where states are missing (a broken chain, trimmed entries), it continues at the next full frame, with
         `resynced` and `reason`.
         """
@@ -181,6 +182,8 @@ class SnapshotReader:
         entry = await self._store.first_delta()
         if entry is None or (last is not None and entry.time > last):
             return
+        # Saves may come faster than the caller takes states.
+        newest = (await self._store.delta_at("+") or entry).position
         if first is not None and entry.time <= first:
             entry = await entry_at(self._store, first)
         replica = self._new_replica()
@@ -189,6 +192,8 @@ class SnapshotReader:
         while True:
             if new:
                 yield await replica.update()
+            if found and entry.position >= newest:
+                break
             page = page or await self._store.deltas_after(entry.position, PAGE)
             if not page or (last is not None and page[0].time > last):
                 break

@@ -50,30 +50,34 @@ pub(crate) fn weight_of(tag: Tag) -> u64 {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
+    /// What the caller allows.
     limit: u64,
+    /// What was left of it at the beginning.
+    start: u64,
     left: u64,
 }
 
 impl Budget {
     pub(crate) fn new(limit: u64) -> Self {
-        Budget { limit, left: limit }
+        Budget { limit, start: limit, left: limit }
     }
 
     /// What was charged so far.
     pub(crate) fn spent(&self) -> u64 {
-        self.limit - self.left
+        self.start - self.left
     }
 
-    /// What is left, as the limit of a part that is let go before the next one.
+    /// What is left, for a part that is let go before the next one.
     pub(crate) fn rest(&self) -> Budget {
-        Budget::new(self.left)
+        Budget { start: self.left, ..*self }
     }
 
     /// Refuses what a frame declares to need beyond the limit.
     pub(crate) fn check_required(&self, bytes: u64) -> Result<()> {
-        if bytes <= self.limit {
+        if bytes <= self.start {
             return Ok(());
         }
+        let bytes = bytes.saturating_add(self.limit - self.start);
         let [bytes, limit] = [bytes, self.limit].map(|bytes| grouped(bytes as usize));
         Err(Error::new(
             ErrorKind::Limit,

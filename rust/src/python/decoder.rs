@@ -6,15 +6,17 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyList, PyString, PyTuple};
 
 use crate::codec::decoder::Decoder as Core;
 use crate::codec::state::State;
 use crate::error::grouped;
 use crate::format::budget::Budget;
 use crate::format::header::FrameKind;
+use crate::frame::container::FrameWriter;
 use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::keys_of_text;
+use crate::python::encoder::check_level;
 use crate::python::errors;
 use crate::python::ffi::object::{GcPause, set_item};
 use crate::python::frame_bytes::FrameBytes;
@@ -124,6 +126,22 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// The state as a full frame, under the epoch, sequence and digest that it has; it says so if the writer published the
+    /// state within a tolerance. `level` is zstd's (1 to 22).
+    ///
+    /// The frame is made of a native copy of the state, without the GIL: other calls may use the Decoder meanwhile.
+    /// Raises UsageError before the first frame.
+    #[pyo3(signature = (*, level = 3))]
+    fn full<'py>(&self, py: Python<'py>, level: i32) -> PyResult<Bound<'py, PyBytes>> {
+        let mut frame_writer = FrameWriter::new(check_level(py, level)?).map_err(|e| errors::core(py, &e))?;
+        let mut state = self.with_state(py, State::clone)?;
+        if !state.started {
+            return Err(errors::usage(py, "there is no state yet; apply a full frame first"));
+        }
+        let made = py.detach(move || state.full(&mut frame_writer));
+        Ok(PyBytes::new(py, &made.map_err(|e| errors::core(py, &e))?))
     }
 
     /// The whole snapshot as a new dict. With `shared`, records that did not change since the last such call are the

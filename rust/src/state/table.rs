@@ -59,6 +59,12 @@ impl Cells {
         self.words[i] = cell.word;
     }
 
+    /// Sets cells that are there, from `start` on.
+    pub(crate) fn write(&mut self, start: usize, (tags, words): (&[Tag], &[u64])) {
+        self.tags[start..][..tags.len()].copy_from_slice(tags);
+        self.words[start..][..words.len()].copy_from_slice(words);
+    }
+
     pub(crate) fn reserve(&mut self, more: usize) {
         self.tags.reserve(more);
         self.words.reserve(more);

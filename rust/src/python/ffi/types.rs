@@ -147,6 +147,16 @@ struct Known {
     kind: ClassKind,
     reader: Option<Py<PyAny>>,
     in_place: Option<Arc<InPlace>>,
+    /// The version of the class before it was looked at.
+    version: u32,
+}
+
+impl Known {
+    fn has_changed_slots(&self, py: Python<'_>) -> bool {
+        let has_slots =
+            self.in_place.as_ref().is_some_and(|known| matches!(known.fields, FieldsIn::Slots(_)));
+        has_slots && (self.version == 0 || self.version != version(self.class.bind(py)))
+    }
 }
 
 /// What was learned of classes. Each is held, so that its address stays its own.
@@ -180,6 +190,7 @@ impl Classes {
         if let Some(Known { kind, reader, .. }) = self.known.get(&address) {
             return Ok((*kind, reader.as_ref().map(|reader| reader.clone_ref(py))));
         }
+        let version = assigned_version(class)?;
         let (kind, reader) = classify(class, types)?;
         let in_place = in_place(class, kind, reader.as_ref())?.map(Arc::new);
         if self.known.len() >= MAX_CLASSES {
@@ -187,7 +198,7 @@ impl Classes {
         }
         let objects = reader.as_ref().map(|reader| reader.clone_ref(py));
         let class = class.clone().into_any().unbind();
-        self.known.insert(address, Known { class, kind, reader: objects, in_place });
+        self.known.insert(address, Known { class, kind, reader: objects, in_place, version });
         if let (ClassKind::Model, Some(reader)) = (kind, &reader) {
             for inner in reader.bind(py).get_item(2)?.try_iter()? {
                 if let Ok(inner) = inner?.cast_into::<PyType>() {
@@ -196,6 +207,11 @@ impl Classes {
             }
         }
         Ok((kind, reader))
+    }
+
+    /// Forgets classes with slots that were changed since: a field may be a property now.
+    pub(crate) fn forget_changed(&mut self, py: Python<'_>) {
+        self.known.retain(|_, known| !known.has_changed_slots(py));
     }
 
     /// The classes whose instances may be read during a walk. A model's class must still have the serializer that
@@ -270,6 +286,18 @@ fn slot_offset(class: &Bound<'_, PyType>, member: &Bound<'_, PyAny>) -> Option<i
             && definition.offset > 0;
         fits.then_some(definition.offset)
     }
+}
+
+/// A number that changes when an attribute of a class, or of a class above it, is set or deleted; 0 if it has none.
+fn version(class: &Bound<'_, PyAny>) -> u32 {
+    // SAFETY: it is a live class
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_version_tag }
+}
+
+/// The version of a class, which an attribute that is looked up gives it.
+fn assigned_version(class: &Bound<'_, PyType>) -> PyResult<u32> {
+    class.getattr("__init__")?;
+    Ok(version(class))
 }
 
 fn classify(class: &Bound<'_, PyType>, types: &Types) -> PyResult<(ClassKind, Option<Py<PyAny>>)> {

@@ -122,6 +122,7 @@ impl<'a> Capture<'a> {
         types: &Types,
     ) -> ConvertResult<Vec<Arc<InPlace>>> {
         let classes = &mut self.cache.classes;
+        classes.forget_changed(snapshot.py());
         if let Some((symbol, record)) = snapshot.iter().next()
             && !record.is_exact_instance_of::<PyDict>()
         {

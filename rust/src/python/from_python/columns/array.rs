@@ -7,6 +7,7 @@ use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, PathStep};
 use crate::python::ffi::object::push_code_point;
 use crate::python::ffi::shared_bytes::SharedBytes;
+use crate::python::from_python::columns::block::BlockColumn;
 use crate::python::from_python::columns::types::{DAY, ListSpan, Moment, Span, Type, Unit, Zone, malformed};
 
 /// Microseconds from 0001-01-01 to 1970-01-01.
@@ -168,54 +169,64 @@ impl Array {
         Ok(())
     }
 
-    /// The cells of a part, if all of them are words that need no more than a look.
-    pub(crate) fn words(&self, kind: &Type, start: usize, tags: &mut [Tag], words: &mut [u64]) -> bool {
-        let (from, n) = (self.first + start, tags.len());
-        let values = |bytes: usize| {
-            let end = from + n;
-            self.buffers[0].bytes()[from * bytes..end * bytes].chunks_exact(bytes)
-        };
+    /// The bytes of a text that is not null, if they stand somewhere as they are; they may be no text.
+    pub(super) fn text_in_place(&self, kind: &Type, at: usize) -> Option<&[u8]> {
+        if self.is_null(at) {
+            return None;
+        }
+        let place = self.first + at;
+        match kind {
+            Type::Text(span) => self.span(*span, place).ok(),
+            Type::Dictionary { values, .. } => {
+                self.children[0].text_in_place(values, self.index(kind, place).ok()?)
+            }
+            _ => None,
+        }
+    }
+
+    /// Sets cells to the values from `start` on, if all of them are words that need no more than a look.
+    pub(super) fn words(&self, kind: &Type, start: usize, cells: &mut BlockColumn<'_>) -> bool {
+        let (from, n) = (self.first + start, cells.rows());
         match kind {
             Type::Int { bytes: 8, signed: true } => {
-                tags.fill(tag::INT);
-                for (word, value) in words.iter_mut().zip(values(8)) {
-                    *word = u64::from_le_bytes(exact(value));
-                }
+                let items = self.items(from, n);
+                cells.set_tag(tag::INT);
+                cells.set_words(|i| u64::from_le_bytes(items[i]));
             }
             Type::Float { bytes: 8 } => {
-                tags.fill(tag::FLOAT);
-                for (word, value) in words.iter_mut().zip(values(8)) {
-                    *word = u64::from_le_bytes(exact(value));
-                }
+                let items = self.items(from, n);
+                cells.set_tag(tag::FLOAT);
+                cells.set_words(|i| u64::from_le_bytes(items[i]));
             }
             Type::Float { bytes: 4 } => {
-                tags.fill(tag::FLOAT);
-                for (word, value) in words.iter_mut().zip(values(4)) {
-                    *word = f64::from(f32::from_le_bytes(exact(value))).to_bits();
-                }
+                let items = self.items(from, n);
+                cells.set_tag(tag::FLOAT);
+                cells.set_words(|i| f64::from(f32::from_le_bytes(items[i])).to_bits());
             }
             Type::Int { bytes, signed } if *bytes < 8 => {
-                tags.fill(tag::INT);
-                for (i, word) in words.iter_mut().enumerate() {
-                    *word = integer(&self.buffers[0], *bytes, *signed, from + i) as u64;
-                }
+                cells.set_tag(tag::INT);
+                cells.set_words(|i| integer(&self.buffers[0], *bytes, *signed, from + i) as u64);
             }
             Type::Bool => {
-                words.fill(0);
-                for (i, tag) in tags.iter_mut().enumerate() {
-                    *tag = bool_tag(self.buffers[0].bit(from + i));
-                }
+                cells.set_tags(|i| bool_tag(self.buffers[0].bit(from + i)));
+                cells.set_words(|_| 0);
             }
             _ => return false,
         }
         if !matches!(self.nulls, Nulls::None) {
-            for (i, (tag, word)) in tags.iter_mut().zip(words).enumerate() {
+            for i in 0..n {
                 if self.is_null(start + i) {
-                    (*tag, *word) = (tag::NONE, 0);
+                    cells.set_none(i);
                 }
             }
         }
         true
+    }
+
+    /// Items of N bytes each, side by side.
+    #[inline(always)]
+    fn items<const N: usize>(&self, from: usize, n: usize) -> &[[u8; N]] {
+        self.buffers[0].bytes()[from * N..(from + n) * N].as_chunks().0
     }
 
     fn span(&self, span: Span, place: usize) -> ConvertResult<&[u8]> {

@@ -4,12 +4,14 @@ use std::collections::HashSet;
 
 use pyo3::prelude::*;
 
+use crate::format::text::{SHORT_LENGTH, short_word};
 use crate::format::value::{Payload, Tag, tag};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::ffi::object::{Obj, ObjectView, Str, Walk, prefetch_slice};
 use crate::python::ffi::types::Types;
-use crate::python::from_python::columns::array::Nulls;
+use crate::python::from_python::columns::array::{Array, Nulls};
+use crate::python::from_python::columns::block::{BLOCK, Block, for_each_difference};
 use crate::python::from_python::columns::source::{Chunks, Leaf, Table, Values};
 use crate::python::from_python::columns::types::Type;
 use crate::python::from_python::deferred::{CellPlace, DeferredCell, DeferredValue, RecordItem, RowOwner};
@@ -17,9 +19,6 @@ use crate::python::from_python::walk::{Capture, Found, Hint, intern};
 use crate::state::change_set::{Record, Source};
 use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::table::Cell;
-
-/// Rows that are read together: so few that the cells of the state stay in the processor's cache.
-const BLOCK: usize = 32;
 
 /// Where a row's cells belong.
 #[derive(Clone, Copy)]
@@ -32,19 +31,17 @@ enum Destination {
     Apart(RowOwner),
 }
 
+/// Rows of a block, the first of them, and where they belong.
+struct Rows {
+    start: usize,
+    places: Vec<Destination>,
+}
+
 /// A column with its path, and its objects if it has such.
 struct Column<'w, 'py> {
     leaf: &'w Leaf<'py>,
     path: PathId,
     objects: Vec<Obj<'w>>,
-}
-
-/// Buffers of one block.
-struct Block {
-    start: usize,
-    places: Vec<Destination>,
-    tags: [Tag; BLOCK],
-    words: [u64; BLOCK],
 }
 
 impl Capture<'_> {
@@ -88,18 +85,18 @@ impl Capture<'_> {
             columns.iter().filter(|column| !column.objects.is_empty()).collect();
         let mut is_met = vec![false; self.table.rows.len()];
         let mut added = HashSet::new();
-        let mut block = Block { start: 0, places: Vec::new(), tags: [0; BLOCK], words: [0; BLOCK] };
+        let mut block = Block::new(columns.len());
         let mut w = Writer::default();
-        while block.start < given.rows {
-            let rows = BLOCK.min(given.rows - block.start);
-            let base = self.table.rows.get(block.start + rows..).unwrap_or_default();
+        for start in (0..given.rows).step_by(BLOCK) {
+            let rows = BLOCK.min(given.rows - start);
+            let base = self.table.rows.get(start + rows..).unwrap_or_default();
             for row in base.iter().take(BLOCK) {
                 prefetch_slice(&row.symbol);
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }
-            block.places.clear();
-            for row in block.start..block.start + rows {
+            let mut places = Vec::with_capacity(rows);
+            for row in start..start + rows {
                 let symbol = symbol_at(walk, &given.symbols, symbols, row, &mut w)?;
                 let source = self.enter_symbol(symbol);
                 let is_new = match source {
@@ -109,22 +106,34 @@ impl Capture<'_> {
                 if !is_new {
                     return Err(ConvertError::usage(format!("symbol: {} is there twice", key_text(symbol))));
                 }
-                let place = self.place(walk, given, &with_objects, shape, row, source);
-                block.places.push(place);
+                places.push(self.place(walk, given, &with_objects, shape, row, source));
             }
+            let rows = Rows { start, places };
             for (position, column) in columns.iter().enumerate() {
-                self.column(walk, column, position, &mut block, &mut w)?;
+                self.column(walk, column, position, &rows, &mut block, &mut w)?;
             }
-            for i in 0..rows {
-                if let Destination::Apart(owner) = block.places[i] {
-                    self.row = block.start + i;
-                    let items = self.items(walk, given, columns, &structs, self.row, &mut w)?;
-                    self.assemble(owner, items)?;
+            for (i, place) in rows.places.iter().enumerate() {
+                match *place {
+                    Destination::Row(at) => self.compare_row(at, columns, block.row(i)),
+                    Destination::Added(start) => self.changes.cells.write(start, block.row(i)),
+                    Destination::Apart(owner) => {
+                        self.row = start + i;
+                        let items = self.items(walk, given, columns, &structs, self.row, &mut w)?;
+                        self.assemble(owner, items)?;
+                    }
                 }
             }
-            block.start += rows;
         }
         Ok(())
+    }
+
+    /// A row of the base against what is there now: nothing is written for what stayed.
+    fn compare_row(&mut self, at: u32, columns: &[Column<'_, '_>], (tags, words): (&[Tag], &[u64])) {
+        let row = &self.table.rows[at as usize];
+        for_each_difference((&row.tags, &row.words), (tags, words), |position| {
+            let new = Cell { tag: tags[position], word: words[position] };
+            self.changes.update(columns[position].path, at, row.cell(position), new);
+        });
     }
 
     fn place(
@@ -164,122 +173,112 @@ impl Capture<'_> {
         walk: &Walk<'_>,
         column: &Column<'_, '_>,
         position: usize,
+        Rows { start, places }: &Rows,
         block: &mut Block,
         w: &mut Writer,
     ) -> ConvertResult<()> {
-        let rows = block.places.len();
+        let (start, rows) = (*start, places.len());
         let named = |capture: &Self, row: usize, error: ConvertError| {
             let keys: Vec<&[u8]> = column.leaf.keys.iter().map(|key| &**key).collect();
             error.below_keys(&keys).below_key(capture.symbol(row))
         };
         match &column.leaf.values {
             Values::Empty => {
-                block.tags[..rows].fill(tag::EMPTY);
-                block.words[..rows].fill(0);
-                self.compare_words(column.path, position, block, 0..rows);
+                let mut cells = block.column(position, 0..rows);
+                cells.set_tag(tag::EMPTY);
+                cells.set_words(|_| 0);
             }
             Values::Arrays(kind, chunks) => {
                 let mut done = 0;
                 while done < rows {
-                    let (array, at) = chunks.at(block.start + done);
+                    let (array, at) = chunks.at(start + done);
                     let part = done..rows.min(done + array.length - at);
                     done = part.end;
-                    let (tags, words) = (&mut block.tags[part.clone()], &mut block.words[part.clone()]);
-                    if array.words(kind, at, tags, words) {
-                        self.compare_words(column.path, position, block, part);
+                    if array.words(kind, at, &mut block.column(position, part.clone())) {
                         continue;
                     }
                     for (i, at) in part.zip(at..) {
-                        let place = block.places[i];
-                        let value = array.value(kind, at, w);
-                        let (tag, payload) = value.map_err(|error| named(self, block.start + i, error))?;
-                        self.put(column.path, position, place, tag, payload);
+                        let Some(hint) = self.hint(places[i], position) else { continue };
+                        let read = self.array_cell(array, kind, at, hint, w);
+                        block.set(i, position, read.map_err(|error| named(self, start + i, error))?);
                     }
                 }
             }
             Values::Objects(_, nulls) => {
-                for i in 0..rows {
-                    self.row = block.start + i;
-                    let place = block.places[i];
-                    if is_masked(nulls, self.row) {
-                        self.put(column.path, position, place, tag::NONE, Payload::Fixed64(0));
-                        continue;
-                    }
-                    let object = column.objects[self.row];
-                    self.object(walk, column, position, place, object)
-                        .map_err(|error| named(self, self.row, error))?;
+                for (i, place) in places.iter().enumerate() {
+                    let Some(hint) = self.hint(*place, position) else { continue };
+                    self.row = start + i;
+                    let cell = if is_masked(nulls, self.row) {
+                        Cell { tag: tag::NONE, word: 0 }
+                    } else {
+                        self.object_cell(walk, column, position, *place, hint)
+                            .map_err(|error| named(self, self.row, error))?
+                    };
+                    block.set(i, position, cell);
                 }
             }
         }
         Ok(())
     }
 
-    /// Words of a part of a block against the state: nothing is written for what stayed.
+    /// What a cell may be; None if the row is put together apart.
     #[inline(always)]
-    fn compare_words(&mut self, path: PathId, position: usize, block: &Block, part: std::ops::Range<usize>) {
-        for i in part {
-            let new = Cell { tag: block.tags[i], word: block.words[i] };
-            match block.places[i] {
-                Destination::Row(at) => self.change(path, at, position, new),
-                Destination::Added(start) => self.changes.cells.set(start + position, new),
-                Destination::Apart(_) => {}
-            }
-        }
-    }
-
-    /// A cell of a row of the base: nothing is written if it is the one that is there.
-    #[inline(always)]
-    fn change(&mut self, path: PathId, row: u32, position: usize, new: Cell) {
-        let old = self.table.rows[row as usize].cell(position);
-        if old != new {
-            self.changes.update(path, row, old, new);
-        }
-    }
-
-    fn put(&mut self, path: PathId, position: usize, place: Destination, tag: Tag, payload: Payload<'_>) {
+    fn hint(&self, place: Destination, position: usize) -> Option<Hint> {
         match place {
-            Destination::Row(at) => {
-                let old = self.table.rows[at as usize].cell(position);
-                let new = intern(self.table, &mut self.changes, tag, payload, Hint::Old(old));
-                self.change(path, at, position, new);
-            }
-            Destination::Added(start) => {
-                let new = self.intern(tag, payload);
-                self.changes.cells.set(start + position, new);
-            }
-            Destination::Apart(_) => {}
+            Destination::Row(at) => Some(Hint::Old(self.table.rows[at as usize].cell(position))),
+            Destination::Added(_) => Some(Hint::None),
+            Destination::Apart(_) => None,
         }
     }
 
-    /// An object that is known to be one leaf.
-    fn object(
+    fn array_cell(
+        &mut self,
+        array: &Array,
+        kind: &Type,
+        at: usize,
+        hint: Hint,
+        w: &mut Writer,
+    ) -> ConvertResult<Cell> {
+        if let Hint::Old(old) = hint
+            && let Some(text) = array.text_in_place(kind, at)
+            && self.is_text(old, text)
+        {
+            return Ok(old);
+        }
+        let (tag, payload) = array.value(kind, at, w)?;
+        Ok(intern(self.table, &mut self.changes, tag, payload, hint))
+    }
+
+    /// True only if a cell is this text. Text that is a number, in another kind of cell, is not looked at.
+    fn is_text(&self, cell: Cell, text: &[u8]) -> bool {
+        match cell.tag {
+            tag::SHORT => text.len() <= SHORT_LENGTH && short_word(text) == cell.word,
+            tag::TEXT => self.table.pool.get(cell.word) == text,
+            _ => false,
+        }
+    }
+
+    /// The cell of the object at hand, which is known to be one leaf. One that is deferred stays as it is for now.
+    fn object_cell(
         &mut self,
         walk: &Walk<'_>,
         column: &Column<'_, '_>,
         position: usize,
         place: Destination,
-        object: Obj<'_>,
-    ) -> ConvertResult<()> {
-        let hint = match place {
-            Destination::Row(at) => Hint::Old(self.table.rows[at as usize].cell(position)),
-            Destination::Added(_) => Hint::None,
-            Destination::Apart(_) => return Ok(()),
+        hint: Hint,
+    ) -> ConvertResult<Cell> {
+        let value = match self.leaf(walk, column.objects[self.row], hint, column.leaf.keys.len())? {
+            Found::Cell(cell) => return Ok(cell),
+            Found::Deferred(value) => value,
+            Found::Dict(_) => return Err(ConvertError::unsupported("a dict is no leaf")),
         };
-        match (self.leaf(walk, object, hint, column.leaf.keys.len())?, place) {
-            (Found::Cell(new), Destination::Row(at)) => self.change(column.path, at, position, new),
-            (Found::Cell(new), Destination::Added(start)) => self.changes.cells.set(start + position, new),
-            (Found::Deferred(value), place) => {
-                let place = match place {
-                    Destination::Row(at) => CellPlace::Row(at, position),
-                    Destination::Added(start) => CellPlace::New(start + position),
-                    Destination::Apart(_) => return Ok(()),
-                };
-                self.deferred_cells.push(DeferredCell { row: self.row, place, path: column.path, value });
-            }
-            (Found::Dict(_), _) => return Err(ConvertError::unsupported("a dict is no leaf")),
-            (Found::Cell(_), Destination::Apart(_)) => {}
-        }
-        Ok(())
+        let place = match place {
+            Destination::Row(at) => CellPlace::Row(at, position),
+            Destination::Added(start) => CellPlace::New(start + position),
+            Destination::Apart(_) => return Err(ConvertError::unsupported("a row apart has no cells")),
+        };
+        self.deferred_cells.push(DeferredCell { row: self.row, place, path: column.path, value });
+        Ok(if let Hint::Old(old) = hint { old } else { Cell { tag: tag::NONE, word: 0 } })
     }
 
     /// All leaves of one row.

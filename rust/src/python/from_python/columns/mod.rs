@@ -1,6 +1,7 @@
 //! Columns in: Arrow's and numpy's arrays -> change set, without a Python object a cell.
 
 pub(crate) mod array;
+mod block;
 mod capture;
 mod source;
 pub(crate) mod types;

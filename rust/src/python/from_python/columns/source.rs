@@ -31,6 +31,9 @@ impl Chunks {
 
     /// The array that holds a row, and the row's place in it.
     pub(crate) fn at(&self, row: usize) -> (&Array, usize) {
+        if let [array] = &*self.arrays {
+            return (array, row);
+        }
         let chunk = self.starts.partition_point(|start| *start <= row) - 1;
         (&self.arrays[chunk], row - self.starts[chunk])
     }
