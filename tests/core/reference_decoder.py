@@ -1,27 +1,26 @@
 """A second decoder of snapdelta frames: slow, plain, and written from FORMAT.md alone.
 
-With `reference_values` (section 1) it is laid out in the order of that text and shares no code with the
-package, so a frame that both read alike is a frame the text describes. Outside the standard library it needs
-only `zstandard`, for bodies that are zstd frames (RFC 8878).
+It is laid out in the order of that text; section 1 is `reference_values`, the arithmetic of 8.4
+`reference_numbers`. It shares no code with the package, so a frame that both read alike is a frame the text
+describes. Outside the standard library it needs only `zstandard`, for zstd frames (RFC 8878).
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import copysign, inf, nan
 from typing import Any, NamedTuple
 
 import zstandard
 
+from core.reference_numbers import OPERATIONS, Scale, first_of, float_word, form_of, value, word_float
 from core.reference_values import (
+    FIXED64_TAGS,
     MASK,
     MAX_DEPTH,
     PLAIN_TAGS,
-    WORD_TAGS,
     Cell,
     Corrupt,
     Entropy,
@@ -36,7 +35,7 @@ from core.reference_values import (
     digest,
     digest_of_rows,
     hash_bytes,
-    read_plain,
+    read_inline,
     record_of,
     rows_of,
     signed,
@@ -285,7 +284,7 @@ SECTIONS = {
     2: "paths",
     3: "shapes",
     4: "sets",
-    5: "loose",
+    5: "sparse",
     6: "columns",
     7: "order",
     TEXT: "text",
@@ -318,8 +317,8 @@ class Body:
             reader = Reader(found.get(number, EMPTY.get(number, b"")), self.entropy)
             if name == "entropy":
                 self.entropy.end()
-            elif name == "loose":
-                self.sparse(reader, {head.node for head in heads if head.flags & 2})
+            elif name == "sparse":
+                self.sparse(reader, {head.path_id for head in heads if head.flags & 2})
             elif name == "columns":
                 self.columns(reader, heads)
             elif name == "text":
@@ -363,9 +362,6 @@ class Body:
         if len(set(symbols)) != len(symbols):
             raise Corrupt("a symbol twice")
 
-    def names(self, reader: Reader) -> list[str]:
-        return self.names_of(reader.strings(reader.uv()))
-
     def names_of(self, names: list[bytes]) -> list[str]:
         self.budget.charge(3 * sum(map(len, names)))
         return [text(name) for name in names]
@@ -376,12 +372,12 @@ class Body:
         """Numbers the keys, paths and shapes of the base."""
         self.base_shapes = list(dict.fromkeys(tuple(row.cells) for row in self.base))
         beginnings = (path[:n] for shape in self.base_shapes for path in shape for n in range(len(path) + 1))
-        self.nodes: list[Path] = list(dict.fromkeys([(), *beginnings]))
-        self.keys = list(dict.fromkeys(path[-1] for path in self.nodes[1:]))
+        self.known_paths: list[Path] = list(dict.fromkeys([(), *beginnings]))
+        self.keys = list(dict.fromkeys(path[-1] for path in self.known_paths[1:]))
 
     def paths(self, reader: Reader) -> None:
         self.base_schema()
-        key, self.last_node = len(self.keys) - 1, len(self.nodes) - 1
+        key, self.last_path_id = len(self.keys) - 1, len(self.known_paths) - 1
         self.keys += self.new_keys(reader)
         if len(set(self.keys)) != len(self.keys):
             raise Corrupt("a key twice")
@@ -391,13 +387,13 @@ class Body:
         for _ in within(count, reader.left()):
             parent += reader.sv()
             key += 1 + reader.sv()
-            if not (0 <= parent < len(self.nodes) and 0 <= key < len(self.keys)):
-                raise Corrupt("a node without its parent or key")
-            self.nodes.append((*self.nodes[parent], self.keys[key]))
-            if len(self.nodes[-1]) > MAX_DEPTH:
+            if not (0 <= parent < len(self.known_paths) and 0 <= key < len(self.keys)):
+                raise Corrupt("a path without its parent or key")
+            self.known_paths.append((*self.known_paths[parent], self.keys[key]))
+            if len(self.known_paths[-1]) > MAX_DEPTH:
                 raise Corrupt(f"a path deeper than {MAX_DEPTH}")
-        if len(set(self.nodes)) != len(self.nodes):
-            raise Corrupt("a node twice")
+        if len(set(self.known_paths)) != len(self.known_paths):
+            raise Corrupt("a path twice")
 
     def new_keys(self, reader: Reader) -> list[str]:
         count = reader.uv()
@@ -412,10 +408,10 @@ class Body:
             keys.append(text(key))
         return keys
 
-    def path(self, node: int) -> Path:
-        if not 0 <= node < len(self.nodes):
-            raise Corrupt(f"node {node} of {len(self.nodes)}")
-        return self.nodes[node]
+    def path(self, path_id: int) -> Path:
+        if not 0 <= path_id < len(self.known_paths):
+            raise Corrupt(f"path id {path_id} of {len(self.known_paths)}")
+        return self.known_paths[path_id]
 
     # --- 5. SHAPES
 
@@ -455,8 +451,8 @@ class Body:
     def shape_paths(self, reader: Reader, count: int) -> list[Path]:
         paths = []
         for _ in within(count, reader.left()):
-            self.last_node += 1 + reader.sv()
-            paths.append(self.path(self.last_node))
+            self.last_path_id += 1 + reader.sv()
+            paths.append(self.path(self.last_path_id))
         return paths
 
     def checked_shape(self, paths: list[Path]) -> tuple[Path, ...]:
@@ -512,7 +508,7 @@ class Body:
         ]
         self.inserts += [(RowCells(), shape) for shape in self.added_shapes]
 
-    # --- 6. SETS
+    # --- 6. ROW_SETS
 
     def sets(self, reader: Reader) -> None:
         self.row_sets: list[list[int]] = [list(range(len(self.base)))]
@@ -582,10 +578,10 @@ class Body:
                 own.add(row)
         return members
 
-    # --- 7. LOOSE
+    # --- 7. SPARSE
 
     def sparse_places(self, reader: Reader) -> list[tuple[int, int]]:
-        """Row and node of each updated cell."""
+        """Row and path id of each updated cell."""
         count = reader.uv()
         row, rows = 0, []
         for _ in within(count, reader.left()):
@@ -596,13 +592,13 @@ class Body:
     def sparse(self, reader: Reader, listed: set[int]) -> None:
         cells = self.sparse_places(reader)
         self.budget.charge(512 * len(cells))
-        nodes = [node for _, node in cells]
+        path_ids = [path_id for _, path_id in cells]
         if any(a >= b for a, b in pairwise(cells)):
-            raise Corrupt("loose cells out of order")
-        self.sparse_paths = set(nodes)
-        for row, node in cells:
-            self.updatable(row, self.path(node)).now[self.path(node)] = self.sparse_cell(reader)
-        listed_paths = {self.path(node) for node in listed}
+            raise Corrupt("sparse cells out of order")
+        self.sparse_paths = set(path_ids)
+        for row, path_id in cells:
+            self.updatable(row, self.path(path_id)).now[self.path(path_id)] = self.sparse_cell(reader)
+        listed_paths = {self.path(path_id) for path_id in listed}
         for place, paths in self.inserts:
             for path in paths:
                 if path not in listed_paths:
@@ -613,7 +609,7 @@ class Body:
             cell: Cell = (tag := reader.u8(), self.text_value(tag))
             value_of(cell)  # it must be canonical
         else:
-            cell = cell_of(read_plain(reader))
+            cell = cell_of(read_inline(reader))
         self.weigh(cell)
         return cell
 
@@ -625,7 +621,7 @@ class Body:
         return self.updates[row]
 
     def weigh(self, cell: Cell) -> None:
-        """Charges what a blob makes of itself, once for each cell that holds it."""
+        """Charges what a bytes payload becomes, once for each cell that has it."""
         if isinstance(cell[1], bytes):
             self.budget.charge(64 + 2 * len(cell[1]) + weight_of(value_of(cell)))
         elif cell[0] == 19:
@@ -636,11 +632,11 @@ class Body:
     def columns(self, reader: Reader, heads: list[ColumnHead]) -> None:
         reader.take(reader.left())  # column_heads has taken it apart
         for head in heads:
-            path, rest = self.path(head.node), Reader(head.rest, self.entropy)
+            path, rest = self.path(head.path_id), Reader(head.rest, self.entropy)
             self.may_name_base_values = bool(head.flags & 4)
             if head.flags & 1:
-                if head.node in self.sparse_paths:
-                    raise Corrupt(f"listed and loose updates at {path}")
+                if head.path_id in self.sparse_paths:
+                    raise Corrupt(f"listed and sparse updates at {path}")
                 if not 1 <= head.row_set < len(self.row_sets):
                     raise Corrupt(f"row set {head.row_set} of {len(self.row_sets)}")
                 self.stream(
@@ -676,10 +672,10 @@ class Body:
             of_tag = [place for place, its in zip(places, tags, strict=True) if its == each]
             if each in PLAIN_TAGS:
                 payloads[each] = iter([0] * len(of_tag))
-            elif each in WORD_TAGS:
-                payloads[each] = iter(self.words(reader, each, path, of_tag))
+            elif each in FIXED64_TAGS:
+                payloads[each] = iter(self.fixed64_stream(reader, each, path, of_tag))
             else:
-                payloads[each] = iter(self.blobs(reader, each, len(of_tag), path))
+                payloads[each] = iter(self.bytes_stream(reader, each, len(of_tag), path))
         cells: list[Cell] = [(each, next(payloads[each])) for each in tags]
         for cell in cells:
             value_of(cell)  # corrupt if not canonical
@@ -700,16 +696,16 @@ class Body:
             raise Corrupt("a copy of a cell that is not there")
         return whole
 
-    def other(self, node: int, path: Path) -> Path:
-        """The path of a node that is named as another column."""
-        other = self.path(node)
+    def other(self, path_id: int, path: Path) -> Path:
+        """The path of another column that is named by its path id."""
+        other = self.path(path_id)
         if other == path:
             raise Corrupt("a column that refers to itself")
         return other
 
-    # --- 8.2 Word streams
+    # --- 8.2 Fixed64 streams
 
-    def words(self, reader: Reader, tag: int, path: Path, places: list[RowCells]) -> list[int]:
+    def fixed64_stream(self, reader: Reader, tag: int, path: Path, places: list[RowCells]) -> list[int]:
         n = len(places)
         encoding = reader.u8()
         if encoding == 0:
@@ -722,18 +718,18 @@ class Body:
             entries = reader.byte_planes(count)
             return [entry(entries, index) for index in reader.integers(n)]
         if encoding > 2:
-            raise Unsupported(f"word coding {encoding}")
+            raise Unsupported(f"fixed64 encoding {encoding}")
         return self.residuals(reader, tag, path, places)
 
     def residuals(self, reader: Reader, tag: int, path: Path, places: list[RowCells]) -> list[int]:
         predict = self.predictor(reader, tag, path)
-        scale = reader.uv()
-        if scale < 1:
-            raise Corrupt("a scale of 0")
+        stride = reader.uv()
+        if stride < 1:
+            raise Corrupt("a stride of 0")
         words: list[int] = []
         for place, z in zip(places, reader.integers(len(places)), strict=True):
             prediction = predict(place, words[-1] if words else 0)
-            words.append((prediction + scale * unzigzag(z)) & MASK)
+            words.append((prediction + stride * unzigzag(z)) & MASK)
         return words
 
     def predictor(self, reader: Reader, tag: int, path: Path) -> Predict:
@@ -776,14 +772,14 @@ class Body:
 
         return larger
 
-    # --- 8.3 Blob streams
+    # --- 8.3 Bytes streams
 
-    def blobs(self, reader: Reader, tag: int, n: int, path: Path) -> list[bytes]:
+    def bytes_stream(self, reader: Reader, tag: int, n: int, path: Path) -> list[bytes]:
         encoding = reader.u8()
         if encoding == 0:
             return self.payloads(reader, tag, n)
         if encoding > 2:
-            raise Unsupported(f"blob coding {encoding}")
+            raise Unsupported(f"bytes encoding {encoding}")
         if encoding == 2:
             if not self.may_name_base_values:
                 raise Corrupt("base values that the flags do not announce")
@@ -944,18 +940,18 @@ class Body:
         symbols = [self.base[n].symbol.encode("utf-8", "surrogatepass") for n in rows]
         self.budget.charge(16 * len(symbols) + sum(map(len, symbols)))
         values = [sized(symbol) for symbol in symbols]
-        places = [(row, self.path(node)) for row, node in self.sparse_places(sparse)]
+        places = [(row, self.path(path_id)) for row, path_id in self.sparse_places(sparse)]
         values += self.prefix_values([self.updatable(row, path).old[path] for row, path in places])
-        updated = {head.node: head.row_set for head in heads if head.flags & 1}
-        node = -1
+        updated = {head.path_id: head.row_set for head in heads if head.flags & 1}
+        path_id = -1
         for _ in within(reader.uv(), reader.left()):
-            node += 1 + reader.sv()
-            path, code = self.path(node), reader.uv()
+            path_id += 1 + reader.sv()
+            path, code = self.path(path_id), reader.uv()
             rows = self.sampled(code >> 1)
             if code & 1:
-                if not 1 <= updated.get(node, 0) < len(self.row_sets):
-                    raise Corrupt(f"a part with the updates of node {node}, which has none")
-                rows = [*rows, *self.row_sets[updated[node]]]
+                if not 1 <= updated.get(path_id, 0) < len(self.row_sets):
+                    raise Corrupt(f"a part with the updates of path id {path_id}, which has none")
+                rows = [*rows, *self.row_sets[updated[path_id]]]
             self.budget.charge(16 * len(rows))
             values += self.prefix_values([self.base[n].cells.get(path) for n in rows])
         return b"".join(values)
@@ -1038,7 +1034,7 @@ def check_shape(paths: list[Path]) -> None:
 
 
 class ColumnHead(NamedTuple):
-    node: int
+    path_id: int
     flags: int
     row_set: int
     rest: bytes
@@ -1046,16 +1042,16 @@ class ColumnHead(NamedTuple):
 
 def column_heads(reader: Reader) -> list[ColumnHead]:
     heads: list[ColumnHead] = []
-    node = -1
+    path_id = -1
     for _ in within(reader.uv(), reader.left()):
-        node += 1 + reader.sv()
+        path_id += 1 + reader.sv()
         flags = reader.u8()
         if not flags & 3 or flags > 7:
             raise Unsupported(f"column flags {flags}")
         row_set = reader.uv() if flags & 1 else 0
-        heads.append(ColumnHead(node, flags, row_set, reader.take(reader.uv())))
+        heads.append(ColumnHead(path_id, flags, row_set, reader.take(reader.uv())))
     reader.end()
-    if len({head.node for head in heads}) != len(heads):
+    if len({head.path_id for head in heads}) != len(heads):
         raise Corrupt("a column twice")
     return heads
 
@@ -1064,234 +1060,6 @@ def entry(entries: Sequence[Any], index: int) -> Any:
     if index >= len(entries):
         raise Corrupt(f"entry {index} of {len(entries)}")
     return entries[index]
-
-
-def float_word(value: float) -> int:
-    return int(struct.unpack("<Q", struct.pack("<d", value))[0])
-
-
-def word_float(word: int) -> float:
-    return float(struct.unpack("<d", struct.pack("<Q", word))[0])
-
-
-def divide(a: float, b: float) -> float:
-    """a / b as IEEE 754 has it, where Python raises."""
-    if b:
-        return a / b
-    return nan if a == 0 or a != a else copysign(inf, a) * copysign(1.0, b)
-
-
-# --- 8.4 Numbers
-
-LIMIT = 2**51
-NUMBER_IN_TEXT = re.compile(
-    rb"([-+]?)([^-+.,0-9]{0,4})([-+]?)([1-9][0-9]{0,2}(?:,[0-9]{3})+|0|[1-9][0-9]*)"
-    rb"(?:\.([0-9]+))?([^-+.,0-9]{0,4})",
-    re.DOTALL,
-)
-
-
-def value(cell: Cell | None) -> float | None:
-    """The double that a cell stands for."""
-    if cell is None:
-        return None
-    tag, payload = cell
-    if tag in (7, 8):
-        written = value_of(cell)
-        assert isinstance(written, str)
-        return value_in_text(written.encode("utf-8", "surrogatepass"))
-    if isinstance(payload, bytes):
-        return None
-    if tag in (4, 6):
-        return float(signed(payload) if tag == 4 else payload)
-    if tag == 5:
-        number = word_float(payload)
-        return None if number != number else number
-    if tag != 19:
-        return None
-    coefficient = float(payload & (2**55 - 1))
-    if payload >> 55 & 1 and coefficient:
-        coefficient = -coefficient
-    exponent = (payload >> 56 ^ 128) - 128
-    if not -22 <= exponent <= 22:
-        return None
-    return coefficient / 10.0**-exponent if exponent < 0 else coefficient * 10.0**exponent
-
-
-def value_in_text(written: bytes) -> float | None:
-    found = NUMBER_IN_TEXT.fullmatch(written) if len(written) <= 40 else None
-    if not found:
-        return None
-    first, prefix, second, whole, fraction, _ = found.groups(b"")
-    if second and (first or not prefix):
-        return None
-    digits = whole.replace(b",", b"") + fraction
-    m = int(digits)
-    if len(digits) > 18 or m > 2**53:
-        return None
-    return float(-m if b"-" in (first, second) else m) / 10.0 ** len(fraction)
-
-
-def first_of(*integers: int | None) -> int:
-    return next((integer for integer in integers if integer is not None), 0)
-
-
-class Form(NamedTuple):
-    kind: int
-    flags: int = 0
-    decimals: int = 0
-    prefix: bytes = b""
-    suffix: bytes = b""
-
-
-def form_of(reader: Reader, scale: Scale) -> Form:
-    kind = reader.u8()
-    if scale.raw and kind not in (0, 2):
-        raise Corrupt("doubles as something else")
-    if kind > 5:
-        raise Unsupported(f"form {kind}")
-    if kind < 4:
-        return Form(kind)
-    flags = reader.u8() if kind == 5 else 0
-    if flags > 15:
-        raise Unsupported(f"flags of text {flags}")
-    decimals = reader.u8()
-    if not (
-        decimals <= scale.exponent or decimals == 255 or (decimals == 254 and kind == 5 and scale.exponent)
-    ):
-        raise Corrupt(f"{decimals} decimals")
-    if kind == 4:
-        return Form(kind, 0, decimals)
-    prefix, suffix = reader.take(reader.uv()), reader.take(reader.uv())
-    for affix in (prefix, suffix):
-        text(affix)
-        if len(affix) > 4 or set(affix) & set(b"0123456789+-.,"):
-            raise Corrupt("no number stands between these")
-    return Form(kind, flags, decimals, prefix, suffix)
-
-
-class Scale(NamedTuple):
-    exponent: int
-    unit: int
-
-    @property
-    def raw(self) -> bool:
-        return self.exponent == 255
-
-    def check(self) -> None:
-        if self.exponent > 18 and not self.raw:
-            raise Unsupported(f"exponent {self.exponent}")
-        if not 1 <= self.unit <= (1 if self.raw else LIMIT):
-            raise Corrupt(f"a unit of {self.unit}")
-
-    def integer(self, number: float | None) -> int | None:
-        """R(v), as a word."""
-        if number is None:
-            return None
-        if self.raw:
-            return float_word(number)
-        scaled = number * 10.0**self.exponent
-        if self.unit > 1:
-            scaled /= float(self.unit)
-        return round(scaled) & MASK if abs(scaled) <= LIMIT else None
-
-    def cell(self, form: Form, word: int) -> Cell | None:
-        """The cell of an integer; None if it cannot have the form."""
-        if self.raw:
-            return (5, word)
-        number = signed(word) * self.unit
-        if abs(number) > LIMIT:
-            return None
-        power = 10**self.exponent
-        if form.kind in (1, 3) and number % power == 0:
-            return (4, number // power & MASK)
-        if form.kind in (2, 3):
-            return (5, float_word(float(number) / 10.0**self.exponent))
-        if form.kind < 4:
-            return None
-        digits, d = abs(number), self.exponent
-        least = {255: 0, 254: 1}.get(form.decimals, form.decimals)
-        while d > least and digits % 10 == 0:
-            digits, d = digits // 10, d - 1
-        if form.decimals < 254 and d > form.decimals:
-            return None
-        if form.kind == 4:
-            return (19, (-d & 255) << 56 | (number < 0) << 55 | digits)
-        sign = b"-" if number < 0 else b"+" if form.flags & (2 if number else 8) else b""
-        whole = f"{digits // 10**d:,}" if form.flags & 4 else str(digits // 10**d)
-        fraction = f".{digits % 10**d:0{d}}" if d else ""
-        parts = (form.prefix, sign) if form.flags & 1 else (sign, form.prefix)
-        return text_cell(b"".join(parts) + (whole + fraction).encode() + form.suffix)
-
-    def form_of_cell(self, forms: list[Form], cell: Cell | None, none: int = 0) -> int:
-        """The first form that gives the cell, else `none`."""
-        if cell is None:
-            return none
-        word = self.integer(value(cell))
-        for n, form in enumerate(forms):
-            made = (0, 0) if form.kind == 0 else None if word is None else self.cell(form, word)
-            if made == cell:
-                return n
-        return none
-
-
-def text_cell(written: bytes) -> Cell:
-    if written.isdigit() and len(written) <= 19 and (written == b"0" or written[:1] != b"0"):
-        return (6, int(written))
-    if len(written) <= 7:
-        return (7, int.from_bytes(written, "little") | len(written) << 56)
-    return (8, written)
-
-
-def rounded_close(close: float, k: float) -> float:
-    scaled = close * k
-    return divide(float(round(scaled)), k) if abs(scaled) <= LIMIT else nan
-
-
-def close_of(old: float, percent: float) -> float:
-    return divide(old, 1 + percent / 100)
-
-
-# The operands of each operation, and what it makes of them; x and y are A and B of the text.
-OPERATIONS: tuple[tuple[str, Callable[..., float]], ...] = (
-    ("o", lambda o: o),
-    ("a", lambda a: a),
-    ("x", lambda x: x),
-    ("oax", lambda o, a, x: o + (a - x)),
-    ("oax", lambda o, a, x: o - (a - x)),
-    ("oax", lambda o, a, x: divide(o * a, x)),
-    ("oax", lambda o, a, x: divide(o * x, a)),
-    ("ak", lambda a, k: k * a),
-    ("oaxk", lambda o, a, x, k: o + k * (a - x)),
-    ("ok", lambda o, k: o + k),
-    ("oa", lambda o, a: o if o > a else a),
-    ("oa", lambda o, a: o if o < a else a),
-    ("oax", lambda o, a, x: (divide(a, close_of(x, o)) - 1) * 100),
-    ("oaxk", lambda o, a, x, k: (divide(a, rounded_close(close_of(x, o), k)) - 1) * 100),
-    ("ab", lambda a, b: a - b),
-    ("ab", lambda a, b: a + b),
-    ("ab", lambda a, b: a * b),
-    ("ab", lambda a, b: divide(a, b)),
-    ("ab", lambda a, b: (a + b) / 2),
-    ("ab", lambda a, b: divide(a, b) * 100),
-    ("ab", lambda a, b: divide(a - b, b) * 100),
-    ("ab", lambda a, b: abs(a) * b),
-    ("ab", lambda a, b: (divide(a, b) - 1) * 100),
-    ("ab", lambda a, b: divide(a, b - a) * 100),
-    ("abk", lambda a, b, k: divide(k * a, b)),
-    ("abk", lambda a, b, k: k * a * b),
-    ("ab", lambda a, b: a if a > b else b),
-    ("ab", lambda a, b: a if a < b else b),
-    ("oaxb", lambda o, a, x, b: o + (a - x) * b),
-    ("oaxbk", lambda o, a, x, b, k: o + k * (a - x) * b),
-    ("oaxb", lambda o, a, x, b: divide(o * x + b * (a - x), a)),
-    ("oaxby", lambda o, a, x, b, y: o + (a - x) + (b - y)),
-    ("oaxby", lambda o, a, x, b, y: o + (a - x) - (b - y)),
-    ("oa", lambda o, a: a - o),
-    ("oa", lambda o, a: a + o),
-    ("ax", lambda a, x: a - x),
-    ("ax", lambda a, x: divide(a - x, x) * 100),
-)
 
 
 def order_key(cell: Cell | None) -> int:

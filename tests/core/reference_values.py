@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Snapshot = dict[str, Any]
 Path = tuple[str, ...]
-Cell = tuple[int, int | bytes]  # tag; a word, or the bytes of a blob
+Cell = tuple[int, int | bytes]  # tag; a word, or bytes
 
 MASK = 2**64 - 1
 MAX_DEPTH = 64
@@ -252,7 +252,7 @@ def record_of(cells: dict[Path, Cell]) -> Any:
 
 # --- 1.1 Tags
 
-WORD_TAGS = frozenset({4, 5, 6, 7, 13, 14, 15, 19})
+FIXED64_TAGS = frozenset({4, 5, 6, 7, 13, 14, 15, 19})
 PLAIN_TAGS = frozenset({0, 1, 2, 3})
 EPOCH = datetime.min
 MICROSECOND = timedelta(microseconds=1)
@@ -274,10 +274,10 @@ def cell_of(value: Any) -> Cell:
     if kind is bytes:
         return 9, value
     if kind is list or kind is tuple:
-        return 11 + (kind is tuple), uv_bytes(len(value)) + b"".join(map(plain_of, value))
+        return 11 + (kind is tuple), uv_bytes(len(value)) + b"".join(map(inline_of, value))
     if kind is dict:
         items = b"".join(
-            sized(key.encode("utf-8", "surrogatepass")) + plain_of(item) for key, item in value.items()
+            sized(key.encode("utf-8", "surrogatepass")) + inline_of(item) for key, item in value.items()
         )
         return (22, uv_bytes(len(value)) + items) if value else (3, 0)
     if kind is date:
@@ -355,7 +355,7 @@ def decimal_cell(value: Decimal) -> Cell:
     return 20, struct.pack("<BBq", 0, sign, exponent) + data
 
 
-def plain_of(value: Any) -> bytes:
+def inline_of(value: Any) -> bytes:
     tag, payload = cell_of(value)
     head = bytes([tag])
     if tag in PLAIN_TAGS:
@@ -377,7 +377,7 @@ def value_of(cell: Cell) -> Any:
     """The value of a cell; corrupt if the cell is not the one that this value has."""
     tag, payload = cell
     try:
-        value = blob_value(tag, payload) if isinstance(payload, bytes) else word_value(tag, payload)
+        value = bytes_value(tag, payload) if isinstance(payload, bytes) else fixed64_value(tag, payload)
     except (ValueError, OverflowError, ArithmeticError) as error:  # what the constructors of the types raise
         raise Corrupt(f"tag {tag}: {error}") from error
     if cell_of(value) != cell:
@@ -385,7 +385,7 @@ def value_of(cell: Cell) -> Any:
     return value
 
 
-def word_value(tag: int, word: int) -> Any:
+def fixed64_value(tag: int, word: int) -> Any:
     if tag in PLAIN_TAGS:
         return (None, False, True, {})[tag]
     if tag == 4:
@@ -409,14 +409,14 @@ def digit_tuple(number: int) -> tuple[int, ...]:
     return tuple(map(int, str(number)))
 
 
-def blob_value(tag: int, blob: bytes) -> Any:
-    reader = Reader(blob)
+def bytes_value(tag: int, payload: bytes) -> Any:
+    reader = Reader(payload)
     if tag == 8:
-        return text(blob)
+        return text(payload)
     if tag == 9:
-        return blob
+        return payload
     if tag == 10:
-        return int.from_bytes(blob, "little", signed=True)
+        return int.from_bytes(payload, "little", signed=True)
     if tag == 16 or tag == 17:
         micros, fold = timedelta(microseconds=reader.u64()), reader.u8()
         zone = read_zone(reader)
@@ -432,7 +432,7 @@ def blob_value(tag: int, blob: bytes) -> Any:
     elif tag == 20:
         value = read_decimal(reader)
     elif tag == 21:
-        value = UUID(bytes=blob)
+        value = UUID(bytes=payload)
         reader.take(16)
     else:
         value = read_container(reader, tag, 1)
@@ -486,15 +486,15 @@ def read_container(reader: Reader, tag: int, depth: int) -> Any:
         items: dict[str, Any] = {}
         for _ in within(count, reader.left()):
             key = text(reader.take(reader.uv()))
-            items[key] = read_plain(reader, depth)
+            items[key] = read_inline(reader, depth)
         if len(items) != count or not count:
             raise Corrupt("an empty dict, or a key twice")
         return items
-    values = [read_plain(reader, depth) for _ in within(count, reader.left())]
+    values = [read_inline(reader, depth) for _ in within(count, reader.left())]
     return values if tag == 11 else tuple(values)
 
 
-def read_plain(reader: Reader, depth: int = 0) -> Any:
+def read_inline(reader: Reader, depth: int = 0) -> Any:
     """A value in plain form; with depth 0 it is a leaf, where tag 22 has no place."""
     tag = reader.u8()
     if tag > 22 or (tag == 22 and depth == 0):
@@ -510,7 +510,7 @@ def read_plain(reader: Reader, depth: int = 0) -> Any:
     if tag == 7:
         length = reader.u8()
         return value_of((7, int.from_bytes(reader.take(length), "little") | length << 56))
-    if tag in WORD_TAGS:
+    if tag in FIXED64_TAGS:
         return value_of((tag, int.from_bytes(reader.take(8), "big")))
     return value_of((tag, reader.take(reader.uv())))
 
@@ -525,7 +525,7 @@ def depth_of(value: Any) -> int:
 
 
 def weight_of(value: Any) -> int:
-    """What a blob's value is charged for the items in it (section 10)."""
+    """What the value of a bytes payload is charged for the items in it (section 10)."""
     if type(value) is dict:
         return 256 + sum(128 + weight_of(item) for item in value.values()) if value else 0
     if type(value) in (list, tuple):

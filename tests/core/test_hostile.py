@@ -20,7 +20,7 @@ import zstandard
 
 import snapdelta
 from core import reference_decoder as reference
-from core.reference_values import Row, digest_of_rows, plain_of, record_of, rows_of, sized
+from core.reference_values import Row, digest_of_rows, inline_of, record_of, rows_of, sized
 from snapdelta.testing.feed import Feed
 from support import frames as f
 from support import generators
@@ -251,7 +251,7 @@ ONE_LEAF = uv(0, 0, 0) + uv(1, 1)  # shape 1, for one added row
 
 
 def sparse(row: int, node: int, value: Any) -> bytes:
-    return uv(1, row, node) + plain_of(value)
+    return uv(1, row, node) + inline_of(value)
 
 
 def column(contents: bytes, node: int = 1, flags: int = 1, row_set: int = 1) -> bytes:
@@ -324,7 +324,7 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "rows": {ROWS: gaps([1, 3]) + uv(0)},
     "sections without bytes": {ROWS: NO_ROWS, PATHS: b"", SETS: b"", ORDER: b""},
     "an optional section": {ROWS: NO_ROWS, 200: b"whatever"},
-    "an added leaf": added(plain_of("text of some bytes")),
+    "an added leaf": added(inline_of("text of some bytes")),
     "a loose update": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(1, 2, "x")},
     "a listed update": updates(WORDS + byte_planes(4, 6)),
     "a constant": updates(b"\x05\x00" + struct.pack("<d", 0.5), node=2),
@@ -561,7 +561,7 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a loose cell of no row": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(4, 1, 5)},
     "a loose cell of no node": {ROWS: NO_ROWS, PATHS: XY, SPARSE: sparse(0, 3, 5)},
     "a loose cell of a removed row": {ROWS: gaps([0]) + uv(0), PATHS: XY, SPARSE: sparse(0, 1, 5)},
-    "a loose cell twice": {ROWS: NO_ROWS, PATHS: XY, SPARSE: uv(2, 0, 0, 1, 1) + plain_of(5) * 2},
+    "a loose cell twice": {ROWS: NO_ROWS, PATHS: XY, SPARSE: uv(2, 0, 0, 1, 1) + inline_of(5) * 2},
     "loose and listed": {**updates(WORDS + byte_planes(4, 6)), SPARSE: sparse(2, 1, 5)},
     "a column twice": {
         **updates(WORDS + byte_planes(4, 6)),
@@ -737,8 +737,8 @@ def chunk(values: bytes, prefix: bytes = b"") -> bytes:
     return zstandard.ZstdCompressor(dict_data=before).compress(values)[4:]
 
 
-VALUE = sized(plain_of([1, 2, 3])[1:])  # a list as a value of the text
-OLD = sized(plain_of([1])[1:])  # the list of row D, as the prefix has it
+VALUE = sized(inline_of([1, 2, 3])[1:])  # a list as a value of the text
+OLD = sized(inline_of([1])[1:])  # the list of row D, as the prefix has it
 LIST = {ROWS: NO_ROWS, SPARSE: uv(1, 3, 0) + b"\x0b"}
 ONE = uv(1, len(VALUE), 0, 0)
 SYMBOLS = {**added(b"\0"), ROWS: uv(0, 1)}
@@ -938,7 +938,7 @@ def test_predictions_from_numbers_that_are_none(name: str) -> None:
     n = len(cases)
     body = {
         SETS: uv(1, 0) + b"\0" + gaps(range(n)),
-        SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(plain_of(now) for _, now, _ in cases),
+        SPARSE: uv(n, 0) + uv(1) * (n - 1) + uv(1) * n + b"".join(inline_of(now) for _, now, _ in cases),
         COLUMNS: column(PREDICTIONS[name] + uv(1) + b"\0", node=3),
     }
     data = f.body_of(body)
