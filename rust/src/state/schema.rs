@@ -56,6 +56,21 @@ pub(crate) struct Shape {
     sorted: Box<[(PathId, u32)]>,
 }
 
+/// A place among the entries of a dict.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// The number of the dict.
+    pub(crate) dict: u32,
+    pub(crate) at: usize,
+}
+
+/// Where the leaves of a shape stand, by position, and its dicts, by number; the record itself is in none.
+#[derive(Default)]
+pub(crate) struct Places {
+    pub(crate) leaves: Vec<Place>,
+    pub(crate) dicts: Vec<Place>,
+}
+
 impl Shape {
     pub(crate) fn len(&self) -> usize {
         self.paths.len()
@@ -76,23 +91,24 @@ impl Shape {
         &self.entries[range.start as usize..range.end as usize]
     }
 
-    /// By leaf: the number of its dict and its place there. By dict: the same of itself, of the record's own (0, 0).
-    pub(crate) fn places(&self) -> (Vec<(u32, u32)>, Vec<(u32, u32)>) {
-        let mut leaves = Vec::with_capacity(self.len());
-        let mut dicts = vec![(0, 0); self.dicts()];
+    /// Where all that is in the record stands.
+    pub(crate) fn places(&self) -> Places {
+        let nowhere = Place { dict: 0, at: 0 };
+        let mut places = Places { leaves: Vec::new(), dicts: vec![nowhere; self.dicts()] };
         if self.dicts() > 0 {
-            self.add_places(0, &mut leaves, &mut dicts);
+            self.add_places(0, &mut places);
         }
-        (leaves, dicts)
+        places
     }
 
-    fn add_places(&self, number: u32, leaves: &mut Vec<(u32, u32)>, dicts: &mut [(u32, u32)]) {
-        for (at, entry) in (0..).zip(self.dict(number)) {
+    fn add_places(&self, number: u32, places: &mut Places) {
+        for (at, entry) in self.dict(number).iter().enumerate() {
+            let place = Place { dict: number, at };
             match entry.child {
-                Child::Leaf => leaves.push((number, at)),
+                Child::Leaf => places.leaves.push(place),
                 Child::Dict(below) => {
-                    dicts[below as usize] = (number, at);
-                    self.add_places(below, leaves, dicts);
+                    places.dicts[below as usize] = place;
+                    self.add_places(below, places);
                 }
             }
         }

@@ -51,7 +51,7 @@ impl Cells {
 
     /// All cells have this tag.
     pub(crate) fn all_have(&self, tag: Tag) -> bool {
-        self.tags.iter().fold(true, |all, other| all & (*other == tag))
+        self.tags.iter().fold(0, |differences, other| differences | (other ^ tag)) == 0
     }
 
     pub(crate) fn set(&mut self, i: usize, cell: Cell) {

@@ -9,7 +9,7 @@ use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::state::change_set::ChangeSet;
-use crate::state::schema::{PathId, ROOT, Shape, ShapeId};
+use crate::state::schema::{PathId, Place, Places, ROOT, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
 
 /// The base with the changes made to it, in which unchanged records are the same objects.
@@ -122,14 +122,6 @@ impl<'a, 'py> Pairs<'a, 'py> {
     }
 }
 
-/// Where the leaves and the dicts of a shape stand.
-struct Places {
-    /// By position: the number of the dict, and the place in it.
-    leaves: Vec<(u32, u32)>,
-    /// By dict: where it stands itself.
-    dicts: Vec<(u32, u32)>,
-}
-
 /// The dicts of the record at hand that are written to.
 struct Copies<'py> {
     /// The record and its dicts are copies already.
@@ -142,8 +134,7 @@ struct Copies<'py> {
 
 impl<'py> Copies<'py> {
     fn new(is_private: bool) -> Copies<'py> {
-        let places = Places { leaves: Vec::new(), dicts: Vec::new() };
-        Copies { is_private, shape: ShapeId::MAX, places, dicts: Vec::new() }
+        Copies { is_private, shape: ShapeId::MAX, places: Places::default(), dicts: Vec::new() }
     }
 
     /// The dict to write to in the place of this one.
@@ -159,9 +150,8 @@ impl<'py> Copies<'py> {
         record: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyDict>> {
         if self.shape != id {
-            let (leaves, dicts) = shape.places();
             self.shape = id;
-            self.places = Places { leaves, dicts };
+            self.places = shape.places();
         }
         self.dicts.clear();
         self.dicts.resize(self.places.dicts.len(), None);
@@ -229,7 +219,7 @@ impl<'py> Patcher<'_, 'py> {
         let copy = self.copies.start(id, shape, record)?;
         for (path, cell) in updates {
             let Some(position) = shape.position(*path) else { continue };
-            let (number, place) = self.copies.places.leaves[position];
+            let Place { dict: number, at: place } = self.copies.places.leaves[position];
             let value = self.builder.cell(*cell)?;
             let copied;
             let dict = match &self.copies.dicts[number as usize] {
@@ -239,8 +229,8 @@ impl<'py> Patcher<'_, 'py> {
                     &copied
                 }
             };
-            if let Some(value) = replace_at(dict, place as usize, value, self.types) {
-                let key = shape.dict(number)[place as usize].key;
+            if let Some(value) = replace_at(dict, place, value, self.types) {
+                let key = shape.dict(number)[place].key;
                 set_item(dict, self.builder.key(key)?, value)?;
             }
         }
@@ -249,19 +239,19 @@ impl<'py> Patcher<'_, 'py> {
 
     /// A copy of a dict of the record, in its place in the copy of the one that holds it.
     fn copy_dict(&mut self, shape: &Shape, number: u32) -> PyResult<Bound<'py, PyDict>> {
-        let (above_number, place) = self.copies.places.dicts[number as usize];
-        let key = shape.dict(above_number)[place as usize].key;
+        let Place { dict: above_number, at: place } = self.copies.places.dicts[number as usize];
+        let key = shape.dict(above_number)[place].key;
         let above = match &self.copies.dicts[above_number as usize] {
             Some(above) => above.clone(),
             None => self.copy_dict(shape, above_number)?,
         };
-        let inside = match pair_at(&above, place as usize, self.types) {
+        let inside = match pair_at(&above, place, self.types) {
             Some((_, inside)) => inside,
             None => above.as_any().get_item(self.builder.key(key)?)?,
         };
         let dict = self.copies.of(inside.cast::<PyDict>()?)?;
         self.copies.dicts[number as usize] = Some(dict.clone());
-        if let Some(dict) = replace_at(&above, place as usize, dict.clone().into_any(), self.types) {
+        if let Some(dict) = replace_at(&above, place, dict.clone().into_any(), self.types) {
             set_item(&above, self.builder.key(key)?, dict)?;
         }
         Ok(dict)
