@@ -342,7 +342,7 @@ def changed_later(change: str) -> tuple[Any, Callable[[], object]]:
 
 @pytest.mark.parametrize("change", ["property", "value", "getattribute", "above", "struct"])
 def test_a_slot_that_is_something_else_later(change: str) -> None:
-    """Also of instances that are no first record, inside others, or in an update; and when it is a slot again."""
+    """Also of instances inside others, or in an update; and when it is a slot again."""
     made, change_it = changed_later(change)
     slot = made.__mro__[1].__dict__["x"] if change == "above" else made.__dict__["x"]
     other = Level(1.0)

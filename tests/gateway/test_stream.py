@@ -78,7 +78,7 @@ async def test_full_frames_do_not_pile_up(server: Server, monkeypatch: pytest.Mo
 
 
 async def test_full_frames_within_a_tolerance_say_so(server: Server) -> None:
-    """That of a client that comes now is the frame that the writer would make: its place, and what it held."""
+    """A client that comes now gets the frame that the writer would make: its place, and what it held."""
     tolerance = {"p": Absolute(0.5)}
     writer = Encoder(tolerance=tolerance)
     async with (
