@@ -329,9 +329,9 @@ def changed_later(change: str) -> tuple[Any, Callable[[], object]]:
 
         return Struct, lambda: setattr(Struct, "x", property(lambda _: "changed"))
     if change == "above":
-        made = dataclass(type("Row", (Root,), {"__slots__": (), "__annotations__": {"x": Any}}))
+        made: Any = dataclass(type("Row", (Root,), {"__slots__": (), "__annotations__": {"x": Any}}))
         return made, lambda: setattr(Root, "x", property(lambda _: "changed", lambda *_: None))
-    row = dataclass(slots=True)(type("Row", (), {"__annotations__": {"x": Any}}))
+    row: Any = dataclass(slots=True)(type("Row", (), {"__annotations__": {"x": Any}}))
     others: dict[str, Callable[[], object]] = {
         "property": lambda: setattr(row, "x", property(lambda _: "changed")),
         "value": lambda: setattr(row, "x", "changed"),
