@@ -32,7 +32,7 @@ def test_a_reader_makes_the_frame_that_the_writer_makes(tolerance: Any) -> None:
 
 
 def test_the_flag_goes_with_the_state() -> None:
-    """It is that of the last frame, also where that is a bundle, or comes from a writer without a tolerance."""
+    """It is that of the last frame, also of a bundle, or of a writer without a tolerance."""
     encoder, decoder = snapdelta.Encoder(epoch=1, tolerance={"p": Absolute(0.5)}), snapdelta.Decoder()
     frames = [encoder.encode({"A": {"p": p}, "B": {"p": p}}) for p in (1.0, 1.25, 1.5)]
 

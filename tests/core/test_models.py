@@ -329,9 +329,9 @@ def changed_later(change: str) -> tuple[Any, Callable[[], object]]:
 
         return Struct, lambda: setattr(Struct, "x", property(lambda _: "changed"))
     if change == "above":
-        made = dataclass(type("Row", (Root,), {"__slots__": (), "__annotations__": {"x": Any}}))
+        made: Any = dataclass(type("Row", (Root,), {"__slots__": (), "__annotations__": {"x": Any}}))
         return made, lambda: setattr(Root, "x", property(lambda _: "changed", lambda *_: None))
-    row = dataclass(slots=True)(type("Row", (), {"__annotations__": {"x": Any}}))
+    row: Any = dataclass(slots=True)(type("Row", (), {"__annotations__": {"x": Any}}))
     others: dict[str, Callable[[], object]] = {
         "property": lambda: setattr(row, "x", property(lambda _: "changed")),
         "value": lambda: setattr(row, "x", "changed"),
@@ -342,7 +342,7 @@ def changed_later(change: str) -> tuple[Any, Callable[[], object]]:
 
 @pytest.mark.parametrize("change", ["property", "value", "getattribute", "above", "struct"])
 def test_a_slot_that_is_something_else_later(change: str) -> None:
-    """Also of instances that are no first record, inside others, or in an update; and when it is a slot again."""
+    """Also of instances inside others, or in an update; and when it is a slot again."""
     made, change_it = changed_later(change)
     slot = made.__mro__[1].__dict__["x"] if change == "above" else made.__dict__["x"]
     other = Level(1.0)

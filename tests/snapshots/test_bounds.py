@@ -227,7 +227,7 @@ async def test_a_replay_ends_while_a_writer_saves_faster(client: Redis, to_come:
 
 
 async def test_a_replay_of_what_is_trimmed_meanwhile_says_so(client: Redis) -> None:
-    """The writer has removed all that was there when it began: it continues at a later full frame, and ends."""
+    """The writer removes all that was there when it began: it continues at a later full frame, and ends."""
     tape, reader = Tape(20), SnapshotReader(client)
     async with SnapshotManager(client, history=0, history_frames=6) as manager:
         async for _ in saves(manager, tape, 30):

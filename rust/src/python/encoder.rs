@@ -17,19 +17,11 @@ use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::columns::capture_columns;
 use crate::python::from_python::{capture, capture_update};
+use crate::python::level::check_level;
 use crate::python::symbol_list::SymbolList;
 use crate::python::tolerance::tolerances;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::Table;
-
-/// The levels that zstd has.
-pub(crate) fn check_level(py: Python<'_>, level: i32) -> PyResult<i32> {
-    if (1..=22).contains(&level) {
-        Ok(level)
-    } else {
-        Err(errors::usage(py, &format!("level: {level} is not from 1 to 22")))
-    }
-}
 
 /// A number of the position in the stream.
 fn number(value: &Bound<'_, PyAny>, name: &str, most: u64) -> PyResult<u64> {

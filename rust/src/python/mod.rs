@@ -11,6 +11,7 @@ mod frame_bytes;
 mod frame_info;
 mod from_python;
 mod functions;
+mod level;
 mod limits;
 mod symbol_list;
 mod to_python;
