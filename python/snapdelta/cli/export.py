@@ -24,7 +24,7 @@ _PASSES = {1: "reading types", 2: "writing rows"}
 def export(
     name: Name,
     directory: Annotated[
-        Path, typer.Argument(help="Where the folders by date and hour go.", file_okay=False)
+        Path, typer.Argument(help="The folder for the folders by date and hour.", file_okay=False)
     ],
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
@@ -76,7 +76,7 @@ def export(
     else:
         console().print(
             f"{report.states:,} states, {report.rows:,} rows, {report.files:,} files, "
-            f"{decimal(report.bytes)}; {report.skipped:,} states were there already",
+            f"{decimal(report.bytes)}; {report.skipped:,} states were exported before",
             highlight=False,
         )
     if nothing:

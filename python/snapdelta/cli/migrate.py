@@ -27,7 +27,7 @@ Dsn = Annotated[
     ),
 ]
 Schema = Annotated[
-    str | None, typer.Option(help="The schema of the tables; without it the search path's first.")
+    str | None, typer.Option(help="The schema of the tables; default: the first of the search path.")
 ]
 Set = Annotated[
     list[str] | None,
@@ -39,11 +39,11 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config", envvar="SNAPDELTA_CONFIG", show_envvar=True,
-        help="A TOML file whose \\[tool.snapdelta.timescale] declares tables of your own.",
+        help="A TOML file whose \\[tool.snapdelta.timescale] declares your own tables.",
     ),
 ]  # fmt: skip
 Rewrite = Annotated[
-    bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks, now.")
+    bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks now.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -63,8 +63,8 @@ def up(
             texts = migrate.checked(settings, declared)
             if declared.tables:
                 _notice(
-                    "snapdelta: the tables of the settings file come after this SQL, by statements that"
-                    " depend on the database; `snapdelta migrate plan` says what they come to"
+                    "snapdelta: the tables of the settings file follow this SQL, by statements that"
+                    " depend on the database; `snapdelta migrate plan` computes their sizes"
                 )
             if declared.scanner:
                 sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, texts))
@@ -75,7 +75,7 @@ def up(
         if declared.scanner:
             # Without --rewrite the estimate alone: the reader learns what it would take.
             migrate.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
-    console().print("applied: compression and retention begin their work in the background")
+    console().print("applied: compression and retention now run in the background")
 
 
 @app.command()
@@ -129,7 +129,7 @@ def verify(
 def plan(
     setting: Set = None,
     rows_per_day: Annotated[float | None, typer.Option(help="Raw rows a day.")] = None,
-    symbols: Annotated[int | None, typer.Option(help="Symbols that share them.")] = None,
+    symbols: Annotated[int | None, typer.Option(help="Symbols that share these rows.")] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:

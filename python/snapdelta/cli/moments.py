@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snapdelta.snapshots.update import Update
 
 HELP = "now, a sequence (17), an id (EPOCH-SEQUENCE), 5s, 10m or 2h (ago), or a time: 2026-03-02T09:30:00Z."
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="From this time on; 10m means ago.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="From this time on; 10m: 10 minutes ago.")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Up to this time.")]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Whole numbers from here on are seconds since 1970.
@@ -69,7 +69,7 @@ async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update
         return await reader.at(seconds)
     replica = Replica(store, None, View())
     if not await replica.seek(await position_of(store, text)):
-        raise SnapshotHistoryError(f"snapshots {keys.name!r}: the kept frames do not lead to {text}")
+        raise SnapshotHistoryError(f"snapshots {keys.name!r}: the frames in Redis do not lead to {text}")
     return await replica.update()
 
 
@@ -91,5 +91,5 @@ async def position_of(store: SnapshotStore, text: str) -> StreamPosition:
                 return candidate
             newest = await store.delta_at(f"({candidate.epoch}-0")
     first = await store.first_delta()
-    kept = f"the oldest is {first.position}" if first is not None else "nothing is kept"
-    raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: {text} is not kept; {kept}")
+    kept = f"the oldest is {first.position}" if first is not None else "the history is empty"
+    raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: {text} is not in the history; {kept}")

@@ -34,7 +34,7 @@ Url = Annotated[
     ),
 ]
 URL = "redis://localhost:6379"
-Prefix = Annotated[str, typer.Option("--key-prefix", help="As the writer has it.")]
+Prefix = Annotated[str, typer.Option("--key-prefix", help="The same as the writer's.")]
 PREFIX = KEY_PREFIX
 COMMAND_TIMEOUT = 30.0
 Name = Annotated[str, typer.Argument(help="The name under which the snapshots are saved.")]

@@ -24,11 +24,11 @@ _LEFT_OUT = ("fulls", "back", "every", "saves", "chain", "mirror", "memory", "ag
 
 
 def status(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; without any all of the server.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names; default: all on the server.")] = None,
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     stale_after: Annotated[
-        float | None, typer.Option(help="Seconds without a save that are a fault; else from a name's rhythm.")
+        float | None, typer.Option(help="Most seconds without a save; default: by the usual interval.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -154,7 +154,7 @@ class Gateway:
         self._started = True
         if self._authorize is None:
             log.warning(
-                "gateway: whoever reaches it may read %s; pass authorize=, or let a proxy say who connects",
+                "gateway: anyone who reaches it may read %s; pass authorize=, or let a proxy control access",
                 ", ".join(map(repr, self._served)),
                 extra={"event": "gateway_open"},
             )
@@ -244,7 +244,7 @@ class Gateway:
             async with asyncio.timeout(self.settings.command_timeout):
                 yield
         except TimeoutError as error:
-            raise HTTPException(503, "there is no state to be read", _RETRY) from error
+            raise HTTPException(503, "the gateway cannot read a state", _RETRY) from error
 
     async def _livez(self, _request: Request) -> Response:
         """200 while the followers run, however they are."""
@@ -306,7 +306,7 @@ def _checked(names: Iterable[str]) -> list[str]:
         raise SnapshotSettingError(f"names must be a list such as [{names!r}], not a text")
     found = list(names)
     if not found or len(set(found)) < len(found):
-        raise SnapshotSettingError(f"names must be one name or more, each once, not {found!r}")
+        raise SnapshotSettingError(f"names must be one or more different names, not {found!r}")
     return found
 
 

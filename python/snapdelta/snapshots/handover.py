@@ -35,7 +35,7 @@ class Handover:
                 raise
             name = self._store.keys.name
             log.warning(
-                "snapshots %r: the chain of the writer before could not be read %d times, this one takes "
+                "snapshots %r: the previous writer's chain could not be read %d times; this writer takes "
                 "over and followers resync; raise command_timeout: %s",
                 *(name, self._unanswered, error),
                 extra={"event": "chain_unread", "snapshots": name, "error": type(error).__name__},
@@ -53,7 +53,7 @@ async def newest_state(store: SnapshotStore) -> Decoder | None:
     except SnapshotUnavailableError:
         raise
     except SnapdeltaError as error:
-        log.info("snapshots %r: no handover from the writer before: %s", store.keys.name, error)
+        log.info("snapshots %r: no handover from the previous writer: %s", store.keys.name, error)
         return None
 
 

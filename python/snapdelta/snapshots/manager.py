@@ -55,7 +55,7 @@ class SnapshotManager:
         check_client(redis_client)
         known = SnapshotSettings.__dataclass_fields__
         if unknown := set(settings) - set(known):
-            raise SnapshotSettingError(f"there is no setting {min(unknown)!r}; there are: {', '.join(known)}")
+            raise SnapshotSettingError(f"unknown setting {min(unknown)!r}; known: {', '.join(known)}")
         self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
         self._redis = redis_client
         self._writers: dict[str, SnapshotWriter] = {}
@@ -173,7 +173,7 @@ class SnapshotManager:
         for name, writer in self._writers.items():
             counters, place = writer.counters, f"snapshots {name!r}"
             if counters.superseded:
-                failed.append(f"{place}: a later writer has taken them over")
+                failed.append(f"{place}: a later writer owns the name now")
             elif counters.last_error is not None:
                 count = counters.failures_in_a_row
                 bad = failed if count >= _FAILURES and not counters.passing else degraded
@@ -245,7 +245,7 @@ class SnapshotManager:
         writer = self._writers.get(name)
         if writer is not None and writer.tasks:
             raise SnapshotBusyError(
-                f"snapshots {name!r}: a save is running; await it before forgetting or deleting the name"
+                f"snapshots {name!r}: a save is running; await it before forget() or delete()"
             )
 
     def _check_open(self) -> None:

@@ -126,7 +126,7 @@ class SnapshotMirror:
         if max_age is not None and counters.timestamp is not None:
             age = time.time() - counters.timestamp
             if age > max_age:
-                degraded.append(f"{place}: the rows are of a state {age:.0f} s old")
+                degraded.append(f"{place}: the state of the rows is {age:.0f} s old")
         return overall_health(self._reader, status_of(failed, degraded))
 
     async def run(self) -> None:
@@ -264,8 +264,8 @@ class SnapshotMirror:
         snapshot = update.snapshot
         if META in snapshot:
             raise SnapshotMirrorError(
-                f"snapshots {self.name!r}: a symbol is named {META!r}, which {self.rows_key} needs itself; "
-                "rename the symbol"
+                f"snapshots {self.name!r}: a symbol is named {META!r}, which {self.rows_key} uses for the "
+                "state; rename the symbol"
             )
         rows: list[bytes] = []
         for number, symbol in enumerate(symbols, 1):
@@ -358,9 +358,9 @@ def _plain_key(plain_key: str | None, keys: Keys, client: AsyncRedis) -> str | N
     if not isinstance(plain_key, str) or not plain_key:
         raise SnapshotSettingError(f"plain_key must be the name of a key, not {plain_key!r}")
     if plain_key in (keys.full, keys.delta, keys.head, keys.rows):
-        raise SnapshotSettingError(f"plain_key must not be {plain_key}, which holds the snapshots themselves")
+        raise SnapshotSettingError(f"plain_key must not be {plain_key}, which is a key of the snapshots")
     if not share_slot(client, plain_key, keys.rows):
         raise SnapshotSettingError(
-            f"plain_key must be in the slot of {keys.rows}, put {{{keys.name}}} into its name: {plain_key!r}"
+            f"plain_key {plain_key!r} must be in the slot of {keys.rows}; put {{{keys.name}}} into its name"
         )
     return plain_key

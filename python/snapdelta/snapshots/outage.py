@@ -29,7 +29,7 @@ class Outage:
     async def wait(self, error: SnapdeltaError) -> None:
         """Before the next try, longer each time."""
         # The advice is for callers, who have to try again themselves.
-        self.error = str(error).replace(RETRY_ADVICE, "it is tried again by itself")
+        self.error = str(error).replace(RETRY_ADVICE, "snapdelta retries by itself")
         if not self._failures:
             log.warning(
                 "%s waits for the server: %s",

@@ -79,8 +79,8 @@ class SnapshotReader:
 
         `changed` and `resynced` compare with the last update of this method.
 
-        Raises SnapshotDamagedError if the kept frames do not lead to the newest state (the reader then asks
-        the writer for a full frame), UnsupportedVersionError if a newer snapdelta wrote them,
+        Raises SnapshotDamagedError if the frames in Redis do not lead to the newest state (the reader then
+        asks the writer for a full frame), UnsupportedVersionError if a newer snapdelta wrote them,
         LimitExceededError, and SnapshotAccessError and its kinds.
         """
         self._store.check_loop()
@@ -227,5 +227,5 @@ class SnapshotReader:
 
     def _unreachable(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"snapshots {self.name!r}: the kept frames do not lead to the state of {readable(moment)}"
+            f"snapshots {self.name!r}: the frames in Redis do not lead to the state of {readable(moment)}"
         )

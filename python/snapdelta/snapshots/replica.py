@@ -120,7 +120,7 @@ class Replica:
         if await self._store.head() is None:
             return False
         raise SnapshotDamagedError(
-            f"snapshots {self._store.keys.name!r}: the kept frames do not lead to the newest state; "
+            f"snapshots {self._store.keys.name!r}: the frames in Redis do not lead to the newest state; "
             "the writer's next full frame repairs them: try again after its next saves"
         )
 

@@ -23,14 +23,14 @@ from snapdelta.errors import (
 from snapdelta.snapshots.keys import LAYOUT, Keys, StreamPosition
 from snapdelta.snapshots.scripts import REQUEST_RESYNC
 
-RETRY_ADVICE = "try again; what was sent may have been carried out"
+RETRY_ADVICE = "try again; the server may have executed the command"
 _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
     Failure.POOL_EXHAUSTED: (SnapshotPoolExhaustedError, POOL_ADVICE),
     Failure.UNAVAILABLE: (SnapshotUnavailableError, RETRY_ADVICE),
     Failure.WRONG_TYPE: (SnapshotTypeError, "delete or rename that key, or use another name or key_prefix"),
     Failure.OUT_OF_MEMORY: (SnapshotMemoryError, "raise maxmemory, or lower history and history_bytes"),
     Failure.READ_ONLY: (SnapshotReadOnlyError, "connect to its master"),
-    Failure.NOT_ALLOWED: (SnapshotAccessError, "give it the commands that docs/snapshots.md lists"),
+    Failure.NOT_ALLOWED: (SnapshotAccessError, "grant it the commands in docs/snapshots.md"),
     Failure.OTHER_LOOP: (SnapshotAccessError, OTHER_LOOP_ADVICE),
     Failure.REFUSED: (SnapshotAccessError, ""),
 }

@@ -149,7 +149,7 @@ def _check_age(status: NameStatus, stale_after: float | None) -> None:
         stale_after = max(_SHORTEST_SILENCE, _INTERVALS * (status.interval or 0.0))
     if status.age is not None and status.age > stale_after:
         usual = f", usually one every {status.interval:.3g} s" if status.interval else ""
-        status.faults.append(f"no save for {status.age:.0f} s{usual}: look after its writer")
+        status.faults.append(f"no save for {status.age:.0f} s{usual}: check its writer")
 
 
 async def _check_chain(store: SnapshotStore, status: NameStatus, head: dict[bytes, Any]) -> None:
@@ -160,7 +160,7 @@ async def _check_chain(store: SnapshotStore, status: NameStatus, head: dict[byte
     if full is None:
         status.faults.append(f"{keys.full} has no full frame that leads to the head: the next save makes one")
     if newest is None:
-        status.faults.append(f"{keys.delta} is gone: the next save begins it anew")
+        status.faults.append(f"{keys.delta} is missing: the next save creates it")
     elif newest.position != position:
         status.faults.append(f"the head is at {position}, {keys.delta} ends at {newest.position}")
     if head.get(b"resync_request"):

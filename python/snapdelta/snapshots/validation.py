@@ -60,13 +60,13 @@ class Validator:
             return None
         return self._rejected(
             "max_removed_share",
-            f"it removes {removed} of {base} symbols, and max_removed_share is {most:g}; if that is right, "
+            f"it removes {removed} of {base} symbols, but max_removed_share is {most:g}; if that is right, "
             "save it with check=False",
         )
 
     def _too_few(self, symbols: int) -> SnapshotRejectedError:
         least = self._settings.min_symbols
-        return self._rejected("min_symbols", f"{symbols} symbols, and min_symbols is {least}")
+        return self._rejected("min_symbols", f"{symbols} symbols, but min_symbols is {least}")
 
     def _rejected(self, reason: str, said: str) -> SnapshotRejectedError:
         return SnapshotRejectedError(

@@ -277,8 +277,8 @@ class SnapshotWriter:
         self._check_readable(result["required_bytes"])
         if self._mixed_lists.note(result):
             log.warning(
-                "snapshots %r: several saves in a row exchange most of the symbols; if these are several "
-                "lists, pass name= to save_snapshot, so that each has a chain of its own",
+                "snapshots %r: several saves in a row replace most symbols; if these are several "
+                "lists, pass name= to save_snapshot, so that each has its own chain",
                 self._name,
                 extra={"event": "mixed_lists", "snapshots": self._name},
             )
@@ -300,7 +300,7 @@ class SnapshotWriter:
     async def _save(self, save: _Save) -> SaveResult:
         base = await self._begin()
         if base is not None and save.removed is not None:
-            raise self._no_update("nothing was saved before it; save a whole snapshot first")
+            raise self._no_update("this manager has not saved the name yet; save a whole snapshot first")
         if save.overlapping or base is not None:
             await self._recapture(save, base)
         start = perf_counter()
@@ -516,7 +516,7 @@ class SnapshotWriter:
         if self._readable and not readable:
             log.warning(
                 "snapshots %r: readers need %d bytes, more than the default limit of %d; "
-                "make them with limits=snapdelta.Limits(%d) or more",
+                "give them limits=snapdelta.Limits(%d) or more",
                 self._name,
                 required,
                 _DEFAULT_LIMIT,
@@ -534,8 +534,8 @@ class SnapshotWriter:
     def _check_not_superseded(self) -> None:
         if self._superseded is not None:
             raise WriterSupersededError(
-                f"snapshots {self._name!r}: a later writer (epoch {self._superseded}) has taken them over; "
-                "stop this one, or make a new SnapshotManager to take them over again"
+                f"snapshots {self._name!r}: a later writer (epoch {self._superseded}) owns the name now; "
+                "stop this writer, or make a new SnapshotManager to take the name over"
             )
 
     def _failed(self, error: BaseException) -> None:

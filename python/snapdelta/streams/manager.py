@@ -269,7 +269,7 @@ class RedisStreamManager:
                     tracked.told_undecodable = True
                     log.warning(
                         "stream %r, field %r: these bytes are not %s; a client with decode_responses=True, "
-                        "as this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
+                        "like this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
                         *(tracked.name, name, encoder.encoding),
                         extra={"event": "undecodable", "stream": tracked.name},
                     )
@@ -282,7 +282,7 @@ class RedisStreamManager:
         if maxlen is not None:
             if policy.keep_unread:
                 raise StreamPolicyError(
-                    f"stream {tracked.name!r}: maxlen= would cut what keep_unread keeps; change the policy"
+                    f"stream {tracked.name!r}: maxlen= would remove what keep_unread keeps; change the policy"
                 )
             policy = replace(policy, maxlen=maxlen)
             tracked.foreign.ours = True
@@ -410,8 +410,8 @@ class RedisStreamManager:
         for prefix in self._protected:
             if stream.startswith(prefix):
                 raise ProtectedStreamError(
-                    f"stream {stream!r}: keys that begin with {prefix!r} belong to the snapshots, whose "
-                    "chains a trim would cut; use another name, or set protected="
+                    f"stream {stream!r}: keys that begin with {prefix!r} hold snapshots, and a "
+                    "trim would break their chains; use another name, or set protected="
                 )
 
     def _track(self, stream: str) -> TrackedStream:

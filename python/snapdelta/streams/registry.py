@@ -58,7 +58,7 @@ def initialize_stream_manager(
                 "stop() it first, or use get_stream_manager()"
             )
         log.warning(
-            "the stream manager that was initialised before does not run, and is replaced",
+            "the earlier stream manager does not run; replacing it",
             extra={"event": "manager_replaced"},
         )
     _manager = made

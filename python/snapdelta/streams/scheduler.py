@@ -139,7 +139,7 @@ class TrimScheduler:
         await asyncio.wait({task}, timeout=time_limit)
         if not task.done():
             log.error(
-                "the trimming task did not end within %g s of being cancelled",
+                "the trimming task did not end within %g s after its cancellation",
                 time_limit,
                 extra={"event": "task_stuck"},
             )

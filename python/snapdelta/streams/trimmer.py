@@ -310,7 +310,7 @@ class _TrimPass:
     async def _drop_older(self, max_age: float) -> None:
         now = await self._store.time_ms(self._stream.name)
         if not await self._ids_are_times(now):
-            self._note("max_age does nothing here: the ids of this stream are not times")
+            self._note("max_age has no effect: the ids of this stream are not times")
             return
         oldest = f"{max(0, now - int(max_age * 1000))}-0".encode()
         if self._floor is not None:

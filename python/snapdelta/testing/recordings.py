@@ -67,7 +67,7 @@ def _decompressed(name: str) -> Iterator[bytes]:
         import zstandard
     except ImportError as error:
         raise MissingExtraError(
-            "recordings need zstandard; install snapdelta-rs with its extra `recordings`"
+            "recordings need zstandard; install it with the extra: snapdelta-rs[recordings]"
         ) from error
     context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     stream = None
@@ -86,7 +86,7 @@ def _decompressed(name: str) -> Iterator[bytes]:
     except zstandard.ZstdError as error:
         raise _DamagedError(f"damaged zstd data: {error}") from error
     if stream is not None:
-        raise _DamagedError("the file is cut short: its zstd data has no end")
+        raise _DamagedError("the file is truncated: its zstd data is incomplete")
 
 
 def _frame(line: bytes, place: str) -> Frame:

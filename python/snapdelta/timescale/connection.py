@@ -57,7 +57,7 @@ def connect(
                     raise MigrationError(f"schema {schema!r} does not exist, or this role may not use it")
             yield connection
     except psycopg.Error as error:
-        raise MigrationError(f"the database refuses: {sentence(error)}") from error
+        raise MigrationError(f"the database refused: {sentence(error)}") from error
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def explained(place: str) -> Iterator[None]:
             kind = MigrationLockedError if locked else MigrationError
             raise kind(said.removeprefix("snapdelta: ")) from error
         raise MigrationError(
-            f"{place}: {said}; nothing after it has run; remove the cause and run it again"
+            f"{place}: {said}; no later step has run; remove the cause, then run it again"
         ) from error
 
 

@@ -110,9 +110,7 @@ class _Reader:
         elif word == "\\gset":
             self.finish("gset")
         elif text.strip() != "\\set ON_ERROR_STOP on":
-            raise MigrationError(
-                f"{self.name}, line {line}: {text.strip()!r} is only understood by psql itself"
-            )
+            raise MigrationError(f"{self.name}, line {line}: only psql understands {text.strip()!r}")
 
 
 def parse(text: str, name: str) -> Script:
@@ -134,5 +132,5 @@ def parse(text: str, name: str) -> Script:
                 reader.add(found, line)
         line += found.count("\n")
     if reader.parts:
-        raise MigrationError(f"{name}, line {reader.line}: the last statement does not end")
+        raise MigrationError(f"{name}, line {reader.line}: the last statement is incomplete")
     return Script(name, reader.defaults, tuple(reader.statements))

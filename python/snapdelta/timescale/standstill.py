@@ -37,7 +37,7 @@ def _state(catalog: Catalog, job: Job) -> tuple[str, Severity, str]:
         advice = f"end that transaction, or SELECT pg_terminate_backend({job.blocker.process})"
         return said, Severity.FAULT if long else Severity.WARNING, advice
     if job.last_status == "Failed":
-        error = job.error or "its error is not shown to this role"
+        error = job.error or "this role may not read its error"
         advice = f"see timescaledb_information.job_errors for job {job.number}"
         return f"failed ({job.failures} of {job.runs} runs): {error}", Severity.FAULT, advice
     if job.stuck and (overdue or age is None):
@@ -107,7 +107,7 @@ def background_workers(catalog: Catalog, workers: Workers) -> Iterator[Finding]:
             f"at most {limit - 2} of {limit}",
             str(workers.elsewhere),
             limit - workers.elsewhere >= 2,
-            "they take the instance's workers, so a job here finds none: raise"
+            "they use the instance's workers, so jobs here find none: raise"
             " timescaledb.max_background_workers and max_worker_processes, and restart the server",
         )
     processes = workers.limits["max_worker_processes"]

@@ -243,7 +243,7 @@ class _Reader:
         for column in (*shown, *(order.column for order in compression.order_by)):
             if column != "bucket" and column not in group_by:
                 raise MigrationSettingError(
-                    f"{at}: segment_by and order_by take columns of group_by, and {column!r} is none"
+                    f"{at}: segment_by and order_by must name columns of group_by; {column!r} is not one"
                 )
         return Aggregate(level, bucket, group_by, columns, compression, part.get("drop_after") == NEVER)
 
@@ -251,10 +251,10 @@ class _Reader:
         _name(name, at)
         if name in self.taken:
             scanner = name in {level.name for level in SCANNER}
-            why = "is one of the scanner's: its periods are settings" if scanner else "is declared twice"
+            why = "is a scanner table: its periods are settings" if scanner else "is declared twice"
             raise MigrationSettingError(f"{at}: {name!r} {why}")
         if name.startswith("snapdelta_"):
-            raise MigrationSettingError(f"{at}: names that begin with snapdelta_ are the migration's own")
+            raise MigrationSettingError(f"{at}: names that begin with snapdelta_ are reserved")
         self.taken.add(name)
 
     def _period(self, at: str, key: str, text: Any) -> str:
@@ -344,7 +344,7 @@ def _compression(part: Mapping[str, Any], at: str, segment_by: tuple[str, ...], 
     for key in ("segment_by", "order_by"):
         # A table's segment_by is also what its aggregates are grouped by.
         if key in part and "compress_after" not in part and not part.get("aggregates"):
-            raise MigrationSettingError(f"{at}.{key} means nothing without compress_after")
+            raise MigrationSettingError(f"{at}.{key} needs compress_after")
     return Compression(segment_by, tuple(order))
 
 

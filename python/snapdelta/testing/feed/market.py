@@ -87,7 +87,7 @@ class Feed(SeededFeed):
         self.share_unchanged = share_unchanged
         self._pace = _PACES[kind] if pace is None else pace
         if not self._pace >= 0:
-            raise FeedSettingError(f"pace: {pace} is less than 0")
+            raise FeedSettingError(f"pace must be at least 0, not {pace}")
         self._make_record = _RECORDS[kind]
         self._names: set[str] = set()
         self._live: dict[str, Instrument] = {}
