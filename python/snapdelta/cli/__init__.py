@@ -1,6 +1,6 @@
 """The command line: `snapdelta ...`.
 
-It needs the extra `cli` (typer and rich); each command names what else it needs.
+It needs the extra `cli` (typer and rich); each command names its other extras.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def options(
 
 
 def main() -> None:
-    """What the script `snapdelta` calls; an expected error is one sentence and exit status 2."""
+    """The entry point of `snapdelta`; an expected error prints one sentence, exit status 2."""
     try:
         app()
     except Exception as error:

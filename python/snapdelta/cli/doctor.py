@@ -1,4 +1,4 @@
-"""`snapdelta doctor`: what is wrong with the server, its streams, its names, and with TimescaleDB."""
+"""`snapdelta doctor`: faults of the server, its streams, its names and TimescaleDB."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def doctor(
     limits: Annotated[int | None, typer.Option(min=1, help="Bytes that readers may use for a frame.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Name what is wrong, a line each, and what to do about it; exit status 1 if there is a fault."""
+    """List faults with advice, one per line; exit status 1 if there is a fault."""
     found: list[Finding] = []
     if redis:
         with reported_errors():

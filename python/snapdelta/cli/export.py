@@ -1,4 +1,4 @@
-"""`snapdelta export NAME DIRECTORY`: what is kept of a name, as Parquet files."""
+"""`snapdelta export NAME DIRECTORY`: a name's history as Parquet files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def export(
     until: Until = None,
     as_json: Json = False,
 ) -> None:
-    """Write every state that is kept as Parquet: a row a symbol and state. Run again, it adds what is new."""
+    """Write every state in the history as Parquet: one row for each symbol and state.
+
+    A second run adds new states.
+    """
     errors = console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),

@@ -21,10 +21,10 @@ def gateway(
     max_clients: Annotated[int, typer.Option(help="Most open WebSockets at once.", min=1)] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Serve the newest states of NAMES over HTTP and WebSocket, until it is stopped.
+    """Serve the newest states of NAMES over HTTP and WebSocket, until you stop it.
 
-    Needs the extra `gateway`, uvicorn and websockets. Whoever reaches the port may read: put a proxy that
-    checks who connects before it, or serve a Gateway with `authorize=` in an application of your own.
+    Needs the extra `gateway`, uvicorn and websockets. Anyone who reaches the port may read: put a proxy with
+    access control before it, or serve a Gateway with `authorize=` in your own application.
     """
     # Imported here: they need starlette and uvicorn.
     from snapdelta.gateway import Gateway

@@ -97,7 +97,7 @@ def down(
 
 @app.command()
 def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
-    """What has been applied, and when."""
+    """Show the applied migrations and their times."""
     with reported_errors():
         states = migrate.status(_need(dsn), schema=schema)
     if as_json:
@@ -117,7 +117,7 @@ def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
 def verify(
     dsn: Dsn = "", schema: Schema = None, setting: Set = None, config: Config = None, as_json: Json = False
 ) -> None:
-    """Compare what is declared with what is; exit status 1 on a fault."""
+    """Compare the declaration with the database; exit status 1 on a fault."""
     with reported_errors():
         settings = _settings(setting)
         declared = None if config is None else _tables(config)
@@ -133,7 +133,7 @@ def plan(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Work out what the periods come to, without a database; exit status 1 when they would lose history."""
+    """Compute sizes from the periods, without a database; exit status 1 if they would lose history."""
     with reported_errors():
         found = planning.plan(
             _settings(setting), tables=_tables(config), rows_per_day=rows_per_day, symbols=symbols
@@ -143,7 +143,7 @@ def plan(
 
 @app.command()
 def path() -> None:
-    """Where the SQL files are, for `psql -f`."""
+    """Print the folder of the SQL files, for `psql -f`."""
     with reported_errors():
         print(files.migrations_directory())
 

@@ -24,7 +24,7 @@ def mirror(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every update.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Keep NAME's newest state as JSON: a hash of symbol -> record, until it is stopped.
+    """Keep NAME's newest state as JSON: a hash of symbol -> record, until you stop it.
 
     Needs the extra `mirror`. Exit status 1: with --once, nothing was saved under the name.
     """

@@ -1,4 +1,4 @@
-"""Where in a name's history a person means: a time, a sequence, an id, or now."""
+"""Parse a moment of a name's history: a time, a sequence, an id, or now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIRST_TIME = 10**9
 
 
 async def time_of(redis: AsyncRedis, store: SnapshotStore, text: str) -> float | None:
-    """Seconds since 1970 by the server's clock; None where the text is a sequence or an id."""
+    """Seconds since 1970 by the server's clock; None if the text is a sequence or an id."""
     if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])(?: ago)?", text):
         return await store.time_ms(store.keys.head) / 1000 - float(ago[1]) * _UNITS[ago[2]]
     if text == "now":
@@ -55,7 +55,7 @@ async def time_bound(redis: AsyncRedis, store: SnapshotStore, option: str, text:
 
 
 async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update | None:
-    """The state that the text means; None where nothing is saved. Raises SnapshotHistoryError, UsageError."""
+    """The state that the text names; None if nothing is saved. Raises SnapshotHistoryError, UsageError."""
     from snapdelta.snapshots.reader import SnapshotReader
     from snapdelta.snapshots.replica import Replica
     from snapdelta.snapshots.view import View

@@ -1,4 +1,4 @@
-"""`snapdelta status`: all names at a glance, and what is wrong with them."""
+"""`snapdelta status`: all names at a glance, and their faults."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def status(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show each name's newest save, its chain and its memory; exit status 1 if something is wrong."""
+    """Show each name's newest save, its chain and its memory; exit status 1 on a fault."""
 
     async def read() -> list[NameStatus]:
         from snapdelta.snapshots.survey import NameStatus, names_of, survey

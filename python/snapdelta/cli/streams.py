@@ -1,4 +1,4 @@
-"""`snapdelta streams ...`: trim streams, or see what a trim would remove."""
+"""`snapdelta streams ...`: trim streams, or count what a trim would remove."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def trim(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the entries, remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Trim streams to their bounds, now. Keys of snapshots are never touched."""
+    """Trim streams to their bounds, now. It never trims keys of snapshots."""
 
     async def act() -> list[dict[str, Any]]:
         from snapdelta.streams.policy import StreamPolicy

@@ -1,4 +1,4 @@
-"""Checks of Redis servers, their streams and names of snapshots: a finding for each thing that is wrong."""
+"""Checks of Redis servers, their streams and names of snapshots: one finding for each fault."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHORTEST_IDLE = 30
 class Bounds:
     """What counts as a fault. Times in seconds, sizes in bytes.
 
-    policies  whose streams are watched for a second bound, for `watch` seconds
+    policies whose streams it watches for a second bound, for `watch` seconds
     """
 
     stale_after: float | None = None

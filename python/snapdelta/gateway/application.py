@@ -111,7 +111,7 @@ class Gateway:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Disconnect all clients and stop following, for good; within `shutdown_timeout` and a second."""
+        """Disconnect all clients and stop following, for good, within `shutdown_timeout` plus a second."""
         self._closing = True
         for client in self._clients.values():
             if client is not None:
@@ -131,11 +131,11 @@ class Gateway:
         return tuple(self._served)
 
     def stats(self, name: str) -> GatewayCounters:
-        """A copy of what was counted for the clients of a name. KeyError for a name that is not served."""
+        """A copy of the counters of a name's clients. KeyError for a name that is not served."""
         return self._served[name].counters.copy()
 
     def reader_stats(self, name: str) -> ReadCounters:
-        """A copy of what was counted for the follower of a name. KeyError for a name that is not served."""
+        """A copy of the counters of a name's follower. KeyError for a name that is not served."""
         return self._served[name].feed.counters.copy()
 
     def refused(self) -> dict[Refusal, int]:

@@ -29,7 +29,7 @@ def milliseconds(name: str, moment: Timestamp) -> int:
 
 
 def readable(moment: int) -> str:
-    """A moment in ms, for people: in seconds, as the calls take it, and as a date where it has one."""
+    """A moment in ms as text: in seconds, as the calls take it, and as a date if it has one."""
     seconds = moment / 1000
     try:
         return f"{seconds:.3f} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"

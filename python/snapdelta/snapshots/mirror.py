@@ -57,14 +57,14 @@ class _Written(NamedTuple):
 
 
 class SnapshotMirror:
-    """Follows a name and keeps its newest state as JSON: a hash of symbol -> record, if asked a plain key.
+    """Follows a name and keeps its newest state as JSON: a hash of symbol -> record, optionally a plain key.
 
     Args:
         redis_client: a redis.asyncio.Redis or RedisCluster that may write; the caller closes it
         name: the name that the writer saves
         key_prefix: the key_prefix of the writer
-        plain_key: also keep the whole snapshot as one JSON object in this key
-        limits: the bytes that one frame may make the mirror hold (snapdelta.Limits, 1 GiB by default)
+        plain_key: also write the whole snapshot as one JSON object to this key
+        limits: the bytes that one frame may use in the mirror (snapdelta.Limits, 1 GiB by default)
         command_timeout: seconds for one command, the client's own retries included
         check_interval: seconds without a save after which the mirror checks its keys
 
@@ -114,9 +114,9 @@ class SnapshotMirror:
     def health(self, max_age: float | None = None) -> Health:
         """The health of `run` and `sync`; sends nothing to Redis.
 
-        Degraded: they wait for the server, the last try failed with an error that passes, or the rows are of
-        a state older than `max_age` seconds, by this machine's clock. Failed: the last try raised an error
-        that waiting does not repair.
+        Degraded: they wait for the server, the last try failed with a temporary error, or the state of the
+        rows is older than `max_age` seconds, by this machine's clock. Failed: the last try raised an error
+        that waiting does not solve.
         """
         failed: list[str] = []
         degraded: list[str] = []
@@ -132,7 +132,7 @@ class SnapshotMirror:
     async def run(self) -> None:
         """Write each state that the writer saves, until somebody cancels it.
 
-        Waits for the first save, and for a server that is away, is full or is a replica. Ends with
+        Waits for the first save, and while the server is unreachable, full or a replica. Ends with
         SnapshotMirrorError for a symbol `__meta__`, SnapshotBusyError if it runs already, and what
         `SnapshotReader.follow` ends with. The rows are always one whole state.
         """
@@ -152,8 +152,8 @@ class SnapshotMirror:
     async def sync(self) -> bool:
         """Write the newest state once, as a whole. True if the rows are now that state or a later one.
 
-        False before the first save, and when the name was deleted or lost that state meanwhile. May be called
-        beside `run`. Raises what Redis refuses.
+        False before the first save, and if the name was deleted or lost that state meanwhile. You may call it
+        while `run` runs. Raises SnapshotAccessError and its kinds.
         """
         update = await self._reader.latest()
         if update is None:

@@ -1,4 +1,4 @@
-"""What is asked of a name's keys, with answers parsed and failures typed."""
+"""Commands on a name's keys, with parsed answers and typed errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Head:
 class Entry:
     """One entry of a stream. `frame` is None in a marker; `time` in milliseconds.
 
-    `base` is the state that it follows, as State.text says it; empty where that is the sequence before.
+    `base` is the state that it follows, in the form of State.text; empty if that is the previous sequence.
     """
 
     position: StreamPosition
@@ -61,7 +61,7 @@ class Entry:
 
 
 class SnapshotStore(RedisStore):
-    """Commands on the keys of one name. Raises SnapshotAccessError and its kinds, nothing of redis-py's."""
+    """Commands on the keys of one name. Raises SnapshotAccessError and its kinds, never redis-py's errors."""
 
     def __init__(self, redis: AsyncRedis, keys: Keys, time_limit: float) -> None:
         super().__init__(redis, time_limit)
@@ -113,13 +113,13 @@ class SnapshotStore(RedisStore):
         return answer
 
     async def head(self) -> Head | None:
-        """None where nothing was saved, or the head is gone or is nobody's."""
+        """The head; None if nothing was saved, or the head is missing or no writer wrote it."""
         key = self.keys.head
         answer = await self.run(key, "HMGET", key, *_HEAD_FIELDS)
         return self.parsed_head(dict(zip(_HEAD_FIELDS, answer, strict=True)))
 
     def parsed_head(self, fields: Mapping[bytes, Any]) -> Head | None:
-        """What these fields of the head say. Raises UnsupportedVersionError."""
+        """Parse these fields of the head. Raises UnsupportedVersionError."""
         layout, epoch, sequence, digest = (fields.get(name) for name in _HEAD_FIELDS)
         if layout is not None and layout != LAYOUT.encode():
             raise self.newer_layout(layout.decode(errors="replace"))

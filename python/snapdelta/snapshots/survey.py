@@ -1,4 +1,4 @@
-"""What there is to know about a name's keys without reading its frames, and which of it is wrong."""
+"""The state of a name's keys without reading its frames, and its faults."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class NameStatus:
     """One name. Times in seconds by the server's clock, sizes in bytes; None: not known.
 
     Attributes:
-        age: since the newest save
+        age: time since the newest save
         reaches: how far back `at()` and `replay()` go
         chain: saves since the newest full frame
-        mirror: the sequence of the mirror's rows, where there are any
-        faults: what is wrong, a sentence each
+        mirror: the sequence of the mirror's rows, if there are any
+        faults: one sentence for each fault
     """
 
     name: str
@@ -53,7 +53,7 @@ class NameStatus:
 
 
 async def names_of(redis: AsyncRedis, key_prefix: str) -> list[str]:
-    """All names with a key under the prefix, sorted; keys that no writer can have made are passed over.
+    """All names with a key under the prefix, sorted; skips keys that no writer can have made.
 
     Raises SnapshotSettingError for the prefix, SnapshotAccessError and its kinds.
     """
@@ -83,7 +83,7 @@ async def _scan(store: SnapshotStore, pattern: str) -> AsyncIterator[str]:
 
 
 async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = None) -> NameStatus:
-    """Ask about one name. `stale_after`: seconds without a save that are a fault; None: from its own rhythm.
+    """Ask about one name. `stale_after`: seconds without a save that are a fault; None: usual interval.
 
     Raises SnapshotAccessError and its kinds.
     """

@@ -183,7 +183,7 @@ class RedisStreamManager:
         return self._stopped
 
     def same_settings(self, other: RedisStreamManager) -> bool:
-        """Whether both were made for the same client with the same arguments."""
+        """Whether both have the same client and the same arguments."""
         return self._redis is other._redis and self._arguments == other._arguments
 
     # --- writing
@@ -191,7 +191,7 @@ class RedisStreamManager:
     async def xadd(self, stream: str, fields: Fields, maxlen: int | None = None, id: str = "*") -> Any:  # noqa: A002
         """Append one entry and bound the stream; returns its id as the client decodes (bytes or str).
 
-        `maxlen` takes the place of the policy's for this write. Values: see `decode_fields`. The manager
+        `maxlen` overrides the policy's for this write. Values: see `decode_fields`. The manager
         encodes the entry before the first await. Redis may have carried out a write that failed or was
         cancelled (at least once, under the client's own retries).
 
@@ -366,7 +366,7 @@ class RedisStreamManager:
         return results
 
     async def info(self, stream: str) -> StreamInfo:
-        """The stream against its policy; a stream that does not exist has length 0."""
+        """The stream's size and its policy; a missing stream has length 0."""
         tracked = self._streams.get(stream)
         return await describe(self._store, stream, tracked.policy if tracked else self._book.of(stream))
 
@@ -396,10 +396,10 @@ class RedisStreamManager:
         return totals
 
     def health(self) -> StreamHealth:
-        """Whether the background task runs and succeeds, the last success and error, the next run.
+        """The health of the background task: its last success and error, and its next run.
 
         Degraded: a pass over a stream or server failed, another program trims a stream below its bound, or
-        unread entries were dropped or are about to be. Failed: the task does not run. Asks nothing of Redis.
+        unread entries were dropped or are about to be. Failed: the task does not run. Sends nothing to Redis.
         """
         warnings = (warning for tracked in list(self._streams.values()) for warning in tracked.warnings())
         return self._scheduler.health(list(warnings))

@@ -68,7 +68,7 @@ async def preview(store: StreamStore, stream: str, policy: StreamPolicy) -> Trim
 async def listed_streams(
     store: StreamStore, policies: Mapping[str, StreamPolicy], protected: tuple[str, ...]
 ) -> dict[str, StreamPolicy]:
-    """The streams that names and patterns mean, each with its policy; none under a protected prefix."""
+    """The streams of names and patterns, each with its policy; none under a protected prefix."""
     book = PolicyBook(policies, StreamPolicy(), strict=False)
     found = dict(book.names)
     if book.patterns:

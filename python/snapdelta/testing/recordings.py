@@ -28,7 +28,7 @@ def read_recording(path: str | PathLike[str]) -> Iterator[Frame]:
 
     Raises:
         MissingExtraError: zstandard is not installed.
-        RecordingError: the file cannot be read, is damaged or cut short, or a line is not a frame; the
+        RecordingError: the file cannot be read, is damaged or truncated, or a line is not a frame; the
             message names the file and the line.
     """
     name = fspath(path)

@@ -1,4 +1,4 @@
-"""Compares what is declared with what is: `snapdelta migrate verify`."""
+"""Compares the declaration with the database: `snapdelta migrate verify`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def verify(
 
     The declared periods are `settings`, or else those the migration was applied with, or else the defaults.
     The declared `tables` are those of a settings file, or else those that were applied.
-    What this role or session may not read is a finding as well. Raises MigrationError when the database
+    A finding also names what this role or session may not read. Raises MigrationError when the database
     cannot be reached, MigrationSettingError for an impossible setting.
     """
     with connect(dsn, schema) as connection:
@@ -38,7 +38,7 @@ def verify(
 
 
 def judge(catalog: Catalog) -> list[Finding]:
-    """The findings that the catalog comes to."""
+    """The findings about a catalog."""
     if catalog.version is None:
         advice = "run CREATE EXTENSION timescaledb"
         missing = Finding.fault("server", "timescaledb", "installed", "not installed", advice)

@@ -62,7 +62,7 @@ def connect(
 
 @contextmanager
 def explained(place: str) -> Iterator[None]:
-    """What the server refuses inside, as our errors; `place` is what was being done.
+    """Turns errors of the server into ours; `place` names the current step.
 
     Raises MigrationLockedError while another migration runs, and MigrationError for everything else.
     """
@@ -83,6 +83,6 @@ def explained(place: str) -> Iterator[None]:
 
 
 def sentence(error: psycopg.Error) -> str:
-    """What the server says, in one line, with what to do where it is known."""
+    """The server's message in one line, with advice if it is known."""
     said = error.diag.message_primary or " ".join(str(error).split())
     return said + _ADVICE.get(error.sqlstate or "", "")

@@ -1,6 +1,6 @@
-"""What the migration looks after: a level for each hypertable, and the rules between the periods of levels.
+"""The migration's levels, one for each hypertable, and the rules between their periods.
 
-A level names its periods; their values are elsewhere, in the settings or in a settings file. So the scanner's
+A level names its periods; their values come from the settings or a settings file. So the scanner's
 tables and those of a file share one arithmetic, one application of policies and one verification.
 """
 
@@ -50,7 +50,7 @@ class Level:
     drop_every: str = "retention_every"
 
     def policies(self) -> Iterator[Policy]:
-        """The declared policies, in the order in which they are made."""
+        """The declared policies, in the order of their creation."""
         if self.refresh is not None:
             refresh = self.refresh
             keys = {"start_offset": refresh.start, "end_offset": refresh.end}

@@ -1,4 +1,4 @@
-"""What the periods come to, worked out without a database."""
+"""Computes the effect of the periods without a database."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ def plan(
     rows_per_day: float | None = None,
     symbols: int | None = None,
 ) -> list[Finding]:
-    """The rules, and what the periods lead to: the age of rows, the number of chunks, the cost of an outage.
+    """Checks the rules, and computes the age of rows, the number of chunks and the cost of an outage.
 
-    With `tables`, of those as well.
-
-    With `rows_per_day` (raw rows) and `symbols` (that share them) also whether compression pays. Raises
-    MigrationSettingError for an unknown setting or a text that is not a period; a broken rule is a fault in
-    the answer.
+    It includes `tables`. With `rows_per_day` (raw rows) and `symbols` (that share them) it also computes
+    whether compression pays. Raises MigrationSettingError for an unknown setting or a text that is not a
+    period; a broken rule is a fault in the answer.
     """
     tables = tables or Tables()
     periods = {**tables.chosen(settings).periods, **tables.periods}

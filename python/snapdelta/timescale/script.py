@@ -1,8 +1,8 @@
-r"""Reads the part of psql's language that our SQL files use, so that they run where there is no psql.
+r"""Parses the part of psql's language that our SQL files use, so that they run without psql.
 
 Statements end at `;`, `\gexec` (run what it returns) or `\gset` (drop what it returns). `:'name'` is a
-variable as a literal; a line `\if :{?name} \else \set name 'value' \endif` gives its default. Anything
-else that begins with a backslash is refused: better no run than half of one.
+variable as a literal; a line `\if :{?name} \else \set name 'value' \endif` gives its default. It refuses any
+other backslash command, rather than run only part of a file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Statement:
     ending: Ending
 
     def render(self, values: Mapping[str, str]) -> str:
-        """The statement as the server gets it."""
+        """The statement as the server receives it."""
         return "".join(
             part if isinstance(part, str) else "'" + values[part.name].replace("'", "''") + "'"
             for part in self.parts
@@ -114,7 +114,7 @@ class _Reader:
 
 
 def parse(text: str, name: str) -> Script:
-    """Reads a file's text; `name` is for messages. Raises MigrationError for what only psql understands."""
+    """Reads a file's text; `name` is for messages. Raises MigrationError for commands only for psql."""
     reader = _Reader(name)
     line = 1
     for token in _TOKEN.finditer(text):

@@ -1,4 +1,4 @@
-"""Do the jobs run? A standstill leaves no error: ages, schedules and the server's processes tell."""
+"""Checks whether the jobs run, by ages, schedules and the server's processes: a stopped job leaves no error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NONE = timedelta()
 
 
 def last_run(catalog: Catalog, job: Job, relation: str, check: str) -> Finding:
-    """The age of a job's last success against its schedule, and the reason where it is too old."""
+    """Compares the age of a job's last success with its schedule, and finds the reason if it is too old."""
     actual, severity, advice = _state(catalog, job)
     return Finding(
         relation, f"{check} last run", f"success, every {spell(job.every)}", actual, severity, advice
@@ -59,7 +59,7 @@ def _state(catalog: Catalog, job: Job) -> tuple[str, Severity, str]:
 
 
 def background_workers(catalog: Catalog, workers: Workers) -> Iterator[Finding]:
-    """The processes that run the jobs: is there a scheduler, and is a worker left for it?"""
+    """Checks the processes that run the jobs: a scheduler, and a free worker."""
     yield Finding.judged(
         "server",
         "restoring",

@@ -1,6 +1,6 @@
 """Applies the tables of a settings file, with the functions of the migration's own SQL.
 
-Each table has its record in snapdelta_migrations, under `table NAME`: what was declared, and what was before.
+The row `table NAME` of snapdelta_migrations records each table: its declaration, and its earlier state.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _BEFORE = """
 def apply_tables(
     connection: psycopg.Connection, tables: Tables, settings: Settings, notify: Notify | None = None
 ) -> None:
-    """Brings each table to what is declared; every check of every table comes before the first change.
+    """Applies the declaration of each table; checks every table before the first change.
 
     Raises MigrationError, and MigrationLockedError while another migration runs.
     """

@@ -1,4 +1,4 @@
-"""The way back of the tables of a settings file: what was before, from the record that `up` made."""
+"""Reverts the tables of a settings file to their earlier state, from the record that `up` wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[str]:
-    """Restores the policies, chunk widths and compression of these tables; returns what was not brought back.
+    """Restores the policies, chunk widths and compression of these tables; returns what it could not restore.
 
     Aggregates that the migration made stay, and are refreshed while that empties nothing.
     """
