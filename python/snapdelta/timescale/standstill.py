@@ -1,4 +1,4 @@
-"""Checks whether the jobs run, by ages, schedules and the server's processes: a stopped job leaves no error."""
+"""Checks whether the jobs run. A stopped job leaves no error: ages, schedules and processes show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-//! The entropy stream of a frame: one rANS coder for all numbers that are coded. FORMAT.md section 2.1.
+//! The entropy stream of a frame: one rANS coder for all coded numbers. FORMAT.md section 2.1.
 //!
 //! J. Duda, "Asymmetric numeral systems", arXiv:1311.2540; a state of 64 bits, renewed 32 bits at a time.
 
@@ -6,12 +6,12 @@ use std::cell::Cell;
 
 use crate::error::{Error, Result};
 
-/// The state never falls below this; it begins here for the writer and ends here for the reader.
+/// The least state; the writer begins and the reader ends with it.
 const LOWEST_STATE: u64 = 1 << 31;
 const STATE_BYTES: usize = 8;
 const WORD_BYTES: usize = 4;
 
-/// What is coded in one step: `frequency` of `1 << bits` slots, from `start` on.
+/// One coding step: `frequency` of `1 << bits` slots, from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) start: u32,
@@ -20,7 +20,7 @@ pub(crate) struct Step {
     pub(crate) bits: u8,
 }
 
-/// The stream of these steps, in the order in which they are read; nothing for no steps.
+/// The stream of these steps, in reading order; empty without steps.
 pub(crate) fn write(steps: &[Step]) -> Vec<u8> {
     if steps.is_empty() {
         return Vec::new();
@@ -67,13 +67,13 @@ impl<'a> EntropyReader<'a> {
         Ok(EntropyReader { state: Cell::new(state), words, at: Cell::new(0) })
     }
 
-    /// The slot that comes next, of `1 << bits`.
+    /// The next slot, of `1 << bits`.
     #[inline]
     pub(crate) fn slot(&self, bits: u8) -> u32 {
         (self.state.get() & ((1 << bits) - 1)) as u32
     }
 
-    /// Goes on behind the slot, which belongs to `step`.
+    /// Moves past the slot, which belongs to `step`.
     #[inline]
     pub(crate) fn advance(&self, slot: u32, step: Step) -> Result<()> {
         let quotient = self.state.get() >> step.bits;
@@ -90,7 +90,7 @@ impl<'a> EntropyReader<'a> {
         Ok(())
     }
 
-    /// So many bits as they are; at most 31.
+    /// Reads this many raw bits; at most 31.
     #[inline]
     pub(crate) fn raw(&self, bits: u8) -> Result<u32> {
         let slot = self.slot(bits);
@@ -98,7 +98,7 @@ impl<'a> EntropyReader<'a> {
         Ok(slot)
     }
 
-    /// Ends the frame: everything was read.
+    /// Ends the frame; fails if anything is unread.
     pub(crate) fn finish(&self) -> Result<()> {
         if self.state.get() == LOWEST_STATE && self.at.get() == self.words.len() {
             Ok(())
