@@ -1,7 +1,7 @@
 """snapdelta: compact, checked, lossless binary deltas of dicts of records.
 
-A table of contents. The parts that need an extra are imported when they are first asked for, so that
-`import snapdelta` stays light.
+A table of contents. Parts that need an extra are imported at their first use, so that `import snapdelta`
+stays light.
 """
 
 from __future__ import annotations
@@ -116,5 +116,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The public names; modules are found by importing them."""
+    """The public names; import modules to find them."""
     return sorted([*__all__, *_LAZY, "__version__"])

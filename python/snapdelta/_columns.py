@@ -43,7 +43,7 @@ def parts(columns: dict[Any, Any]) -> list[Part]:
 
 def _part(name: object, column: Any) -> Part:
     if type(name) is not str:
-        raise UnsupportedTypeError(f"{name!r}: names of columns are str, not {type(name).__name__}")
+        raise UnsupportedTypeError(f"{name!r}: names of columns must be str, not {type(name).__name__}")
     encoded = name.encode("utf-8", "surrogatepass")
     numpy = sys.modules.get("numpy")
     if isinstance(column, dict):
@@ -55,14 +55,14 @@ def _part(name: object, column: Any) -> Part:
     if hasattr(column, "__arrow_c_stream__") or hasattr(column, "__arrow_c_array__"):
         return encoded, "arrow", column
     raise UnsupportedTypeError(
-        f"{name}: a column is a numpy array, a list, a dict of columns or what has Arrow's PyCapsule "
-        f"interface, not {type(column).__name__}"
+        f"{name}: a column must be a numpy array, a list, a dict of columns or an object with Arrow's "
+        f"PyCapsule interface, not {type(column).__name__}"
     )
 
 
 def _array(name: str, numpy: Any, array: Any) -> tuple[str, Any]:
     if array.ndim != 1:
-        raise UsageError(f"{name}: a column has 1 dimension, not {array.ndim}")
+        raise UsageError(f"{name}: a column must have 1 dimension, not {array.ndim}")
     mask = None
     if isinstance(array, numpy.ma.MaskedArray):
         mask = numpy.ascontiguousarray(numpy.ma.getmaskarray(array)).view("u1")

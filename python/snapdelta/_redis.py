@@ -80,7 +80,7 @@ def client_problem(name: str, client: object) -> str | None:
     wanted = f"{name} must be a redis.asyncio.Redis or RedisCluster, not "
     if isinstance(client, (str, bytes)):
         # Not the URL itself: it may hold a password.
-        return wanted + f"a {kind.__name__}; make one of a URL with redis.asyncio.Redis.from_url(url)"
+        return wanted + f"a {kind.__name__}; create it with redis.asyncio.Redis.from_url(url)"
     said = wanted + ("None" if client is None else f"{kind.__module__}.{kind.__qualname__}")
     wrapped = None
     # A wrapper that is not connected may raise anything.
@@ -132,7 +132,7 @@ POOL_ADVICE = (
     "one connection; subscriptions have their own"
 )
 # A client may go from loop to loop, but not its connections.
-OTHER_LOOP_ADVICE = "make a client in this loop, or close it (aclose) before its loop ends"
+OTHER_LOOP_ADVICE = "create a client in this loop, or call aclose() before the other loop ends"
 
 
 class Failure(Enum):

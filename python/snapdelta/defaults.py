@@ -13,15 +13,15 @@ _FIELDS = {"datetime": (*_DATE, *_TIME), "date": _DATE, "time": _TIME}
 
 
 def plain_datetimes(value: Any) -> date | time | None:
-    """A datetime, date or time of another library, or in another library's zone, as the standard library's.
+    """Convert a datetime, date or time of another library, or in its zone, to the standard library's.
 
     For `default=`. It takes pandas.Timestamp, pendulum's DateTime, Date and Time, freezegun's fakes, and any
-    other subclass of datetime, date and time. Year to microsecond stay what they are. A zone that is a
-    `timezone` or a `ZoneInfo` with a key stays, and so does the fold. Any other zone becomes the `timezone`
+    other subclass of datetime, date and time. Year to microsecond do not change. It keeps a `timezone`, a
+    `ZoneInfo` with a key, and the fold. Any other zone becomes the `timezone`
     of its offset at that moment. pandas.NaT becomes None.
 
-    Raises TypeError for anything else, and ValueError for a Timestamp with nanoseconds, for which a datetime
-    has no room. A call of snapdelta turns both into an UnsupportedTypeError that names the path.
+    Raises TypeError for anything else, and ValueError for a Timestamp with nanoseconds, which a datetime
+    cannot hold. A call of snapdelta turns both into an UnsupportedTypeError that names the path.
     """
     pandas = sys.modules.get("pandas")
     if pandas is not None and value is pandas.NaT:

@@ -35,7 +35,7 @@ class UnsupportedVersionError(SnapdeltaError, ValueError):
 
 
 class BaseMismatchError(SnapdeltaError, ValueError):
-    """A delta meets another base than the one that it was made from."""
+    """A delta does not match the base that it is applied to."""
 
 
 class UnknownZoneError(SnapdeltaError, ValueError):
@@ -47,7 +47,7 @@ class EncoderBusyError(SnapdeltaError, RuntimeError):
 
 
 class EncodingError(SnapdeltaError, RuntimeError):
-    """A new frame did not decode to its own digest, so nobody got it: a defect, please report it."""
+    """A new frame did not decode to its own digest and was not returned; please report this defect."""
 
 
 # --- the simulated feed and recordings
@@ -104,7 +104,7 @@ class StreamAccessError(StreamError):
 
 
 class StreamUnavailableError(StreamAccessError, ConnectionError):
-    """The server is away, not ready or too slow; it may have carried out the write."""
+    """The server is unreachable, not ready or too slow; it may have executed the write."""
 
 
 class StreamPoolExhaustedError(StreamUnavailableError):
@@ -112,7 +112,7 @@ class StreamPoolExhaustedError(StreamUnavailableError):
 
 
 class StreamTypeError(StreamAccessError, TypeError):
-    """The key holds something other than a stream."""
+    """The key holds another type than a stream."""
 
 
 class StreamMemoryError(StreamAccessError):
@@ -123,7 +123,7 @@ class StreamMemoryError(StreamAccessError):
 
 
 class EmbeddedServerError(SnapdeltaError, RuntimeError):
-    """The embedded server is not installed or did not start; the message has its last words."""
+    """The embedded server is not installed or did not start; the message ends with its log."""
 
 
 # --- snapshots through Redis
@@ -142,7 +142,7 @@ class SnapshotClosedError(SnapshotError, RuntimeError):
 
 
 class SnapshotBusyError(SnapshotError, RuntimeError):
-    """One save of the name runs and another one waits; the manager has read nothing of this one."""
+    """One save of the name runs and another one waits; the manager did not read this snapshot."""
 
 
 class SnapshotUpdateError(SnapshotError, ValueError):
@@ -150,7 +150,7 @@ class SnapshotUpdateError(SnapshotError, ValueError):
 
 
 class SnapshotRejectedError(SnapshotError, ValueError):
-    """`validate`, `min_symbols` or `max_removed_share` refused a snapshot; Redis has nothing of it.
+    """`validate`, `min_symbols` or `max_removed_share` refused a snapshot before any write.
 
     `reason` names the setting that refused it.
     """
@@ -161,7 +161,7 @@ class SnapshotRejectedError(SnapshotError, ValueError):
 
 
 class WriterSupersededError(SnapshotError, RuntimeError):
-    """A later writer has taken the name over; this manager will not write it again."""
+    """A later writer owns the name; this manager cannot write it again."""
 
 
 class SnapshotHistoryError(SnapshotError, LookupError):
@@ -169,11 +169,11 @@ class SnapshotHistoryError(SnapshotError, LookupError):
 
 
 class SnapshotDamagedError(SnapshotError, ValueError):
-    """The kept frames do not lead to the state; the reader has asked the writer for a full frame."""
+    """The frames in Redis do not lead to the state; the reader has requested a full frame."""
 
 
 class SnapshotMirrorError(SnapshotError, ValueError):
-    """A symbol has the name of the field that a mirror needs."""
+    """A symbol has the name of a field that the mirror uses."""
 
 
 class SnapshotAccessError(SnapshotError):
@@ -181,7 +181,7 @@ class SnapshotAccessError(SnapshotError):
 
 
 class SnapshotUnavailableError(SnapshotAccessError, ConnectionError):
-    """The server is away or too slow, or its cluster moves the keys; it may have carried out the save."""
+    """The server is unreachable or too slow, or its cluster moves the keys; it may have accepted the save."""
 
 
 class SnapshotPoolExhaustedError(SnapshotUnavailableError):

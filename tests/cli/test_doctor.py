@@ -75,7 +75,7 @@ PLANTED: list[tuple[str, Callable[[Server], object], tuple[str, ...], tuple[str,
     ("timeout", lambda s: s.config_set("timeout", 5), (), ("server", "timeout", "5 s")),
     ("disk", _disk, (), ("server", "persistence", "RDB")),
     ("entries", lambda s: None, ("--max-entries", "400"), ("events", "bound", "500 entries")),
-    ("idle", lambda s: None, ("--group-idle", "0.001"), ("events", "group g", "last consumer was seen")),
+    ("idle", lambda s: None, ("--group-idle", "0.001"), ("events", "group g", "last consumer was active")),
     (
         "nobody",
         lambda s: s.execute("XGROUP", "CREATE", "events", "other", "0"),
@@ -188,7 +188,7 @@ async def test_two_bounds_on_one_stream(server: Server, tmp_path: Path) -> None:
     assert code == 1
     (finding,) = findings
     assert (finding["subject"], finding["check"]) == ("stream:alerts", "second bound")
-    assert "about 200 are left, this policy allows 5000" in finding["actual"]
+    assert "about 200 remain, but this policy keeps 5000" in finding["actual"]
     assert "bound the stream in one program" in finding["advice"]
     no_file = await asyncio.to_thread(
         execute, "doctor", "--policies", str(tmp_path / "none"), "--redis", server.url

@@ -83,7 +83,7 @@ async def test_rows_are_those_of_a_replay(server: Server, tmp_path: Path) -> Non
             await manager.save_snapshot(market.next(), "x")
         again = await asyncio.to_thread(execute, "export", "x", str(tmp_path), "--redis", server.url)
         assert "5 states" in again.stdout
-        assert "30 states were there already" in again.stdout
+        assert "30 states were exported before" in again.stdout
         assert without_nulls(rows_of(tmp_path)) == await replayed(SnapshotReader(redis, "x"))
         # A later writer has another epoch.
         async with SnapshotManager(redis) as later:

@@ -79,7 +79,7 @@ async def test_what_is_not_there(server: Server, saved_one: None) -> None:
         (("show", "nobody"), 1, "nothing was saved under 'nobody'"),
         (("show", "x", "ZZZ"), 1, "no symbol 'ZZZ'"),
         (("history", "x", "ZZZ"), 1, "no symbol 'ZZZ'"),
-        (("show", "x", "--at", "99"), 2, "99 is not kept"),
+        (("show", "x", "--at", "99"), 2, "99 is not in the history"),
         (("show", "x", "--at", "5d"), 2, "the history begins at"),
         (("show", "x", "--at", "yesterday"), 2, "is not a moment"),
         (("history", "x", "A", "--since", "3"), 2, "'3' is a sequence; --since takes 5s, 10m, 2h (ago)"),

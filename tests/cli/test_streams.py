@@ -144,7 +144,7 @@ async def test_a_trim_that_removes_nothing_says_why(server: Server) -> None:
         await fill(redis, "s", 90)  # one node
     for arguments, said in (
         (("s", "--maxlen", "50"), "s: approximate: whole nodes only, nothing could go; --exact removes"),
-        (("snapdelta:*", "--maxlen", "50"), "nothing to trim; snapshot keys are left out"),
+        (("snapdelta:*", "--maxlen", "50"), "nothing to trim; snapshot keys are excluded"),
     ):
         ran = await asyncio.to_thread(execute, "streams", "trim", *arguments, "--redis", server.url)
         assert ran.returncode == 0

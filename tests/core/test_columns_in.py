@@ -331,7 +331,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "one column": (pl.Series([1]), snapdelta.UsageError, "^data: "),
     "no columns": ([1], snapdelta.UnsupportedTypeError, "^columns are a dict of arrays"),
     "scalar": ({"symbol": ["A"], "v": 5}, snapdelta.UnsupportedTypeError, "^v: a column is"),
-    "key": ({"symbol": ["A"], 5: COLUMN}, snapdelta.UnsupportedTypeError, "^5: names of columns are str"),
+    "key": ({"symbol": ["A"], 5: COLUMN}, snapdelta.UnsupportedTypeError, "^5: names of columns must be str"),
     "complex": ({"symbol": ["A"], "v": np.zeros(1, "c8")}, snapdelta.UnsupportedTypeError, "^v: numpy's"),
     "months": ({"symbol": ["A"], "v": np.zeros(1, "M8[M]")}, snapdelta.UnsupportedTypeError, "^v: numpy's"),
     "long steps": (

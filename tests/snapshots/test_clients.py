@@ -49,7 +49,7 @@ NOT_CLIENTS: list[tuple[Callable[[], Any], str]] = [
     (lambda: None, "not None; connect first"),
     (
         lambda: "redis://user:secret@host",
-        r"not a str; make one of a URL with .*from_url",
+        r"not a str; create it with .*from_url",
     ),
     (sync_redis.Redis, "synchronous"),
     (lambda: Redis().pipeline(), "Pipeline"),
@@ -115,7 +115,7 @@ def test_a_client_of_another_loop_is_refused(deployments: Callable[[str], Deploy
         # Nobody can close a connection whose loop has ended.
         warnings.simplefilter("ignore", ResourceWarning)
         client = asyncio.run(connect())
-        with pytest.raises(REFUSALS, match=r"another event loop .*make a client in"):
+        with pytest.raises(REFUSALS, match=r"another event loop .*create a client in"):
             asyncio.run(_awaited(CALLS[name](client)))
         del client
         gc.collect()

@@ -180,7 +180,7 @@ async def test_readers_that_wait_or_cannot_go_on(fresh_server: Callable[..., Ser
         health = reader.health()
         assert health.status == "degraded"
         assert "snapshots 'default': a subscription waits for the server" in health.reasons[0]
-        assert health.reasons[0].endswith("it is tried again by itself")
+        assert health.reasons[0].endswith("snapdelta retries by itself")
         with pytest.raises(SnapshotUnavailableError):
             await reader.latest()
         assert len(reader.health().reasons) == 2

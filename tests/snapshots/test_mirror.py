@@ -486,7 +486,7 @@ async def test_health_stats_and_log(server: Server, caplog: pytest.LogCaptureFix
         assert overall_health(mirror) == Health()
         stale = mirror.health(max_age=0.0)
         assert stale.status == "degraded"
-        assert "the rows are of a state" in stale.reasons[0]
+        assert "the state of the rows is" in stale.reasons[0]
         server.execute("CONFIG", "SET", "maxmemory", 1)
         await redis.delete(ROWS)
         await until(lambda: not mirror.health().ok, 60)
@@ -569,7 +569,7 @@ async def _start_mirror(server: Server) -> asyncio.subprocess.Process:
     [
         ({"plain_key": ""}, "plain_key"),
         ({"plain_key": 5}, "plain_key"),
-        ({"plain_key": ROWS}, "holds the snapshots"),
+        ({"plain_key": ROWS}, "is a key of the snapshots"),
         ({"check_interval": 0}, "check_interval"),
         ({"command_timeout": -1}, "command_timeout"),
         ({"name": "a{b"}, "braces"),

@@ -29,7 +29,7 @@ async def test_a_tighter_bound_of_another_program_is_named_once(
             await redis.xadd("stream:alerts", {"n": n}, maxlen=200, approximate=False)
         notes.append((await ours.trim("stream:alerts")).notes)
     assert notes[:2] == [[], []]
-    assert all("about 200 are left, this policy allows 100000" in note[0] for note in notes[2:])
+    assert all("about 200 remain, but this policy keeps 100000" in note[0] for note in notes[2:])
     (said,) = _warnings(caplog)
     assert said.startswith("stream 'stream:alerts': another program trims or deletes entries")
 
@@ -135,4 +135,4 @@ async def test_a_tighter_bound_beside_an_age_is_named(server: Server) -> None:
             for n in range(60):
                 await redis.xadd("s", {"n": n}, maxlen=50, approximate=False)
             notes = (await streams.trim("s")).notes
-        assert "this policy allows its age and bytes" in notes[0]
+        assert "this policy keeps entries by age and bytes" in notes[0]

@@ -48,12 +48,12 @@ def test_defaults_and_what_is_given() -> None:
     "text", ["\\copy t from 'x'\n", "\\if :{?a} \\else \\set b '1' \\endif\n", "SELECT 1 \\g\n"]
 )
 def test_what_only_psql_understands_is_refused(text: str) -> None:
-    with pytest.raises(MigrationError, match=r"t.sql, line 2: .*only understood by psql"):
+    with pytest.raises(MigrationError, match=r"t.sql, line 2: .*only psql understands"):
         parse("\n" + text, "t.sql")
 
 
 def test_statement_without_an_end() -> None:
-    with pytest.raises(MigrationError, match="line 2: the last statement does not end"):
+    with pytest.raises(MigrationError, match="line 2: the last statement is incomplete"):
         parse("SELECT 1;\nSELECT 2", "t.sql")
 
 

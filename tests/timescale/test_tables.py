@@ -602,7 +602,7 @@ def test_what_the_first_retention_drops_is_said(database: Make, old: str) -> Non
     for _ in range(2):
         timescale.up(db.dsn, tables=tables, notify=said.append)
     (sentence,) = [sentence for sentence in said if "chunks of minute_bars" in sentence]
-    assert "go with the next run of its retention (tables.minute_bars.drop_after)" in sentence
+    assert "will be dropped by the next run of its retention (tables.minute_bars.drop_after)" in sentence
     with db.connect() as connection:
         jobs.run_jobs(connection)
     assert faults(db.dsn) == []  # its schedule is in the record

@@ -41,7 +41,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a number": (one(drop_after=3), "tables.events.drop_after must be a period like '3 days', not 3"),
     "no list": (one(segment_by="a"), "tables.events.segment_by must be a list of columns"),
     "a column twice": (one(segment_by=["a"], order_by=["a"]), "tables.events.*'a' is named twice"),
-    "columns without compression": (one(segment_by=["a"]), "tables.events.segment_by means nothing without compress_after"),
+    "columns without compression": (one(segment_by=["a"]), "tables.events.segment_by needs compress_after"),
     "a text for an order": (one(order_by="time"), "tables.events.order_by must be a list"),
     "a name too long": (one(time_column="t" * 64), "tables.events.time_column: the name .* longer than 63 bytes"),
     "an empty name": ({"tables": {"": {}}}, "must be a name"),
@@ -173,7 +173,7 @@ def test_plan_on_the_command_line(tmp_path: Path) -> None:
     assert "scanner = false" in rewritten.stderr
     printed = run("up", "--dry-run", "--config", str(path))
     assert (printed.returncode, printed.stdout) == (0, "")
-    assert "come after this SQL" in printed.stderr
+    assert "follow this SQL" in printed.stderr
 
 
 def test_the_documented_file_and_defaults() -> None:

@@ -1,6 +1,6 @@
 """The command line: `snapdelta ...`.
 
-It needs the extra `cli` (typer and rich); each command names what else it needs.
+It needs the extra `cli` (typer and rich); each command names its other extras.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from snapdelta.cli.console import expected_errors, show_error
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Compact deltas of snapshots, and the tables they end up in.",
+    help="Compact deltas of snapshots, bounded streams and small tables.",
 )
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(streams.app, name="streams")
@@ -65,13 +65,13 @@ def options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Compact deltas of snapshots, and the tables they end up in."""
+    """Compact deltas of snapshots, bounded streams and small tables."""
     # Commands say themselves what they find; without a handler warnings would go to stderr as well.
     logging.getLogger("snapdelta").addHandler(logging.NullHandler())
 
 
 def main() -> None:
-    """What the script `snapdelta` calls; an expected error is one sentence and exit status 2."""
+    """The entry point of `snapdelta`; an expected error prints one sentence, exit status 2."""
     try:
         app()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the commands share: the console, and errors as one sentence."""
+"""Shared by the commands: the console, and errors as one sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Our errors as one sentence and exit status 2; 1 means that a check has found a fault."""
+    """Print our errors as one sentence, exit status 2; status 1 means that a check found a fault."""
     try:
         yield
     except SnapdeltaError as error:
@@ -29,14 +29,14 @@ def reported_errors() -> Iterator[None]:
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
-    """Errors of ours, of files and sockets, and of redis-py where it is used."""
+    """Our errors, those of files and sockets, and redis-py's if it is in use."""
     redis_py = sys.modules.get("redis.exceptions")
     theirs = () if redis_py is None else (redis_py.RedisError, redis_py.RedisClusterException)
     return (SnapdeltaError, OSError, *theirs)
 
 
 def show_error(error: Exception) -> None:
-    """One sentence on stderr; errors of others with their kind, as their texts alone may say little."""
+    """Print one sentence on stderr; foreign errors with their class, because their text may say little."""
     ours = isinstance(error, SnapdeltaError)
     _print_error(str(error) if ours else f"{type(error).__name__}: {error}")
 

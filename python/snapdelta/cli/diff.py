@@ -76,7 +76,7 @@ def diff(
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Symbols added and removed, fields of those updated, and whether the others changed their order."""
+    """Symbols added and removed, fields of updated symbols, and whether the others changed their order."""
     updated: dict[str, Any] = {}
     for symbol, record in after.items():
         if symbol in before:

@@ -1,4 +1,4 @@
-"""`snapdelta doctor`: what is wrong with the server, its streams, its names, and with TimescaleDB."""
+"""`snapdelta doctor`: faults of the server, its streams, its names and TimescaleDB."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ def doctor(
     key_prefix: Prefix = PREFIX,
     dsn: Annotated[
         str,
-        typer.Option("--dsn", envvar="SNAPDELTA_DSN", help="Also a TimescaleDB: postgresql://user@host/name"),
+        typer.Option(
+            "--dsn", envvar="SNAPDELTA_DSN", help="Also check TimescaleDB: postgresql://user@host/name"
+        ),
     ] = "",
     schema: Annotated[str | None, typer.Option(help="The schema of its tables.")] = None,
-    redis: Annotated[bool, typer.Option("--redis-too/--no-redis", help="Without Redis, only --dsn.")] = True,
-    stale_after: Annotated[float | None, typer.Option(help="Seconds without a save.")] = None,
-    replica_lag: Annotated[float, typer.Option(help="Seconds that a replica may be behind.")] = 10.0,
-    max_entries: Annotated[int, typer.Option(help="Entries of a stream.")] = 20_000,
-    group_idle: Annotated[float, typer.Option(help="Seconds after which nobody reads a group.")] = 3600.0,
+    redis: Annotated[bool, typer.Option("--redis-too/--no-redis", help="Check only --dsn.")] = True,
+    stale_after: Annotated[float | None, typer.Option(help="Most seconds without a save.")] = None,
+    replica_lag: Annotated[float, typer.Option(help="Most seconds that a replica may be behind.")] = 10.0,
+    max_entries: Annotated[int, typer.Option(help="Most entries of a stream.")] = 20_000,
+    group_idle: Annotated[float, typer.Option(help="Most seconds without an active consumer.")] = 3600.0,
     policies: Annotated[
         Path | None,
         typer.Option(help="A file with \\[tool.snapdelta.streams]: does another program trim its streams?"),
     ] = None,
-    watch: Annotated[float, typer.Option(min=0.0, help="Seconds to look at them.")] = 5.0,
+    watch: Annotated[float, typer.Option(min=0.0, help="Seconds to watch those streams.")] = 5.0,
     limits: Annotated[int | None, typer.Option(min=1, help="Bytes that readers may use for a frame.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Name what is wrong, a line each, and what to do about it; exit status 1 if there is a fault."""
+    """List faults with advice, one per line; exit status 1 if there is a fault."""
     found: list[Finding] = []
     if redis:
         with reported_errors():

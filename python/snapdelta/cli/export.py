@@ -1,4 +1,4 @@
-"""`snapdelta export NAME DIRECTORY`: what is kept of a name, as Parquet files."""
+"""`snapdelta export NAME DIRECTORY`: a name's history as Parquet files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PASSES = {1: "reading types", 2: "writing rows"}
 def export(
     name: Name,
     directory: Annotated[
-        Path, typer.Argument(help="Where the folders by date and hour go.", file_okay=False)
+        Path, typer.Argument(help="The folder for the folders by date and hour.", file_okay=False)
     ],
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
@@ -32,7 +32,10 @@ def export(
     until: Until = None,
     as_json: Json = False,
 ) -> None:
-    """Write every state that is kept as Parquet: a row a symbol and state. Run again, it adds what is new."""
+    """Write every state in the history as Parquet: one row for each symbol and state.
+
+    A second run adds new states.
+    """
     errors = console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -76,7 +79,7 @@ def export(
     else:
         console().print(
             f"{report.states:,} states, {report.rows:,} rows, {report.files:,} files, "
-            f"{decimal(report.bytes)}; {report.skipped:,} states were there already",
+            f"{decimal(report.bytes)}; {report.skipped:,} states were exported before",
             highlight=False,
         )
     if nothing:

@@ -13,18 +13,18 @@ from snapdelta.cli.redis import PREFIX, URL, Json, Prefix, Url, connected, run
 
 
 def gateway(
-    names: Annotated[list[str], typer.Argument(help="The names that are served.")],
+    names: Annotated[list[str], typer.Argument(help="The names to serve.")],
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65_535)] = 8000,
-    max_clients: Annotated[int, typer.Option(help="WebSockets that may be open at once.", min=1)] = 1_000,
+    max_clients: Annotated[int, typer.Option(help="Most open WebSockets at once.", min=1)] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Serve the newest states of NAMES over HTTP and WebSocket, until it is stopped.
+    """Serve the newest states of NAMES over HTTP and WebSocket, until you stop it.
 
-    Needs the extra `gateway`, uvicorn and websockets. Whoever reaches the port may read: put a proxy that
-    checks who connects before it, or serve a Gateway with `authorize=` in an application of your own.
+    Needs the extra `gateway`, uvicorn and websockets. Anyone who reaches the port may read: put a proxy with
+    access control before it, or serve a Gateway with `authorize=` in your own application.
     """
     # Imported here: they need starlette and uvicorn.
     from snapdelta.gateway import Gateway

@@ -18,7 +18,7 @@ from snapdelta.snapshots.leaves import leaves
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A state in which the record differs from the one before: first, added, updated or removed."""
+    """A state in which the record differs from the previous one: first, added, updated or removed."""
 
     time: float
     epoch: int
@@ -71,7 +71,7 @@ def history(
     until: Until = None,
     as_json_text: Json = False,
 ) -> None:
-    """Show what changed in one record, state by state; exit status 1 if it is in no state that is kept."""
+    """Show what changed in one record, state by state; exit status 1 if no state in the history has it."""
 
     async def read() -> list[Change]:
         from snapdelta.snapshots.reader import SnapshotReader

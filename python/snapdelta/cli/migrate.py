@@ -27,7 +27,7 @@ Dsn = Annotated[
     ),
 ]
 Schema = Annotated[
-    str | None, typer.Option(help="The schema of the tables; without it the search path's first.")
+    str | None, typer.Option(help="The schema of the tables; default: the first of the search path.")
 ]
 Set = Annotated[
     list[str] | None,
@@ -39,11 +39,11 @@ Config = Annotated[
     Path | None,
     typer.Option(
         "--config", envvar="SNAPDELTA_CONFIG", show_envvar=True,
-        help="A TOML file whose \\[tool.snapdelta.timescale] declares tables of your own.",
+        help="A TOML file whose \\[tool.snapdelta.timescale] declares your own tables.",
     ),
 ]  # fmt: skip
 Rewrite = Annotated[
-    bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks, now.")
+    bool, typer.Option("--rewrite", help="Also move the newest raw rows into narrow chunks now.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL and change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -63,8 +63,8 @@ def up(
             texts = migrate.checked(settings, declared)
             if declared.tables:
                 _notice(
-                    "snapdelta: the tables of the settings file come after this SQL, by statements that"
-                    " depend on the database; `snapdelta migrate plan` says what they come to"
+                    "snapdelta: the tables of the settings file follow this SQL, by statements that"
+                    " depend on the database; `snapdelta migrate plan` computes their sizes"
                 )
             if declared.scanner:
                 sys.stdout.write(migrate.render(files.SCHEMA) + migrate.render(files.OPTIMIZE, texts))
@@ -75,7 +75,7 @@ def up(
         if declared.scanner:
             # Without --rewrite the estimate alone: the reader learns what it would take.
             migrate.rewrite(dsn, run=rewrite, schema=schema, notify=_notice)
-    console().print("applied: compression and retention begin their work in the background")
+    console().print("applied: compression and retention now run in the background")
 
 
 @app.command()
@@ -97,7 +97,7 @@ def down(
 
 @app.command()
 def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
-    """What has been applied, and when."""
+    """Show the applied migrations and their times."""
     with reported_errors():
         states = migrate.status(_need(dsn), schema=schema)
     if as_json:
@@ -117,7 +117,7 @@ def status(dsn: Dsn = "", schema: Schema = None, as_json: Json = False) -> None:
 def verify(
     dsn: Dsn = "", schema: Schema = None, setting: Set = None, config: Config = None, as_json: Json = False
 ) -> None:
-    """Compare what is declared with what is; exit status 1 on a fault."""
+    """Compare the declaration with the database; exit status 1 on a fault."""
     with reported_errors():
         settings = _settings(setting)
         declared = None if config is None else _tables(config)
@@ -129,11 +129,11 @@ def verify(
 def plan(
     setting: Set = None,
     rows_per_day: Annotated[float | None, typer.Option(help="Raw rows a day.")] = None,
-    symbols: Annotated[int | None, typer.Option(help="Symbols that share them.")] = None,
+    symbols: Annotated[int | None, typer.Option(help="Symbols that share these rows.")] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Work out what the periods come to, without a database; exit status 1 when they would lose history."""
+    """Compute sizes from the periods, without a database; exit status 1 if they would lose history."""
     with reported_errors():
         found = planning.plan(
             _settings(setting), tables=_tables(config), rows_per_day=rows_per_day, symbols=symbols
@@ -143,7 +143,7 @@ def plan(
 
 @app.command()
 def path() -> None:
-    """Where the SQL files are, for `psql -f`."""
+    """Print the folder of the SQL files, for `psql -f`."""
     with reported_errors():
         print(files.migrations_directory())
 

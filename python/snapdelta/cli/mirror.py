@@ -18,13 +18,13 @@ def mirror(
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     plain_key: Annotated[
-        str | None, typer.Option(help="Also keep the whole snapshot as one JSON object in this key.")
+        str | None, typer.Option(help="Also write the whole snapshot as one JSON object to this key.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Write the newest state and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Write the newest state once, then exit.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every update.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Keep NAME's newest state as JSON: a hash of symbol -> record, until it is stopped.
+    """Keep NAME's newest state as JSON: a hash of symbol -> record, until you stop it.
 
     Needs the extra `mirror`. Exit status 1: with --once, nothing was saved under the name.
     """

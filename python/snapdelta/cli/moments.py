@@ -1,4 +1,4 @@
-"""Where in a name's history a person means: a time, a sequence, an id, or now."""
+"""Parse a moment of a name's history: a time, a sequence, an id, or now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from snapdelta.snapshots.update import Update
 
 HELP = "now, a sequence (17), an id (EPOCH-SEQUENCE), 5s, 10m or 2h (ago), or a time: 2026-03-02T09:30:00Z."
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="From this time on; 10m means ago.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", help="From this time on; 10m: 10 minutes ago.")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="Up to this time.")]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # Whole numbers from here on are seconds since 1970.
@@ -25,7 +25,7 @@ _FIRST_TIME = 10**9
 
 
 async def time_of(redis: AsyncRedis, store: SnapshotStore, text: str) -> float | None:
-    """Seconds since 1970 by the server's clock; None where the text is a sequence or an id."""
+    """Seconds since 1970 by the server's clock; None if the text is a sequence or an id."""
     if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])(?: ago)?", text):
         return await store.time_ms(store.keys.head) / 1000 - float(ago[1]) * _UNITS[ago[2]]
     if text == "now":
@@ -55,7 +55,7 @@ async def time_bound(redis: AsyncRedis, store: SnapshotStore, option: str, text:
 
 
 async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update | None:
-    """The state that the text means; None where nothing is saved. Raises SnapshotHistoryError, UsageError."""
+    """The state that the text names; None if nothing is saved. Raises SnapshotHistoryError, UsageError."""
     from snapdelta.snapshots.reader import SnapshotReader
     from snapdelta.snapshots.replica import Replica
     from snapdelta.snapshots.view import View
@@ -69,7 +69,7 @@ async def state_at(redis: AsyncRedis, store: SnapshotStore, text: str) -> Update
         return await reader.at(seconds)
     replica = Replica(store, None, View())
     if not await replica.seek(await position_of(store, text)):
-        raise SnapshotHistoryError(f"snapshots {keys.name!r}: the kept frames do not lead to {text}")
+        raise SnapshotHistoryError(f"snapshots {keys.name!r}: the frames in Redis do not lead to {text}")
     return await replica.update()
 
 
@@ -91,5 +91,5 @@ async def position_of(store: SnapshotStore, text: str) -> StreamPosition:
                 return candidate
             newest = await store.delta_at(f"({candidate.epoch}-0")
     first = await store.first_delta()
-    kept = f"the oldest is {first.position}" if first is not None else "nothing is kept"
-    raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: {text} is not kept; {kept}")
+    kept = f"the oldest is {first.position}" if first is not None else "the history is empty"
+    raise SnapshotHistoryError(f"snapshots {store.keys.name!r}: {text} is not in the history; {kept}")

@@ -1,6 +1,6 @@
-"""What the commands about Redis share: options, a connected client, and how a command runs and ends.
+"""Shared by the commands about Redis: options, a connected client, and running a command.
 
-redis-py is imported when a command runs: the others need no extra `redis`.
+It imports redis-py when a command runs, because other commands need no extra `redis`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Url = Annotated[
     ),
 ]
 URL = "redis://localhost:6379"
-Prefix = Annotated[str, typer.Option("--key-prefix", help="As the writer has it.")]
+Prefix = Annotated[str, typer.Option("--key-prefix", help="The same as the writer's.")]
 PREFIX = KEY_PREFIX
 COMMAND_TIMEOUT = 30.0
 Name = Annotated[str, typer.Argument(help="The name under which the snapshots are saved.")]
@@ -84,13 +84,13 @@ def store_of(redis: AsyncRedis, key_prefix: str, name: str) -> SnapshotStore:
 
 
 def run(command: Coroutine[Any, Any, Result]) -> Result:
-    """Run a command to its end; our errors are one sentence and exit status 2."""
+    """Run a command to its end; our errors print one sentence, exit status 2."""
     with reported_errors():
         return asyncio.run(command)
 
 
 def run_until_stopped(command: Coroutine[Any, Any, None]) -> None:
-    """Run a command that goes on until SIGINT or SIGTERM, which end it well."""
+    """Run a command until SIGINT or SIGTERM, which end it cleanly."""
 
     async def stoppable() -> None:
         task = asyncio.create_task(command, name="snapdelta-command")

@@ -21,7 +21,7 @@ _COLUMN = 14
 
 def show(
     name: Name,
-    symbol: Annotated[str | None, typer.Argument(help="One symbol; without it a table.")] = None,
+    symbol: Annotated[str | None, typer.Argument(help="One symbol; default: a table of all.")] = None,
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     at: Annotated[str, typer.Option(metavar="MOMENT", help=HELP)] = "now",
@@ -39,7 +39,7 @@ def show(
         console(stderr=True).print(f"nothing was saved under {name!r}", markup=False)
         raise typer.Exit(1)
     if symbol is not None and symbol not in update.snapshot:
-        console(stderr=True).print(f"{name!r} has no symbol {symbol!r} then", markup=False)
+        console(stderr=True).print(f"{name!r} has no symbol {symbol!r} at that moment", markup=False)
         raise typer.Exit(1)
     if as_json_text:
         print(_json(update, symbol))

@@ -1,4 +1,4 @@
-"""`snapdelta status`: all names at a glance, and what is wrong with them."""
+"""`snapdelta status`: all names at a glance, and their faults."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LEFT_OUT = ("fulls", "back", "every", "saves", "chain", "mirror", "memory", "ag
 
 
 def status(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; without any all of the server.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names; default: all on the server.")] = None,
     url: Url = URL,
     key_prefix: Prefix = PREFIX,
     stale_after: Annotated[
-        float | None, typer.Option(help="Seconds without a save that are a fault; else from a name's rhythm.")
+        float | None, typer.Option(help="Most seconds without a save; default: by the usual interval.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show each name's newest save, its chain and its memory; exit status 1 if something is wrong."""
+    """Show each name's newest save, its chain and its memory; exit status 1 on a fault."""
 
     async def read() -> list[NameStatus]:
         from snapdelta.snapshots.survey import NameStatus, names_of, survey

@@ -1,4 +1,4 @@
-"""`snapdelta streams ...`: trim streams, or see what a trim would remove."""
+"""`snapdelta streams ...`: trim streams, or count what a trim would remove."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from snapdelta.streams.policy import StreamPolicy
     from snapdelta.streams.store import StreamStore
 
-_SMALLER = "to make a name smaller, lower the manager's history or history_bytes"
-_APPROXIMATE = "approximate: whole nodes only, nothing could go; --exact removes to the entry"
+_SMALLER = "to shrink a name, lower the manager's history or history_bytes"
+_APPROXIMATE = "an approximate trim removes whole nodes only, and none is full; use --exact"
 
 app = typer.Typer(no_args_is_help=True, help="Redis streams: trim them to their bounds.")
 
@@ -45,14 +45,14 @@ def trim(
     maxlen: Annotated[int | None, typer.Option(help="Entries.")] = None,
     max_age: Annotated[float | None, typer.Option(help="Seconds.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Bytes of memory.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="To the entry, not to whole nodes.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Trim exactly, not by whole nodes.")] = False,
     keep_unread: Annotated[
-        bool, typer.Option("--keep-unread", help="Keep what a consumer group has not acknowledged.")
+        bool, typer.Option("--keep-unread", help="Keep entries that a consumer group has not acknowledged.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the entries, remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Trim streams to their bounds, now. Keys of snapshots are never touched."""
+    """Trim streams to their bounds, now. It never trims keys of snapshots."""
 
     async def act() -> list[dict[str, Any]]:
         from snapdelta.streams.policy import StreamPolicy
@@ -78,7 +78,7 @@ def trim(
         return
     shown = console()
     if not rows:
-        shown.print("nothing to trim; snapshot keys are left out")
+        shown.print("nothing to trim; snapshot keys are excluded")
         return
     table = Table("stream")
     for column in ("entries", "memory", "would go" if dry_run else "removed", "unread", "held back"):

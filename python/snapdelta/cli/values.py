@@ -18,7 +18,7 @@ def short(value: Any, width: int = 60) -> str:
 
 
 def ends(old: Any, new: Any) -> dict[str, Any]:
-    """Both values of a changed field, for JSON; one that is absent is left out."""
+    """Both values of a changed field, for JSON, without an absent one."""
     return {key: value for key, value in (("from", old), ("to", new)) if value is not ABSENT}
 
 

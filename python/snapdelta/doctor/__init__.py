@@ -1,1 +1,1 @@
-"""What is wrong with a Redis server as snapdelta uses it: `snapdelta doctor`. Reads only, changes nothing."""
+"""Faults of a Redis server that snapdelta uses: `snapdelta doctor`. Reads only, changes nothing."""

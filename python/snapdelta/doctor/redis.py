@@ -1,4 +1,4 @@
-"""Checks of Redis servers, their streams and names of snapshots: a finding for each thing that is wrong."""
+"""Checks of Redis servers, their streams and names of snapshots: one finding for each fault."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SHORTEST_IDLE = 30
 class Bounds:
     """What counts as a fault. Times in seconds, sizes in bytes.
 
-    policies  whose streams are watched for a second bound, for `watch` seconds
+    policies whose streams it watches for a second bound, for `watch` seconds
     """
 
     stale_after: float | None = None
@@ -90,7 +90,7 @@ async def _server(
     memory = await store.info("*", "memory", target)
     policy, most = str(memory.get("maxmemory_policy", "")), int(memory.get("maxmemory", 0))
     if policy.startswith("allkeys-"):
-        bound = f"maxmemory is {most:,} bytes" if most else "maxmemory is not set yet"
+        bound = f"maxmemory is {most:,} bytes" if most else "maxmemory is not set"
         yield Finding.fault(
             server,
             "eviction",
@@ -156,7 +156,7 @@ def _persistence(server: str, info: dict[str, Any]) -> Iterator[Finding]:
                 "persistence",
                 "ok",
                 f"{what} failed",
-                "the server may refuse writes, or lose saves at a restart: read its log, look at its disk",
+                "the server may refuse writes, or lose saves at a restart: read its log, check its disk",
             )
 
 
@@ -167,7 +167,7 @@ def _replication(server: str, info: dict[str, Any], bounds: Bounds) -> Iterator[
             "replication",
             "linked to its master",
             "a replica that has lost its master",
-            "readers see old states: look after the master and the network",
+            "readers see old states: check the master and the network",
         )
     for number in range(int(info.get("connected_slaves", 0))):
         replica = _replica(info.get(f"slave{number}"))
@@ -178,7 +178,7 @@ def _replication(server: str, info: dict[str, Any], bounds: Bounds) -> Iterator[
                 "replication",
                 f"replicas within {bounds.replica_lag:g} s",
                 f"{replica.get('ip')}:{replica.get('port')} is {lag:g} s behind",
-                "a failover to it loses saves: look after that replica",
+                "a failover to it loses saves: check that replica",
             )
 
 
@@ -209,7 +209,7 @@ async def _stream(store: StreamStore, stream: str, bounds: Bounds) -> list[Findi
                 "bound",
                 f"up to {bounds.entries:,} entries and {bounds.stream_bytes / 1e6:,.0f} MB",
                 f"{info.length:,} entries, {info.bytes / 1e6:,.1f} MB",
-                "nothing seems to bound it: give it a policy (docs/streams.md)",
+                "no policy seems to bound it: give it one (docs/streams.md)",
             )
         )
     for group in info.groups:
@@ -231,7 +231,7 @@ async def _group(store: StreamStore, info: StreamInfo, group: GroupInfo, bounds:
     if idle and min(idle) <= bounds.group_idle:
         return []
     waits = f"{group.pending:,} entries pending" + (", newer ones unread" if unread else "")
-    since = f"its last consumer was seen {min(idle):,.0f} s ago" if idle else "it has no consumer"
+    since = f"its last consumer was active {min(idle):,.0f} s ago" if idle else "it has no consumer"
     return [
         Finding.fault(
             info.stream,
@@ -261,15 +261,15 @@ async def _name(redis: AsyncRedis, keys: Keys, bounds: Bounds, time_limit: float
     try:
         if await replica.seek(head.position) and replica.matches(head):
             return []
-        problem = f"the kept frames do not lead to {head.position}"
+        problem = f"the frames in Redis do not lead to {head.position}"
         advice = "readers wait for the writer's next full frame: save_snapshot(..., force_full=True)"
     except LimitExceededError as error:
         problem = str(error).removeprefix(f"snapshots {keys.name!r}: ")
         advice = f"readers with the limit of {bounds.limits:,} bytes cannot read it: give them limits="
     except UnsupportedVersionError as error:
-        problem, advice = str(error), "upgrade snapdelta-rs where it reads"
+        problem, advice = str(error), "upgrade snapdelta-rs in the readers"
     except SnapshotError as error:
-        problem, advice = str(error), "look after the server"
+        problem, advice = str(error), "check the server"
     newest = await store.head()
     if newest is None or newest.position != head.position:
         # Trimmed or replaced while it was read.

@@ -1,4 +1,4 @@
-"""Two programs that bound one stream differently: entries go that the policy keeps, seen while it looks."""
+"""Detects two programs with different bounds on one stream, by watching the stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGE_ENTRY = 65_536
 async def second_bounds(
     store: StreamStore, policies: Mapping[str, StreamPolicy], key_prefix: str, seconds: float
 ) -> list[Finding]:
-    """Look for some seconds at the streams that the policies name. Raises StreamAccessError and its kinds."""
+    """Watch the streams that the policies name for some seconds. Raises StreamAccessError and its kinds."""
     watched: dict[str, tuple[StreamPolicy, ForeignTrims]] = {}
     for stream, policy in (await listed_streams(store, policies, (key_prefix,))).items():
         info = await describe(store, stream, policy)

@@ -20,7 +20,7 @@ _MOST_DIGITS = 38
 
 @dataclass(slots=True)
 class FieldKinds:
-    """What one field has held so far."""
+    """The types that one field has had so far."""
 
     types: set[type] = field(default_factory=set)
     smallest: int = 0
@@ -59,7 +59,7 @@ class FieldKinds:
         self.whole_digits = max(self.whole_digits, len(digits) - self.decimals, 1)
 
     def column(self) -> Column:
-        """The narrowest type that keeps every value; JSON text where there is none."""
+        """The narrowest type that holds every value; JSON text if there is none."""
         kinds = self.types - {type(None)}
         if not kinds:
             return Column(pa.null(), _same)
@@ -91,7 +91,7 @@ class FieldKinds:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """An Arrow type, and what turns a value, never None, into one that it takes."""
+    """An Arrow type, and the function that converts a value other than None for it."""
 
     type: pa.DataType
     convert: Callable[[Any], Any]

@@ -1,4 +1,4 @@
-"""Replays what is kept of a name into Parquet files, in folders by date and hour (docs/export.md)."""
+"""Replays a name's history into Parquet files, in folders by date and hour (docs/export.md)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class ExportReport:
-    """What an export wrote. `skipped`: states that earlier exports have."""
+    """What an export wrote. `skipped`: states that earlier exports wrote."""
 
     states: int = 0
     skipped: int = 0
@@ -66,11 +66,11 @@ async def export_snapshots(
     end: Timestamp | None = None,
     progress: Progress | None = None,
 ) -> ExportReport:
-    """Write each state that is kept between two moments, a row a symbol, to folders by date and hour.
+    """Write each state between two moments to folders by date and hour, one row for each symbol.
 
-    States that files in the directory have already are left out, so that it can be run again and again.
-    progress: called with the number of the pass (1: types, 2: rows) and of states done. A file is there as a
-    whole or not at all. Raises what `SnapshotReader.replay` does, SnapshotSettingError, OSError.
+    It skips states that files in the directory already have, so you can run it repeatedly.
+    progress: called with the number of the pass (1: types, 2: rows) and of states done. A file appears whole
+    or not at all. Raises what `SnapshotReader.replay` does, SnapshotSettingError, OSError.
     """
     covered = _covered(directory)
     kinds: dict[str, FieldKinds] = {}
@@ -203,7 +203,7 @@ class _PartitionWriter:
 
 
 def fields_of(record: Any) -> dict[str, Any]:
-    """The leaves of a record, one a column; a record that is a single value has the column `value`."""
+    """The leaves of a record, one for each column; a single value has the column `value`."""
     return {path or "value": value for path, value in leaves(record).items()}
 
 

@@ -1,4 +1,4 @@
-"""The extension of an ASGI scope by which a connection is cut (uvicorn_protocol.py)."""
+"""The extension of an ASGI scope that aborts a connection (uvicorn_protocol.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ABORT = "snapdelta.abort"
 
 
 def abort(scope: Scope) -> None:
-    """Cut a connection whose client takes nothing, where the server offers that."""
+    """Abort a connection whose client does not read, if the server supports that."""
     offered = scope.get("extensions", {}).get(ABORT)
     if offered is not None:
         offered["abort"]()

@@ -111,7 +111,7 @@ class Gateway:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Disconnect all clients and stop following, for good; within `shutdown_timeout` and a second."""
+        """Disconnect all clients and stop following, for good, within `shutdown_timeout` plus a second."""
         self._closing = True
         for client in self._clients.values():
             if client is not None:
@@ -131,11 +131,11 @@ class Gateway:
         return tuple(self._served)
 
     def stats(self, name: str) -> GatewayCounters:
-        """A copy of what was counted for the clients of a name. KeyError for a name that is not served."""
+        """A copy of the counters of a name's clients. KeyError for a name that is not served."""
         return self._served[name].counters.copy()
 
     def reader_stats(self, name: str) -> ReadCounters:
-        """A copy of what was counted for the follower of a name. KeyError for a name that is not served."""
+        """A copy of the counters of a name's follower. KeyError for a name that is not served."""
         return self._served[name].feed.counters.copy()
 
     def refused(self) -> dict[Refusal, int]:
@@ -154,7 +154,7 @@ class Gateway:
         self._started = True
         if self._authorize is None:
             log.warning(
-                "gateway: whoever reaches it may read %s; pass authorize=, or let a proxy say who connects",
+                "gateway: anyone who reaches it may read %s; pass authorize=, or let a proxy control access",
                 ", ".join(map(repr, self._served)),
                 extra={"event": "gateway_open"},
             )
@@ -244,7 +244,7 @@ class Gateway:
             async with asyncio.timeout(self.settings.command_timeout):
                 yield
         except TimeoutError as error:
-            raise HTTPException(503, "there is no state to be read", _RETRY) from error
+            raise HTTPException(503, "the gateway cannot read a state", _RETRY) from error
 
     async def _livez(self, _request: Request) -> Response:
         """200 while the followers run, however they are."""
@@ -306,7 +306,7 @@ def _checked(names: Iterable[str]) -> list[str]:
         raise SnapshotSettingError(f"names must be a list such as [{names!r}], not a text")
     found = list(names)
     if not found or len(set(found)) < len(found):
-        raise SnapshotSettingError(f"names must be one name or more, each once, not {found!r}")
+        raise SnapshotSettingError(f"names must be one or more different names, not {found!r}")
     return found
 
 

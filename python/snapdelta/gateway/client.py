@@ -80,12 +80,12 @@ class Client:
             if not isinstance(error, TimeoutError):
                 raise error
             self._counters.slow += 1
-            code, why = _TRY_AGAIN, f"took nothing for {self._settings.send_timeout:g} s"
+            code, why = _TRY_AGAIN, f"read nothing for {self._settings.send_timeout:g} s"
             abort(self._socket.scope)
         elif not receiving.cancelled() and receiving.exception() is None:
             if receiving.result():
                 return
-            code, why = _UNSUPPORTED, "this stream takes no messages"
+            code, why = _UNSUPPORTED, "this stream accepts no messages"
         # Else it waits, and counts for `max_clients`, until the client takes what was sent or is gone.
         with suppress(WebSocketDisconnect, RuntimeError):
             await self._socket.close(code, why)

@@ -121,7 +121,7 @@ class Feed:
                 await self._step()
         except Exception:
             log.exception(
-                *("gateway %r: it does not follow any more", self.name),
+                *("gateway %r: it no longer follows the name", self.name),
                 extra={"event": "gateway_stopped", "snapshots": self.name},
             )
             raise

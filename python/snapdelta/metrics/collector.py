@@ -56,8 +56,8 @@ class MetricsCollector(Collector):
         known = isinstance(part, (SnapshotManager, SnapshotReader, RedisStreamManager))
         if not known and not _is_mirror(part) and not _is_gateway(part):
             raise UsageError(
-                "metrics are of a SnapshotManager, a SnapshotReader, a SnapshotMirror, a "
-                f"RedisStreamManager or a Gateway, not of a {type(part).__name__}"
+                "a part must be a SnapshotManager, a SnapshotReader, a SnapshotMirror, a "
+                f"RedisStreamManager or a Gateway, not a {type(part).__name__}"
             )
         self._parts.append(part)
 

@@ -1,4 +1,4 @@
-"""The state from which a new writer goes on, so that its start is no event for those who follow."""
+"""The state from which a new writer continues, so that followers need no resync."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger("snapdelta.snapshots")
 
 
 class Handover:
-    """Reads the state from which one writer goes on, until it has one or gives the chain up."""
+    """Reads the state from which one writer continues, until it has a state or gives up."""
 
     def __init__(self, store: SnapshotStore) -> None:
         self._store = store
         self._unanswered = 0
 
     async def base(self) -> Decoder | None:
-        """As `newest_state`; None as well where a server that answers did not send the chain three times."""
+        """Like `newest_state`; also None if the server answers, but failed three times to send the chain."""
         try:
             return await newest_state(self._store)
         except SnapshotUnavailableError as error:
@@ -35,7 +35,7 @@ class Handover:
                 raise
             name = self._store.keys.name
             log.warning(
-                "snapshots %r: the chain of the writer before could not be read %d times, this one takes "
+                "snapshots %r: the previous writer's chain could not be read %d times; this writer takes "
                 "over and followers resync; raise command_timeout: %s",
                 *(name, self._unanswered, error),
                 extra={"event": "chain_unread", "snapshots": name, "error": type(error).__name__},
@@ -44,16 +44,16 @@ class Handover:
 
 
 async def newest_state(store: SnapshotStore) -> Decoder | None:
-    """A decoder at the newest state of a name, read as a reader does; None if there is none to go on from.
+    """A decoder at the newest state of a name, read as a reader does; None if there is no such state.
 
-    Raises SnapshotUnavailableError and its kinds: then the server may have one.
+    Raises SnapshotUnavailableError and its kinds; then the server may have a state.
     """
     try:
         return await Replica(store, Limits()).seek_head()
     except SnapshotUnavailableError:
         raise
     except SnapdeltaError as error:
-        log.info("snapshots %r: no handover from the writer before: %s", store.keys.name, error)
+        log.info("snapshots %r: no handover from the previous writer: %s", store.keys.name, error)
         return None
 
 

@@ -19,9 +19,7 @@ def milliseconds(name: str, moment: Timestamp) -> int:
     """Raises SnapshotSettingError for anything that is not a moment."""
     if isinstance(moment, datetime):
         if moment.utcoffset() is None:
-            raise SnapshotSettingError(
-                f"{name} must have a time zone: {moment!r} could be any of a day's moments"
-            )
+            raise SnapshotSettingError(f"{name} must have a time zone; {moment!r} has none")
         return int(moment.timestamp() * 1000)
     if isinstance(moment, bool) or not isinstance(moment, (int, float)) or not abs(moment) < 1e11:
         raise SnapshotSettingError(
@@ -31,7 +29,7 @@ def milliseconds(name: str, moment: Timestamp) -> int:
 
 
 def readable(moment: int) -> str:
-    """A moment in ms, for people: in seconds, as the calls take it, and as a date where it has one."""
+    """A moment in ms as text: in seconds, as the calls take it, and as a date if it has one."""
     seconds = moment / 1000
     try:
         return f"{seconds:.3f} ({datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC)"
@@ -50,7 +48,7 @@ async def entry_at(store: SnapshotStore, moment: int) -> Entry:
     if low.time > moment:
         raise SnapshotHistoryError(
             f"snapshots {store.keys.name!r}: the history begins at {readable(low.time)}, "
-            f"{readable(moment)} is before that; to reach further back, raise the manager's history, "
+            f"after {readable(moment)}; to reach further back, raise the manager's history, "
             "history_frames and history_bytes"
         )
     if high.time <= moment:

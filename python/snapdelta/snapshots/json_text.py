@@ -40,7 +40,7 @@ def _fallback(value: Any) -> object:
         return value.total_seconds()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} is not carried by a frame")
+    raise TypeError(f"a frame cannot carry {type(value).__name__}")
 
 
 def _plain(value: Any) -> object:

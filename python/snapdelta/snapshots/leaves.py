@@ -1,4 +1,4 @@
-"""The leaves of a record by the text of their paths, as people and columns of files name them."""
+"""The leaves of a record by the text of their paths."""
 
 from __future__ import annotations
 

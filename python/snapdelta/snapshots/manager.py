@@ -55,7 +55,7 @@ class SnapshotManager:
         check_client(redis_client)
         known = SnapshotSettings.__dataclass_fields__
         if unknown := set(settings) - set(known):
-            raise SnapshotSettingError(f"there is no setting {min(unknown)!r}; there are: {', '.join(known)}")
+            raise SnapshotSettingError(f"unknown setting {min(unknown)!r}; known: {', '.join(known)}")
         self.settings = SnapshotSettings(full_snapshot_interval=full_snapshot_interval, **settings)
         self._redis = redis_client
         self._writers: dict[str, SnapshotWriter] = {}
@@ -99,8 +99,8 @@ class SnapshotManager:
         """Save the state that columns hold: a dict of arrays, or a table with Arrow's PyCapsule interface.
 
         A row is a record; the column `symbol` has the symbols. docs/columns.md says what becomes of which
-        type. All of `save_snapshot` holds, but that `validate` is not called, as there is no snapshot to show
-        it. Raises UsageError as well: no symbols, a symbol twice, columns of different lengths.
+        type. Otherwise it works like `save_snapshot`, but without `validate`, because there is no snapshot to
+        pass. Also raises UsageError: no symbols, a duplicate symbol, columns of different lengths.
         """
         writer = self._writer(name)
         columns = Columns(data, symbol)
@@ -116,13 +116,13 @@ class SnapshotManager:
     ) -> SaveResult:
         """Save the last state of the name with these records in it and without the removed symbols.
 
-        For callers who know what changed: the cost is in proportion to the changes. A known symbol keeps its
-        place, a new one comes last; unknown removed symbols are ignored. Otherwise it works as
-        `save_snapshot`, but without `validate`, as there is no snapshot to pass.
+        For callers who know what changed: the cost is proportional to the changes. Known symbols keep their
+        position, new ones come last; it ignores unknown removed symbols. Otherwise it works like
+        `save_snapshot`, but without `validate`, because there is no snapshot to pass.
 
         Raises SnapshotUpdateError if this manager has no last state of the name: before its first
-        save_snapshot, and after one whose encoding failed. The next state may or may not contain an update
-        that failed: repeat it.
+        save_snapshot, and after one whose encoding failed. The next state may or may not contain a failed
+        update: repeat it.
         """
         if isinstance(removed, str):
             raise TypeError("removed: symbols are given as a list or another iterable of str, not as a str")
@@ -162,9 +162,9 @@ class SnapshotManager:
     def health(self, max_age: float | None = None) -> Health:
         """The health of the saves of all names; sends nothing to Redis.
 
-        Degraded: the last save of a name failed or was refused, the server is away, or the last save is older
-        than `max_age` seconds. Failed: a later writer took a name over, three saves in a row failed with an
-        error that waiting does not repair, or somebody closed the manager.
+        Degraded: the last save of a name failed, was refused, or is older than `max_age` seconds. Failed: a
+        later writer took a name over, the manager is closed, or three saves in a row failed with an error
+        that waiting does not solve.
         """
         failed: list[str] = []
         degraded: list[str] = []
@@ -173,7 +173,7 @@ class SnapshotManager:
         for name, writer in self._writers.items():
             counters, place = writer.counters, f"snapshots {name!r}"
             if counters.superseded:
-                failed.append(f"{place}: a later writer has taken them over")
+                failed.append(f"{place}: a later writer owns the name now")
             elif counters.last_error is not None:
                 count = counters.failures_in_a_row
                 bad = failed if count >= _FAILURES and not counters.passing else degraded
@@ -187,7 +187,7 @@ class SnapshotManager:
     def forget(self, name: str) -> None:
         """Free the state of a name that you will not save again; its keys stay (see `delete`).
 
-        Raises SnapshotBusyError while a save of it runs. A later save starts as that of a new writer does.
+        Raises SnapshotBusyError while a save of it runs. A later save starts like that of a new writer.
         """
         self._check_idle(name)
         self._writers.pop(name, None)
@@ -195,11 +195,11 @@ class SnapshotManager:
     async def delete(self, name: str) -> bool:
         """Remove all keys of a name in one step, a mirror's rows too, and forget it. True if there were any.
 
-        Readers then find nothing (`latest()` is None), and followers wait for the next save, which resyncs
-        them. A manager may delete a name that another one writes, if it never wrote it.
+        Then `latest()` returns None, and followers wait for the next save and resync. A manager that never
+        wrote a name may delete it, even while another one writes it.
 
         Raises SnapshotBusyError while a save of the name runs here, WriterSupersededError when a later writer
-        has taken it over, and a kind of SnapshotAccessError. Redis may have carried out a call that failed or
+        has taken it over, and a kind of SnapshotAccessError. Redis may have executed a call that failed or
         was cancelled.
         """
         self._check_open()
@@ -245,7 +245,7 @@ class SnapshotManager:
         writer = self._writers.get(name)
         if writer is not None and writer.tasks:
             raise SnapshotBusyError(
-                f"snapshots {name!r}: a save is running; await it before forgetting or deleting the name"
+                f"snapshots {name!r}: a save is running; await it before forget() or delete()"
             )
 
     def _check_open(self) -> None:

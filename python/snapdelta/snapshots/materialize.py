@@ -1,4 +1,4 @@
-"""A decoder's state as a dict, without holding the event loop up."""
+"""Builds the dict of a decoder's state without blocking the event loop."""
 
 from __future__ import annotations
 

@@ -57,14 +57,14 @@ class _Written(NamedTuple):
 
 
 class SnapshotMirror:
-    """Follows a name and keeps its newest state as JSON: a hash of symbol -> record, if asked a plain key.
+    """Follows a name and keeps its newest state as JSON: a hash of symbol -> record, optionally a plain key.
 
     Args:
         redis_client: a redis.asyncio.Redis or RedisCluster that may write; the caller closes it
         name: the name that the writer saves
         key_prefix: the key_prefix of the writer
-        plain_key: also keep the whole snapshot as one JSON object in this key
-        limits: the bytes that one frame may make the mirror hold (snapdelta.Limits, 1 GiB by default)
+        plain_key: also write the whole snapshot as one JSON object to this key
+        limits: the bytes that one frame may use in the mirror (snapdelta.Limits, 1 GiB by default)
         command_timeout: seconds for one command, the client's own retries included
         check_interval: seconds without a save after which the mirror checks its keys
 
@@ -114,9 +114,9 @@ class SnapshotMirror:
     def health(self, max_age: float | None = None) -> Health:
         """The health of `run` and `sync`; sends nothing to Redis.
 
-        Degraded: they wait for the server, the last try failed with an error that passes, or the rows are of
-        a state older than `max_age` seconds, by this machine's clock. Failed: the last try raised an error
-        that waiting does not repair.
+        Degraded: they wait for the server, the last try failed with a temporary error, or the state of the
+        rows is older than `max_age` seconds, by this machine's clock. Failed: the last try raised an error
+        that waiting does not solve.
         """
         failed: list[str] = []
         degraded: list[str] = []
@@ -126,13 +126,13 @@ class SnapshotMirror:
         if max_age is not None and counters.timestamp is not None:
             age = time.time() - counters.timestamp
             if age > max_age:
-                degraded.append(f"{place}: the rows are of a state {age:.0f} s old")
+                degraded.append(f"{place}: the state of the rows is {age:.0f} s old")
         return overall_health(self._reader, status_of(failed, degraded))
 
     async def run(self) -> None:
         """Write each state that the writer saves, until somebody cancels it.
 
-        Waits for the first save, and for a server that is away, is full or is a replica. Ends with
+        Waits for the first save, and while the server is unreachable, full or a replica. Ends with
         SnapshotMirrorError for a symbol `__meta__`, SnapshotBusyError if it runs already, and what
         `SnapshotReader.follow` ends with. The rows are always one whole state.
         """
@@ -152,8 +152,8 @@ class SnapshotMirror:
     async def sync(self) -> bool:
         """Write the newest state once, as a whole. True if the rows are now that state or a later one.
 
-        False before the first save, and when the name was deleted or lost that state meanwhile. May be called
-        beside `run`. Raises what Redis refuses.
+        False before the first save, and if the name was deleted or lost that state meanwhile. You may call it
+        while `run` runs. Raises SnapshotAccessError and its kinds.
         """
         update = await self._reader.latest()
         if update is None:
@@ -264,8 +264,8 @@ class SnapshotMirror:
         snapshot = update.snapshot
         if META in snapshot:
             raise SnapshotMirrorError(
-                f"snapshots {self.name!r}: a symbol is named {META!r}, which {self.rows_key} needs itself; "
-                "rename the symbol"
+                f"snapshots {self.name!r}: a symbol is named {META!r}, which {self.rows_key} uses for the "
+                "state; rename the symbol"
             )
         rows: list[bytes] = []
         for number, symbol in enumerate(symbols, 1):
@@ -358,9 +358,9 @@ def _plain_key(plain_key: str | None, keys: Keys, client: AsyncRedis) -> str | N
     if not isinstance(plain_key, str) or not plain_key:
         raise SnapshotSettingError(f"plain_key must be the name of a key, not {plain_key!r}")
     if plain_key in (keys.full, keys.delta, keys.head, keys.rows):
-        raise SnapshotSettingError(f"plain_key must not be {plain_key}, which holds the snapshots themselves")
+        raise SnapshotSettingError(f"plain_key must not be {plain_key}, which is a key of the snapshots")
     if not share_slot(client, plain_key, keys.rows):
         raise SnapshotSettingError(
-            f"plain_key must be in the slot of {keys.rows}, put {{{keys.name}}} into its name: {plain_key!r}"
+            f"plain_key {plain_key!r} must be in the slot of {keys.rows}; put {{{keys.name}}} into its name"
         )
     return plain_key

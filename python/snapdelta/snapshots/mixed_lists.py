@@ -1,4 +1,4 @@
-"""Notices that several lists are saved under one name, each against the other."""
+"""Detects several lists that are saved under one name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MixedLists:
         self._told = False
 
     def note(self, result: Mapping[str, Any]) -> bool:
-        """Take note of a save; whether to warn, which is once."""
+        """Record a save; returns whether to warn, at most once."""
         symbols, added, removed = result["symbols"], result["added"], result["removed"]
         base = symbols - added + removed
         exchanged = 2 * added > symbols and 2 * removed > base

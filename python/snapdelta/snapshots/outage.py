@@ -1,4 +1,4 @@
-"""Waiting for a server that is away."""
+"""Waiting for an unreachable server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST_WAIT = 2.0
 
 
 class Outage:
-    """One outage after the other: says when one begins and ends, and waits in between."""
+    """Logs when an outage begins and ends, and waits between tries."""
 
     def __init__(self, name: str, who: str = "a subscription") -> None:
         self._name = name
@@ -27,9 +27,9 @@ class Outage:
         self.error: str | None = None
 
     async def wait(self, error: SnapdeltaError) -> None:
-        """Before the next try, longer each time."""
+        """Wait before the next try, longer each time."""
         # The advice is for callers, who have to try again themselves.
-        self.error = str(error).replace(RETRY_ADVICE, "it is tried again by itself")
+        self.error = str(error).replace(RETRY_ADVICE, "snapdelta retries by itself")
         if not self._failures:
             log.warning(
                 "%s waits for the server: %s",

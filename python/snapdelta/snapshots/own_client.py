@@ -1,4 +1,4 @@
-"""A client like the caller's, with connections of its own: who follows keeps one busy nearly all the time."""
+"""A client like the caller's, with its own connections, because a follower keeps one busy nearly always."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_THE_POOL = (
 
 
 def own_client(client: AsyncRedis) -> AsyncRedis:
-    """Connects as the client does and shares no connection with it; nothing is sent yet. To be closed."""
+    """Returns a client with the same settings that shares no connection; sends nothing yet. To be closed."""
     return _own_cluster(client) if isinstance(client, RedisCluster) else _own(client)
 
 

@@ -1,4 +1,4 @@
-"""SnapshotReader: the newest state of a name, every one as it comes, or the past (docs/snapshots.md).
+"""SnapshotReader: the newest state of a name, each new one, or earlier ones (docs/snapshots.md).
 
 async for update in SnapshotReader(redis).follow():
     update.snapshot, update.changed
@@ -43,8 +43,8 @@ class SnapshotReader:
         redis_client: a redis.asyncio.Redis or RedisCluster; the caller closes it
         name: the name that the writer saves
         key_prefix: the key_prefix of the writer
-        limits: the bytes that one frame may make the reader hold (snapdelta.Limits, 1 GiB by default)
-        shared: successive updates share unchanged records: faster, and nobody may change them
+        limits: the bytes that one frame may use in the reader (snapdelta.Limits, 1 GiB by default)
+        shared: successive updates share unchanged records: faster, but do not change them
         command_timeout: seconds for one command, the client's own retries included
 
     Raises SnapshotSettingError on an impossible setting.
@@ -79,8 +79,8 @@ class SnapshotReader:
 
         `changed` and `resynced` compare with the last update of this method.
 
-        Raises SnapshotDamagedError if the kept frames do not lead to the newest state (the reader then asks
-        the writer for a full frame), UnsupportedVersionError if a newer snapdelta wrote them,
+        Raises SnapshotDamagedError if the frames in Redis do not lead to the newest state (the reader then
+        asks the writer for a full frame), UnsupportedVersionError if a newer snapdelta wrote them,
         LimitExceededError, and SnapshotAccessError and its kinds.
         """
         self._store.check_loop()
@@ -98,17 +98,17 @@ class SnapshotReader:
     def health(self, max_age: float | None = None) -> Health:
         """The health of this reader's calls and subscriptions; sends nothing to Redis.
 
-        Degraded: a subscription waits for the server, the last call failed with an error that passes, or the
-        last update is of a state older than `max_age` seconds, by this machine's clock. Failed: the last call
-        raised an error that waiting does not repair.
+        Degraded: a subscription waits for the server, the last call failed with a temporary error, or the
+        last update's state is older than `max_age` seconds, by this machine's clock. Failed: the last call
+        raised an error that waiting does not solve.
         """
         waits = sorted({each.waits_for for each in self._subscriptions if each.waits_for is not None})
         return self._counters.health(f"snapshots {self.name!r}", waits, max_age)
 
     async def get(self, symbol: str, default: Any = None) -> Any:
-        """One symbol's record in the newest state; `default` where the symbol, or any state, is missing.
+        """One symbol's record in the newest state; `default` if the symbol, or any state, is missing.
 
-        Builds that record only. A record may itself be None: give another `default` to tell the two apart.
+        Builds that record only. A record may be None itself: pass another `default` to tell the two apart.
         `latest` still reports `changed` against its own last update. Raises what `latest` does.
         """
         self._store.check_loop()
@@ -120,11 +120,11 @@ class SnapshotReader:
         return record
 
     def follow(self) -> Subscription:
-        """The newest state, and then every one that is saved, in order, for ever: `async for update in ...`.
+        """Yields the newest state, then every later one in order, for ever: `async for update in ...`.
 
-        Waits for the first save, and for a server that is away. If it falls out of the history, or Redis
-        loses states, it continues at the newest state, and the update says so (`resynced`, `reason`). It
-        raises what `latest` raises, but for SnapshotUnavailableError and SnapshotDamagedError, which pass.
+        Waits for the first save, and for an unreachable server. If it falls behind the history, or Redis
+        loses states, it continues at the newest state, and the update has `resynced` and `reason`. It raises
+        what `latest` raises, except SnapshotUnavailableError and SnapshotDamagedError, for which it waits.
         You may cancel a wait, as asyncio.wait_for does; the next wait continues.
 
         All followers of the name on this client, in this event loop and with these limits, share one replica.
@@ -145,7 +145,7 @@ class SnapshotReader:
         """The state that was the newest at a moment, by the server's clock; in the future: the newest.
 
         timestamp: seconds since 1970, or a datetime with a zone. Raises SnapshotHistoryError if the history
-        begins later, SnapshotDamagedError if the kept frames do not lead there, and what `latest` raises.
+        begins later, SnapshotDamagedError if the frames in Redis do not lead there, and what `latest` raises.
         """
         moment = milliseconds("timestamp", timestamp)
         with self._counted():
@@ -160,11 +160,11 @@ class SnapshotReader:
     async def replay(
         self, start: Timestamp | None = None, end: Timestamp | None = None
     ) -> AsyncGenerator[Update, None]:
-        """First the state that was the newest at `start`, then every one that was accepted up to `end`.
+        """Yields the state that was the newest at `start`, then every later one up to `end`.
 
         With None, or a `start` before the history, it begins at the oldest state. It ends at the state that
-        is the newest when it begins: `follow` gives those that come later. Raises what `at` raises.
-        Where states are missing (a broken chain, trimmed entries), it continues at the next full frame, with
+        is the newest when it begins: `follow` gives later ones. Raises what `at` raises.
+        If states are missing (a broken chain, trimmed entries), it continues at the next full frame, with
         `resynced` and `reason`.
         """
         last = None if end is None else milliseconds("end", end)
@@ -232,5 +232,5 @@ class SnapshotReader:
 
     def _unreachable(self, moment: int) -> SnapshotDamagedError:
         return SnapshotDamagedError(
-            f"snapshots {self.name!r}: the kept frames do not lead to the state of {readable(moment)}"
+            f"snapshots {self.name!r}: the frames in Redis do not lead to the state of {readable(moment)}"
         )

@@ -1,4 +1,4 @@
-"""A reader's copy of one name's state, and the ways on which it moves: only to states that Redis accepted."""
+"""A reader's copy of one name's state, which moves only to states that Redis accepted."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _CLOCK_TTL = 60.0
 class Replica:
     """Moves along a name's history. For one task at a time; may be cancelled at every await.
 
-    `at` is where the decoder is; while `out_of_sync`, no view may show it. `views` show each
-    state to a consumer. `hold` is awaited before the replica leaves a state that may be shown. `on_frame`
-    is called with each state, the entry that led to it, and whether its frame is full.
+    `at` is the decoder's position; while `out_of_sync`, no view may show it. `views` show each state to a
+    consumer. The replica awaits `hold` before it leaves a state that a view may show. It calls `on_frame`
+    with each state, the entry that led to it, and whether its frame is full.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class Replica:
         await self._sync_clock()
 
     async def catch_up(self) -> bool:
-        """Go to the newest state without waiting; False where there is no head to go by.
+        """Go to the newest state without waiting; False if there is no head.
 
-        Raises SnapshotDamagedError when the kept frames do not lead there.
+        Raises SnapshotDamagedError if the frames in Redis do not lead there.
         """
         await self._finish_apply()
         head = await self._store.head()
@@ -120,7 +120,7 @@ class Replica:
         if await self._store.head() is None:
             return False
         raise SnapshotDamagedError(
-            f"snapshots {self._store.keys.name!r}: the kept frames do not lead to the newest state; "
+            f"snapshots {self._store.keys.name!r}: the frames in Redis do not lead to the newest state; "
             "the writer's next full frame repairs them: try again after its next saves"
         )
 
@@ -170,13 +170,13 @@ class Replica:
     # --- to a position in the history
 
     async def seek_head(self) -> Decoder | None:
-        """Go to the newest state once, without asking for help; its decoder, None if nothing leads there."""
+        """Go to the newest state once, without a resync request; returns the decoder, or None."""
         head = await self._store.head()
         there = head is not None and await self.seek(head.position) and self.matches(head)
         return self._decoder if there else None
 
     async def seek(self, position: StreamPosition, reason: str | None = None) -> bool:
-        """Apply a full frame and the deltas up to a position; False if the kept entries do not lead there."""
+        """Apply a full frame and the deltas up to a position; False if the entries do not lead there."""
         await self._finish_apply()
         self._mark_out_of_sync(reason)
         there, _ = await self._seek_from_full(position)
@@ -331,11 +331,11 @@ class Replica:
 
     @property
     def settled(self) -> bool:
-        """Whether the decoder is at `at`, and that may be shown; a thread may be moving it on."""
+        """Whether the decoder is at `at`, and a view may show it; a thread may be moving it."""
         return not self.out_of_sync and self._applying is None
 
     def has_update(self, view: View) -> bool:
-        """Whether there is a state to show it that it has not been shown."""
+        """Whether there is a state that the view has not shown."""
         at = self.at
         if not self.settled or at is None:
             return False
@@ -363,12 +363,12 @@ class Replica:
 
     @property
     def lag(self) -> float:
-        """Seconds since Redis accepted the state where we are, by its clock."""
+        """Seconds since Redis accepted this state, by its clock."""
         assert self.at is not None
         return max(0.0, time.monotonic() + self._clock_offset - self.at.time / 1000)
 
     async def record(self, symbol: str, default: Any) -> Any:
-        """The symbol's record where we are, a new object; `default` if there is none."""
+        """The symbol's record in this state, as a new object; `default` if there is none."""
         record = self._decoder.get(symbol)
         if record is None and default is not None:
             # The decoder says None for a record that is None, too.
@@ -377,7 +377,7 @@ class Replica:
         return record
 
     async def update(self, view: View | None = None) -> Update:
-        """Where we are, and what has changed since the last update of the view; None: of the only one."""
+        """This state, and the changes since the view's last update; None: the only view."""
         view = view or self.views[0]
         assert self.at is not None
         snapshot = await materialize(self._decoder, shared=view.shared)

@@ -1,4 +1,4 @@
-"""The settings of a SnapshotManager, checked when it is made."""
+"""The settings of a SnapshotManager, checked by its constructor."""
 
 from __future__ import annotations
 
@@ -47,25 +47,26 @@ class SnapshotSettings:
     """How a SnapshotManager writes. Times in seconds, sizes in bytes.
 
     Attributes:
-        full_snapshot_interval: between two full frames; the deltas in between are what a late reader applies
+        full_snapshot_interval: between two full frames; a late reader applies the deltas in between
         key_prefix: of the three keys of each name
         level: zstd's, 1 to 22
-        default: called with each value of a kind that is not supported; returns one that is
-        retained_fulls: full frames that are kept at least (2 or more), each with the deltas behind it
-        history: how far back `at()`, `replay()` and a paused follower can go
-        history_frames: saves that are kept at most, and
-        history_bytes: bytes of frames that are kept at most, above `retained_fulls`; a full frame is made
-            early where a chain would outgrow its share
-        chain_ratio: a full frame is made when the deltas since the last one are this many times as large
+        default: called with each unsupported value; returns a supported one
+        retained_fulls: least number of full frames in Redis (2 or more), each with the deltas after it
+        history: how far back `at()`, `replay()` and a paused follower can read
+        history_frames: most saves in the history
+        history_bytes: most bytes of frames in the history, above `retained_fulls`; the writer makes a full
+            frame early if a chain would exceed its share
+        chain_ratio: the writer makes a full frame when the deltas since the last one are this many times as
+        large
         ttl: expiry of the keys after the last save; None: never
         command_timeout: for one command, the client's own retries included
         clock: seconds, monotonic; decides when a full frame is due
-        validate: called with each snapshot before it is read; a snapshot for which it raises, or returns
-            False or a str (why), is refused with SnapshotRejectedError, and nothing is written
-        min_symbols: a snapshot with fewer symbols is refused
-        max_removed_share: so is one that removes a larger share of the symbols of the save before; None: any
-        tolerance: {column: Absolute(...) or Relative(...)}: a number that is within it of the number
-            published last is not published; None: all states are exact
+        validate: called with each snapshot before it is read; if it raises, or returns False or a str (the
+            reason), the save raises SnapshotRejectedError before any write
+        min_symbols: refuse a snapshot with fewer symbols
+        max_removed_share: refuse a snapshot that removes a larger share of the last save's symbols; None: any
+        tolerance: {column: Absolute(...) or Relative(...)}: do not publish a number this near to the last
+            published one; None: all states are exact
     """
 
     full_snapshot_interval: float = 300.0
@@ -127,12 +128,12 @@ class SnapshotSettings:
 
     @property
     def chain_frames(self) -> int:
-        """Saves that one full frame and the deltas behind it may be."""
+        """The most saves of one full frame and the deltas after it."""
         return self.history_frames // (self.retained_fulls + 1)
 
     @property
     def chain_bytes(self) -> int:
-        """Bytes that one full frame and the deltas behind it may be."""
+        """The most bytes of one full frame and the deltas after it."""
         return self.history_bytes // (self.retained_fulls + 1)
 
 

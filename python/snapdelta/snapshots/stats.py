@@ -1,4 +1,4 @@
-"""What a manager counts for each name, and a reader for its own."""
+"""The counters of a manager for each name, and those of readers and mirrors."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class SaveCounters:
 
 @dataclass(slots=True)
 class ReadCounters:
-    """What a reader has given out, by `latest` and all its `follow`."""
+    """What a reader has returned, by `latest` and all its `follow`."""
 
     updates: int = 0  # of latest and follow
     records: int = 0  # that get has found, or not
@@ -123,7 +123,7 @@ class ReadCounters:
         symbols: int,
         resync: str | None,
     ) -> None:
-        """One state that was given out; `resync`: why others may have been missed before it."""
+        """Count a returned state; `resync`: why the reader may have missed states before it."""
         self.updates += 1
         self.lag, self.timestamp, self.symbols = lag, timestamp, symbols
         self.last_error = None
@@ -146,7 +146,7 @@ class ReadCounters:
         )
 
     def health(self, place: str, waits: Iterable[str], max_age: float | None) -> Health:
-        """How it goes by these counters; `waits`: the errors for which somebody waits for the server."""
+        """The health by these counters; `waits`: the errors for which subscriptions wait for the server."""
         failed: list[str] = []
         degraded: list[str] = []
         if self.last_error is not None:

@@ -1,4 +1,4 @@
-"""What is asked of a name's keys, with answers parsed and failures typed."""
+"""Commands on a name's keys, with parsed answers and typed errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from snapdelta.errors import (
 from snapdelta.snapshots.keys import LAYOUT, Keys, StreamPosition
 from snapdelta.snapshots.scripts import REQUEST_RESYNC
 
-RETRY_ADVICE = "try again; what was sent may have been carried out"
+RETRY_ADVICE = "try again; the server may have executed the command"
 _ADVICE: dict[Failure, tuple[type[SnapshotAccessError], str]] = {
     Failure.POOL_EXHAUSTED: (SnapshotPoolExhaustedError, POOL_ADVICE),
     Failure.UNAVAILABLE: (SnapshotUnavailableError, RETRY_ADVICE),
     Failure.WRONG_TYPE: (SnapshotTypeError, "delete or rename that key, or use another name or key_prefix"),
     Failure.OUT_OF_MEMORY: (SnapshotMemoryError, "raise maxmemory, or lower history and history_bytes"),
     Failure.READ_ONLY: (SnapshotReadOnlyError, "connect to its master"),
-    Failure.NOT_ALLOWED: (SnapshotAccessError, "give it the commands that docs/snapshots.md lists"),
+    Failure.NOT_ALLOWED: (SnapshotAccessError, "grant it the commands in docs/snapshots.md"),
     Failure.OTHER_LOOP: (SnapshotAccessError, OTHER_LOOP_ADVICE),
     Failure.REFUSED: (SnapshotAccessError, ""),
 }
@@ -49,7 +49,7 @@ class Head:
 class Entry:
     """One entry of a stream. `frame` is None in a marker; `time` in milliseconds.
 
-    `base` is the state that it follows, as State.text says it; empty where that is the sequence before.
+    `base` is the state that it follows, in the form of State.text; empty if that is the previous sequence.
     """
 
     position: StreamPosition
@@ -61,7 +61,7 @@ class Entry:
 
 
 class SnapshotStore(RedisStore):
-    """Commands on the keys of one name. Raises SnapshotAccessError and its kinds, nothing of redis-py's."""
+    """Commands on the keys of one name. Raises SnapshotAccessError and its kinds, never redis-py's errors."""
 
     def __init__(self, redis: AsyncRedis, keys: Keys, time_limit: float) -> None:
         super().__init__(redis, time_limit)
@@ -113,13 +113,13 @@ class SnapshotStore(RedisStore):
         return answer
 
     async def head(self) -> Head | None:
-        """None where nothing was saved, or the head is gone or is nobody's."""
+        """The head; None if nothing was saved, or the head is missing or no writer wrote it."""
         key = self.keys.head
         answer = await self.run(key, "HMGET", key, *_HEAD_FIELDS)
         return self.parsed_head(dict(zip(_HEAD_FIELDS, answer, strict=True)))
 
     def parsed_head(self, fields: Mapping[bytes, Any]) -> Head | None:
-        """What these fields of the head say. Raises UnsupportedVersionError."""
+        """Parse these fields of the head. Raises UnsupportedVersionError."""
         layout, epoch, sequence, digest = (fields.get(name) for name in _HEAD_FIELDS)
         if layout is not None and layout != LAYOUT.encode():
             raise self.newer_layout(layout.decode(errors="replace"))

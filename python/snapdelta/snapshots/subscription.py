@@ -20,7 +20,8 @@ class Subscription(AsyncIterator[Update]):
     """What `SnapshotReader.follow()` returns.
 
     A generator would end when a wait for its next item is cancelled (`asyncio.wait_for(anext(...), 1)`); this
-    goes on with the same update. Shares one replica with all subscriptions of the name on the client, until
+    one continues with the same update. Shares one replica with all subscriptions of the name on the client,
+    until
     it is closed or collected.
     """
 
@@ -70,13 +71,13 @@ class Subscription(AsyncIterator[Update]):
 
     @property
     def waits_for(self) -> str | None:
-        """The error for which it waits for the server; None while that answers, or nobody asks."""
+        """The error because of which it waits for the server; None if the server answers, or nobody waits."""
         if self._closed or self._broadcast is None:
             return None
         return self._outage.error or self._broadcast.outage.error
 
     async def aclose(self) -> None:
-        """End the iteration. Without it, it ends when nobody has it any more."""
+        """End the iteration. Without this call it ends when nobody references it any more."""
         self._closed = True
         self._alone = None
         ending = self._broadcast.leave(self._view) if self._broadcast is not None else None

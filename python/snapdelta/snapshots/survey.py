@@ -1,4 +1,4 @@
-"""What there is to know about a name's keys without reading its frames, and which of it is wrong."""
+"""The state of a name's keys without reading its frames, and its faults."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class NameStatus:
     """One name. Times in seconds by the server's clock, sizes in bytes; None: not known.
 
     Attributes:
-        age: since the newest save
+        age: time since the newest save
         reaches: how far back `at()` and `replay()` go
         chain: saves since the newest full frame
-        mirror: the sequence of the mirror's rows, where there are any
-        faults: what is wrong, a sentence each
+        mirror: the sequence of the mirror's rows, if there are any
+        faults: one sentence for each fault
     """
 
     name: str
@@ -53,7 +53,7 @@ class NameStatus:
 
 
 async def names_of(redis: AsyncRedis, key_prefix: str) -> list[str]:
-    """All names with a key under the prefix, sorted; keys that no writer can have made are passed over.
+    """All names with a key under the prefix, sorted; skips keys that no writer can have made.
 
     Raises SnapshotSettingError for the prefix, SnapshotAccessError and its kinds.
     """
@@ -83,7 +83,7 @@ async def _scan(store: SnapshotStore, pattern: str) -> AsyncIterator[str]:
 
 
 async def survey(redis: AsyncRedis, keys: Keys, *, stale_after: float | None = None) -> NameStatus:
-    """Ask about one name. `stale_after`: seconds without a save that are a fault; None: from its own rhythm.
+    """Ask about one name. `stale_after`: seconds without a save that are a fault; None: usual interval.
 
     Raises SnapshotAccessError and its kinds.
     """
@@ -149,7 +149,7 @@ def _check_age(status: NameStatus, stale_after: float | None) -> None:
         stale_after = max(_SHORTEST_SILENCE, _INTERVALS * (status.interval or 0.0))
     if status.age is not None and status.age > stale_after:
         usual = f", usually one every {status.interval:.3g} s" if status.interval else ""
-        status.faults.append(f"no save for {status.age:.0f} s{usual}: look after its writer")
+        status.faults.append(f"no save for {status.age:.0f} s{usual}: check its writer")
 
 
 async def _check_chain(store: SnapshotStore, status: NameStatus, head: dict[bytes, Any]) -> None:
@@ -160,7 +160,7 @@ async def _check_chain(store: SnapshotStore, status: NameStatus, head: dict[byte
     if full is None:
         status.faults.append(f"{keys.full} has no full frame that leads to the head: the next save makes one")
     if newest is None:
-        status.faults.append(f"{keys.delta} is gone: the next save begins it anew")
+        status.faults.append(f"{keys.delta} is missing: the next save creates it")
     elif newest.position != position:
         status.faults.append(f"the head is at {position}, {keys.delta} ends at {newest.position}")
     if head.get(b"resync_request"):

@@ -1,4 +1,4 @@
-"""What a reader is given: a state, and what has changed since the one before."""
+"""What a reader receives: a state, and the changes since the previous update."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Update:
     """One published state.
 
     Attributes:
-        snapshot: {symbol: record}, in the order in which it was saved
-        added: symbols that are not in the update before
-        updated: symbols of both whose record changed. After several frames at once, the record of such a
-            symbol may equal that of the update before
-        removed: symbols of the update before that are gone
+        snapshot: {symbol: record}, in its saved order
+        added: symbols that are not in the previous update
+        updated: symbols of both whose record changed. After several frames at once, such a record may equal
+            that of the previous update
+        removed: symbols of the previous update that are gone
         moved: the fewest symbols of both whose moves explain the new order
         epoch: the writer's number; a new writer has a higher one
         sequence: the number of the state within its epoch
@@ -64,7 +64,7 @@ class Update:
 
 
 class ChangeLog:
-    """Symbols that frames have touched, added up until `drain`."""
+    """The symbols that frames changed, collected until `drain`."""
 
     def __init__(self) -> None:
         # dicts, for their order
@@ -76,7 +76,7 @@ class ChangeLog:
     def add(
         self, added: Iterable[str], updated: Iterable[str], removed: Iterable[str], moved: Iterable[str]
     ) -> None:
-        """What one frame has touched; a symbol is in one of the first three."""
+        """Add the changes of one frame; a symbol is in one of the first three."""
         for symbol in removed:
             self._updated.pop(symbol, None)
             self._moved.pop(symbol, None)

@@ -1,4 +1,4 @@
-"""Refuses the snapshot of a broken feed, before anything of it is published."""
+"""Refuses the snapshot of a broken feed before it is published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Validator:
         self._settings = settings
 
     def check(self, snapshot: Any) -> None:
-        """What can be said before the snapshot is captured. Raises SnapshotRejectedError."""
+        """The checks before the snapshot is captured. Raises SnapshotRejectedError."""
         settings = self._settings
         if not isinstance(snapshot, dict):
             # The capture says what is wrong with it.
@@ -49,9 +49,9 @@ class Validator:
             )
 
     def refused(self, symbols: int, added: int, removed: int) -> SnapshotRejectedError | None:
-        """The error for a captured state with too few symbols, or without too many of those before it.
+        """The error for a captured state with too few symbols, or with too many removed ones.
 
-        Of an update only the capture tells how many there are.
+        For an update, only the capture knows the number of symbols.
         """
         if symbols < self._settings.min_symbols:
             return self._too_few(symbols)
@@ -60,13 +60,13 @@ class Validator:
             return None
         return self._rejected(
             "max_removed_share",
-            f"it removes {removed} of {base} symbols, and max_removed_share is {most:g}; if that is right, "
+            f"it removes {removed} of {base} symbols, but max_removed_share is {most:g}; if that is right, "
             "save it with check=False",
         )
 
     def _too_few(self, symbols: int) -> SnapshotRejectedError:
         least = self._settings.min_symbols
-        return self._rejected("min_symbols", f"{symbols} symbols, and min_symbols is {least}")
+        return self._rejected("min_symbols", f"{symbols} symbols, but min_symbols is {least}")
 
     def _rejected(self, reason: str, said: str) -> SnapshotRejectedError:
         return SnapshotRejectedError(

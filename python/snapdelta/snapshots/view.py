@@ -1,4 +1,4 @@
-"""What one consumer of a replica has been shown, and what has happened since."""
+"""What one consumer of a replica has seen, and the changes since."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from snapdelta.snapshots.update import ChangeLog
 
 
 class State(NamedTuple):
-    """Where a decoder is: its position, digest, and when Redis accepted that, in milliseconds."""
+    """A decoder's state: position, digest, and when Redis accepted it, in milliseconds."""
 
     position: StreamPosition
     digest: int
@@ -18,7 +18,7 @@ class State(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        """As the entries in Redis name it as their base."""
+        """The text by which entries in Redis name it as their base."""
         return f"{self.position}-{self.digest:016x}".encode()
 
     def same(self, other: State | None) -> bool:
@@ -33,8 +33,8 @@ IN_PLACE = ("larger", "verify_failed")
 class View:
     """One consumer's position among the states of a replica.
 
-    `since` and `target` hold a new one back that joins others: it begins behind that state, at that head or
-    later. `behind`: the replica has left a state that this one was not shown.
+    `since` and `target` delay a new view that joins others: it begins after that state, at that head or
+    later. `behind`: the replica has left a state that this view has not shown.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -48,12 +48,12 @@ class View:
         self.behind = False
 
     def miss(self, reason: str | None) -> None:
-        """States may be missing before the next update; the first reason counts."""
+        """Note that the next update may have missed states; the first reason counts."""
         if self.reason is None or self.reason in IN_PLACE:
             self.reason = reason
 
     def show(self, state: State) -> None:
-        """From here on everything is against this state."""
+        """Compare with this state from now on."""
         self.shown = state
         self.reason = None
         self.changes.drain()

@@ -1,6 +1,6 @@
-"""The writer's side of one name: captured states in call order, each published at a position of its own.
+"""The writer of one name: it publishes captured states in call order, each at its own position.
 
-It also decides when a full frame goes beside a delta.
+It also decides when to write a full frame with a delta.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ _DEFAULT_LIMIT = Limits().max_bytes
 class SaveResult(TypedDict):
     """What a save wrote. Sizes in bytes, times in milliseconds.
 
-    `type` is "full" when a full frame was written, beside a delta or alone; `reason` says why, and is None
-    for a delta. `compressed_size` is all that was written. `added`, `removed` and `updated` count symbols
-    against the save before. `held_cells` counts numbers that keep the value published last (`tolerance`).
-    `required_bytes` is what the limits of a reader must allow, in bytes.
-    `capture_ms` is the time that the event loop was held: by one walk over the snapshot, or by two.
+    `type` is "full" if the save wrote a full frame, with or without a delta; `reason` says why, and is None
+    for a delta. `compressed_size` counts all written bytes. `added`, `removed` and `updated` count symbols
+    compared with the last save. `held_cells` counts numbers that keep the value published last (`tolerance`).
+    `required_bytes` are the bytes that a reader's limits must allow.
+    `capture_ms` is the time that the event loop was blocked: by one walk over the snapshot, or two.
     """
 
     type: Literal["full", "delta"]
@@ -171,17 +171,17 @@ class SnapshotWriter:
     ) -> asyncio.Task[SaveResult]:
         """Capture the state, now; the task publishes it.
 
-        Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then
-        nothing has happened, but that the failure was counted.
+        Raises UnsupportedTypeError, SnapshotBusyError, SnapshotRejectedError, WriterSupersededError; then it
+        has only counted the failure.
         """
         return self._start(snapshot, None, force_full, check)
 
     def update(
         self, changes: dict[str, Any], removed: Iterable[str], *, check: bool
     ) -> asyncio.Task[SaveResult]:
-        """The same of the last state with some records added, replaced or removed.
+        """The same for the last state with some records added, replaced or removed.
 
-        Raises SnapshotUpdateError as well; of an update that had to wait, the task raises it.
+        Also raises SnapshotUpdateError; if the update had to wait, the task raises it.
         """
         return self._start(changes, list(removed), False, check)
 
@@ -245,7 +245,7 @@ class SnapshotWriter:
             raise refused
 
     def abandon(self, task: asyncio.Task[SaveResult]) -> None:
-        """Nobody waits for this save any more: drop it if it has not begun, else let it come to its end."""
+        """Nobody waits for this save any more: drop it if it has not begun, else let it finish."""
         save = self._saves.get(task)
         if save is not None and not save.begun:
             task.cancel()
@@ -253,7 +253,7 @@ class SnapshotWriter:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def delete(self) -> bool:
-        """Remove the name's keys; whether there were any. Raises WriterSupersededError."""
+        """Remove the name's keys; returns whether any existed. Raises WriterSupersededError."""
         self._check_not_superseded()
         epoch = "" if self._epoch is None else str(self._epoch)
         answer = await self._store.script(DELETE, LAYOUT, epoch, self._identity, rows=True)
@@ -277,8 +277,8 @@ class SnapshotWriter:
         self._check_readable(result["required_bytes"])
         if self._mixed_lists.note(result):
             log.warning(
-                "snapshots %r: several saves in a row exchange most of the symbols; if these are several "
-                "lists, pass name= to save_snapshot, so that each has a chain of its own",
+                "snapshots %r: several saves in a row replace most symbols; if these are several "
+                "lists, pass name= to save_snapshot, so that each has its own chain",
                 self._name,
                 extra={"event": "mixed_lists", "snapshots": self._name},
             )
@@ -300,7 +300,7 @@ class SnapshotWriter:
     async def _save(self, save: _Save) -> SaveResult:
         base = await self._begin()
         if base is not None and save.removed is not None:
-            raise self._no_update("nothing was saved before it; save a whole snapshot first")
+            raise self._no_update("this manager has not saved the name yet; save a whole snapshot first")
         if save.overlapping or base is not None:
             await self._recapture(save, base)
         start = perf_counter()
@@ -516,7 +516,7 @@ class SnapshotWriter:
         if self._readable and not readable:
             log.warning(
                 "snapshots %r: readers need %d bytes, more than the default limit of %d; "
-                "make them with limits=snapdelta.Limits(%d) or more",
+                "give them limits=snapdelta.Limits(%d) or more",
                 self._name,
                 required,
                 _DEFAULT_LIMIT,
@@ -534,8 +534,8 @@ class SnapshotWriter:
     def _check_not_superseded(self) -> None:
         if self._superseded is not None:
             raise WriterSupersededError(
-                f"snapshots {self._name!r}: a later writer (epoch {self._superseded}) has taken them over; "
-                "stop this one, or make a new SnapshotManager to take them over again"
+                f"snapshots {self._name!r}: a later writer (epoch {self._superseded}) owns the name now; "
+                "stop this writer, or make a new SnapshotManager to take the name over"
             )
 
     def _failed(self, error: BaseException) -> None:

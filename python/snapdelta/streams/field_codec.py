@@ -1,10 +1,11 @@
-"""Field values that Redis has no type for, through one reversible encoding.
+"""A reversible encoding of field values for which Redis has no type.
 
-str, bytes, int and float go as Redis has them, as text or bytes. Every other value becomes `json:` and JSON,
+str, bytes, int and float are written as text or bytes, as Redis stores them. Every other value becomes
+`json:` and JSON,
 in which what JSON lacks is an object with one key: {"$datetime": ISO 8601}, {"$date": ..}, {"$time": ..},
 {"$timedelta": [days, seconds, microseconds]}, {"$decimal": ".."}, {"$uuid": ".."}, {"$bytes": base64},
-{"$tuple": [..]}, {"$float": "nan" | "inf" | "-inf"}. A dict's own key that begins with `$` gets one more.
-Text and bytes that begin with `json:` by themselves are encoded too, so that decoding is never a guess. A
+{"$tuple": [..]}, {"$float": "nan" | "inf" | "-inf"}. A dict's own key that begins with `$` gets another `$`.
+Text and bytes that begin with `json:` are encoded too, so decoding never guesses. A
 datetime keeps its
 offset, not the name of its zone.
 """

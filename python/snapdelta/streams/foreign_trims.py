@@ -50,9 +50,9 @@ class ForeignTrims:
         self.first, self.length, self.ours = first, length, False
         if self.seen < _PASSES or self.problem is not None:
             return False
-        kept = "its age and bytes" if policy.maxlen is None else f"{policy.maxlen} entries"
+        kept = "entries by age and bytes" if policy.maxlen is None else f"{policy.maxlen} entries"
         self.problem = (
-            f"another program trims or deletes entries: about {length} are left, this policy allows {kept}; "
+            f"another program trims or deletes entries: about {length} remain, but this policy keeps {kept}; "
             "bound the stream in one program, or give both the same bounds"
         )
         return True

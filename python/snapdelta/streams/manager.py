@@ -183,7 +183,7 @@ class RedisStreamManager:
         return self._stopped
 
     def same_settings(self, other: RedisStreamManager) -> bool:
-        """Whether both were made for the same client with the same arguments."""
+        """Whether both have the same client and the same arguments."""
         return self._redis is other._redis and self._arguments == other._arguments
 
     # --- writing
@@ -191,7 +191,7 @@ class RedisStreamManager:
     async def xadd(self, stream: str, fields: Fields, maxlen: int | None = None, id: str = "*") -> Any:  # noqa: A002
         """Append one entry and bound the stream; returns its id as the client decodes (bytes or str).
 
-        `maxlen` takes the place of the policy's for this write. Values: see `decode_fields`. The manager
+        `maxlen` overrides the policy's for this write. Values: see `decode_fields`. The manager
         encodes the entry before the first await. Redis may have carried out a write that failed or was
         cancelled (at least once, under the client's own retries).
 
@@ -269,7 +269,7 @@ class RedisStreamManager:
                     tracked.told_undecodable = True
                     log.warning(
                         "stream %r, field %r: these bytes are not %s; a client with decode_responses=True, "
-                        "as this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
+                        "like this one, reads them only with NEVER_DECODE=True (docs/streams.md, Values)",
                         *(tracked.name, name, encoder.encoding),
                         extra={"event": "undecodable", "stream": tracked.name},
                     )
@@ -282,7 +282,7 @@ class RedisStreamManager:
         if maxlen is not None:
             if policy.keep_unread:
                 raise StreamPolicyError(
-                    f"stream {tracked.name!r}: maxlen= would cut what keep_unread keeps; change the policy"
+                    f"stream {tracked.name!r}: maxlen= would remove what keep_unread keeps; change the policy"
                 )
             policy = replace(policy, maxlen=maxlen)
             tracked.foreign.ours = True
@@ -366,7 +366,7 @@ class RedisStreamManager:
         return results
 
     async def info(self, stream: str) -> StreamInfo:
-        """The stream against its policy; a stream that does not exist has length 0."""
+        """The stream's size and its policy; a missing stream has length 0."""
         tracked = self._streams.get(stream)
         return await describe(self._store, stream, tracked.policy if tracked else self._book.of(stream))
 
@@ -396,10 +396,10 @@ class RedisStreamManager:
         return totals
 
     def health(self) -> StreamHealth:
-        """Whether the background task runs and succeeds, the last success and error, the next run.
+        """The health of the background task: its last success and error, and its next run.
 
         Degraded: a pass over a stream or server failed, another program trims a stream below its bound, or
-        unread entries were dropped or are about to be. Failed: the task does not run. Asks nothing of Redis.
+        unread entries were dropped or are about to be. Failed: the task does not run. Sends nothing to Redis.
         """
         warnings = (warning for tracked in list(self._streams.values()) for warning in tracked.warnings())
         return self._scheduler.health(list(warnings))
@@ -410,8 +410,8 @@ class RedisStreamManager:
         for prefix in self._protected:
             if stream.startswith(prefix):
                 raise ProtectedStreamError(
-                    f"stream {stream!r}: keys that begin with {prefix!r} belong to the snapshots, whose "
-                    "chains a trim would cut; use another name, or set protected="
+                    f"stream {stream!r}: keys that begin with {prefix!r} hold snapshots, and a "
+                    "trim would break their chains; use another name, or set protected="
                 )
 
     def _track(self, stream: str) -> TrackedStream:

@@ -1,4 +1,4 @@
-"""What bounds a stream, and which policy a stream gets."""
+"""The bounds of a stream, and the policy that a stream gets."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ CEILING_FACTOR = 10
 
 @dataclass(frozen=True, slots=True)
 class StreamPolicy:
-    """The bounds of one stream; all given bounds hold.
+    """The bounds of one stream; all given bounds apply.
 
     Attributes:
         maxlen: entries; None leaves the length to max_age and max_bytes
         max_age: seconds, by the server's clock and the entries' ids
-        max_bytes: bytes of memory that the server says the stream takes (at least 16,384)
+        max_bytes: the stream's memory in bytes, as the server reports it (at least 16,384)
         approximate: trim whole nodes of the server's tree only: cheaper, and at most one node (100 entries
             with the server's defaults) above the bound; False is exact
-        keep_unread: trim nothing that a consumer group has not acknowledged yet, up to hard_maxlen
+        keep_unread: keep entries that a consumer group has not acknowledged, up to hard_maxlen
         hard_maxlen: entries; the ceiling over unread ones (default: 10 x maxlen)
         trim_interval: seconds between two trim passes of the background task
 
@@ -69,7 +69,7 @@ class StreamPolicy:
 
     @property
     def ceiling(self) -> int | None:
-        """Entries that are never exceeded, unread or not; None without keep_unread."""
+        """The most entries, unread or not; None without keep_unread."""
         if not self.keep_unread:
             return None
         return self.hard_maxlen or CEILING_FACTOR * (self.maxlen or 0)

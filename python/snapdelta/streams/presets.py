@@ -1,4 +1,4 @@
-"""The policies of a manager that is given none: those of the scanner's streams."""
+"""The default policies of a manager: those of the scanner's streams."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from snapdelta.streams.store import StreamStore
 
 # Entries that one call counts.
 _PAGE = 1000
-_APPROXIMATE = "an approximate policy removes whole nodes: usually up to 100 entries fewer"
-_ESTIMATED = "max_bytes: estimated from the mean size of an entry"
-_NO_TIMES = "max_age does nothing here: the ids of this stream are not times"
+_APPROXIMATE = "an approximate policy removes whole nodes, so usually up to 100 entries fewer"
+_ESTIMATED = "max_bytes: an estimate from the mean size of an entry"
+_NO_TIMES = "max_age has no effect: the ids of this stream are not times"
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ async def preview(store: StreamStore, stream: str, policy: StreamPolicy) -> Trim
 async def listed_streams(
     store: StreamStore, policies: Mapping[str, StreamPolicy], protected: tuple[str, ...]
 ) -> dict[str, StreamPolicy]:
-    """The streams that names and patterns mean, each with its policy; none under a protected prefix."""
+    """The streams of names and patterns, each with its policy; none under a protected prefix."""
     book = PolicyBook(policies, StreamPolicy(), strict=False)
     found = dict(book.names)
     if book.patterns:

@@ -20,7 +20,7 @@ _manager: RedisStreamManager | None = None
 
 
 class StreamOptions(TypedDict, total=False):
-    """The arguments of RedisStreamManager that are given by name."""
+    """The keyword arguments of RedisStreamManager."""
 
     strict: bool | None
     discover: str | None
@@ -37,14 +37,13 @@ def initialize_stream_manager(
     default: StreamPolicy | None = None,
     **options: Unpack[StreamOptions],
 ) -> RedisStreamManager:
-    """Make the process's manager, with the arguments of RedisStreamManager; `start()` is the caller's.
+    """Create the process's manager, with the arguments of RedisStreamManager; the caller calls `start()`.
 
-    Without policies it has SCANNER_POLICIES, the bounds of the scanner's own streams; policies of the caller
-    take their place, all of them: `{}` means none.
+    Without policies it has SCANNER_POLICIES, the bounds of the scanner's own streams; the caller's policies
+    replace all of them: `{}` means none.
 
-    The same arguments again return the same manager, until it was stopped. Other ones raise
-    StreamManagerError while it runs; one that does not run (a start-up that failed, a loop that has ended)
-    is replaced.
+    The same arguments return the same manager until it is stopped. Other arguments raise StreamManagerError
+    while it runs; a manager that does not run (a failed start-up, an ended loop) is replaced.
     """
     global _manager
     policies = SCANNER_POLICIES if policies is None else policies
@@ -58,7 +57,7 @@ def initialize_stream_manager(
                 "stop() it first, or use get_stream_manager()"
             )
         log.warning(
-            "the stream manager that was initialised before does not run, and is replaced",
+            "the earlier stream manager does not run; replacing it",
             extra={"event": "manager_replaced"},
         )
     _manager = made

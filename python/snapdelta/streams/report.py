@@ -1,4 +1,4 @@
-"""What there is to know about one stream now."""
+"""The present state of one stream."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from snapdelta.streams.store import StreamStore, is_time
 class GroupInfo:
     """A consumer group.
 
-    `lag` is the number of entries that the server has not delivered to it. It is None where the server
-    does not know it: before Redis 7, or after somebody deleted entries from the middle.
+    `lag` is the number of entries that the server has not delivered to it. It is None if the server does not
+    know it: before Redis 7, or after somebody deleted entries in the middle.
     """
 
     name: str
@@ -29,14 +29,13 @@ class GroupInfo:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream against its policy.
+    """A stream's size compared with its policy.
 
     Attributes:
         length: entries; 0 for a stream that does not exist
-        bytes: memory by the server's account, sampled
+        bytes: memory as the server estimates it
         oldest_id: the first entry's id, None when there is none; newest_id the last one's
-        oldest_age: seconds by the server's clock since the first entry was added; None when its id is not a
-            time
+        oldest_age: age of the first entry in seconds by the server's clock; None if its id is not a time
         usage: the fullest of its bounds in percent: of maxlen, max_bytes or max_age (100 is full)
     """
 
@@ -88,7 +87,7 @@ async def describe(store: StreamStore, stream: str, policy: StreamPolicy) -> Str
 
 
 def is_gone(error: StreamAccessError) -> bool:
-    """Whether stream or group were deleted, or replaced, since the question before."""
+    """Whether stream or group were deleted or replaced since the last question."""
     return isinstance(error, StreamTypeError) or any(
         said in str(error) for said in ("no such key", "NOGROUP", "No such consumer group")
     )

@@ -1,4 +1,4 @@
-"""The one background task: when each stream is trimmed, and what happens when that fails."""
+"""The background task: it decides when to trim each stream, and handles failures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SCAN_PAUSE = 0.001
 
 
 class FailureTracker:
-    """What fails at the moment, by subject; says so once a change of state."""
+    """The current failures, by subject; logs each change of state once."""
 
     def __init__(self) -> None:
         self.failing: dict[str, str] = {}
@@ -71,7 +71,7 @@ class FailureTracker:
 
 
 class TrimScheduler:
-    """Trims every tracked stream once in its interval and finds those that others write."""
+    """Trims every tracked stream once in its interval, and finds streams that other programs write."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class TrimScheduler:
         self._task.add_done_callback(self._ended)
 
     async def stop(self, time_limit: float) -> None:
-        """End the task within about `time_limit` seconds: the step under way may finish, or is cancelled."""
+        """End the task within about `time_limit` seconds: the current step may finish, or is cancelled."""
         task = self._task
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             self._task = None
@@ -139,14 +139,14 @@ class TrimScheduler:
         await asyncio.wait({task}, timeout=time_limit)
         if not task.done():
             log.error(
-                "the trimming task did not end within %g s of being cancelled",
+                "the trimming task did not end within %g s after its cancellation",
                 time_limit,
                 extra={"event": "task_stuck"},
             )
         self._task = None
 
     def health(self, warnings: list[str]) -> StreamHealth:
-        """The task's health; `warnings` are of streams whose passes succeed."""
+        """The task's health; `warnings` concern streams whose passes succeed."""
         failures = self._failures
         # Metrics are read from a thread of their own: nothing may be taken out of the queue here.
         waiting = [due for due, _, stream in list(self._queue) if stream.due == due]
@@ -172,7 +172,7 @@ class TrimScheduler:
     # --- the schedule
 
     def schedule(self, stream: TrackedStream, delay: float) -> None:
-        """The stream's next trim pass, in `delay` seconds, instead of what was planned for it."""
+        """Plan the stream's next trim pass in `delay` seconds, instead of the planned one."""
         stream.due = time.monotonic() + delay
         self._number += 1
         heapq.heappush(self._queue, (stream.due, self._number, stream))

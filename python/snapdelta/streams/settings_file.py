@@ -16,7 +16,7 @@ _TABLE_SETTINGS = ["default", "policies", "strict", "discover"]
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What a settings file says; None where it says nothing."""
+    """The content of a settings file; None for missing settings."""
 
     policies: dict[str, StreamPolicy] = field(default_factory=dict)
     default: StreamPolicy | None = None

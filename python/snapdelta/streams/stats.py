@@ -1,4 +1,4 @@
-"""What the manager counts, and how it says that it is well."""
+"""The manager's counters and health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snapdelta.health import Health
 class Counters:
     """Totals since the manager was made.
 
-    None of them has the entries that XADD trims by itself: the server does not say how many those are.
+    They exclude entries that XADD trims, because the server does not count those.
     """
 
     entries_written: int = 0  # acknowledged by the server, through xadd and xadd_many
@@ -29,7 +29,7 @@ class Counters:
 
 @dataclass(slots=True)
 class PolicyTotals:
-    """What the streams of one policy have come to: a stream's name, a pattern, or the default."""
+    """Totals of the streams of one policy: a stream's name, a pattern, or the default."""
 
     trimmed: int = 0  # entries removed since the manager was made
     unread_dropped: int = 0  # of them, unread by a consumer group
@@ -42,10 +42,9 @@ class PolicyTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamHealth(Health):
-    """How the background task and its streams are. Times are UTC by this machine's clock.
+    """The health of the background task and its streams. Times are UTC by this machine's clock.
 
-    `failing` has, for each stream or server ("server 127.0.0.1:6379") whose last attempt failed, what went
-    wrong.
+    `failing` has the error of each stream or server ("server 127.0.0.1:6379") whose last attempt failed.
     """
 
     running: bool

@@ -1,4 +1,4 @@
-"""Commands on streams through redis.asyncio: own time limit, typed errors, answers in exact bytes."""
+"""Commands on streams through redis.asyncio, with a time limit, typed errors and exact bytes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def is_time(milliseconds: int, now: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
-    """How large the server lets one node of a stream's tree become; 0 is no limit of that kind."""
+    """The largest node of a stream's tree that the server allows; 0: no limit of that kind."""
 
     entries: int = 100
     bytes: int = 4096
@@ -82,7 +82,7 @@ class NodeLimits:
 
     @property
     def slack(self) -> int:
-        """Entries by which `~` may stay above a bound, at the most."""
+        """The most entries by which `~` may exceed a bound."""
         if self.entries > 0:
             return self.entries
         # No entry takes less than 10 bytes of a node.
@@ -90,7 +90,7 @@ class NodeLimits:
 
 
 class StreamStore(RedisStore):
-    """The commands that look after streams. Raises StreamAccessError and its kinds, nothing of redis-py's."""
+    """The commands that manage streams. Raises StreamAccessError and its kinds, never errors of redis-py."""
 
     def __init__(self, redis: AsyncRedis, time_limit: float) -> None:
         super().__init__(redis, time_limit)
@@ -105,7 +105,7 @@ class StreamStore(RedisStore):
         return str((await self.cluster_node(stream)).name)
 
     async def node_limits(self, stream: str) -> NodeLimits:
-        """`stream-node-max-*` of the stream's server; the defaults where CONFIG is not allowed."""
+        """`stream-node-max-*` of the stream's server; the defaults if CONFIG is not allowed."""
         return NodeLimits(*await self._cached_info(stream, "limits", self._ask_limits))
 
     async def acked_option(self, stream: str) -> bool:
@@ -114,10 +114,10 @@ class StreamStore(RedisStore):
         return kind == "redis" and version >= [8, 2]
 
     async def trims_by_id(self, stream: str) -> bool:
-        """Whether XTRIM MINID keeps what it should.
+        """Whether XTRIM MINID keeps all newer entries.
 
         Before Redis 6.2.7 it does not, where ids of one node are 2^31 ms apart (redis/redis issue 9410).
-        True where the server does not tell its version.
+        True if the server does not tell its version.
         """
         kind, *version = await self._cached_info(stream, "version", self._ask_version) or ("",)
         return kind != "redis" or version >= [6, 2, 7]
@@ -160,7 +160,7 @@ class StreamStore(RedisStore):
     # --- the key space
 
     async def masters(self) -> dict[str, dict[str, Any]]:
-        """Every server that has keys of its own: its name, and what sends a command there."""
+        """Every master: its name, and a function that sends it a command."""
         if not isinstance(self.redis, RedisCluster):
             return {"": {}}
         await self.initialize("*")

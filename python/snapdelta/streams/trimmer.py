@@ -1,4 +1,4 @@
-"""Bringing one stream down to its policy, in steps that never hold the server up."""
+"""Trims one stream to its policy, in steps that never block the server for long."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TrackedStream:
     report: TrimReport | None = None  # of the last pass
 
     def warnings(self) -> Iterator[str]:
-        """What is wrong with the stream although its passes succeed."""
+        """Faults of the stream although its passes succeed."""
         place, report, ceiling = f"stream {self.name!r}", self.report, self.policy.ceiling
         if self.foreign.problem is not None:
             yield f"{place}: {self.foreign.problem}"
@@ -94,7 +94,7 @@ class TrackedStream:
             yield f"{place}: {report.held_back} unread entries will be dropped at hard_maxlen ({ceiling})"
 
     def fullest(self) -> float:
-        """The fullest of its bounds after the last pass; above 1 it does not hold."""
+        """The fullest of its bounds after the last pass; above 1 the stream exceeds it."""
         if self.report is None:
             return 0.0
         highest = self._highest()
@@ -152,9 +152,9 @@ class Trimmer:
         self._counters = counters
 
     async def trim(self, stream: TrackedStream, budget: float | None = None) -> TrimReport:
-        """Bring the stream to its policy, for at most about `budget` seconds (None: until it is there).
+        """Trim the stream to its policy, for at most about `budget` seconds (None: without a limit).
 
-        Raises StreamAccessError and its kinds; what was removed until then is counted.
+        Raises StreamAccessError and its kinds; entries removed before are counted.
         """
         trim_pass = _TrimPass(
             self._store, self._counters, stream, None if budget is None else time.monotonic() + budget
@@ -310,7 +310,7 @@ class _TrimPass:
     async def _drop_older(self, max_age: float) -> None:
         now = await self._store.time_ms(self._stream.name)
         if not await self._ids_are_times(now):
-            self._note("max_age does nothing here: the ids of this stream are not times")
+            self._note("max_age has no effect: the ids of this stream are not times")
             return
         oldest = f"{max(0, now - int(max_age * 1000))}-0".encode()
         if self._floor is not None:

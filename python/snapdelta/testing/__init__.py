@@ -1,1 +1,1 @@
-"""What people use to test against snapdelta: a simulated feed, recordings, real servers, exact comparison."""
+"""Tools to test against snapdelta: a simulated feed, recordings, real servers, exact comparison."""

@@ -1,4 +1,4 @@
-"""Whether two snapshots are the same to the last bit, and if not, where they part."""
+"""Compares two snapshots bit by bit, and finds their first difference."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def read_recording(path: str | PathLike[str]) -> Iterator[Frame]:
 
     Raises:
         MissingExtraError: zstandard is not installed.
-        RecordingError: the file cannot be read, is damaged or cut short, or a line is not a frame; the
+        RecordingError: the file cannot be read, is damaged or truncated, or a line is not a frame; the
             message names the file and the line.
     """
     name = fspath(path)
@@ -67,7 +67,7 @@ def _decompressed(name: str) -> Iterator[bytes]:
         import zstandard
     except ImportError as error:
         raise MissingExtraError(
-            "recordings need zstandard; install snapdelta-rs with its extra `recordings`"
+            "recordings need zstandard; install it with the extra: snapdelta-rs[recordings]"
         ) from error
     context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     stream = None
@@ -86,7 +86,7 @@ def _decompressed(name: str) -> Iterator[bytes]:
     except zstandard.ZstdError as error:
         raise _DamagedError(f"damaged zstd data: {error}") from error
     if stream is not None:
-        raise _DamagedError("the file is cut short: its zstd data has no end")
+        raise _DamagedError("the file is truncated: its zstd data is incomplete")
 
 
 def _frame(line: bytes, place: str) -> Frame:

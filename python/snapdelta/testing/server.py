@@ -45,7 +45,7 @@ def valkey_binary() -> Path:
 
 
 def free_port(highest: int = 65535) -> int:
-    """A TCP port on loopback that was free a moment ago, at most `highest`."""
+    """A currently free TCP port on loopback, at most `highest`."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ def free_port(highest: int = 65535) -> int:
 
 
 class EmbeddedServer:
-    """One server process with a directory of its own. Also a context manager.
+    """One server process with its own directory. Also a context manager.
 
     `port=None` takes a free port on 127.0.0.1; `unix_socket=True` listens on a socket in the directory
     instead of a port. `binary` is the path of another server. `settings` are lines of the server's
@@ -133,7 +133,7 @@ class EmbeddedServer:
     # --- life
 
     def start(self) -> Self:
-        """Start and wait until it answers; a running server is left alone.
+        """Start and wait until it answers; does nothing for a running server.
 
         Raises EmbeddedServerError, with the last lines of its log, when it does not come up in `timeout`
         seconds.
@@ -161,7 +161,7 @@ class EmbeddedServer:
         )
 
     def stop(self) -> None:
-        """End the process politely, within `timeout` seconds; does nothing to one that has ended."""
+        """End the process by SIGTERM, within `timeout` seconds; does nothing if it has ended."""
         self._end(kill=False)
 
     def kill(self) -> None:

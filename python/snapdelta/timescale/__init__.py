@@ -1,4 +1,4 @@
-"""The TimescaleDB migration from Python: run it, revert it, check what it has become.
+"""The TimescaleDB migration from Python: run it, revert it, check the database.
 
 A table of contents. psycopg (the extra `timescale`) is loaded when a database is first opened; `plan` needs
 none.

@@ -1,4 +1,4 @@
-"""What a database says of the declared tables: read only, judged elsewhere."""
+"""Reads a database's catalog about the declared tables; `checks` evaluates it."""
 
 from __future__ import annotations
 
@@ -113,10 +113,9 @@ class Workers:
 
 @dataclass(slots=True)
 class Catalog:
-    """Everything that the judgement needs, as of `now` on the server.
+    """Everything that the checks need, as of `now` on the server.
 
-    `unread` gives the reason, by subject and check, for what could not be read; `applied` and `jobs` are then
-    None.
+    `unread` has, by subject and check, why something could not be read; `applied` and `jobs` are then None.
     """
 
     now: datetime
@@ -144,12 +143,12 @@ class Catalog:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """All that is declared: the scanner's levels and those of the file."""
+        """All declared levels: the scanner's and those of the file."""
         return (*(SCANNER if self.tables.scanner else ()), *self.tables.levels)
 
     @property
     def periods(self) -> Mapping[str, timedelta]:
-        """The declared periods, by the names that levels have for them."""
+        """The declared periods, by the names that levels use."""
         return {**self.settings.periods, **self.tables.periods}
 
     def since(self, level: str) -> datetime | None:
@@ -173,9 +172,9 @@ def collect(
 ) -> Catalog:
     """Reads everything; the periods are `given`, or else those that were applied, or else the defaults.
 
-    The tables are those of a file, or else those that were applied.
+    The tables come from a file, or else from the last application.
 
-    What this role or session may not read is listed in `unread`; only a lost connection is an error.
+    `unread` lists what this role or session may not read; only a lost connection is an error.
     """
     now, version = row(
         connection, "SELECT now(), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"

@@ -1,4 +1,4 @@
-"""Compares what is declared with what is: `snapdelta migrate verify`."""
+"""Compares the declaration with the database: `snapdelta migrate verify`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def verify(
 
     The declared periods are `settings`, or else those the migration was applied with, or else the defaults.
     The declared `tables` are those of a settings file, or else those that were applied.
-    What this role or session may not read is a finding as well. Raises MigrationError when the database
+    A finding also names what this role or session may not read. Raises MigrationError when the database
     cannot be reached, MigrationSettingError for an impossible setting.
     """
     with connect(dsn, schema) as connection:
@@ -38,7 +38,7 @@ def verify(
 
 
 def judge(catalog: Catalog) -> list[Finding]:
-    """The findings that the catalog comes to."""
+    """The findings about a catalog."""
     if catalog.version is None:
         advice = "run CREATE EXTENSION timescaledb"
         missing = Finding.fault("server", "timescaledb", "installed", "not installed", advice)
@@ -74,9 +74,7 @@ def judge(catalog: Catalog) -> list[Finding]:
                 findings.append(Finding.fault(name, "exists", "yes", "no", AGAIN))
         elif relation.width is None:
             findings.append(
-                Finding.fault(
-                    name, "hypertable", "yes", "a plain table, which no policy can be put on", AGAIN
-                )
+                Finding.fault(name, "hypertable", "yes", "a plain table, which can have no policy", AGAIN)
             )
         else:
             findings += _chunk_widths(catalog, level, relation)
@@ -124,7 +122,7 @@ def _tables(catalog: Catalog) -> Iterator[Finding]:
     for name in catalog.undeclared:
         advice = f"put it back into the file, or run `snapdelta migrate down --table {name}`"
         yield Finding(
-            name, "settings file", "declared", "applied once, and in it no more", Severity.WARNING, advice
+            name, "settings file", "declared", "applied, but not in the file", Severity.WARNING, advice
         )
 
 
@@ -188,10 +186,10 @@ def _chunk_widths(catalog: Catalog, level: Level, relation: Relation) -> Iterato
         return
     widest = max(chunk.end - chunk.start for chunk in wide)
     if retention is None:
-        severity, advice = Severity.INFO, "they stay as they are, and so do their rows"
+        severity, advice = Severity.INFO, "they do not change, and neither do their rows"
     else:
         gone = max(chunk.end for chunk in wide) + retention
-        advice = f"they go by themselves in {spell(gone - catalog.now)}"
+        advice = f"retention drops them in {spell(gone - catalog.now)}"
         # A chunk as wide as the retention makes a policy of 3 days keep 10: worth more than a remark.
         severity = Severity.FAULT if widest > max(retention, wanted) else Severity.WARNING
     if relation.name == "scan_results":
@@ -258,7 +256,7 @@ def _sizes(relation: Relation) -> Iterator[Finding]:
             "smaller",
             f"{_bytes(relation.bytes_before)} -> {_bytes(relation.bytes_after)} ({ratio:.1f}x)",
             Severity.OK if ratio > 1 else Severity.WARNING,
-            "" if ratio > 1 else "compression makes it larger: too few rows a chunk, take wider chunks",
+            "" if ratio > 1 else "compression makes it larger: a chunk has too few rows; use wider chunks",
         )
 
 
@@ -293,13 +291,13 @@ def _aggregate(catalog: Catalog, level: Level) -> Iterator[Finding]:
         declared = f"at most {spell(catalog.now - settled)} behind its rows"
         lag = "nothing is materialized" if held is None else spell(max(catalog.now - held, timedelta()))
         if due is not None or source.newest is not None or held is None or held >= settled:
-            advice = "the refresh does not keep up or does not run: see its last run"
+            advice = "the refresh is too slow or does not run: see its last run"
             if held is not None and source.oldest is not None and source.oldest > held:
                 advice += f"; {below} has no rows from {_time(held)} to {_time(source.oldest)}"
             good = due is None or (held is not None and held > due)
             yield Finding.judged(view, "lag", declared, lag, good, advice)
         else:
-            advice = f"{below} has no rows: its writer stands still, or they were dropped by hand"
+            advice = f"{below} has no rows: its writer does not run, or somebody dropped them"
             yield Finding(view, "lag", declared, lag, Severity.WARNING, advice)
     # Rows of the last moments are the next refresh's work, holes before that nobody's.
     holes = [(start, min(end, settled)) for start, end in catalog.missing.get(view, []) if start < settled]
@@ -312,7 +310,7 @@ def _aggregate(catalog: Catalog, level: Level) -> Iterator[Finding]:
             if holes
             else "none",
             not holes,
-            f"{AGAIN} while the rows are there: it fills them",
+            f"{AGAIN} while the rows exist: it fills them",
         )
 
 
@@ -393,7 +391,7 @@ def _unread(catalog: Catalog) -> Iterator[Finding]:
     for (subject, check), reason in catalog.unread.items():
         severity = Severity.FAULT if (subject, check) == ("jobs", "policies") else Severity.WARNING
         if (subject, check) == ("migration", "applied"):
-            reason += "; the defaults are taken for the declared periods, give others with --set"
+            reason += "; it compares with the default periods; give others with --set"
         yield Finding(subject, check, "", "not checked", severity, reason)
 
 

@@ -57,12 +57,12 @@ def connect(
                     raise MigrationError(f"schema {schema!r} does not exist, or this role may not use it")
             yield connection
     except psycopg.Error as error:
-        raise MigrationError(f"the database refuses: {sentence(error)}") from error
+        raise MigrationError(f"the database refused: {sentence(error)}") from error
 
 
 @contextmanager
 def explained(place: str) -> Iterator[None]:
-    """What the server refuses inside, as our errors; `place` is what was being done.
+    """Turns errors of the server into ours; `place` names the current step.
 
     Raises MigrationLockedError while another migration runs, and MigrationError for everything else.
     """
@@ -78,11 +78,11 @@ def explained(place: str) -> Iterator[None]:
             kind = MigrationLockedError if locked else MigrationError
             raise kind(said.removeprefix("snapdelta: ")) from error
         raise MigrationError(
-            f"{place}: {said}; nothing after it has run; remove the cause and run it again"
+            f"{place}: {said}; no later step has run; remove the cause, then run it again"
         ) from error
 
 
 def sentence(error: psycopg.Error) -> str:
-    """What the server says, in one line, with what to do where it is known."""
+    """The server's message in one line, with advice if it is known."""
     said = error.diag.message_primary or " ".join(str(error).split())
     return said + _ADVICE.get(error.sqlstate or "", "")

@@ -1,4 +1,4 @@
-"""Where the migrations' SQL is: one folder, carried by the wheel, in a checkout a link to `migrations/`."""
+"""The folder of the migrations' SQL: part of the wheel, in a checkout a link to `migrations/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a check found: a finding a line."""
+"""The findings of checks, one per line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad it is; only a fault makes `snapdelta migrate verify` exit with status 1."""
+    """The severity; only a fault makes `snapdelta migrate verify` exit with status 1."""
 
     OK = "ok"
     INFO = "info"
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check of one thing: what was declared, what is, and what to do when they differ."""
+    """One check of one object: the declared and the actual value, and advice if they differ."""
 
     subject: str
     check: str
@@ -32,12 +32,12 @@ class Finding:
 
     @classmethod
     def fault(cls, subject: str, check: str, declared: str, actual: str, advice: str) -> Finding:
-        """What is wrong, and what to do about it."""
+        """The fault and the advice."""
         return cls(subject, check, declared, actual, Severity.FAULT, advice)
 
     @classmethod
     def judged(cls, subject: str, check: str, declared: str, actual: str, good: bool, advice: str) -> Finding:
-        """A fault unless it is `good`; then the advice is not needed."""
+        """A fault, or a good finding without advice."""
         return (
             cls(subject, check, declared, actual, Severity.OK)
             if good

@@ -1,6 +1,6 @@
-"""What the migration looks after: a level for each hypertable, and the rules between the periods of levels.
+"""The migration's levels, one for each hypertable, and the rules between their periods.
 
-A level names its periods; their values are elsewhere, in the settings or in a settings file. So the scanner's
+A level names its periods; their values come from the settings or a settings file. So the scanner's
 tables and those of a file share one arithmetic, one application of policies and one verification.
 """
 
@@ -19,7 +19,7 @@ PROCEDURES = (REFRESH, COMPRESSION, RETENTION)
 # Three days are 71 hours where the clocks are put forward, so a window keeps a day's distance.
 SPARE = timedelta(days=1)
 _NONE = timedelta()
-_EMPTIED = "a refresh that reaches behind the rows below empties the buckets whose rows are gone"
+_EMPTIED = "a refresh beyond the oldest row below empties buckets whose rows are dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Level:
     drop_every: str = "retention_every"
 
     def policies(self) -> Iterator[Policy]:
-        """The declared policies, in the order in which they are made."""
+        """The declared policies, in the order of their creation."""
         if self.refresh is not None:
             refresh = self.refresh
             keys = {"start_offset": refresh.start, "end_offset": refresh.end}
@@ -101,7 +101,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
     for _, refresh, below in refreshed:
         if below.refresh is not None:
             yield Rule(refresh.start, ">=", below.refresh.start, refresh.bucket,
-                       "a late row that reaches the level below must reach this one as well")  # fmt: skip
+                       "a late row that reaches the level below must reach this one too")  # fmt: skip
     for level in known.values():
         if level.drop_after is not None:
             yield Rule(level.chunk, "<=", level.drop_after, _NONE, "only whole chunks are dropped")
@@ -112,7 +112,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
     for level, refresh, _ in refreshed:
         if level.compress_after is not None:
             yield Rule(level.compress_after, ">=", refresh.start, timedelta(minutes=1),
-                       "what is still refreshed must not be compressed")  # fmt: skip
+                       "buckets that are still refreshed must not be compressed")  # fmt: skip
     for level, refresh, below in refreshed:
         if level.drop_after is not None and below.drop_after is not None:
             yield Rule(
@@ -120,7 +120,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
                 ">=",
                 below.drop_after,
                 _NONE,
-                "an aggregate must outlive what it is made of",
+                "an aggregate must outlive its source",
             )
         elif level.drop_after is not None:
             yield Rule(

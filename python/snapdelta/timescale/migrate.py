@@ -1,4 +1,4 @@
-"""Runs the migrations' scripts, one statement at a time, and tells what has been applied."""
+"""Runs the migrations' scripts, one statement at a time, and lists the applied migrations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TABLES = ("scan_results", "volume_slots", "market_data_daily")
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
-    """What the database says of one migration; times are those of the server, None: never."""
+    """The record of one migration; times by the server's clock, None: never."""
 
     name: str
     state: Literal["not applied", "half applied", "applied", "reverted"]
@@ -47,8 +47,8 @@ def up(
     `settings` are periods by name, as psql variables of 004_optimize_memory_usage.sql: `{"raw_retention":
     "5 days"}`; `tables` are those of a settings file (`load_tables`). Raises MigrationSettingError before
     anything is opened when they would lose history, MigrationLockedError while another migration runs, and
-    MigrationError with the server's sentence for everything that it refuses. What was applied up to then
-    stays; running it again goes on from there. A rewrite that was stopped half-way is finished first.
+    MigrationError with the server's sentence for everything that it refuses. The changes up to then stay; a
+    second run continues from there. It first finishes an interrupted rewrite.
     """
     tables = tables or Tables()
     texts = checked(settings, tables)
@@ -67,8 +67,8 @@ def down(
 ) -> None:
     """Restores the policies and chunk widths from before `up`; the aggregates stay, with their rows.
 
-    With `only` for these tables of a settings file, else for all of them and the scanner's. Raises
-    MigrationError when nothing was applied; then nothing has changed.
+    `only` limits it to these tables of a settings file; default: all of them and the scanner's. Raises
+    MigrationError if nothing was applied, and then changes nothing.
     """
     with connect(dsn, schema, notify) as connection:
         applied = list(only) or [table.name for table in recorded(connection)]
@@ -85,7 +85,7 @@ def rewrite(dsn: str, *, run: bool, schema: str | None = None, notify: Notify | 
     """Estimates (and with `run` does) the move of the newest raw rows from wide chunks into narrow ones.
 
     The estimate comes through `notify`. Raises MigrationError when the migration is not applied, and when
-    the table is in use without a pause. A run that was stopped is finished by the next one.
+    the table is in use without a pause. The next run finishes an interrupted one.
     """
     with connect(dsn, schema, notify) as connection:
         execute(connection, load(REWRITE), load(REWRITE).values({"run": "yes" if run else "no"}))
@@ -103,7 +103,7 @@ def _rewrite_stopped(connection: psycopg.Connection) -> bool:
 
 
 def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
-    """What has been applied, by the record that the SQL itself keeps (also when psql ran it)."""
+    """The applied migrations, from the record that the SQL itself writes (also under psql)."""
     with connect(dsn, schema) as connection:
         present = connection.execute(
             "SELECT count(*) FROM unnest(%s::text[]) AS t"
@@ -137,7 +137,7 @@ def status(dsn: str, *, schema: str | None = None) -> list[MigrationState]:
 
 
 def render(name: str, settings: Mapping[str, str] | None = None) -> str:
-    """A migration's SQL with its settings filled in: what `--dry-run` prints, and psql can run."""
+    """A migration's SQL with its settings filled in: `--dry-run` prints it, and psql can run it."""
     script = load(name)
     values = script.values(settings or {})
     endings = {"": ";", "gset": " \\gset snapdelta_", "gexec": " \\gexec"}
@@ -146,7 +146,7 @@ def render(name: str, settings: Mapping[str, str] | None = None) -> str:
 
 
 def checked(given: Mapping[str, str] | None, tables: Tables | None = None) -> dict[str, str]:
-    """The settings as texts, after the rules.
+    """The settings as texts, after checking the rules.
 
     Raises MigrationSettingError for the first broken rule.
     """

@@ -1,4 +1,4 @@
-"""What the periods come to, worked out without a database."""
+"""Computes the effect of the periods without a database."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ def plan(
     rows_per_day: float | None = None,
     symbols: int | None = None,
 ) -> list[Finding]:
-    """The rules, and what the periods lead to: the age of rows, the number of chunks, the cost of an outage.
+    """Checks the rules, and computes the age of rows, the number of chunks and the cost of an outage.
 
-    With `tables`, of those as well.
-
-    With `rows_per_day` (raw rows) and `symbols` (that share them) also whether compression pays. Raises
-    MigrationSettingError for an unknown setting or a text that is not a period; a broken rule is a fault in
-    the answer.
+    It includes `tables`. With `rows_per_day` (raw rows) and `symbols` (that share them) it also computes
+    whether compression pays. Raises MigrationSettingError for an unknown setting or a text that is not a
+    period; a broken rule is a fault in the answer.
     """
     tables = tables or Tables()
     periods = {**tables.chosen(settings).periods, **tables.periods}
@@ -62,7 +60,7 @@ def _ages(levels: Sequence[Level], periods: Mapping[str, timedelta]) -> Iterator
     for level in levels:
         chunk = periods[level.chunk]
         if level.drop_after is None:
-            advice = f"nothing is dropped: {level.name} grows by the day"
+            advice = f"nothing is dropped: {level.name} grows every day"
             severity = Severity.WARNING if level.refresh is None else Severity.INFO
             yield Finding(level.name, "oldest row, at most", "", "any age", severity, advice)
             continue
@@ -75,7 +73,7 @@ def _ages(levels: Sequence[Level], periods: Mapping[str, timedelta]) -> Iterator
             spell(retention),
             spell(oldest),
             Severity.WARNING if wide else Severity.INFO,
-            f"take a {level.chunk} well under {level.drop_after}: only whole chunks are dropped"
+            f"use a {level.chunk} well under {level.drop_after}: only whole chunks are dropped"
             if wide
             else "",
         )
@@ -87,7 +85,7 @@ def _ages(levels: Sequence[Level], periods: Mapping[str, timedelta]) -> Iterator
             f"{spell(chunk)} wide",
             f"at most {count}",
             Severity.WARNING if many else Severity.INFO,
-            f"planning a query touches every chunk: take a wider {level.chunk}" if many else "",
+            f"planning a query reads every chunk: use a wider {level.chunk}" if many else "",
         )
 
 
@@ -103,10 +101,10 @@ def _windows(levels: Sequence[Level], periods: Mapping[str, timedelta]) -> Itera
             "",
             f"up to {spell(start - every)}",
             Severity.INFO,
-            "after a longer one run `snapdelta migrate up` again, while the raw rows are there",
+            "after a longer outage run `snapdelta migrate up` again, while the raw rows exist",
         )
         late = f"up to {spell(start)} late"
-        yield Finding(level.name, "late rows that still count", "", late, Severity.INFO)
+        yield Finding(level.name, "lateness of rows that still count", "", late, Severity.INFO)
         behind = periods[refresh.end] + every + refresh.bucket
         yield Finding(level.name, "materialized up to", "", f"{spell(behind)} ago", Severity.INFO)
 
@@ -124,7 +122,7 @@ def _compression(levels: Sequence[Level], periods: Mapping[str, timedelta]) -> I
             f"older than {spell(after)}",
             f"the newest {spell(wide)} of {spell(kept)}",
             Severity.WARNING if little else Severity.INFO,
-            f"less than half is ever compressed: take a smaller {level.chunk} or {level.compress_after}"
+            f"less than half is ever compressed: use a smaller {level.chunk} or {level.compress_after}"
             if little
             else "",
         )
@@ -139,7 +137,7 @@ def _segments(periods: Mapping[str, timedelta], rows_per_day: float, symbols: in
         f"at least {ROWS_PER_SEGMENT}",
         f"{segment:.0f}",
         Severity.WARNING if few else Severity.OK,
-        "so few rows compress badly or even grow: take a wider raw_chunk" if few else "",
+        "so few rows compress badly or even grow: use a wider raw_chunk" if few else "",
     )
 
 

@@ -1,8 +1,8 @@
-r"""Reads the part of psql's language that our SQL files use, so that they run where there is no psql.
+r"""Parses the part of psql's language that our SQL files use, so that they run without psql.
 
 Statements end at `;`, `\gexec` (run what it returns) or `\gset` (drop what it returns). `:'name'` is a
-variable as a literal; a line `\if :{?name} \else \set name 'value' \endif` gives its default. Anything
-else that begins with a backslash is refused: better no run than half of one.
+variable as a literal; a line `\if :{?name} \else \set name 'value' \endif` gives its default. It refuses any
+other backslash command, rather than run only part of a file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Statement:
     ending: Ending
 
     def render(self, values: Mapping[str, str]) -> str:
-        """The statement as the server gets it."""
+        """The statement as the server receives it."""
         return "".join(
             part if isinstance(part, str) else "'" + values[part.name].replace("'", "''") + "'"
             for part in self.parts
@@ -110,13 +110,11 @@ class _Reader:
         elif word == "\\gset":
             self.finish("gset")
         elif text.strip() != "\\set ON_ERROR_STOP on":
-            raise MigrationError(
-                f"{self.name}, line {line}: {text.strip()!r} is only understood by psql itself"
-            )
+            raise MigrationError(f"{self.name}, line {line}: only psql understands {text.strip()!r}")
 
 
 def parse(text: str, name: str) -> Script:
-    """Reads a file's text; `name` is for messages. Raises MigrationError for what only psql understands."""
+    """Reads a file's text; `name` is for messages. Raises MigrationError for commands only for psql."""
     reader = _Reader(name)
     line = 1
     for token in _TOKEN.finditer(text):
@@ -134,5 +132,5 @@ def parse(text: str, name: str) -> Script:
                 reader.add(found, line)
         line += found.count("\n")
     if reader.parts:
-        raise MigrationError(f"{name}, line {reader.line}: the last statement does not end")
+        raise MigrationError(f"{name}, line {reader.line}: the last statement is incomplete")
     return Script(name, reader.defaults, tuple(reader.statements))

@@ -1,7 +1,7 @@
 """The periods of the scanner's tables, and whether they keep the rules between levels.
 
-The defaults stand in the SQL file, which runs alone under psql; they are read from there. The rules stand
-there as well, for the same reason: a test compares the two.
+The SQL file has the defaults, because it also runs alone under psql; this module reads them there. The SQL
+file repeats the rules for the same reason; a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Do the jobs run? A standstill leaves no error: ages, schedules and the server's processes tell."""
+"""Checks whether the jobs run. A stopped job leaves no error: ages, schedules and processes show it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NONE = timedelta()
 
 
 def last_run(catalog: Catalog, job: Job, relation: str, check: str) -> Finding:
-    """The age of a job's last success against its schedule, and the reason where it is too old."""
+    """Compares the age of a job's last success with its schedule, and finds the reason if it is too old."""
     actual, severity, advice = _state(catalog, job)
     return Finding(
         relation, f"{check} last run", f"success, every {spell(job.every)}", actual, severity, advice
@@ -37,7 +37,7 @@ def _state(catalog: Catalog, job: Job) -> tuple[str, Severity, str]:
         advice = f"end that transaction, or SELECT pg_terminate_backend({job.blocker.process})"
         return said, Severity.FAULT if long else Severity.WARNING, advice
     if job.last_status == "Failed":
-        error = job.error or "its error is not shown to this role"
+        error = job.error or "this role may not read its error"
         advice = f"see timescaledb_information.job_errors for job {job.number}"
         return f"failed ({job.failures} of {job.runs} runs): {error}", Severity.FAULT, advice
     if job.stuck and (overdue or age is None):
@@ -59,7 +59,7 @@ def _state(catalog: Catalog, job: Job) -> tuple[str, Severity, str]:
 
 
 def background_workers(catalog: Catalog, workers: Workers) -> Iterator[Finding]:
-    """The processes that run the jobs: is there a scheduler, and is a worker left for it?"""
+    """Checks the processes that run the jobs: a scheduler, and a free worker."""
     yield Finding.judged(
         "server",
         "restoring",
@@ -107,7 +107,7 @@ def background_workers(catalog: Catalog, workers: Workers) -> Iterator[Finding]:
             f"at most {limit - 2} of {limit}",
             str(workers.elsewhere),
             limit - workers.elsewhere >= 2,
-            "they take the instance's workers, so a job here finds none: raise"
+            "they use the instance's workers, so jobs here find none: raise"
             " timescaledb.max_background_workers and max_worker_processes, and restart the server",
         )
     processes = workers.limits["max_worker_processes"]

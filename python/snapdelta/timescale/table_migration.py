@@ -1,6 +1,6 @@
 """Applies the tables of a settings file, with the functions of the migration's own SQL.
 
-Each table has its record in snapdelta_migrations, under `table NAME`: what was declared, and what was before.
+The row `table NAME` of snapdelta_migrations records each table: its declaration, and its earlier state.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _BEFORE = """
 def apply_tables(
     connection: psycopg.Connection, tables: Tables, settings: Settings, notify: Notify | None = None
 ) -> None:
-    """Brings each table to what is declared; every check of every table comes before the first change.
+    """Applies the declaration of each table; checks every table before the first change.
 
     Raises MigrationError, and MigrationLockedError while another migration runs.
     """
@@ -115,7 +115,7 @@ class _Migration:
         columns += [column for aggregate in aggregates for column, _ in aggregate.columns]
         call(
             self.connection, "require_table", table.name, level.time_column, columns,
-            "create it first", "mend the settings file, or add the column",
+            "create it first", "correct the settings file, or add the column",
         )  # fmt: skip
         (kind,) = row(
             self.connection,
@@ -165,7 +165,7 @@ class _Migration:
         if plain and takes > _LONG_MOVE and not self.table.convert:
             raise MigrationError(
                 f"tables.{name}: {name} is a plain table of about {rows:,} rows; its conversion locks it"
-                f" for about {spell(takes)}; set tables.{name}.convert = true when that may be"
+                f" for about {spell(takes)}; set tables.{name}.convert = true to allow that"
             )
 
     def _require_retention(self, level: Level, forever: bool) -> None:
@@ -173,8 +173,9 @@ class _Migration:
         if level.drop_after is None and not forever and self._jobs(level, RETENTION):
             at = level.chunk.removesuffix(".chunk")
             raise MigrationError(
-                f"{at}: {level.name} has a retention policy, and the settings file does not say whether rows"
-                f" may be dropped; give {at}.drop_after a period, or 'never', which removes the policy"
+                f"{at}: {level.name} has a retention policy, and the settings file does not say"
+                f" whether to drop rows; set {at}.drop_after to a period,"
+                " or to 'never', which removes the policy"
             )
 
     def _require_aggregate(self, aggregate: Aggregate) -> None:
@@ -195,11 +196,11 @@ class _Migration:
             return
         if hypertable is None:
             raise MigrationError(
-                f"{at}: {found} exists and is not a continuous aggregate; rename it, or the aggregate"
+                f"{at}: {found} exists and is not a continuous aggregate; rename one of the two"
             )
         if other_definition(self.connection, self.table, aggregate):
             raise MigrationError(
-                f"{at}: continuous aggregate {found} exists with another definition and would keep it;"
+                f"{at}: continuous aggregate {found} exists with another definition;"
                 f" rename it (ALTER MATERIALIZED VIEW {found} RENAME TO ...), which keeps its rows,"
                 " or give the new one another name"
             )
@@ -447,7 +448,7 @@ class _Migration:
         if chunks:
             self.notify(
                 f"snapdelta: {chunks} chunks of {level.name}, with rows before {until:%Y-%m-%d %H:%M %Z},"
-                f" go with the next run of its retention ({level.drop_after})"
+                f" will be dropped by the next run of its retention ({level.drop_after})"
             )
 
     def _prove(self) -> None:
@@ -458,9 +459,7 @@ class _Migration:
             for policy in level.policies():
                 found = len(self._jobs(level, policy.procedure))
                 if found != 1:
-                    raise MigrationError(
-                        f"{level.name} has {found} jobs of {policy.procedure} and should have one"
-                    )
+                    raise MigrationError(f"{level.name} has {found} jobs of {policy.procedure} and needs one")
         self.connection.execute(
             "UPDATE snapdelta_migrations SET applied_at = clock_timestamp(), reverted_at = NULL,"
             " settings = %s WHERE name = %s",

@@ -1,4 +1,4 @@
-"""The SQL of declared tables: what is asked of the catalog, and the statements that names are part of.
+"""The SQL of declared tables: queries of the catalog, and statements that contain names.
 
 Names of tables and columns come from a settings file: they get into SQL as quoted identifiers or parameters.
 """
@@ -109,7 +109,7 @@ def scanner_begun(connection: psycopg.Connection) -> bool:
 
 
 def row(connection: psycopg.Connection, query: str | sql.Composed, parameters: Any = None) -> tuple[Any, ...]:
-    """The one row that a query gives."""
+    """The single row that a query returns."""
     sent = query.encode() if isinstance(query, str) else query
     found = connection.execute(sent, parameters).fetchone()
     assert found is not None
@@ -171,7 +171,7 @@ def schema_of(connection: psycopg.Connection) -> str:
 
 
 def other_definition(connection: psycopg.Connection, table: Table, aggregate: Aggregate) -> bool:
-    """Whether the aggregate of that name, which is there, is another query. Needs `prepare`."""
+    """Whether the existing aggregate of that name has another query. Needs `prepare`."""
     wanted = query(schema_of(connection), table, aggregate).as_string(connection)
     (differs,) = row(
         connection,
@@ -192,7 +192,7 @@ def missing(
 ) -> list[Stretch]:
     """Stretches of whole buckets between `start` and `end` that lack rows of the table. Needs `prepare`.
 
-    `kept_for` is how long the aggregate keeps its rows: older ones are missing rightly.
+    `kept_for` is how long the aggregate keeps its rows: older ones may be missing.
     """
     from psycopg import sql
 

@@ -1,4 +1,4 @@
-"""The way back of the tables of a settings file: what was before, from the record that `up` made."""
+"""Reverts the tables of a settings file to their earlier state, from the record that `up` wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[str]:
-    """Restores the policies, chunk widths and compression of these tables; returns what was not brought back.
+    """Restores the policies, chunk widths and compression of these tables; returns what it could not restore.
 
     Aggregates that the migration made stay, and are refreshed while that empties nothing.
     """
@@ -41,7 +41,7 @@ def revert_tables(connection: psycopg.Connection, names: Sequence[str]) -> list[
         begun = {table.name for table in recorded(connection)}
         for name in names:
             if name not in begun:
-                raise MigrationError(f"table {name} is not applied, there is nothing to revert")
+                raise MigrationError(f"table {name} is not applied; there is nothing to revert")
             with explained(f"table {name}"), connection.transaction():
                 said += _revert(connection, name)
         connection.execute("SELECT pg_advisory_unlock(hashtext('snapdelta migration'))")
@@ -63,7 +63,7 @@ def _revert(connection: psycopg.Connection, name: str) -> Iterator[str]:
     for level, was in levels.items():
         hypertable = stored(connection, level)
         if hypertable is None:
-            yield f"{level} does not exist any more"
+            yield f"{level} no longer exists"
         elif was["existed"]:
             _restore_policies(connection, level, hypertable, was)
             if was["chunk"] is None:
@@ -123,7 +123,7 @@ def _restore_compression(
         with connection.transaction():
             set_compression(connection, level, aggregate, wanted)
     except psycopg.Error as error:  # up to 2.13 nothing is changed once a chunk is compressed
-        yield f"the compression columns of {level} stay as they are: {sentence(error)}"
+        yield f"the compression columns of {level} do not change: {sentence(error)}"
 
 
 def _keep_aggregate(
@@ -139,7 +139,7 @@ def _keep_aggregate(
         ).fetchall()
         if ended:
             yield (
-                f"{level} is not refreshed any more: the older retention may drop rows after {keeps},"
+                f"{level} is no longer refreshed: the older retention may drop rows after {keeps},"
                 " and a refresh would empty their buckets"
             )
     yield f"{level} stays, with its rows"

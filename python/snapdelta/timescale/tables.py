@@ -1,4 +1,4 @@
-"""Tables of a settings file: [tool.snapdelta.timescale] of a TOML file, or [timescale] in one of its own."""
+"""Tables of a settings file: [tool.snapdelta.timescale] of a TOML file, or [timescale] in a separate one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Compression:
 class Aggregate:
     """A continuous aggregate over a table: a row for each bucket and group, a column for each function.
 
-    `forever`: the file says that nothing is dropped, and not only that it says nothing.
+    `forever`: the file says "never", instead of saying nothing.
     """
 
     level: Level
@@ -67,9 +67,9 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One declared table; `declared` is its part of the file, as it stands there.
+    """One declared table; `declared` is its part of the file.
 
-    `convert`: a large plain table may be locked for as long as its rows take to move.
+    `convert`: `up` may lock a large plain table while it moves its rows.
     """
 
     level: Level
@@ -85,9 +85,9 @@ class Table:
         return self.level.name
 
     def looks_back(self, aggregate: Aggregate, periods: Mapping[str, timedelta]) -> timedelta:
-        """How far back holes of a filled aggregate are looked for: a week behind the refresh window.
+        """How far back to search holes of a filled aggregate.
 
-        That is no further than rows are kept.
+        It is a week before the refresh window, within the retention.
         """
         assert aggregate.level.refresh is not None
         week = periods[aggregate.level.refresh.start] + 7 * _DAY
@@ -96,7 +96,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What a settings file declares: its tables, and whether the scanner's are looked after as well.
+    """What a settings file declares: its tables, and whether the migration includes the scanner's.
 
     `settings` are the scanner's periods that the file gives; `periods` those of its tables, by
     `tables.NAME.KEY`.
@@ -119,7 +119,7 @@ class Tables:
     def chosen(self, given: Mapping[str, str] | None) -> Settings:
         """The scanner's periods: those of the file with `given` over them.
 
-        Raises MigrationSettingError for one that no table of the file has.
+        Raises MigrationSettingError for a period that no table of the file has.
         """
         for name in given or {}:
             if not self.scanner and name not in SCHEDULES:
@@ -243,7 +243,7 @@ class _Reader:
         for column in (*shown, *(order.column for order in compression.order_by)):
             if column != "bucket" and column not in group_by:
                 raise MigrationSettingError(
-                    f"{at}: segment_by and order_by take columns of group_by, and {column!r} is none"
+                    f"{at}: segment_by and order_by must name columns of group_by; {column!r} is not one"
                 )
         return Aggregate(level, bucket, group_by, columns, compression, part.get("drop_after") == NEVER)
 
@@ -251,10 +251,10 @@ class _Reader:
         _name(name, at)
         if name in self.taken:
             scanner = name in {level.name for level in SCANNER}
-            why = "is one of the scanner's: its periods are settings" if scanner else "is declared twice"
+            why = "is a scanner table: its periods are settings" if scanner else "is declared twice"
             raise MigrationSettingError(f"{at}: {name!r} {why}")
         if name.startswith("snapdelta_"):
-            raise MigrationSettingError(f"{at}: names that begin with snapdelta_ are the migration's own")
+            raise MigrationSettingError(f"{at}: names that begin with snapdelta_ are reserved")
         self.taken.add(name)
 
     def _period(self, at: str, key: str, text: Any) -> str:
@@ -270,7 +270,7 @@ class _Reader:
 
 
 def buckets_per_batch(chunk: timedelta, bucket: timedelta) -> int:
-    """How many buckets a refresh does in one transaction: those of a chunk."""
+    """How many buckets a refresh computes in one transaction: those of a chunk."""
     return max(1, ceil(chunk / bucket))
 
 
@@ -344,7 +344,7 @@ def _compression(part: Mapping[str, Any], at: str, segment_by: tuple[str, ...], 
     for key in ("segment_by", "order_by"):
         # A table's segment_by is also what its aggregates are grouped by.
         if key in part and "compress_after" not in part and not part.get("aggregates"):
-            raise MigrationSettingError(f"{at}.{key} means nothing without compress_after")
+            raise MigrationSettingError(f"{at}.{key} needs compress_after")
     return Compression(segment_by, tuple(order))
 
 

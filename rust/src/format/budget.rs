@@ -39,7 +39,7 @@ pub(crate) const BUNDLED: u64 = 512;
 pub(crate) const BUNDLED_ROW: u64 = 16;
 const BLOB: u64 = 64;
 
-/// What the object of a value takes beyond what every cell is charged with.
+/// The bytes of a value's object beyond the charge of every cell.
 pub(crate) fn weight_of(tag: Tag) -> u64 {
     match tag {
         tag::DECIMAL => 64,
@@ -62,17 +62,17 @@ impl Budget {
         Budget { limit, start: limit, left: limit }
     }
 
-    /// What was charged so far.
+    /// The bytes charged so far.
     pub(crate) fn spent(&self) -> u64 {
         self.start - self.left
     }
 
-    /// What is left, for a part that is let go before the next one.
+    /// The remaining bytes, as the limit of a part that is freed before the next one.
     pub(crate) fn rest(&self) -> Budget {
         Budget { start: self.left, ..*self }
     }
 
-    /// Refuses what a frame declares to need beyond the limit.
+    /// Refuses a frame that declares more than the limit.
     pub(crate) fn check_required(&self, bytes: u64) -> Result<()> {
         if bytes <= self.start {
             return Ok(());
@@ -87,7 +87,7 @@ impl Budget {
         ))
     }
 
-    /// Takes `count` things of `each` bytes out of the budget.
+    /// Charges `count` items of `each` bytes.
     pub(crate) fn charge(&mut self, count: u64, each: u64, what: &str) -> Result<()> {
         match count.checked_mul(each) {
             Some(bytes) if bytes <= self.left => {
@@ -105,13 +105,13 @@ impl Budget {
         }
     }
 
-    /// Keys or symbols, beside what each is charged with.
+    /// Charges keys or symbols, besides the charge of each.
     pub(crate) fn charge_names(&mut self, names: &[&[u8]]) -> Result<()> {
         let bytes: usize = names.iter().map(|name| name.len()).sum();
         self.charge(bytes as u64, NAME_COPIES, "bytes of names")
     }
 
-    /// A cell that is a blob; `weight` is that of the items in it.
+    /// Charges a blob cell; `weight` is that of its items.
     pub(crate) fn charge_blob(&mut self, length: usize, weight: u64) -> Result<()> {
         self.charge(length as u64, 2, "bytes in cells")?;
         self.charge(1, BLOB.saturating_add(weight), "bytes of lists in a cell")

@@ -195,7 +195,7 @@ pub(crate) fn is_utc(zone: &[u8]) -> bool {
     matches!(Zone::read(&mut Reader::new(zone)), Ok(Zone::Utc))
 }
 
-/// A datetime or time as it stands in a blob: microseconds, fold, zone.
+/// A datetime or time in a blob: microseconds, fold, zone.
 pub(crate) fn write_stamp(w: &mut Writer, microseconds: u64, fold: u8, zone: Zone<'_>) {
     w.u64(microseconds);
     w.u8(fold);

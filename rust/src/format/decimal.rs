@@ -20,7 +20,7 @@ struct Parts<'a> {
     digits: &'a [u8],
 }
 
-/// The canonical cell of `str(Decimal)`; a long one is written to `buffer`. None if it is no such text.
+/// The canonical cell of `str(Decimal)`; a long one is written to `buffer`. None for any other text.
 pub(crate) fn parse<'a>(text: &str, buffer: &'a mut Writer) -> Option<(Tag, Payload<'a>)> {
     let (negative, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -86,7 +86,7 @@ fn is_canonical(parts: &Parts<'_>) -> bool {
         }
 }
 
-/// What Python's decimal can hold.
+/// The limits of Python's decimal.
 fn is_in_range(parts: &Parts<'_>) -> bool {
     let highest = parts.exponent.saturating_add(parts.digits.len() as i64 - 1);
     parts.exponent >= LEAST_EXPONENT && highest <= HIGHEST_EXPONENT

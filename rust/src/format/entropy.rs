@@ -1,4 +1,4 @@
-//! The entropy stream of a frame: one rANS coder for all numbers that are coded. FORMAT.md section 2.1.
+//! The entropy stream of a frame: one rANS coder for all coded numbers. FORMAT.md section 2.1.
 //!
 //! J. Duda, "Asymmetric numeral systems", arXiv:1311.2540; a state of 64 bits, renewed 32 bits at a time.
 
@@ -6,12 +6,12 @@ use std::cell::Cell;
 
 use crate::error::{Error, Result};
 
-/// The state never falls below this; it begins here for the writer and ends here for the reader.
+/// The least state; the writer begins and the reader ends with it.
 const LOWEST_STATE: u64 = 1 << 31;
 const STATE_BYTES: usize = 8;
 const WORD_BYTES: usize = 4;
 
-/// What is coded in one step: `frequency` of `1 << bits` slots, from `start` on.
+/// One coding step: `frequency` of `1 << bits` slots, from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) start: u32,
@@ -20,7 +20,7 @@ pub(crate) struct Step {
     pub(crate) bits: u8,
 }
 
-/// The stream of these steps, in the order in which they are read; nothing for no steps.
+/// The stream of these steps, in reading order; empty without steps.
 pub(crate) fn write(steps: &[Step]) -> Vec<u8> {
     if steps.is_empty() {
         return Vec::new();
@@ -77,7 +77,7 @@ impl<'a> EntropyReader<'a> {
         read.ok_or_else(|| bad("ends too early"))
     }
 
-    /// Ends the frame: everything was read.
+    /// Ends the frame; fails if anything is unread.
     pub(crate) fn finish(&self) -> Result<()> {
         if self.state.get() == LOWEST_STATE && self.at.get() == self.words.len() {
             Ok(())

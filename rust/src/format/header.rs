@@ -41,14 +41,14 @@ pub(crate) enum Compression {
     Zstd,
 }
 
-/// Where a state is in its stream.
+/// A state's position in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Position {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
 }
 
-/// The state that a frame is made from; of a full frame the empty one.
+/// The state that a frame starts from; for a full frame the empty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameBase {
     pub(crate) position: Position,
@@ -68,9 +68,9 @@ pub(crate) struct Header {
     pub(crate) compression: Compression,
     /// A compressed text follows the body.
     pub(crate) has_text: bool,
-    /// The body is deltas that follow each other.
+    /// The body contains consecutive deltas.
     pub(crate) is_bundle: bool,
-    /// How many cells keep the number published last; None if the states are exact.
+    /// The number of held cells; None if the states are exact.
     pub(crate) held_cells: Option<u64>,
     pub(crate) position: Position,
     pub(crate) base: FrameBase,
@@ -134,7 +134,7 @@ impl Header {
         w.bytes
     }
 
-    /// Checks a frame and takes it apart into header and what is compressed.
+    /// Checks a frame and splits it into header and compressed parts.
     pub(crate) fn read(frame: &[u8]) -> Result<(Header, &[u8])> {
         if !frame.starts_with(&MAGIC) {
             return Err(Error::corrupt_at(0, "this is not a snapdelta frame"));

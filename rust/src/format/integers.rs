@@ -12,12 +12,12 @@ pub(crate) const CODED: u8 = 16;
 pub(crate) const MANTISSAS: [u8; 4] = [0, 1, 2, WHOLE];
 pub(crate) const WHOLE: u8 = 8;
 const MAX_TABLE_BITS: u8 = 12;
-/// There are no more classes, whatever the mantissa.
+/// The most classes, for any mantissa.
 pub(crate) const CLASSES: usize = 256;
-/// So many raw bits go into one step.
+/// The most raw bits of one step.
 const RAW_BITS: u8 = 16;
 
-/// Class of a number, and how many of its low bits the class leaves open.
+/// Class of a number, and its count of open bits.
 #[inline(always)]
 pub(crate) fn class_of(number: u64, mantissa: u8) -> (u8, u8) {
     let length = (64 - number.leading_zeros()) as u8;
@@ -28,7 +28,7 @@ pub(crate) fn class_of(number: u64, mantissa: u8) -> (u8, u8) {
     ((open << mantissa) + (number >> open) as u8, open)
 }
 
-/// How often each class comes, in parts of `1 << bits`.
+/// The frequency of each class, in parts of `1 << bits`.
 pub(crate) struct Table {
     pub(crate) mantissa: u8,
     pub(crate) bits: u8,
@@ -37,7 +37,7 @@ pub(crate) struct Table {
     pub(crate) frequencies: Vec<u16>,
 }
 
-/// The bits of a table for so many numbers; a longer one would say nothing more.
+/// The bits of a table for this many numbers; more bits would add no information.
 pub(crate) fn table_bits(n: usize) -> u8 {
     (((usize::BITS - n.leading_zeros()) as u8) + 1).min(MAX_TABLE_BITS)
 }
@@ -107,14 +107,14 @@ impl Writer {
         }
     }
 
-    /// A choice in the entropy stream; nothing where the share leaves none.
+    /// Writes a choice to the entropy stream; nothing if the share leaves no choice.
     pub(crate) fn choice(&mut self, share: u8, is_taken: bool) {
         if share != share::NONE && share != share::ALL {
             self.steps.push(choice(share, is_taken));
         }
     }
 
-    /// The numbers in the entropy stream; every class that comes has a frequency in the table.
+    /// Writes the numbers to the entropy stream; every used class has a frequency in the table.
     pub(crate) fn coded_integers(&mut self, numbers: &[u64], table: &Table) {
         table.write(self);
         let starts = table.starts();

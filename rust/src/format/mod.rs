@@ -43,11 +43,11 @@ pub(crate) mod row_set_kind {
     pub(crate) const EXCLUSIONS: u8 = 2;
     pub(crate) const WRONG: u8 = 3;
     pub(crate) const BY_CONTEXT: u8 = 4;
-    /// So many sets make a context at most.
+    /// The most sets of a context.
     pub(crate) const MAX_CONTEXT_SETS: usize = 4;
 }
 
-/// Shares of a choice: of 256, but that the last stands for all. FORMAT.md sections 6 and 8.4.
+/// Shares of a choice, of 256; the last one means all. FORMAT.md sections 6 and 8.4.
 pub(crate) mod share {
     pub(crate) const NONE: u8 = 0;
     pub(crate) const ALL: u8 = 255;
@@ -61,7 +61,7 @@ pub(crate) mod column_flag {
     pub(crate) const BASE_VALUES: u8 = 4;
 }
 
-/// First byte of a cell stream where it is no tag, FORMAT.md section 8.1.
+/// First byte of a cell stream if it is not a tag, FORMAT.md section 8.1.
 pub(crate) mod cells {
     pub(crate) const NUMBERS: u8 = 253;
     pub(crate) const COPY: u8 = 254;
@@ -91,7 +91,7 @@ pub(crate) mod predictor {
 /// Streams of numbers, FORMAT.md section 8.4.
 pub(crate) mod numbers {
     pub(crate) const MAX_EXPONENT: u8 = 18;
-    /// The exponent that stands for the bits of doubles.
+    /// The exponent that means the bits of doubles.
     pub(crate) const RAW: u8 = 255;
     pub(crate) const MAX_FORMS: usize = 15;
 

@@ -10,12 +10,12 @@ use crate::format::text::{short_text, text_cell};
 use crate::format::writer::Writer;
 
 const LIMIT: f64 = (1u64 << 51) as f64;
-/// Adding and taking it away rounds half to even what is within the limit.
+/// Adding and subtracting it rounds half to even, within the limit.
 const ROUNDER: f64 = 1.5 * (1u64 << 52) as f64;
 
 const COEFFICIENT: u64 = (1 << 55) - 1;
 
-/// The value of a cell, NaN where there is none.
+/// The value of a cell, or NaN without one.
 #[inline]
 pub(crate) fn value(tag: Tag, payload: Payload<'_>) -> f64 {
     match (tag, payload) {
@@ -106,7 +106,7 @@ impl Scale {
     }
 }
 
-/// How a number stands in a cell.
+/// The form of a number in a cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Form {
     Absent,

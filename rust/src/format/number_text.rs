@@ -12,12 +12,12 @@ const MAX_AFFIX: usize = 4;
 const MAX_DIGITS: usize = 18;
 const MAX_INTEGER: u64 = 1 << 53;
 
-/// A text taken apart.
+/// The parts of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NumberText<'a> {
     pub(crate) prefix: &'a [u8],
     pub(crate) suffix: &'a [u8],
-    /// `+`, `-`, or 0 where there is none.
+    /// `+`, `-`, or 0 without a sign.
     pub(crate) sign: u8,
     pub(crate) sign_after_prefix: bool,
     pub(crate) grouped: bool,
@@ -29,7 +29,7 @@ fn is_affix(byte: u8) -> bool {
     !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b',')
 }
 
-/// The bytes before the first that does not pass, and the others.
+/// Splits before the first byte that fails the test.
 fn split(text: &[u8], passes: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     text.split_at(text.iter().position(|byte| !passes(*byte)).unwrap_or(text.len()))
 }
@@ -41,14 +41,14 @@ fn take_sign(text: &[u8]) -> (u8, &[u8]) {
     }
 }
 
-/// True if the digits stand in groups of three after the first.
+/// True if the digits after the first group are in groups of three.
 fn is_grouped(whole: &[u8]) -> bool {
     let mut groups = whole.split(|byte| *byte == b',');
     let first = groups.next().map_or(0, <[u8]>::len);
     (1..=3).contains(&first) && groups.all(|group| group.len() == 3)
 }
 
-/// None if the text is no number.
+/// None if the text is not a number.
 pub(crate) fn parse(text: &[u8]) -> Option<NumberText<'_>> {
     if text.len() > MAX_LENGTH {
         return None;
@@ -98,7 +98,7 @@ impl NumberText<'_> {
     }
 }
 
-/// How numbers are written in the text of a column.
+/// The form of numbers in the text of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Template {
     pub(crate) flags: u8,

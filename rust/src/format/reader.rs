@@ -9,7 +9,7 @@ pub(crate) struct Reader<'a> {
     at: usize,
     /// Where `bytes` begins in the body, for messages.
     origin: usize,
-    /// The frame's, shared by the readers of all sections; None where nothing is coded.
+    /// The frame's entropy stream, shared by the readers of all sections; None if nothing is coded.
     pub(super) entropy: Option<&'a EntropyReader<'a>>,
 }
 
@@ -23,7 +23,7 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0, origin: 0, entropy: None }
     }
 
-    /// The same, with the stream that coded numbers are in.
+    /// The same, with the entropy stream of coded numbers.
     pub(crate) fn with_entropy(self, entropy: &'a EntropyReader<'a>) -> Self {
         Reader { entropy: Some(entropy), ..self }
     }
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         Ok(piece)
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         self.at = self.bytes.len();
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A count of things that each take at least one byte of what is left.
+    /// A count of items that each take at least one remaining byte.
     pub(crate) fn count(&mut self, what: &str) -> Result<usize> {
         let value = self.uvarint()?;
         match usize::try_from(value) {

@@ -28,7 +28,7 @@ pub(crate) mod tag {
     pub(crate) const DECIMAL_OTHER: Tag = 20;
     pub(crate) const UUID: Tag = 21;
     pub(crate) const DICT: Tag = 22;
-    /// Tags of cells are below this; DICT stands only inside lists and tuples.
+    /// Tags of cells are below this; DICT occurs only inside lists and tuples.
     pub(crate) const CELL_TAGS: Tag = 22;
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum PayloadForm {
     Bytes,
 }
 
-/// What kind of payload a tag has.
+/// The kind of payload of a tag.
 #[inline(always)]
 pub(crate) fn payload_form(tag: Tag) -> PayloadForm {
     use tag::{DATE, DATETIME, DATETIME_UTC, DECIMAL, DIGITS, FLOAT, INT, SHORT};

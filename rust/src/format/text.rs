@@ -62,13 +62,13 @@ pub(crate) fn text_cell(text: &[u8]) -> (Tag, Payload<'_>) {
     }
 }
 
-/// The text of a SHORT word: the bytes and how many of them count.
+/// The text of a SHORT word: the bytes and their count.
 pub(crate) fn short_text(word: u64) -> ([u8; 8], usize) {
     let bytes = word.to_le_bytes();
     (bytes, usize::from(bytes[7]))
 }
 
-/// UTF-8 in which surrogates may stand as if they were characters.
+/// UTF-8 that may encode surrogates like characters.
 pub(crate) fn is_text(mut bytes: &[u8]) -> bool {
     loop {
         match std::str::from_utf8(bytes) {

@@ -11,12 +11,12 @@ use crate::format::text::{MAX_DIGITS, SHORT_LENGTH, digits_word, short_word};
 pub(crate) use crate::format::text::{is_text, short_text, text_cell};
 use crate::format::writer::Writer;
 
-/// True if the words are such as values of this tag have.
+/// True if values of this tag may have these words.
 pub(crate) fn are_words(tag: Tag, words: &[u64]) -> bool {
     matches!(tag, tag::INT | tag::FLOAT) || words.iter().all(|word| is_word(tag, *word))
 }
 
-/// True if the word is one that a value of this tag has.
+/// True if a value of this tag may have this word.
 pub(crate) fn is_word(tag: Tag, word: u64) -> bool {
     match tag {
         tag::DIGITS => word <= MAX_DIGITS,
@@ -33,8 +33,8 @@ pub(crate) fn is_word(tag: Tag, word: u64) -> bool {
     }
 }
 
-/// Checks that a blob is the canonical one of a value; `depth` is the nesting around it. Returns what the
-/// items in it are charged with, at any depth (FORMAT.md section 10).
+/// Checks that a blob is the canonical one of a value; `depth` is the nesting around it. Returns the weight
+/// of its items, at any depth (FORMAT.md section 10).
 pub(crate) fn check_blob(tag: Tag, blob: &[u8], depth: usize) -> Result<u64> {
     let mut r = Reader::new(blob);
     match tag {
@@ -134,7 +134,7 @@ fn read_any<'a>(r: &mut Reader<'a>, depth: usize) -> Result<(Tag, Payload<'a>, u
     Ok((tag, payload, weight))
 }
 
-/// The length of the payloads of a tag, if all have the same.
+/// The length of a tag's payloads, if it is fixed.
 fn fixed_length(tag: Tag) -> Option<usize> {
     match tag {
         tag::TIMEDELTA => Some(12),
@@ -210,7 +210,7 @@ pub(crate) fn write_inline(w: &mut Writer, tag: Tag, payload: Payload<'_>) {
     }
 }
 
-/// The shortest two's complement of a little-endian one.
+/// The shortest form of a little-endian two's complement.
 pub(crate) fn trim_big_int(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., before, last] = bytes {
         let extends = if before & 0x80 == 0 { 0 } else { 0xFF };

@@ -5,7 +5,7 @@ use crate::format::entropy::Step;
 #[derive(Default)]
 pub(crate) struct Writer {
     pub(crate) bytes: Vec<u8>,
-    /// What goes into the frame's entropy stream.
+    /// The steps for the frame's entropy stream.
     pub(crate) steps: Vec<Step>,
 }
 
@@ -15,7 +15,7 @@ pub(crate) fn zigzag(value: u64) -> u64 {
     ((signed << 1) ^ (signed >> 63)) as u64
 }
 
-/// Bytes that the largest of the words needs, 0 to 8.
+/// Bytes of the largest word, 0 to 8.
 pub(crate) fn width_of(all: u64) -> usize {
     (64 - all.leading_zeros() as usize).div_ceil(8)
 }
@@ -29,7 +29,7 @@ impl Writer {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// In lists of neighbouring numbers these bytes compress better: what numbers share comes first.
+    /// The shared high bytes come first, because lists of neighbouring numbers then compress better.
     pub(crate) fn u64_highest_first(&mut self, value: u64) {
         self.u64(value.swap_bytes());
     }
@@ -84,13 +84,13 @@ impl Writer {
         self.gaps(numbers.iter().copied());
     }
 
-    /// What another writer has written, behind its length.
+    /// The bytes of another writer, after their length.
     pub(crate) fn part(&mut self, part: &Writer) {
         self.text(&part.bytes);
         self.steps.extend_from_slice(&part.steps);
     }
 
-    /// A section: id, length, contents. Nothing is written where there are no contents.
+    /// A section: id, length, contents. Writes nothing for empty contents.
     pub(crate) fn section(&mut self, id: u8, contents: &Writer) {
         if !contents.bytes.is_empty() {
             self.u8(id);

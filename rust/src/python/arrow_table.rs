@@ -1,4 +1,4 @@
-//! A state as an Arrow table, for anything that takes one.
+//! A state as an Arrow table, for all libraries that read one.
 
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use crate::python::to_python::column_arrays::{Array, Field};
 use crate::python::to_python::columns::Columns;
 use crate::state::table::Table;
 
-/// A snapshot as columns: a row a symbol, `_symbol` and a column a key. What takes Arrow's PyCapsule interface reads
-/// it without a copy: `polars.DataFrame(table)`, `pyarrow.table(table)`, `duckdb.from_arrow(table)`.
+/// A snapshot as columns: one row a symbol; `_symbol` and one column a key. Libraries with Arrow's PyCapsule
+/// interface read it without a copy: `polars.DataFrame(table)`, `pyarrow.table(table)`,
+/// `duckdb.from_arrow(table)`.
 ///
 /// docs/columns.md says which type a column gets.
 #[pyclass(frozen, module = "snapdelta")]
@@ -43,7 +44,7 @@ impl ArrowTable {
 
 #[pymethods]
 impl ArrowTable {
-    /// A capsule with a stream of one batch. `requested_schema` is not looked at: consumers cast.
+    /// A capsule with a stream of one batch. It ignores `requested_schema`: consumers cast.
     #[pyo3(signature = (requested_schema = None))]
     pub(crate) fn __arrow_c_stream__<'py>(
         &self,

@@ -1,27 +1,28 @@
-//! What can go wrong while Python objects are read, and the path in its message.
+//! Errors while reading Python objects, and the path in their messages.
 
 use std::fmt::Write;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
-/// A message shows at most so many characters of a key that is no str.
+/// The most characters of a non-str key that a message shows.
 const LONGEST_KEY: usize = 80;
 
 pub(crate) enum PathStep {
     Key(Vec<u8>),
     Index(usize),
-    /// A key that is no str.
+    /// A key that is not a str.
     OtherKey(Py<PyAny>),
 }
 
 pub(crate) enum ConvertError {
-    /// A kind of value that cannot be carried. The trail leads from the value up to the symbol.
+    /// An unsupported kind of value. The trail leads from the value up to the symbol.
     Unsupported {
         trail: Vec<PathStep>,
         message: String,
     },
-    /// Raised by Python code that reads or converts a value, or for want of memory. `what` says what failed.
+    /// Raised by Python code that reads or converts a value, or for lack of memory. `what` names the failed
+    /// step.
     Python {
         trail: Vec<PathStep>,
         what: String,
@@ -92,7 +93,7 @@ impl ConvertError {
 }
 
 /// The text form of a path: `AAPL.lastTrade.c[0]`, with `.`, `[` and `\` escaped. A trail leads from the value up.
-/// The `repr` of a key that is no str runs Python code.
+/// The `repr` of a non-str key runs Python code.
 pub(crate) fn path_text(py: Python<'_>, trail: &[PathStep]) -> PyResult<String> {
     let mut text = String::new();
     for step in trail.iter().rev() {

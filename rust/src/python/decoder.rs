@@ -28,12 +28,12 @@ use crate::python::to_python::numpy;
 struct DecoderState {
     core: Core,
     objects: ObjectCache,
-    /// Records handed out by `snapshot(shared=True)` that have not changed since, by symbol.
+    /// Records returned by `snapshot(shared=True)` that have not changed since, by symbol.
     shared: HashMap<Box<[u8]>, Py<PyAny>>,
 }
 
-/// Follows a stream of frames: full frames at any time, deltas only where epoch, sequence and digest of their base are
-/// those of the state.
+/// Follows a stream of frames. It takes full frames at any time, and deltas only if their base has the
+/// state's epoch, sequence and digest.
 ///
 /// `limits` bounds the memory that a frame may take (Limits, 1 GiB by default).
 #[pyclass(frozen, module = "snapdelta")]
@@ -42,7 +42,7 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// Lets `then` look at the state.
+    /// Calls `then` with the state.
     pub(crate) fn with_state<T>(&self, py: Python<'_>, then: impl FnOnce(&State) -> T) -> PyResult<T> {
         let inner = self.lock(py)?;
         Ok(then(&inner.core.state))
@@ -108,7 +108,7 @@ impl Decoder {
         drop(gone);
     }
 
-    /// Goes on to the state of the frame. After an error the state is what it was.
+    /// Moves to the frame's state. An error leaves the state unchanged.
     ///
     /// Raises BaseMismatchError, CorruptDeltaError, LimitExceededError, UnsupportedVersionError.
     #[pyo3(signature = (frame, /))]
@@ -144,9 +144,9 @@ impl Decoder {
         Ok(PyBytes::new(py, &made.map_err(|e| errors::core(py, &e))?))
     }
 
-    /// The whole snapshot as a new dict. With `shared`, records that did not change since the last such call are the
-    /// same objects: do not change them. `start` and `stop` name a part of it, by place in the order of the
-    /// symbols: an event loop that may not be held up takes one after the other.
+    /// The whole snapshot as a new dict. With `shared`, records that did not change since the last such call
+    /// are the same objects: do not change them. `start` and `stop` select a part of it, by position in the
+    /// order of the symbols. Build parts in turn so that the event loop runs in between.
     #[pyo3(signature = (shared = false, *, start = 0, stop = None))]
     fn snapshot<'py>(
         &self,
@@ -195,10 +195,10 @@ impl Decoder {
         }
     }
 
-    /// The values at a path, a row a symbol, as a numpy masked array: None and what a record has not are masked.
+    /// The values at a path, one row a symbol, as a numpy masked array that masks None and missing values.
     ///
-    /// `path` is a tuple of keys, or its text (`day.v`, with `.`, `[` and `\\` escaped). docs/columns.md says which
-    /// dtype a column gets; what has none is an array of objects.
+    /// `path` is a tuple of keys, or its text (`day.v`, with `.`, `[` and `\\` escaped). docs/columns.md
+    /// lists the dtypes; a column without one is an array of objects.
     /// Raises UsageError if no record has a value there, MissingExtraError without numpy.
     #[pyo3(signature = (path, /))]
     fn column<'py>(&self, py: Python<'py>, path: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -219,10 +219,11 @@ impl Decoder {
         numpy::column(py, table, found, objects, &mut budget).map_err(|e| errors::to_python(py, e))
     }
 
-    /// The state as columns; with `changed`, the rows of the symbols in `changed` alone, in the order of the state and
-    /// with the types of all rows. `flat`: a column a path (`day.v`), in place of a struct a dict.
+    /// The state as columns; with `changed`, only the rows of the symbols in `changed`, in the order of the
+    /// state and with the types of all rows. `flat`: one column for each path (`day.v`), instead of one
+    /// struct for each dict.
     ///
-    /// Raises LimitExceededError, UnsupportedTypeError for names that Arrow cannot have, UsageError.
+    /// Raises LimitExceededError, UsageError, and UnsupportedTypeError for names that Arrow cannot represent.
     #[pyo3(signature = (*, changed = false, flat = false))]
     fn arrow_table(&self, py: Python<'_>, changed: bool, flat: bool) -> PyResult<ArrowTable> {
         let mut inner = self.lock(py)?;
@@ -256,7 +257,7 @@ impl Decoder {
         symbols(py, self.lock(py)?.core.updated())
     }
 
-    /// The fewest symbols whose move explains the new order; none where the order of those that stay is the same.
+    /// The fewest symbols whose moves explain the new order; empty if the retained symbols keep their order.
     #[getter]
     fn moved<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         symbols(py, self.lock(py)?.core.moved().into_iter())

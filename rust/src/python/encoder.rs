@@ -23,7 +23,7 @@ use crate::python::tolerance::tolerances;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::Table;
 
-/// A number of the position in the stream.
+/// An epoch or sequence argument.
 fn number(value: &Bound<'_, PyAny>, name: &str, most: u64) -> PyResult<u64> {
     match value.extract::<u64>() {
         Ok(number) if number <= most => Ok(number),
@@ -47,18 +47,17 @@ struct EncoderState {
     default: Option<Py<PyAny>>,
 }
 
-/// Owns the previous state natively and makes frames of what changed.
+/// Owns the previous state natively and encodes changes as frames.
 ///
-/// `level` is zstd's (1 to 22). `default`, if given, is called with each value of a kind that is not supported and
-/// returns one that is. `epoch` goes into every frame. The first frame is a full one.
+/// `level` is the zstd level (1 to 22). The Encoder calls `default`, if given, with each unsupported value;
+/// it returns a supported one. Every frame has the `epoch`. The first frame is a full one.
 ///
 /// `tolerance`, a dict of column -> Absolute or Relative, is the only lossy setting: the Encoder publishes a number
-/// only if it is farther than that from the number published last, also in full frames. A column is a tuple of keys or
-/// its text, as in `Decoder.column`. Anything else is a UsageError.
+/// only if it differs by more from the number published last, also in full frames. A column is a tuple of
+/// keys or its text, as in `Decoder.column`. Anything else raises a UsageError.
 ///
-/// With `verify`, the Encoder reads every frame back from its bytes before it returns it. A delta must lead from its base
-/// to the digest of the new state, a full frame from nothing. A delta that does not becomes a full frame under the same
-/// sequence; a full frame that does not is an EncodingError.
+/// With `verify`, the Encoder decodes every frame before it returns it, and compares the digest. If a delta
+/// fails, it returns a full frame with the same sequence; if a full frame fails, it raises an EncodingError.
 #[pyclass(frozen, module = "snapdelta")]
 pub(crate) struct Encoder {
     inner: Mutex<EncoderState>,
@@ -78,7 +77,7 @@ impl Encoder {
         }
     }
 
-    /// The lock, with no captured frame on its way.
+    /// The lock, while no captured frame is unfinished.
     fn free<'a>(&'a self, py: Python<'_>) -> PyResult<MutexGuard<'a, EncoderState>> {
         let mut inner = self.lock(py)?;
         let dropped = self.dropped.load(Ordering::Acquire);
@@ -155,7 +154,7 @@ impl Encoder {
 }
 
 impl EncoderState {
-    /// The changes that a way in finds, without those that a tolerance holds back.
+    /// The captured changes, without those that a tolerance holds.
     fn capture<'py>(
         &mut self,
         py: Python<'py>,
@@ -178,7 +177,7 @@ impl EncoderState {
         self.cache.forget_keys_beyond(&self.core.state.table.schema);
     }
 
-    /// The frame and what kind it became; made without the GIL.
+    /// The frame and its kind; encoded without the GIL.
     fn encode_frame<'py>(
         &mut self,
         py: Python<'py>,
@@ -236,9 +235,10 @@ impl Encoder {
         drop(gone);
     }
 
-    /// The place of the stream at which it goes on: the first frame has this epoch and `sequence + 1`.
+    /// The position at which the stream begins: the first frame has this epoch and `sequence + 1`.
     ///
-    /// Only before the first frame (ValueError afterwards), also while that one is captured and not finished.
+    /// Allowed only before the first frame (ValueError afterwards), even while that frame is captured but
+    /// unfinished.
     #[pyo3(signature = (epoch, sequence = 0))]
     fn begin(
         &self,
@@ -258,10 +258,10 @@ impl Encoder {
         Ok(())
     }
 
-    /// Goes on from the state of a Decoder, which keeps it: the next frame is a delta from that state, and names its epoch,
-    /// sequence and digest. Readers that have the same state apply it.
+    /// Continues from the state of a Decoder, which keeps it. The next frame is a delta from that state, and
+    /// names its epoch, sequence and digest. Readers with the same state apply it.
     ///
-    /// Only before the first frame, and only if the epoch is above the Decoder's (ValueError otherwise).
+    /// Allowed only before the first frame, and if the epoch is above the Decoder's (ValueError otherwise).
     #[pyo3(signature = (decoder, /))]
     fn resume(&self, py: Python<'_>, decoder: &Bound<'_, Decoder>) -> PyResult<()> {
         let mut inner = self.free(py)?;
@@ -287,9 +287,10 @@ impl Encoder {
         Ok(())
     }
 
-    /// The frame that leads from the last snapshot to this one; a full frame if asked for, or the first time.
+    /// The frame from the last snapshot to this one; a full frame for `full=True`, or the first time.
     ///
-    /// Raises UnsupportedTypeError (the message names the path), EncoderBusyError, EncodingError. After an error the state is what it was.
+    /// Raises UnsupportedTypeError (the message names the path), EncoderBusyError, EncodingError. An error
+    /// leaves the state unchanged.
     #[pyo3(signature = (snapshot, /, full = false))]
     fn encode<'py>(
         &self,
@@ -303,8 +304,8 @@ impl Encoder {
         Ok(inner.encode_frame(py, changes, kind)?.0)
     }
 
-    /// Reads the snapshot and returns at once; `finish()` of the result makes the frame. What happens to the snapshot
-    /// after this call is not seen. Until the frame is finished or dropped, other calls raise EncoderBusyError.
+    /// Reads the snapshot and returns at once; `finish()` of the result encodes the frame. Later changes of
+    /// the snapshot have no effect. Until you finish or drop the frame, other calls raise EncoderBusyError.
     #[pyo3(signature = (snapshot, /, full = false))]
     fn capture(slf: &Bound<'_, Self>, snapshot: &Bound<'_, PyAny>, full: bool) -> PyResult<CapturedFrame> {
         let py = slf.py();
@@ -314,12 +315,14 @@ impl Encoder {
         Ok(Encoder::keep(slf, &mut inner, changes, full))
     }
 
-    /// The frame that leads from the last snapshot to the one that columns hold: `encode` of `{symbol: {column: value}}`,
-    /// without a Python object a cell. `data` is a dict of arrays, or what has Arrow's PyCapsule interface; `symbol` names
-    /// the column with the symbols. Nulls become None. docs/columns.md says what becomes of which type.
+    /// The frame from the last snapshot to the one in columns: `encode` of `{symbol: {column: value}}`,
+    /// without a Python object for each cell. `data` is a dict of arrays, or an object with Arrow's PyCapsule
+    /// interface; `symbol` names the column with the symbols. Nulls become None. docs/columns.md lists the
+    /// types.
     ///
-    /// Raises UsageError (no symbols, a symbol twice or null, columns of different lengths), UnsupportedTypeError (the
-    /// message names the column), EncoderBusyError, EncodingError. After an error the state is what it was.
+    /// Raises UsageError (no symbols, a duplicate or null symbol, columns of different lengths),
+    /// UnsupportedTypeError (the message names the column), EncoderBusyError, EncodingError. An error leaves
+    /// the state unchanged.
     #[pyo3(signature = (data, /, *, symbol = "_symbol", full = false))]
     fn encode_columns<'py>(
         &self,
@@ -334,7 +337,7 @@ impl Encoder {
         Ok(inner.encode_frame(py, changes, kind)?.0)
     }
 
-    /// Reads columns and returns at once, as `capture` does a snapshot.
+    /// Reads columns and returns at once, like `capture`.
     #[pyo3(signature = (data, /, *, symbol = "_symbol", full = false))]
     fn capture_columns(
         slf: &Bound<'_, Self>,
@@ -348,11 +351,12 @@ impl Encoder {
         Ok(Encoder::keep(slf, &mut inner, changes, full))
     }
 
-    /// The delta to the state with these records in it and without the removed symbols: of a caller who knows what
-    /// changed. A symbol that is there keeps its place, a new one comes last; removed ones that are not there are passed
-    /// over. The cost is in proportion to the changes.
+    /// The delta to the state with these records and without the removed symbols, for callers who know what
+    /// changed. Known symbols keep their position, new ones come last; it ignores unknown removed ones. The
+    /// cost is proportional to the changes.
     ///
-    /// Raises UsageError before the first frame, and for a symbol that is changed and removed; else what `encode` raises.
+    /// Raises UsageError before the first frame, and for a symbol that is both changed and removed; else what
+    /// `encode` raises.
     #[pyo3(signature = (changes, /, removed = SymbolList::default()))]
     fn update<'py>(
         &self,
@@ -366,7 +370,7 @@ impl Encoder {
         Ok(inner.encode_frame(py, changes, kind)?.0)
     }
 
-    /// Reads an update and returns at once, as `capture` does a snapshot.
+    /// Reads an update and returns at once, like `capture`.
     #[pyo3(signature = (changes, /, removed = SymbolList::default()))]
     fn capture_update(
         slf: &Bound<'_, Self>,
@@ -380,7 +384,7 @@ impl Encoder {
         Ok(Encoder::keep(slf, &mut inner, changes, false))
     }
 
-    /// The state as a full frame, under the epoch, sequence and digest that it has. The state does not move.
+    /// The state as a full frame, with the state's epoch, sequence and digest. The state does not change.
     fn full<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let mut inner = self.free(py)?;
         if !inner.core.state.started {
@@ -401,7 +405,7 @@ impl Encoder {
         Ok(self.lock(py)?.core.state.position.epoch)
     }
 
-    /// Number of the last frame; before the first 0, or what `begin()` was given.
+    /// Number of the last frame; before the first frame 0, or the argument of `begin()`.
     #[getter]
     fn sequence(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.lock(py)?.core.state.position.sequence)
@@ -413,8 +417,8 @@ impl Encoder {
         Ok(self.lock(py)?.core.state.digest)
     }
 
-    /// What a reader's Limits must allow, at least, to read the latest frames: bytes, counted as FORMAT.md section 10
-    /// says. None without `verify`, as it is found when a frame is read back.
+    /// The bytes that a reader's Limits must allow for the latest frames, counted as in FORMAT.md section 10.
+    /// None without `verify`, because only decoding finds them.
     #[getter]
     fn required_bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
         Ok(self.lock(py)?.core.state.required_bytes())
@@ -449,16 +453,16 @@ pub(crate) struct CapturedFrame {
     /// Number of symbols in the snapshot.
     #[pyo3(get)]
     symbols: usize,
-    /// Number of symbols that the state before has not.
+    /// Number of symbols that the previous state lacks.
     #[pyo3(get)]
     added: usize,
-    /// Number of symbols of the state before that are gone.
+    /// Number of symbols of the previous state that are gone.
     #[pyo3(get)]
     removed: usize,
-    /// Number of symbols that were there and have another record now; one that only moved is not counted.
+    /// Number of retained symbols with another record; a symbol that only moved does not count.
     #[pyo3(get)]
     updated: usize,
-    /// Number of cells that keep the number published last, as theirs is within the tolerance of it.
+    /// Number of cells that keep the number published last, because the new one is within the tolerance.
     #[pyo3(get)]
     held_cells: u64,
     requested: FrameKind,
@@ -472,9 +476,9 @@ impl CapturedFrame {
         visit.call(&self.encoder)
     }
 
-    /// The frame. The GIL is not held while it is made. Works once.
+    /// The frame, encoded without the GIL. Works once.
     ///
-    /// Raises EncodingError: then there is no frame and the state is what it was before the capture.
+    /// Raises EncodingError; then there is no frame, and the state is that before the capture.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let encoder = self.encoder.get();
         let mut inner = encoder.lock(py)?;
@@ -486,7 +490,7 @@ impl CapturedFrame {
         Ok(frame)
     }
 
-    /// "full" or "delta": what `finish()` made, before it what it was asked for.
+    /// "full" or "delta": the kind that `finish()` returned; before that, the requested kind.
     #[getter]
     fn kind(&self) -> &'static str {
         self.made.get().unwrap_or(&self.requested).name()

@@ -35,7 +35,7 @@ pub(crate) fn to_python(py: Python<'_>, error: ConvertError) -> PyErr {
     }
 }
 
-/// The error of code that was asked to read or convert a value. A TypeError or ValueError becomes an
+/// The error of Python code that reads or converts a value. A TypeError or ValueError becomes an
 /// UnsupportedTypeError; any other error keeps its type. Both name the path.
 fn raised(py: Python<'_>, trail: &[PathStep], what: &str, error: PyErr) -> PyResult<PyErr> {
     let path = path_text(py, trail)?;
@@ -64,7 +64,7 @@ pub(crate) fn core(py: Python<'_>, error: &Error) -> PyErr {
     raise(py, name, error.to_string())
 }
 
-/// An argument or a call that makes no sense.
+/// An impossible argument or call.
 pub(crate) fn usage(py: Python<'_>, message: &str) -> PyErr {
     raise(py, "UsageError", message.into())
 }
@@ -91,7 +91,7 @@ pub(crate) fn corrupt(py: Python<'_>, message: &str) -> PyErr {
     raise(py, "CorruptDeltaError", message.into())
 }
 
-/// The state behind a lock whose holder panicked is not to be trusted.
+/// A panic while the lock was held: its state may be inconsistent.
 pub(crate) fn broken() -> PyErr {
     PyRuntimeError::new_err("an earlier call ended in a panic; make a new object and start with a full frame")
 }

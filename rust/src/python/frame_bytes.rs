@@ -7,7 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-/// The bytes of a frame. Only `bytes` are borrowed: others may change while the GIL is released.
+/// The bytes of a frame. It borrows only `bytes`, because other buffers may change while the GIL is released.
 pub(crate) enum FrameBytes<'a> {
     Borrowed(&'a [u8]),
     Copied(Vec<u8>),

@@ -1,4 +1,4 @@
-//! FrameInfo: what `inspect` tells.
+//! FrameInfo: the result of `inspect`.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -16,12 +16,12 @@ pub(crate) struct FrameInfo {
     version: u8,
     epoch: u64,
     sequence: u64,
-    /// where the base is in its stream; None in a full frame
+    /// the base's position in its stream; None in a full frame
     base_epoch: Option<u64>,
     base_sequence: Option<u64>,
     base_digest: u64,
     target_digest: u64,
-    /// what a reader's Limits must allow; None if the writer does not know
+    /// bytes that a reader's Limits must allow; None if the writer does not know
     required_bytes: Option<u64>,
     /// the states are published within a tolerance
     within_tolerance: bool,
@@ -34,7 +34,7 @@ pub(crate) struct FrameInfo {
     /// rows of the base and of the target
     base_symbols: usize,
     target_symbols: usize,
-    /// symbols that are new, in the frame's order; None if it takes the base to read them
+    /// new symbols, in the frame's order; None if reading them needs the base
     added: Py<PyAny>,
     /// how many symbols are removed; neither added nor removed, with another record; moved out of the predicted order
     removed: usize,

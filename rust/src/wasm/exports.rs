@@ -1,6 +1,7 @@
-//! The functions that JavaScript calls. An instance of the module has one reader: a fault in one leaves others whole.
+//! The functions that JavaScript calls. Each instance of the module has one reader, so a fault in one does
+//! not affect others.
 //!
-//! Each is `unsafe(no_mangle)`: a name of another library could clash with it. All have a prefix of our own.
+//! Each is `unsafe(no_mangle)`, because names of other libraries could clash. All have our own prefix.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,7 +53,7 @@ extern "C" fn snapdelta_room(length: u32) -> u32 {
     with(|reader| reader.room(length as usize).0 as u32)
 }
 
-/// 0, or what kind of error it is; its text is the answer.
+/// Returns 0, or the kind of error; the answer is its text.
 #[unsafe(no_mangle)]
 extern "C" fn snapdelta_apply() -> u32 {
     with(|reader| match reader.apply() {

@@ -1,4 +1,4 @@
-//! The only place that knows WebAssembly: the reader as functions over numbers, for clients/js.
+//! The only room that knows WebAssembly: the reader as functions over numbers, for clients/js.
 
 #[allow(unsafe_code)]
 mod exports;

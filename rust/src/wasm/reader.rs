@@ -1,4 +1,4 @@
-//! A Decoder whose answers are spans in memory: JavaScript reads rows, texts and columns where they are.
+//! A Decoder whose answers are spans in memory, where JavaScript reads rows, texts and columns in place.
 
 use crate::codec::decoder::Decoder;
 use crate::error::ErrorKind;
@@ -15,14 +15,14 @@ const MAX_BYTES: u64 = i32::MAX as u64;
 const NO_CELL: u8 = u8::MAX;
 const DICT_FOLLOWS: u32 = 1;
 
-/// Where an answer is: an address and a number of items, which are valid until the next call.
+/// A span: an address and a number of items, valid until the next call.
 pub(crate) type Span = (usize, usize);
 
 fn span<T>(items: &[T]) -> Span {
     (items.as_ptr() as usize, items.len())
 }
 
-/// Which symbols are asked for.
+/// The requested symbols.
 #[derive(Clone, Copy)]
 pub(crate) enum Symbols {
     All,
@@ -36,7 +36,7 @@ pub(crate) struct Reader {
     decoder: Decoder,
     /// Rises when the numbers of keys and shapes change.
     schema_version: u32,
-    /// What JavaScript writes before a call: a frame, a symbol, a path.
+    /// The input that JavaScript writes before a call: a frame, a symbol, a path.
     input: Vec<u8>,
     bytes: Vec<u8>,
     numbers: Vec<u32>,
@@ -62,7 +62,7 @@ impl Reader {
         span(&self.input)
     }
 
-    /// Applies the frame in the input. After an error, its text is in `message`, and the state is what it was.
+    /// Applies the frame in the input. An error puts its text in `message` and leaves the state unchanged.
     pub(crate) fn apply(&mut self) -> Result<FrameKind, ErrorKind> {
         let frame = std::mem::take(&mut self.input);
         match self.decoder.apply(&frame) {
@@ -132,7 +132,7 @@ impl Reader {
     }
 
     /// A shape as its dict: number of entries, then of each the key's number and 0, or 1 and the dict below it.
-    /// Nothing for a record that is one leaf.
+    /// Empty for a record that is one leaf.
     pub(crate) fn shape(&mut self, id: u32) -> Option<Span> {
         let shape = self.decoder.state.table.schema.shapes.get(id as usize)?;
         self.numbers.clear();
@@ -182,8 +182,8 @@ impl Reader {
         Some(span(&self.words))
     }
 
-    /// The cells at the path in the input, row by row; the input has each key's length before its bytes. None if
-    /// the input is no path.
+    /// The cells at the path in the input, row by row; the input has each key's length before its bytes. None
+    /// if the input is not a path.
     fn column(&self) -> Option<impl Iterator<Item = Option<Cell>>> {
         let mut r = Bytes::new(&self.input);
         let mut keys = Vec::new();

@@ -8,7 +8,7 @@
 | `StockList` | a daily stock list whose numbers are text with "$", "%" and thousands separators |
 | `Aircraft` | state vectors of aircraft: positions with many digits, headings, times, None |
 
-Nothing here copies a recording: only the form of the records and the moves between frames are alike.
+No feed copies a recording: only the form of the records and the changes between frames are similar.
 """
 
 from snapdelta.testing.feed._base import Snapshot

@@ -24,9 +24,9 @@ class SeededFeed(Iterator[Snapshot]):
 
     def __init__(self, symbols: int, seed: int, interval: float, start_ms: int = START_MS) -> None:
         if symbols < 0:
-            raise FeedSettingError(f"symbols: {symbols} is less than 0")
+            raise FeedSettingError(f"symbols must be at least 0, not {symbols}")
         if not interval > 0:
-            raise FeedSettingError(f"interval: {interval} s is not more than 0")
+            raise FeedSettingError(f"interval must be positive, not {interval} s")
         self.time_ms = start_ms
         self._interval_ms = max(1, round(interval * 1000))
         self._rng = Random(seed)

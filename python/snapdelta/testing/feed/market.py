@@ -1,6 +1,6 @@
 """A seeded market feed for tests, benchmarks and the demo: `{symbol: record}`, a new one every interval.
 
-Three kinds of record, all of them the same market underneath:
+It has three kinds of record, all from the same market:
 
 - `nested`: quote, trade, minute, day and previous-day blocks in the style of a vendor's full-market snapshot;
 - `enriched`: the same and what a scanner adds (rvol, ATR %, distances from high, low and vwap, spread, mid,
@@ -63,7 +63,7 @@ class Feed(SeededFeed):
             the session there is a tenth of it, at night nothing.
         share_unchanged: if true, records that did not change share their leaf objects (lists among them) with
             the frame before. By default equal values are made anew, as a service that parses its input does.
-            Either way every dict is fresh, and what is done to it cannot be seen in a later frame.
+            Either way every dict is new, so changing it does not affect a later frame.
 
     Raises:
         FeedSettingError: an argument that makes no sense.
@@ -87,7 +87,7 @@ class Feed(SeededFeed):
         self.share_unchanged = share_unchanged
         self._pace = _PACES[kind] if pace is None else pace
         if not self._pace >= 0:
-            raise FeedSettingError(f"pace: {pace} is less than 0")
+            raise FeedSettingError(f"pace must be at least 0, not {pace}")
         self._make_record = _RECORDS[kind]
         self._names: set[str] = set()
         self._live: dict[str, Instrument] = {}

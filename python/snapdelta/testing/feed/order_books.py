@@ -43,7 +43,7 @@ class OrderBooks(SeededFeed):
         if form not in ("lists", "dicts"):
             raise FeedSettingError(f"form: {form!r} is not one of lists, dicts")
         if levels < 1:
-            raise FeedSettingError(f"levels: {levels} is less than 1")
+            raise FeedSettingError(f"levels must be at least 1, not {levels}")
         super().__init__(symbols, seed, interval)
         self._form = form
         self._books = {
