@@ -138,8 +138,8 @@ mod tests {
         }
     }
 
-    /// What a look at every pair finds.
-    fn plain(scan: &Scan<'_>, operation: Operation, first: usize, bits: u32) -> Vec<usize> {
+    /// What a look at every pair finds, with ends that lie so much further out.
+    fn plain(scan: &Scan<'_>, (operation, first): (Operation, usize), bits: u32, more: f64) -> Vec<usize> {
         let is_close = |second: usize| {
             let in_row = |row: usize| {
                 let x = scan.operands(row, Some(first), Some(second));
@@ -151,12 +151,12 @@ mod tests {
                     let (result, old) = in_row(row);
                     (result - old) / (scan.wanted_value(row) - old)
                 });
-                return (p / q - 1.0).abs() < AGREEMENT * (1.0 - SLACK);
+                return (p / q - 1.0).abs() < AGREEMENT * (1.0 + more);
             }
             (0..SCANNED).any(|row| {
                 let (low, high) = scan.wanted_within(row, bits);
-                let inner = (high - low) * SLACK;
-                (low + inner..=high - inner).contains(&in_row(row).0)
+                let more = more * low.abs().max(high.abs()).max(1.0);
+                (low - more..=high + more).contains(&in_row(row).0)
             })
         };
         let seconds = if operation.is_symmetric() { 0..first } else { 0..scan.len() };
@@ -179,12 +179,13 @@ mod tests {
             for first in 0..scan.len() {
                 let bits = if scale.is_raw() { 40 + draws.below(12) } else { draws.below(11) } as u32;
                 pairs.seconds(&scan, (operation, first), bits, &mut found);
-                let plain = plain(&scan, operation, first, bits);
-                *hits += plain.len();
-                let missed: Vec<_> = plain.iter().filter(|second| !found.contains(second)).collect();
+                let sure = plain(&scan, (operation, first), bits, -1e-9);
+                let possible = plain(&scan, (operation, first), bits, 1e-3);
+                *hits += sure.len();
+                let missed: Vec<_> = sure.iter().filter(|second| !found.contains(second)).collect();
                 assert!(missed.is_empty(), "{operation:?} of {first} within {bits} bits misses {missed:?}");
-                let is_exact = found.len() <= plain.len() + plain.len() / 8 + 2;
-                assert!(is_exact, "{operation:?} of {first}: {} for {}", found.len(), plain.len());
+                let wrong: Vec<_> = found.iter().filter(|second| !possible.contains(second)).collect();
+                assert!(wrong.is_empty(), "{operation:?} of {first} within {bits} bits finds {wrong:?}");
             }
         }
     }
