@@ -1,8 +1,7 @@
 //! A first look, in a few rows, at all columns at once: which of them may explain another.
 
-use std::ops::Range;
-
 use crate::encoding::formula::{Operands, Operation};
+use crate::encoding::formula_inverse::Interval;
 use crate::encoding::sampling::sample_of;
 use crate::format::number::Scale;
 use crate::format::powers::POWERS;
@@ -10,7 +9,7 @@ use crate::state::schema::PathId;
 
 /// Rows of a sample in which every column is looked at, and those of them in which operations are tried.
 const PROBED: usize = 8;
-const SCANNED: usize = 2;
+pub(crate) const SCANNED: usize = 2;
 /// Ratios that agree this well are one constant.
 pub(crate) const AGREEMENT: f64 = 0.02;
 const ABSENT: f64 = f64::NAN;
@@ -35,7 +34,10 @@ pub(crate) struct Scan<'a> {
     probed_base: Vec<f64>,
     present: [Vec<f64>; SCANNED],
     base: [Vec<f64>; SCANNED],
-    /// By column: in how many of them it comes close.
+    /// By column: its values differ, and they differ from the base's.
+    varies: Vec<bool>,
+    moves: Vec<bool>,
+    /// By column: in how many of the rows it comes close.
     hits: Vec<u64>,
 }
 
@@ -53,6 +55,8 @@ impl<'a> Scan<'a> {
             probed_base: Vec::new(),
             present,
             base,
+            varies: Vec::new(),
+            moves: Vec::new(),
             hits: Vec::new(),
         }
     }
@@ -73,6 +77,8 @@ impl<'a> Scan<'a> {
             self.present[side].push(present[probe]);
             self.base[side].push(base.get(probe).copied().unwrap_or(ABSENT));
         }
+        self.varies.push(present.windows(2).any(|pair| pair[0] != pair[1]));
+        self.moves.push(present.iter().zip(base).any(|(now, before)| now != before));
         self.columns.push(path);
         self.probed.extend_from_slice(present);
         self.probed_base.extend_from_slice(base);
@@ -106,22 +112,21 @@ impl<'a> Scan<'a> {
 
     /// The value is not the same all over.
     pub(crate) fn varies(&self, at: usize) -> bool {
-        self.present_at(at).windows(2).any(|pair| pair[0] != pair[1])
+        self.varies[at]
     }
 
     /// Some value differs from the base's.
     pub(crate) fn moves(&self, at: usize) -> bool {
-        self.present_at(at).iter().zip(self.base_at(at)).any(|(now, before)| now != before)
+        self.moves[at]
     }
 
     /// The columns with which an operation on one column comes within so many bits in some row.
     pub(crate) fn singles(&mut self, operation: Operation, bits: u32, found: &mut Vec<usize>) {
-        let all = 0..self.len();
         macro_rules! run {
             ($($name:ident)*) => {
                 match operation {
                     $(Operation::$name => {
-                        self.look::<false>(operation, 0, all, bits, |x| Operation::$name.apply(1.0, x), found);
+                        self.look(operation, bits, |x| Operation::$name.apply(1.0, x), found);
                     })*
                     // the closes that are implied differ a little from those rounded
                     Operation::PercentOnRoundedClose => {
@@ -135,95 +140,94 @@ impl<'a> Scan<'a> {
             LargerOfOld SmallerOfOld PercentOnClose MinusOld PlusOld Change ChangePercent);
     }
 
-    /// The columns with which an operation comes within so many bits in some row, one column being the first.
-    pub(crate) fn pairs(&mut self, operation: Operation, first: usize, bits: u32, found: &mut Vec<usize>) {
-        let others = if operation.is_symmetric() { 0..first } else { 0..self.len() };
-        macro_rules! run {
-            ($($name:ident)*) => {
-                match operation {
-                    $(Operation::$name => {
-                        self.look::<true>(operation, first, others, bits, |x| Operation::$name.apply(1.0, x), found);
-                    })*
-                    _ => {}
-                }
-            };
+    /// What an operation on these columns works from in a scanned row.
+    #[inline]
+    pub(crate) fn operands(&self, side: usize, a: Option<usize>, b: Option<usize>) -> Operands {
+        let at = |values: &[f64], column: Option<usize>| column.map_or(ABSENT, |column| values[column]);
+        let (present, base) = (&self.present[side], &self.base[side]);
+        let old = self.wanted.old[self.rows[side]];
+        Operands { old, a: at(present, a), a_old: at(base, a), b: at(present, b), b_old: at(base, b) }
+    }
+
+    /// The value that is looked for in a scanned row.
+    pub(crate) fn wanted_value(&self, side: usize) -> f64 {
+        self.wanted.values[self.rows[side]]
+    }
+
+    /// The results that come within so many bits in a scanned row.
+    pub(crate) fn wanted_within(&self, side: usize, bits: u32) -> Interval {
+        let Scale { exponent, unit } = self.wanted.scale;
+        let integer = self.wanted.integers[self.rows[side]] as i64;
+        let bound = 1i64 << bits.min(62);
+        if !self.wanted.scale.is_raw() {
+            let factor = POWERS[usize::from(exponent)] / unit as f64;
+            let (target, bound) = (integer as f64, bound as f64);
+            return ((target - bound) / factor, (target + bound) / factor);
         }
-        run!(Difference Sum Product Quotient Mean Percent PercentChange AbsoluteProduct PercentAbove PercentOfRest
-            Larger Smaller OldPlusChanges OldPlusDifferenceOfChanges OldPlusChangeTimes WeightedMean
-            MultipleOfQuotient MultipleOfProduct OldPlusMultipleOfChangeTimes);
+        // of the same sign: words of floats are in the order of their magnitudes
+        let float = |word: i64| f64::from_bits(word as u64);
+        if integer >= 0 {
+            let most = f64::INFINITY.to_bits() as i64;
+            (float((integer - bound).max(0)), float(integer.saturating_add(bound).min(most)))
+        } else {
+            let most = f64::NEG_INFINITY.to_bits() as i64;
+            (float(integer.saturating_add(bound).min(most)), float(integer.saturating_sub(bound)))
+        }
     }
 
     #[inline(always)]
-    fn look<const PAIR: bool>(
+    fn look(
         &mut self,
         operation: Operation,
-        first: usize,
-        columns: Range<usize>,
         bits: u32,
         apply: impl Fn(Operands) -> f64,
         found: &mut Vec<usize>,
     ) {
         found.clear();
-        self.hits[columns.clone()].fill(0);
+        self.hits.fill(0);
         if operation.has_constant() {
-            self.compare_ratios::<PAIR>(operation, first, columns.clone(), apply);
+            self.compare_ratios(operation, apply);
         } else {
-            self.compare::<PAIR>(first, columns.clone(), bits, apply);
+            self.compare(bits, apply);
         }
         // mostly there are none, which is quickly told
-        if self.hits[columns.clone()].iter().fold(0, |all, hits| all | hits) != 0 {
-            let hits = columns.clone().zip(&self.hits[columns]);
-            found.extend(hits.filter(|(_, hits)| **hits > 0).map(|(at, _)| at));
+        if self.hits.iter().fold(0, |all, hits| all | hits) != 0 {
+            found.extend((0..self.len()).filter(|at| self.hits[*at] > 0));
         }
     }
 
     #[inline(always)]
-    fn compare<const PAIR: bool>(
-        &mut self,
-        first: usize,
-        columns: Range<usize>,
-        bits: u32,
-        apply: impl Fn(Operands) -> f64,
-    ) {
+    fn compare(&mut self, bits: u32, apply: impl Fn(Operands) -> f64) {
         let bound = (1u64 << bits.min(62)) as f64;
         let scale = self.wanted.scale;
         let factor =
             if scale.is_raw() { 1.0 } else { POWERS[usize::from(scale.exponent)] / scale.unit as f64 };
         for side in 0..SCANNED {
             let integer = self.wanted.integers[self.rows[side]] as i64;
-            let columns = columns.clone();
             if scale.is_raw() {
-                self.sweep::<PAIR>(side, first, columns, &apply, |_, result| {
+                self.sweep(side, &apply, |_, result| {
                     let difference = (result.to_bits() as i64).wrapping_sub(integer);
                     difference.unsigned_abs() as f64 <= bound
                 });
             } else {
                 let target = integer as f64;
-                self.sweep::<PAIR>(side, first, columns, &apply, |_, result| {
-                    (result * factor - target).abs() <= bound
-                });
+                self.sweep(side, &apply, |_, result| (result * factor - target).abs() <= bound);
             }
         }
     }
 
     /// Counts columns with which the same constant serves in two rows.
     #[inline(always)]
-    fn compare_ratios<const PAIR: bool>(
-        &mut self,
-        operation: Operation,
-        first: usize,
-        columns: Range<usize>,
-        apply: impl Fn(Operands) -> f64,
-    ) {
+    fn compare_ratios(&mut self, operation: Operation, apply: impl Fn(Operands) -> f64) {
         let on_old = operation.adds_to_old();
         let olds = self.rows.map(|row| if on_old { self.wanted.old[row] } else { 0.0 });
         let [x, y] = [0, 1].map(|side| self.wanted.values[self.rows[side]] - olds[side]);
-        let mut lefts = Vec::with_capacity(columns.len());
-        self.sweep::<PAIR>(0, first, columns.clone(), &apply, |_, result| {
+        let mut lefts = Vec::with_capacity(self.len());
+        self.sweep(0, &apply, |_, result| {
             lefts.push((result - olds[0]) * y);
             false
         });
-        self.sweep::<PAIR>(1, first, columns.clone(), &apply, |at, result| {
+        self.sweep(1, &apply, |at, result| {
             let right = (result - olds[1]) * x;
             (lefts[at] - right).abs() <= AGREEMENT * right.abs()
         });
@@ -231,24 +235,16 @@ impl<'a> Scan<'a> {
 
     /// Counts the columns that are close in one of the rows.
     #[inline(always)]
-    fn sweep<const PAIR: bool>(
+    fn sweep(
         &mut self,
         side: usize,
-        first: usize,
-        columns: Range<usize>,
         apply: &impl Fn(Operands) -> f64,
         mut is_close: impl FnMut(usize, f64) -> bool,
     ) {
-        let (present, base) = (&self.present[side], &self.base[side]);
-        let (a, a_old) = if PAIR { (present[first], base[first]) } else { (ABSENT, ABSENT) };
         let old = self.wanted.old[self.rows[side]];
-        let values = present[columns.clone()].iter().zip(&base[columns.clone()]);
-        for (at, (hits, (x, x_old))) in self.hits[columns].iter_mut().zip(values).enumerate() {
-            let result = apply(if PAIR {
-                Operands { old, a, a_old, b: *x, b_old: *x_old }
-            } else {
-                Operands { old, a: *x, a_old: *x_old, b: ABSENT, b_old: ABSENT }
-            });
+        let values = self.present[side].iter().zip(&self.base[side]);
+        for (at, (hits, (a, a_old))) in self.hits.iter_mut().zip(values).enumerate() {
+            let result = apply(Operands { old, a: *a, a_old: *a_old, b: ABSENT, b_old: ABSENT });
             *hits += u64::from(is_close(at, result));
         }
     }

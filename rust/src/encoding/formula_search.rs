@@ -2,6 +2,7 @@
 
 use crate::encoding::encode::Learned;
 use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
+use crate::encoding::formula_pairs::Pairs;
 use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
 use crate::encoding::numbers::{Input, classify};
 use crate::encoding::numbers_plan::profile;
@@ -33,7 +34,8 @@ type Sampled = (Vec<f64>, Vec<f64>);
 /// The columns that may explain another: all in a few rows, those that look promising on the whole sample.
 struct Columns<'a> {
     view: &'a RowView<'a>,
-    rows: &'a [u32],
+    list: &'a [u32],
+    places: &'a [usize],
     with_base: bool,
     scan: Scan<'a>,
     sampled: Vec<Option<Sampled>>,
@@ -54,7 +56,10 @@ struct Goal {
 }
 
 /// The search for what one column follows from.
-pub(crate) struct FormulaSearch {
+pub(crate) struct FormulaSearch<'a> {
+    /// All rows of the column, and where the sample stands in them.
+    list: &'a [u32],
+    places: Vec<usize>,
     rows: Vec<u32>,
     /// They are ints beyond all scales.
     large: bool,
@@ -105,9 +110,9 @@ fn sum_of_bits(target: &[u64], predictions: impl Iterator<Item = u64>) -> u32 {
     target.iter().zip(predictions).map(|(target, prediction)| bits(prediction, *target)).sum()
 }
 
-impl FormulaSearch {
+impl<'r> FormulaSearch<'r> {
     /// None if the column has too few numbers, or costs next to nothing.
-    pub(crate) fn new(input: &Input<'_>) -> Option<FormulaSearch> {
+    pub(crate) fn new(input: &Input<'r>) -> Option<FormulaSearch<'r>> {
         let table = input.view.table;
         let words = profile(table, input.cells).and_then(|(scale, forms)| {
             let probes = sample_of(input.cells.len(), PROBES);
@@ -139,6 +144,8 @@ impl FormulaSearch {
             .min(zero)
             .min(sum_of_bits(&target, std::iter::repeat(newest)));
         (f64::from(own) > CHEAP * target.len() as f64).then(|| FormulaSearch {
+            list: input.rows,
+            places: sample.iter().map(|(i, _)| *i).collect(),
             rows: sample.iter().map(|(i, _)| input.rows[*i]).collect(),
             large,
             goal: Goal { scale, target, fallback },
@@ -188,19 +195,19 @@ impl FormulaSearch {
             old: &self.old,
         };
         let mut scan = Scan::new(wanted);
-        let probes = pick(&self.rows, scan.probes());
+        let probes = pick(&self.places, scan.probes());
         let (mut present, mut base) = (Vec::new(), Vec::new());
         for path in paths {
             if *budget == 0 {
                 break;
             }
             *budget = budget.saturating_sub(probes.len());
-            view.numbers_into(*path, &probes, self.has_base, &mut present, &mut base);
+            view.numbers_at(*path, (self.list, &probes), self.has_base, &mut present, &mut base);
             scan.add(*path, &present, &base);
         }
         let mut sampled = Vec::new();
         sampled.resize_with(scan.len(), || None);
-        Columns { view, rows: &self.rows, with_base: self.has_base, scan, sampled }
+        Columns { view, list: self.list, places: &self.places, with_base: self.has_base, scan, sampled }
     }
 
     /// Takes a formula in if it does better than others.
@@ -293,6 +300,7 @@ impl FormulaSearch {
 
     /// Two columns at a time.
     fn find_pairs(&self, columns: &mut Columns<'_>, budget: &mut usize, found: &mut Found) {
+        let pairs = Pairs::new(&columns.scan, self.has_base);
         let mut promising: Vec<usize> = Vec::new();
         for first in 0..columns.scan.len() {
             if !columns.scan.varies(first) {
@@ -307,7 +315,7 @@ impl FormulaSearch {
                     return;
                 }
                 *budget = budget.saturating_sub(1 + columns.scan.len() / SCANS);
-                columns.scan.pairs(operation, first, self.reach(found), &mut promising);
+                pairs.seconds(&columns.scan, (operation, first), self.reach(found), &mut promising);
                 for &second in &promising {
                     self.find_pair(operation, first, second, columns, budget, found);
                 }
@@ -324,9 +332,6 @@ impl FormulaSearch {
         budget: &mut usize,
         found: &mut Found,
     ) {
-        if first == second || !columns.scan.varies(second) {
-            return;
-        }
         columns.sample(first, budget);
         columns.sample(second, budget);
         let operands = self.operands(columns.sampled[first].as_ref(), columns.sampled[second].as_ref());
@@ -350,19 +355,21 @@ impl FormulaSearch {
             let old = if operation.adds_to_old() { x.old } else { 0.0 };
             (self.values[i] - old) / (operation.apply(1.0, x) - old)
         };
-        let usable = |ratio: &f64| ratio.is_finite() && *ratio != 0.0;
         // of three rows two must agree
         let [x, y, z] = [0, n / 2, n - 1].map(ratio);
         let near = |x: f64, y: f64| ((x - y) / x).abs() <= AGREEMENT;
         if !near(x, y) && !near(y, z) && !near(x, z) {
             return None;
         }
-        let mut ratios: Vec<f64> = (0..n).map(ratio).filter(usable).collect();
-        if ratios.is_empty() {
+        let (mut ratios, mut usable) = ([0.0; SAMPLE], 0);
+        for ratio in (0..n).map(ratio).filter(|ratio| ratio.is_finite() && *ratio != 0.0) {
+            ratios[usable] = ratio;
+            usable += 1;
+        }
+        if usable == 0 {
             return None;
         }
-        let middle = ratios.len() / 2;
-        let median = *ratios.select_nth_unstable_by(middle, f64::total_cmp).1;
+        let median = *ratios[..usable].select_nth_unstable_by(usable / 2, f64::total_cmp).1;
         Some(simple(median)).filter(|constant| *constant != 1.0)
     }
 
@@ -375,8 +382,7 @@ impl FormulaSearch {
             }
             *budget = budget.saturating_sub(1);
             // one row tells most columns off
-            let first = view.present(*path, &self.rows[..1]);
-            if first.tags[0] != tag::INT {
+            if view.present_cell(*path, self.rows[0]).tag != tag::INT {
                 continue;
             }
             *budget = budget.saturating_sub(SAMPLE);
@@ -400,8 +406,13 @@ impl Columns<'_> {
     /// Looks at a column on the whole sample.
     fn sample(&mut self, at: usize, budget: &mut usize) {
         if self.sampled[at].is_none() {
-            *budget = budget.saturating_sub(self.rows.len());
-            self.sampled[at] = Some(self.view.numbers(self.scan.path(at), self.rows, self.with_base));
+            *budget = budget.saturating_sub(self.places.len());
+            let n = self.places.len();
+            let (mut present, mut base) =
+                (Vec::with_capacity(n), Vec::with_capacity(if self.with_base { n } else { 0 }));
+            let rows = (self.list, self.places);
+            self.view.numbers_at(self.scan.path(at), rows, self.with_base, &mut present, &mut base);
+            self.sampled[at] = Some((present, base));
         }
     }
 }

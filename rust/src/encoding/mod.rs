@@ -4,6 +4,8 @@ pub(crate) mod blobs;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod formula;
+mod formula_inverse;
+mod formula_pairs;
 mod formula_scan;
 pub(crate) mod formula_search;
 pub(crate) mod integers;

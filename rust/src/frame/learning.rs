@@ -125,7 +125,7 @@ impl Knowledge {
             self.lessons.get(&(*path, *part)).is_none_or(|lesson| lesson.due <= frame)
         };
         let due: Vec<(PathId, Part)> = parts.iter().filter(is_due).copied().collect();
-        let mut searches: Vec<(f64, Subject<'_>, FormulaSearch)> = Vec::new();
+        let mut searches: Vec<(f64, Subject<'_>, FormulaSearch<'_>)> = Vec::new();
         for (path, part) in due {
             budget = budget.saturating_sub(100);
             if budget == 0 {
