@@ -1,4 +1,4 @@
-"""How a part of the package is: well, well enough, or not; and why."""
+"""The health of a part of the package: ok, degraded or failed, with reasons."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ORDER: tuple[Status, ...] = ("ok", "degraded", "failed")
 class Health:
     """The state of a part: `status`, and a sentence for each reason, which names the place.
 
-    `degraded`: it works, but something failed that passes by itself or wants to be looked at. `failed`: it
-    does not do its work, and somebody must act.
+    `degraded`: it works, but has a temporary failure, or one to look into. `failed`: it does not work, and
+    somebody must act.
     """
 
     status: Status = "ok"
@@ -36,13 +36,13 @@ class HasHealth(Protocol):
 
 
 def status_of(failed: Iterable[str], degraded: Iterable[str]) -> Health:
-    """The health that reasons of both kinds make."""
+    """The health from reasons of both kinds."""
     failed, degraded = tuple(failed), tuple(degraded)
     return Health("failed" if failed else "degraded" if degraded else "ok", failed + degraded)
 
 
 def overall_health(*parts: HasHealth | Health) -> Health:
-    """The worst status of all parts, with the reasons of all. Asks nothing of Redis."""
+    """The worst status of all parts, with the reasons of all. Sends nothing to Redis."""
     found = [part if isinstance(part, Health) else part.health() for part in parts]
     worst = max((_ORDER.index(each.status) for each in found), default=0)
     return Health(_ORDER[worst], tuple(reason for each in found for reason in each.reasons))

@@ -1,4 +1,4 @@
-"""RedisStreamManager under the name that hand-written managers have (docs/streams.md)."""
+"""RedisStreamManager under the module name of hand-written managers (docs/streams.md)."""
 
 from snapdelta.streams.field_codec import decode_fields
 from snapdelta.streams.manager import RedisStreamManager

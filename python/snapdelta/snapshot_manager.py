@@ -1,4 +1,4 @@
-"""SnapshotManager and SnapshotReader under the name that hand-written managers have (docs/snapshots.md)."""
+"""SnapshotManager and SnapshotReader under the module name of hand-written managers (docs/snapshots.md)."""
 
 from snapdelta.snapshots.manager import SnapshotManager
 from snapdelta.snapshots.reader import SnapshotReader

@@ -35,7 +35,7 @@ _SHORTEST_IDLE = 30
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What counts as a fault. Times in seconds, sizes in bytes.
+    """The bounds beyond which a value is a fault. Times in seconds, sizes in bytes.
 
     policies whose streams it watches for a second bound, for `watch` seconds
     """

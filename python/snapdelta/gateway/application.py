@@ -143,7 +143,7 @@ class Gateway:
         return dict(self._refused)
 
     def health(self, max_age: float | None = None) -> Health:
-        """How the followers of all names are, as SnapshotReader.health says it; asks nothing of Redis."""
+        """The health of the followers of all names, as in SnapshotReader.health; sends nothing to Redis."""
         return overall_health(*(served.feed.health(max_age) for served in self._served.values()))
 
     # --- its life

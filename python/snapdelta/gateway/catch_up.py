@@ -1,4 +1,4 @@
-"""Full frames, and deltas over several states: each is made once for all clients that need it."""
+"""Makes full frames and composed deltas, each once for all clients that need it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_JOBS = 4
 
 
 class CatchUp:
-    """Makes one frame at a time, in a thread; a client that goes away meanwhile stops nothing."""
+    """Makes one frame at a time, in a thread, even if the client leaves meanwhile."""
 
     def __init__(self, feed: Feed, settings: GatewaySettings) -> None:
         self._feed = feed
@@ -39,7 +39,7 @@ class CatchUp:
         await self._jobs.aclose()
 
     def is_late(self, number: int) -> bool:
-        """Whether a client that has this state is to be sent something else than the deltas behind it."""
+        """Whether a client at this state gets a composed delta or a full frame."""
         frames, settings = self._feed.frames, self._settings
         behind = frames.newest - number
         if behind > settings.max_queue_frames:
@@ -60,7 +60,7 @@ class CatchUp:
         return made
 
     async def composed(self, base: int) -> Made | None:
-        """One delta from this state to about the newest; None where a full frame is to be sent instead."""
+        """One delta from this state to about the newest; None if a full frame is needed instead."""
         made = self._composed.get(base)
         if made is not None and self._feed.frames.holds(made.number) and not self.is_late(made.number):
             return made

@@ -1,4 +1,4 @@
-"""One client of a gateway's stream: what it is sent, and how its connection ends (docs/gateway.md)."""
+"""One client of a gateway's stream: its messages, and the end of its connection (docs/gateway.md)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ _MOST_DIGITS = 20
 class Client:
     """Sends one client frames, or with `symbols` the records of these as JSON.
 
-    Nothing is queued for it: it has a place in the feed's log, and gets what leads from there to the newest
-    state.
+    It has no queue: it has a position in the feed's log, and gets the frames from there to the newest state.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Client:
             await self._socket.close(code, why)
 
     def end(self) -> None:
-        """Disconnect the client, as the gateway ends."""
+        """Disconnect the client, because the gateway ends."""
         self._ends = True
         if self._sending is not None:
             self._sending.cancel()

@@ -1,4 +1,4 @@
-"""A whole snapshot as one JSON object, made once a state for all who ask."""
+"""A whole snapshot as one JSON object, made once a state for all clients."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Documents:
         self._newest: Document | None = None
 
     async def newest(self) -> Document:
-        """A state that was the newest when it was asked for, or a later one."""
+        """The newest state at the time of the call, or a later one."""
         number, made = self._feed.frames.newest, self._newest
         # One that was begun before this state was there is waited for: at most one more is made after it.
         while made is None or made.number < number:
@@ -63,9 +63,9 @@ class Documents:
 
 
 class ChunkedResponse(Response):
-    """Sends the body as fast as the client takes it; gives up where it takes nothing for `timeout` seconds.
+    """Sends the body as fast as the client reads it; gives up if it reads nothing for `timeout` seconds.
 
-    `slot` is entered for as long as that lasts.
+    It holds `slot` meanwhile.
     """
 
     def __init__(

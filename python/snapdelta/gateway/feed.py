@@ -33,7 +33,7 @@ _CLOSING = 0.5
 class Feed:
     """Follows one name from `start` to `aclose`, and keeps its newest states and their frames in `frames`.
 
-    `changed` is set, and replaced by another event, when there is a newer state.
+    For each newer state it sets `changed`, and replaces it by a new event.
     """
 
     def __init__(self, client: AsyncRedis, name: str, settings: GatewaySettings) -> None:
@@ -65,7 +65,7 @@ class Feed:
         self._texts: dict[str, bytes] = {}
 
     def start(self) -> None:
-        """Does nothing the second time."""
+        """A second call does nothing."""
         if self._task is None:
             name = f"snapdelta-gateway-{self.name}"
             self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
@@ -81,17 +81,17 @@ class Feed:
 
     @property
     def state(self) -> State | None:
-        """The newest; None where nothing was saved, or Redis has lost it."""
+        """The newest state; None if nothing was saved, or Redis lost it."""
         return None if self._replica.out_of_sync else self.frames.newest_state
 
     def health(self, max_age: float | None = None) -> Health:
-        """As SnapshotReader.health says it."""
+        """The health, as in SnapshotReader.health."""
         waits = () if self._outage.error is None or self.counters.last_error else (self._outage.error,)
         return self.counters.health(f"gateway {self.name!r}", waits, max_age)
 
     @asynccontextmanager
     async def pinned(self) -> AsyncIterator[tuple[int, State, Decoder]]:
-        """The newest state, its number, and a decoder that is at it and does not move meanwhile."""
+        """The newest state, its number, and a decoder at that state, which does not move meanwhile."""
         while not self._readable.is_set():
             await self._readable.wait()
         state = self.frames.newest_state
@@ -104,7 +104,7 @@ class Feed:
             self._unpinned.set()
 
     def json_of(self, symbol: str) -> bytes | None:
-        """The JSON of a record in the newest state, None without one; only while that is pinned."""
+        """The JSON of a record in the newest state, or None; only while the state is pinned."""
         if symbol not in self._symbols:
             return None
         text = self._texts.get(symbol)

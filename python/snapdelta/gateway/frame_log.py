@@ -12,7 +12,7 @@ from snapdelta.snapshots.view import State
 
 
 class Step(NamedTuple):
-    """A state, and the frame that leads to it: from the state before, or, if it is full, from anywhere."""
+    """A state, and the frame that leads to it: a full one, or a delta from the previous state."""
 
     state: State
     frame: bytes
@@ -29,10 +29,10 @@ class Made(NamedTuple):
 
 
 class FrameLog:
-    """States are numbered in their order. A number that has left the log is never used again.
+    """States are numbered in their order. The log never reuses a number.
 
-    Holds `oldest` and the steps behind it: at most `most_frames` of them, with `most_bytes` of frames. The
-    newest step stays, however large it is.
+    Holds `oldest` and the steps after it: at most `most_frames` steps and `most_bytes` bytes of frames. It
+    always keeps the newest step.
     """
 
     def __init__(self, most_frames: int, most_bytes: int) -> None:
@@ -64,7 +64,7 @@ class FrameLog:
         return number if of_ours == digest else None
 
     def step_to(self, number: int) -> Step:
-        """How the state of this number, which is not the oldest, is reached."""
+        """The step to the state of this number, which must not be the oldest."""
         return self._steps[number - self.oldest - 1]
 
     def steps_after(self, number: int, most: int | None = None) -> list[Step]:

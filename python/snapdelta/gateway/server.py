@@ -49,8 +49,8 @@ class _Server(uvicorn.Server):
 def server_for(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 8000) -> uvicorn.Server:
     """A server for a Gateway, or for an application in which it is mounted; `await server.serve()` runs it.
 
-    Frames are compressed already, so WebSockets are not. Clients that read nothing are cut, and do not keep
-    the server from ending within about 2 s.
+    It turns compression of WebSockets off, because frames are compressed already. It disconnects clients that
+    do not read, so the server ends within about 2 s.
     """
     config = uvicorn.Config(
         app,

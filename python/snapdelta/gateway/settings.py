@@ -1,4 +1,4 @@
-"""The settings of a Gateway, checked when it is made."""
+"""The settings of a Gateway, checked by its constructor."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class GatewayOptions(TypedDict, total=False):
 class GatewaySettings:
     """What a Gateway allows. Times in seconds, sizes in bytes.
 
-    key_prefix       as the writer has it
-    limits           what one frame may make the gateway hold (snapdelta.Limits, 1 GiB by default)
+    key_prefix       the same as the writer's
+    limits           the bytes that one frame may use in the gateway (snapdelta.Limits, 1 GiB by default)
     command_timeout  for one command of Redis, the client's own retries included
-    max_clients      WebSockets that are open at the same time; another one is answered with 503
-    max_requests     GETs of snapshots and records that are answered at the same time; another one gets 503
+    max_clients      open WebSockets at the same time; another one gets 503
+    max_requests     GETs of snapshots and records at the same time; another one gets 503
     max_symbols      symbols that `?symbols=` may name
     max_queue_frames deltas that a client may be behind, and
     max_queue_bytes  their bytes, before it gets one composed delta, or a full frame
-    history_frames   states back from which a client can resume, at most, and
-    history_bytes    bytes of their deltas
-    full_interval    so long passes at least between two full frames that are made of a name
-    send_timeout     for a client to take what was sent before; one that does not is disconnected
-    heartbeat        a client that was sent nothing for so long is sent a heartbeat
-    authorize_timeout  for one call of `authorize`
-    shutdown_timeout   for the clients to go when the gateway is closed
+    history_frames   most states in the log from which a client can resume, and
+    history_bytes    most bytes of their deltas
+    full_interval    least time between two full frames of a name
+    send_timeout     time for a client to read earlier messages, before it is disconnected
+    heartbeat        silence after which a client gets a heartbeat
+    authorize_timeout  time for one call of `authorize`
+    shutdown_timeout   time for the clients to leave when the gateway closes
     """
 
     key_prefix: str = KEY_PREFIX

@@ -1,4 +1,4 @@
-"""Work that several clients wait for and that is done once."""
+"""Runs work once for several waiting clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 
 class SharedJobs(Generic[Result]):
-    """Runs one job at a time. A job goes on when those who wait for it have gone."""
+    """Runs one job at a time. A job continues even if nobody waits for it any more."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -25,7 +25,7 @@ class SharedJobs(Generic[Result]):
         return key in self._jobs
 
     async def run(self, key: Hashable, work: Callable[[], Awaitable[Result]]) -> Result:
-        """The result of the job of this key that is due or running, or of a new one."""
+        """The result of the planned or running job of this key, or of a new one."""
         job = self._jobs.get(key)
         if job is None or job.done():
             job = self._jobs[key] = asyncio.create_task(self._alone(work), name=self._name)

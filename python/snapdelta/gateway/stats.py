@@ -1,4 +1,4 @@
-"""What a gateway counts for each name."""
+"""The counters of a gateway for each name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS: tuple[Kind, ...] = ("full", "delta", "composed", "json")
 
 @dataclass(slots=True)
 class GatewayCounters:
-    """Totals of one name since the gateway began."""
+    """Totals of one name since the gateway's start."""
 
     clients: int = 0  # WebSockets that are open now
     connections: int = 0  # WebSockets that were accepted
@@ -30,6 +30,6 @@ class GatewayCounters:
         return replace(self, messages=self.messages.copy())
 
     def sent(self, kind: Kind, size: int) -> None:
-        """Count a message of so many bytes."""
+        """Count a message and its bytes."""
         self.messages[kind] += 1
         self.bytes_sent += size

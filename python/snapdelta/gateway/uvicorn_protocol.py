@@ -1,6 +1,6 @@
-"""uvicorn's protocols, with connections that can be cut.
+"""uvicorn's protocols, with connections that the gateway can abort.
 
-Without it, a client that reads nothing keeps what was written to it, and keeps the server from ending.
+Without it, a client that does not read keeps its unread bytes, and blocks the server's shutdown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AbortableHTTPProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
 
 class AbortableProtocol(WebSocketsSansIOProtocol):
-    """Puts `abort` into the scope, and ends within a moment when the server does."""
+    """Puts `abort` into the scope, and ends soon after the server's shutdown begins."""
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)

@@ -1,4 +1,4 @@
-"""Metrics of managers and readers: read from their counters at each scrape; a save does nothing for it."""
+"""Metrics of managers and readers, read from their counters at each scrape."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MetricsCollector(Collector):
             `add` takes more
         registry: where to register; None: nowhere
 
-    Asks nothing of Redis. What several parts have under one name is added up. Raises UsageError for anything
+    Sends nothing to Redis. It sums the counters of several parts of one name. Raises UsageError for anything
     else than such a part; a second collector in the same registry is a ValueError of prometheus-client.
     """
 
@@ -62,7 +62,7 @@ class MetricsCollector(Collector):
         self._parts.append(part)
 
     def remove(self, part: Part) -> None:
-        """Read the counters of this part no longer."""
+        """Stop reading the counters of this part."""
         self._parts = [each for each in self._parts if each is not part]
 
     def unregister(self) -> None:
@@ -72,7 +72,7 @@ class MetricsCollector(Collector):
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
-        """All metrics without samples, as the registry asks for them."""
+        """All metrics without samples, for the registry."""
         return described(("build", "save", "snapshot", "writer", "reader", "mirror", "gateway", "stream"))
 
     def collect(self) -> Iterator[Metric]:

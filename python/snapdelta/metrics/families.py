@@ -1,4 +1,4 @@
-"""Every metric: its name, kind, labels and meaning; collectors, dashboard and documents follow."""
+"""Every metric: its name, kind, labels and meaning; the source of collectors, dashboard and documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["counter", "gauge", "summary"]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric. `name` is as Prometheus stores it; a summary has `_sum` and `_count` behind it."""
+    """One metric. `name` is the name in Prometheus; a summary appends `_sum` and `_count`."""
 
     name: str
     kind: Kind
@@ -104,7 +104,7 @@ FAMILIES: dict[str, Family] = dict(
 class Samples:
     """The samples of one scrape.
 
-    Parts with the same labels are added up; of a gauge that is no amount, the largest counts.
+    It sums parts with the same labels; for a gauge that is not an amount, it takes the largest.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Samples:
             family[labels] = max(family.get(labels, value), value)
 
     def duration(self, seconds: float, count: int, *labels: str) -> None:
-        """The sum over so many saves."""
+        """The sum and the number of saves."""
         self.add("save_duration_seconds", seconds, *labels)
         self._counts[labels] = self._counts.get(labels, 0) + count
 
@@ -151,7 +151,7 @@ class Samples:
 
 
 def described(prefix: str | tuple[str, ...]) -> Iterator[Metric]:
-    """Names without samples, by which a registry finds two collectors of the same metrics."""
+    """Names without samples, so that a registry detects two collectors of the same metrics."""
     for key, family in FAMILIES.items():
         if key.startswith(prefix):
             yield Metric(family.name.removesuffix("_total"), family.help, family.kind)

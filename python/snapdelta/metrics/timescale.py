@@ -1,4 +1,4 @@
-"""Metrics of a TimescaleDB: what `snapdelta migrate verify` reads, at most once a minute."""
+"""Metrics of a TimescaleDB: the data of `snapdelta migrate verify`, at most once a minute."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TimescaleCollector(Collector):
         dsn: as psycopg takes it; needs the extra `timescale`
         schema: where the tables are; None: the first of the role's search path
         registry: where to register; None: nowhere
-        max_age: seconds for which a reading of the database is given out again
+        max_age: seconds for which it reuses a reading of the database
 
     A scrape reads the database: serve it from a thread (`start_http_server`), not from an event loop. A
     database that cannot be read is `snapdelta_timescale_up 0` and one WARNING.
@@ -52,17 +52,17 @@ class TimescaleCollector(Collector):
             registry.register(self)
 
     def unregister(self) -> None:
-        """Take the metrics out of the registry; does nothing the second time."""
+        """Remove the metrics from the registry; a second call does nothing."""
         if self._registry is not None:
             self._registry.unregister(self)
             self._registry = None
 
     def describe(self) -> Iterator[Metric]:
-        """All metrics without samples, as the registry asks for them."""
+        """All metrics without samples, for the registry."""
         return described("timescale")
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of one scrape; the database is read at most once in `max_age` seconds."""
+        """The metrics of one scrape; reads the database at most once in `max_age` seconds."""
         with self._turn:
             if self._read_at is None or time.monotonic() - self._read_at >= self._max_age:
                 self._samples = self._read()
@@ -85,7 +85,7 @@ class TimescaleCollector(Collector):
 
 
 def samples_of(catalog: Catalog) -> Samples:
-    """The metrics of what was read; what this role may not read has none."""
+    """The metrics of the catalog; parts that this role may not read have none."""
     samples = Samples()
     samples.largest("timescale_up", 1)
     for job in catalog.jobs or ():

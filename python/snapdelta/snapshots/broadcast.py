@@ -33,7 +33,7 @@ _all: WeakValueDictionary[_Key, Broadcast] = WeakValueDictionary()
 
 
 class Broadcast:
-    """Moves one replica on while a subscription waits, and shows each state once to every view.
+    """Moves one replica while a subscription waits, and shows each state once to every view.
 
     Its task owns the connections. The task begins when the first subscription waits. It ends, and closes the
     connections, when no subscription has waited for a while, or none is left.
@@ -43,7 +43,7 @@ class Broadcast:
     def of(
         cls, client: AsyncRedis, keys: Keys, limits: Limits | None, time_limit: float, block: float
     ) -> Broadcast:
-        """The one for this client, name, limits and event loop."""
+        """The broadcast for this client, name, limits and event loop."""
         loop = asyncio.get_running_loop()
         bound = None if limits is None else limits.max_bytes
         key = (id(client), id(loop), keys, bound, time_limit)
@@ -81,7 +81,7 @@ class Broadcast:
     # --- for those who follow
 
     def begin_call(self) -> None:
-        """Connections are open until `end_call`, and a little longer."""
+        """Keeps connections open until `end_call`, and a little longer."""
         self._start()
         self._calls += 1
 
@@ -90,7 +90,7 @@ class Broadcast:
         self._changed.set()
 
     async def join(self, view: View) -> None:
-        """Have a new view begin at a state that is not older than this call."""
+        """Start a new view at a state that is not older than this call."""
         replica = self._replica
         view.since = replica.at
         if not replica.out_of_sync:
@@ -102,7 +102,7 @@ class Broadcast:
         replica.views.append(view)
 
     def leave(self, view: View) -> asyncio.Task[None] | None:
-        """Forget the view; with the last one, the task ends: that task."""
+        """Forget the view; the last one ends the task."""
         if view in self._replica.views:
             self._replica.views.remove(view)
         task = self._task
@@ -112,7 +112,7 @@ class Broadcast:
         return task
 
     def rejoin(self, view: View, state: State | None) -> bool:
-        """Have a view that followed by itself go on with the others, if they are at its state."""
+        """Let a view that followed alone join the others, if they are at its state."""
         replica = self._replica
         at = replica.at
         if self._leaving or not replica.settled or at is None or not at.same(state):
@@ -121,7 +121,7 @@ class Broadcast:
         return True
 
     async def next(self, view: View) -> Update | None:
-        """The next update of a view; None if it has to follow by itself, as the others have gone on."""
+        """The next update of a view; None if it must follow alone, because the others are ahead."""
         while not view.behind:
             if not self._leaving and self._replica.has_update(view):
                 self._showing += 1

@@ -59,7 +59,7 @@ def encode_fields(stream: str, fields: Mapping[str | bytes, Any], encoding: str 
     """The flat list of names and values that XADD takes: only str, bytes, int and float are in it.
 
     `encoding` is the client's; text that it cannot carry is encoded as JSON, in ASCII. Raises
-    UnsupportedTypeError that names the stream and the path of a name or value that cannot be carried.
+    UnsupportedTypeError that names the stream and the path of an unsupported name or value.
     """
     if not isinstance(fields, Mapping):
         raise UnsupportedTypeError(
@@ -91,9 +91,9 @@ def encode_fields(stream: str, fields: Mapping[str | bytes, Any], encoding: str 
 def decode_fields(fields: Mapping[Any, Any]) -> dict[str | bytes, Any]:
     """The fields of an entry as Python values; a value that was not encoded stays as it is.
 
-    Names become str where they are UTF-8. Text, bytes and numbers that Redis has as they are stay the bytes
-    or str that the client read. Raises CorruptDeltaError, naming the field, for a value that is marked as
-    encoded but is not what the encoding makes.
+    Names become str where they are UTF-8. Unencoded text, bytes and numbers stay the bytes or str that the
+    client read. Raises CorruptDeltaError, naming the field, for a value that is marked as encoded but is
+    malformed.
     """
     decoded: dict[str | bytes, Any] = {}
     for name, value in fields.items():

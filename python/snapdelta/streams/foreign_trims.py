@@ -1,4 +1,4 @@
-"""Notices that another program removes entries which this manager's policy keeps."""
+"""Detects that another program removes entries which this manager's policy keeps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ForeignTrims:
     """What the trim passes over one stream saw: its first entry moved on, and this manager removed nothing.
 
     A trim by length never goes below `maxlen` (without one: `hard_maxlen`), here or in another manager with
-    the same policy. `problem` says what is wrong, until the stream is seen at its bound.
+    the same policy. `problem` describes the fault, until the stream reaches its bound again.
     """
 
     first: bytes | None = None
@@ -34,12 +34,12 @@ class ForeignTrims:
     problem: str | None = None
 
     def suspects(self, first: bytes | None, length: int, policy: StreamPolicy, usage: float) -> bool:
-        """Whether what a pass finds looks like another bound. `usage`: share of `max_bytes`."""
+        """Whether the result of a pass looks like another bound. `usage`: share of `max_bytes`."""
         near = abs(length - self.length) <= max(_NODE, self.length // 10)
         return self._moved(first) and near and _below(length, policy) and not self.ours and usage < _FAR_BELOW
 
     def observe(self, first: bytes | None, length: int, policy: StreamPolicy, *, theirs: bool) -> bool:
-        """Remember what a pass finds; whether that is a new problem. `theirs`: others removed entries."""
+        """Record the result of a pass; returns whether that is a new problem. `theirs`: others trimmed."""
         below = _below(length, policy)
         if theirs:
             self.seen += 1
@@ -69,7 +69,7 @@ def _below(length: int, policy: StreamPolicy) -> bool:
 async def look(
     store: StreamStore, stream: str, policy: StreamPolicy, foreign: ForeignTrims, usage: float
 ) -> bool:
-    """Ask about the stream, before it is trimmed; whether that tells a new problem."""
+    """Read the stream before a trim; returns whether it has a new problem."""
     key = key_of(stream)
     oldest, length = await store.run_all(stream, ("XRANGE", key, "-", "+", "COUNT", 1), ("XLEN", key))
     first, length, before = oldest[0][0] if oldest else None, int(length), foreign.first

@@ -28,10 +28,10 @@ def is_glob(name: str) -> bool:
 
 
 class Glob:
-    """A pattern, cut at its stars into parts of fixed length.
+    """A pattern, split at its stars into parts of fixed length.
 
-    A part between two stars is taken at the first place where it fits: any later place leaves less for the
-    parts behind it. No place is tried twice, so the time is linear in the length of the name.
+    A part between two stars matches at its first possible position, which leaves the most text for later
+    parts. It tries no position twice, so the time is linear in the length of the name.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -68,7 +68,7 @@ class Glob:
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Glob:
-    """The pattern, made once; StreamPolicyError for an unfinished class."""
+    """The parsed pattern, cached; StreamPolicyError for an unfinished class."""
     return Glob(pattern)
 
 

@@ -1,4 +1,4 @@
-"""Redis streams that bound themselves: RedisStreamManager and the policies that it keeps.
+"""Bounded Redis streams: RedisStreamManager and its policies.
 
 stream_manager = initialize_stream_manager(redis)
 await stream_manager.start()                        # background trimming from here on
@@ -67,7 +67,8 @@ class RedisStreamManager:
             "*" is every stream of the server that is not protected. None: configured ones only
         protected: prefixes of keys that the manager never writes or trims: the prefix of SnapshotManager's
         keys
-        discover_interval: seconds between two scans of the key space for patterns; no pattern, no scan
+        discover_interval: seconds between two scans of the key space for patterns; without patterns it does
+        not scan
         command_timeout: seconds that a command of the background task, trim() or info() may take
         time_budget: seconds that the background task spends on one stream before the others have their turn
         on_trim: called with a TrimReport after every trim pass of the background task; may be a coroutine
@@ -192,8 +193,8 @@ class RedisStreamManager:
         """Append one entry and bound the stream; returns its id as the client decodes (bytes or str).
 
         `maxlen` overrides the policy's for this write. Values: see `decode_fields`. The manager
-        encodes the entry before the first await. Redis may have carried out a write that failed or was
-        cancelled (at least once, under the client's own retries).
+        encodes the entry before the first await. Redis may have executed a write that failed or was cancelled
+        (at least once, with the client's own retries).
 
         Raises UnsupportedTypeError, UnlistedStreamError, ProtectedStreamError, StreamArgumentError,
         StreamPolicyError (maxlen), and StreamAccessError and its kinds for what Redis refuses.

@@ -28,7 +28,7 @@ _ADVICE = {
 def connect(
     dsn: str, schema: str | None = None, notify: Notify | None = None
 ) -> Iterator[psycopg.Connection]:
-    """A connection in autocommit mode, closed at the end; `schema` is where the tables are.
+    """A connection in autocommit mode, closed at the end; `schema` names the schema of the tables.
 
     Autocommit because refreshing an aggregate cannot run in a transaction. The session has its own styles and
     time zone, whatever the server, the database and the role are set to. The server's notices go to `notify`.
