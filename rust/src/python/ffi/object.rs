@@ -522,7 +522,11 @@ impl<'w> Sequence<'w> {
         (list || kind == types.tuple).then(|| {
             // SAFETY: exactly a list or a tuple
             let length = unsafe {
-                if list { ffi::PyList_GET_SIZE(object.pointer) } else { ffi::PyTuple_GET_SIZE(object.pointer) }
+                if list {
+                    ffi::PyList_GET_SIZE(object.pointer)
+                } else {
+                    ffi::PyTuple_GET_SIZE(object.pointer)
+                }
             };
             Sequence { object, length, list }
         })
