@@ -209,14 +209,19 @@ fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&Col
 fn repeated_columns(column: &ColumnInput<'_>) -> Vec<(PathId, f64)> {
     let n = column.cells.len();
     let repeats =
-        |path: PathId, at: usize| column.view.present_cell(path, column.rows[at]) == column.cells.get(at);
+        |path: PathId, at: usize| column.view.present_cell(path, column.rows[at], at) == column.cells.get(at);
     let first = sample_of(n, COPY_PRESAMPLE);
     let sample = sample_of(n, COPY_SAMPLE);
     let sample_rows = pick(column.rows, &sample);
     let mut repeated = Vec::new();
     for &path in column.candidates {
         // most columns are told off by a look at a few cells
-        if first.iter().filter(|at| repeats(path, **at)).count() * 3 < first.len() {
+        let mut missed = 0;
+        let is_told_off = |at: &usize| {
+            missed += usize::from(!repeats(path, *at));
+            (first.len() - missed) * 3 < first.len()
+        };
+        if first.iter().any(is_told_off) {
             continue;
         }
         let mut missed = 0;

@@ -193,7 +193,7 @@ pub(crate) fn profile(table: &Table, cells: &Cells) -> Option<(Scale, Vec<Form>)
         return None;
     }
     let mut shorts = vec![[0u8; 8]; sample.len()];
-    let mut tally = Tally::default();
+    let mut tally = Tally { floats: Vec::with_capacity(sample.len()), ..Tally::default() };
     for (i, short) in sample.iter().zip(&mut shorts) {
         tally.add(table, cells.get(*i), short);
     }
@@ -371,6 +371,7 @@ fn formula_cost(
 fn base_sample(input: &Input<'_>, sample: &[usize]) -> Option<Cells> {
     input.base.map(|base| {
         let mut picked = Cells::default();
+        picked.reserve(sample.len());
         sample.iter().for_each(|i| picked.push(base.get(*i)));
         picked
     })
@@ -386,7 +387,9 @@ fn cost_of(
     results: &[f64],
 ) -> (f64, bool) {
     let missing = results.iter().filter(|result| result.is_nan()).count();
-    let base = base_sample(input, sample);
+    // old numbers stand in where there is no result
+    let all_round = results.iter().all(|result| scale.integer(*result).is_some());
+    let base = if all_round { None } else { base_sample(input, sample) };
     let predictions = round_all(scale, results, base.as_ref(), input.view.table);
     let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
     let bits = residual_bits(&pick(&classified.integers, sample), predictions.into_iter());

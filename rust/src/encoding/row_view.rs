@@ -280,10 +280,14 @@ impl RowView<'_> {
         }
     }
 
-    /// The present cell of another column in one row.
-    pub(crate) fn present_cell(&self, path: PathId, row: u32) -> Cell {
+    /// The present cell of another column in one row, which is listed `near` that place if it is.
+    pub(crate) fn present_cell(&self, path: PathId, row: u32, near: usize) -> Cell {
         let done = self.done.get(path as usize) == Some(&true);
-        let found = |rows: &[u32], cells: &Cells| rows.binary_search(&row).ok().map(|at| cells.get(at));
+        let found = |rows: &[u32], cells: &Cells| {
+            // columns mostly change in the same rows
+            let at = if rows.get(near) == Some(&row) { Ok(near) } else { rows.binary_search(&row) };
+            at.ok().map(|at| cells.get(at))
+        };
         match self.side {
             Side::Updates(updates) => {
                 let column = updates.get(path as usize).filter(|_| done);

@@ -85,13 +85,17 @@ impl Writer {
     }
 
     /// The bytes of another writer, after their length.
-    pub(crate) fn part(&mut self, part: &Writer) {
+    pub(crate) fn part(&mut self, part: Writer) {
         self.text(&part.bytes);
-        self.steps.extend_from_slice(&part.steps);
+        if self.steps.is_empty() {
+            self.steps = part.steps;
+        } else {
+            self.steps.extend_from_slice(&part.steps);
+        }
     }
 
     /// A section: id, length, contents. Writes nothing for empty contents.
-    pub(crate) fn section(&mut self, id: u8, contents: &Writer) {
+    pub(crate) fn section(&mut self, id: u8, contents: Writer) {
         if !contents.bytes.is_empty() {
             self.u8(id);
             self.part(contents);

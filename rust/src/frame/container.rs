@@ -47,11 +47,11 @@ impl FrameWriter {
         let mut compressed = Vec::new();
         if !text.bytes.is_empty() {
             let (section, chunks) = compress_text(&text, self.level)?;
-            w.section(section::TEXT, &section);
+            w.section(section::TEXT, section);
             compressed = chunks;
         }
         drop(text);
-        w.section(section::ENTROPY, &Writer { bytes: entropy, ..Writer::default() });
+        w.section(section::ENTROPY, Writer { bytes: entropy, ..Writer::default() });
         self.write_parts(header, &w.bytes, &compressed)
     }
 
@@ -86,7 +86,7 @@ fn without_entropy(body: &[u8]) -> (Vec<u8>, &[u8]) {
     length.size(entropy.len());
     let mut w = Writer::default();
     w.raw(before);
-    w.section(section::ENTROPY, &length);
+    w.section(section::ENTROPY, length);
     w.raw(after);
     (w.bytes, entropy)
 }
@@ -103,7 +103,7 @@ fn with_entropy<'a>(body: Vec<u8>, following: &'a [u8], budget: &mut Budget) -> 
     let (entropy, rest) = following.split_at(length);
     let mut w = Writer::default();
     w.raw(before);
-    w.section(section::ENTROPY, &Writer { bytes: entropy.to_vec(), ..Writer::default() });
+    w.section(section::ENTROPY, Writer { bytes: entropy.to_vec(), ..Writer::default() });
     w.raw(after);
     Ok((w.bytes, rest))
 }

@@ -117,7 +117,7 @@ pub(crate) fn write(
         (section::COLUMNS, columns),
         (section::ORDER, order),
     ] {
-        w.section(id, &contents);
+        w.section(id, contents);
     }
     let text = body.text.map(|bytes| text.finish(bytes.into_inner().values.bytes));
     Ok(Body { sections: w.bytes, text: text.unwrap_or_default(), entropy: entropy::write(&w.steps) })
@@ -292,7 +292,7 @@ impl BodyWriter<'_> {
             if column.updates {
                 w.uvarint(numbers[handles[at]]);
             }
-            w.part(&contents);
+            w.part(contents);
         }
         Ok((sets, w))
     }

@@ -311,9 +311,20 @@ impl Contexts {
         self.sets.iter().for_each(|number| w.size(*number));
         w.raw(&self.shares);
         let members = Members::of(&self.sets, |number| &written[number - 1]);
-        for row in parent {
-            let context = context_of(*row, &members, |earlier| set.contains(earlier));
-            w.choice(self.shares[context], set.contains(*row));
+        // a set at a time: most contexts ask for few
+        let mut contexts = vec![0u8; parent.len()];
+        for (bit, members) in members.iter().enumerate() {
+            let holds = |row: u32| match members {
+                Members::Of(set) => set.contains(row),
+                Members::Before(distance) => row.checked_sub(*distance).is_some_and(|row| set.contains(row)),
+            };
+            for (context, row) in contexts.iter_mut().zip(parent) {
+                *context |= u8::from(holds(*row)) << bit;
+            }
+        }
+        w.steps.reserve(parent.len());
+        for (context, row) in contexts.into_iter().zip(parent) {
+            w.choice(self.shares[usize::from(context)], set.contains(*row));
         }
     }
 }
