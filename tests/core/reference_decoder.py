@@ -668,6 +668,8 @@ class Body:
             return self.copied(reader, path, places, copies + 1)
         if tag == 253:
             return self.numbers(reader, path, places, copies + 1)
+        if tag == 252:
+            return self.split(reader, path, places, copies + 1)
         tags = list(reader.take(len(places))) if tag == 255 else [tag] * len(places)
         payloads: dict[int, Iterator[int | bytes]] = {}
         for each in sorted(set(tags)):
@@ -699,6 +701,23 @@ class Body:
         if len(whole) != len(cells):
             raise Corrupt("a copy of a cell that is not there")
         return whole
+
+    def split(self, reader: Reader, path: Path, places: list[RowCells], copies: int) -> list[Cell]:
+        if copies > 8:
+            raise Corrupt("splits in copies more than 8 deep")
+        number = reader.uv()
+        if not self.in_updates or not 1 <= number < len(self.row_sets):
+            raise Corrupt(f"a split by row set {number} of {len(self.row_sets)}, or of inserts")
+        members = {id(self.updates[row]) for row in self.row_sets[number]}
+        held = [id(place) in members for place in places]
+        if len(set(held)) < 2:
+            raise Corrupt("a split with a side of no cells")
+        sides = {
+            side: iter(self.cells(reader, path, of_side, copies))
+            for side in (True, False)
+            if (of_side := [place for place, is_held in zip(places, held, strict=True) if is_held is side])
+        }
+        return [next(sides[is_held]) for is_held in held]
 
     def other(self, node: int, path: Path) -> Path:
         """The path of a node that is named as another column."""

@@ -63,6 +63,7 @@ pub(crate) mod column_flag {
 
 /// First byte of a cell stream where it is no tag, FORMAT.md section 8.1.
 pub(crate) mod cells {
+    pub(crate) const SPLIT: u8 = 252;
     pub(crate) const NUMBERS: u8 = 253;
     pub(crate) const COPY: u8 = 254;
     pub(crate) const MAX_COPIES: usize = 8;

@@ -81,6 +81,11 @@ impl RowSetWriter {
         self.sets.len() - 1
     }
 
+    /// The members of the set behind a handle.
+    pub(crate) fn members(&self, handle: usize) -> &[u32] {
+        &self.sets[handle]
+    }
+
     /// Writes the sets, largest first, each inside the smallest that covers it. Returns the number of each handle.
     pub(crate) fn write(&self, w: &mut Writer, base_rows: usize) -> Vec<u64> {
         if self.sets.is_empty() {
