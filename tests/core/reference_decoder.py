@@ -295,6 +295,10 @@ READ_ORDER = (1, 2, 3, 4, TEXT, 5, 6, 7, ENTROPY)  # the text is needed by SPARS
 EMPTY = {1: b"\0\0", 2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 BYTES_TAGS = (8, 9, 10, 11, 12, 16, 17, 18, 20, 21)
 FIXED_LENGTHS = {18: 12, 21: 16}
+SHARES = (
+    *(0, 1, 3, 6, 10, 16, 23, 31, 40, 50, 60, 72, 84, 96, 109, 122),
+    *(134, 147, 160, 172, 184, 196, 206, 216, 225, 233, 240, 246, 250, 253, 254, 255),
+)
 
 
 class Body:
@@ -574,7 +578,7 @@ class Body:
             else:
                 self.budget.charge(32 * len(self.row_sets[number]))
                 earlier.append((set(self.row_sets[number]), 0))
-        shares = reader.take(1 << count)
+        shares = [SHARES[reader.entropy.raw(5)] for _ in range(1 << count)]
         for row in parent:
             share = shares[sum(1 << i for i, (rows, back) in enumerate(earlier) if row - back in rows)]
             if reader.entropy.choice(share):

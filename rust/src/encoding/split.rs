@@ -17,13 +17,15 @@ pub(crate) struct Split<'a> {
 
 /// A side of fewer cells does not pay for its header.
 const LEAST_SIDE: usize = 16;
+/// Fewer cells tell nothing of a split.
+const LEAST_CELLS: usize = 64;
 /// So many cells are written to find out what a split saves.
 const SAMPLE: usize = 512;
 /// Columns of fewer bits a cell are left as they are.
 const LEAST_BITS: f64 = 3.0;
 /// Bits a cell that a set has to tell of the lengths of changes, and how many such sets are tried.
 const LEAST_TOLD: f64 = 0.1;
-const TRIED: usize = 2;
+const TRIED: usize = 3;
 const OTHER_TAG: u8 = 65;
 /// The share of bits that a split has to save.
 const LEAST_SAVED: f64 = 0.04;
@@ -65,31 +67,36 @@ pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>, split: Split<'_>) 
     Some(pays)
 }
 
-/// The row set that saves most, if one saves enough.
-pub(crate) fn find<T: Copy>(column: &ColumnInput<'_>, splits: &[(T, Split<'_>)]) -> Option<T> {
+/// The row set that saves most, if one saves enough; the known one as long as it saves anything, or nothing is told.
+pub(crate) fn find<T: Copy + PartialEq>(
+    column: &ColumnInput<'_>,
+    splits: &[(T, Split<'_>)],
+    known: Option<T>,
+) -> Option<T> {
     let n = column.cells.len();
-    if n < 2 * LEAST_SIDE || left_out(Part::Columns) || column.cells.tags.iter().any(|tag| is_blob(*tag)) {
-        return None;
+    if n < LEAST_CELLS || left_out(Part::Columns) || column.cells.tags.iter().any(|tag| is_blob(*tag)) {
+        return known;
     }
     with_part(column, &sample_of(n, SAMPLE), |column| {
         let classes = changes_of(column)?;
         let told = |split: Split<'_>| told_by(&classes, column.rows, split.members);
         let mut promising: Vec<(T, Split<'_>, f64)> =
             splits.iter().map(|(of, split)| (*of, *split, told(*split))).collect();
-        promising.retain(|(.., bits)| *bits > LEAST_TOLD * classes.len() as f64);
-        promising.sort_by(|a, b| b.2.total_cmp(&a.2));
+        promising.retain(|(of, _, bits)| *bits > LEAST_TOLD * classes.len() as f64 || Some(*of) == known);
+        promising.sort_by(|a, b| (Some(b.0) == known).cmp(&(Some(a.0) == known)).then(b.2.total_cmp(&a.2)));
         promising.truncate(TRIED);
         if promising.is_empty() {
             return None;
         }
         let whole = bits_of(column);
         if whole < LEAST_BITS * classes.len() as f64 {
-            return None;
+            return known;
         }
         let bits_with = |split| bits_of(&ColumnInput { split: Some(split), ..*column });
         let costs = promising.into_iter().map(|(of, split, _)| (of, bits_with(split)));
         let (of, least) = costs.min_by(|a, b| a.1.total_cmp(&b.1))?;
-        (least < whole * (1.0 - LEAST_SAVED)).then_some(of)
+        let saved = if Some(of) == known { 0.0 } else { LEAST_SAVED };
+        (least < whole * (1.0 - saved)).then_some(of)
     })
 }
 

@@ -458,7 +458,8 @@ impl<'a> ColumnWriter<'a> {
             frame_path: &|path: PathId| body.frame_path(path),
         };
         if part == Part::Updates {
-            knowledge.learn_split(path, || split::find(&column, &nearest(&self.splits, path, rows)));
+            let splits = &self.splits;
+            knowledge.learn_split(path, |known| split::find(&column, &nearest(splits, path, rows), known));
             column.split = knowledge.split(path).and_then(|by| {
                 let at = self.splits.binary_search_by_key(&by, |(of, _)| *of).ok()?;
                 Some(self.splits[at].1)

@@ -259,11 +259,11 @@ impl Contexts {
         w.u8(BY_CONTEXT);
         w.size(self.sets.len());
         self.sets.iter().for_each(|number| w.size(*number));
-        w.raw(&self.shares);
+        let shares: Vec<u8> = self.shares.iter().map(|share| w.share(*share)).collect();
         let members = Members::of(&self.sets, |number| &written[number - 1]);
         for row in parent {
             let context = context_of(*row, &members, |earlier| set.contains(earlier));
-            w.choice(self.shares[context], set.contains(*row));
+            w.choice(shares[context], set.contains(*row));
         }
     }
 }
@@ -498,7 +498,7 @@ fn read_by_context(
             sets.insert(number, Set::new(members, base_rows));
         }
     }
-    let shares = r.raw(1 << count)?;
+    let shares = (0..1 << count).map(|_| r.share()).collect::<Result<Vec<u8>>>()?;
     let asked = Members::of(&numbers, |number| &sets[&number]);
     let mut members = Vec::new();
     for row in parent {
