@@ -280,6 +280,17 @@ def predicted(second: bytes) -> bytes:
     return uv(2, 0) + b"\0" + gaps([0, 2]) + uv(0) + second
 
 
+def shares(*places: int) -> bytes:
+    """An entropy stream of these places in the list of shares."""
+    state, words = 2**31, b""
+    for place in reversed(places):
+        if state >= 2**58:
+            words = struct.pack("<I", state % 2**32) + words
+            state >>= 32
+        state = state << 5 | place
+    return struct.pack("<Q", state) + words
+
+
 def split(contents: bytes, others: tuple[int, ...] = (1,)) -> dict[int, bytes]:
     """Rows 0 and 1 are updated, which set 2 splits."""
     sets = uv(2, 0) + b"\0" + gaps([0, 1]) + uv(0) + b"\0" + gaps(others)
@@ -376,15 +387,18 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "a predicted set": {**updates(WORDS + byte_planes(4, 6)), SETS: predicted(b"\x03" + uv(1) + gaps([3]))},
     "a set by context": {
         **updates(WORDS + byte_planes(4, 6)),
-        SETS: predicted(b"\x04" + uv(1, 1) + b"\x00\xff"),
+        SETS: predicted(b"\x04" + uv(1, 1)),
+        ENTROPY: shares(0, 31),
     },
     "a set by the rows before": {
         ROWS: NO_ROWS,
-        SETS: predicted(b"\4" + uv(4, 0, 1, 0, 0) + bytes([0, 255] * 8)),
+        SETS: predicted(b"\4" + uv(4, 0, 1, 0, 0)),
+        ENTROPY: shares(*[0, 31] * 8),
     },
     "a set by no context": {
         **updates(WORDS + byte_planes(4, 6)),
-        SETS: predicted(b"\x04" + uv(0) + b"\xff"),
+        SETS: predicted(b"\x04" + uv(0)),
+        ENTROPY: shares(31),
     },
     "base values": base_values(uv(1, 0) + byte_planes(0)),
     "base values and one more": base_values(uv(2, 1, 1) + b"\0" + byte_planes(0)),
@@ -548,13 +562,13 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a share past the entropy stream": {
         ROWS: NO_ROWS,
         SETS: predicted(b"\4" + uv(1, 1)),
-        ENTROPY: struct.pack("<Q", 2**36),
+        ENTROPY: shares(0),
     },
     "a share without an entropy stream": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0))},
     "a choice past the entropy stream": {
         ROWS: NO_ROWS,
         SETS: predicted(b"\4" + uv(0)),
-        ENTROPY: struct.pack("<Q", 2**36 + 14),
+        ENTROPY: shares(14),
     },
     "forms by context, one too few": updates(
         by_context(0, [1], [0] * 6, INT, ABSENT) + uv(1) + byte_planes()

@@ -200,7 +200,7 @@ fn write_predicted(
 }
 
 /// Bits that a set more has to save, and what a step is worth that the reader is spared.
-const WORTH_A_SET: f64 = 16.0;
+const WORTH_A_SET: f64 = 10.0;
 const STEP: f64 = 0.05;
 
 /// Names the set itself, asked for an earlier row.
