@@ -198,7 +198,11 @@ fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
 }
 
 /// A column of some of the cells.
-pub(crate) fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&ColumnInput<'_>) -> T) -> T {
+pub(crate) fn with_part<T>(
+    column: &ColumnInput<'_>,
+    part: &[usize],
+    then: impl FnOnce(&ColumnInput<'_>) -> T,
+) -> T {
     let pick = |cells: &Cells| {
         let mut picked = Cells::default();
         part.iter().for_each(|i| picked.push(cells.get(*i)));
