@@ -360,7 +360,9 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "a copy": updates(b"\xfe" + uv(2) + gaps([]), node=1),
     "a copy with exceptions": updates(b"\xfe" + uv(2) + gaps([1]) + b"\x00", node=1),
     "a split": split(uv(2) + WORDS + byte_planes(8) + b"\2"),
-    "a split with a copy": split(uv(2) + b"\xfe" + uv(2) + gaps([0]) + b"\2" + CENTS + uv(1) + byte_planes(8)),
+    "a split with a copy": split(
+        uv(2) + b"\xfe" + uv(2) + gaps([0]) + b"\2" + CENTS + uv(1) + byte_planes(8)
+    ),
     "floats with two decimals": updates(CENTS + uv(1) + byte_planes(300, 4), node=2),
     "ints and floats": updates(numbers(1, EITHER, unit=5) + uv(1) + byte_planes(3, 4), node=2),
     "decimals that are as short as can be": updates(numbers(3, b"\4\xff") + uv(10) + byte_planes(3, 4)),

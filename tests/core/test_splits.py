@@ -17,7 +17,10 @@ Snapshot = dict[str, Any]
 def quotes(frames: int, rows: int = 600) -> Iterator[Snapshot]:
     """A size is drawn anew where the price moves; else it grows by a few."""
     rng = Random(5)
-    prices, sizes = [rng.randint(100, 9_000) for _ in range(rows)], [rng.randint(1, 4_000) for _ in range(rows)]
+    prices, sizes = (
+        [rng.randint(100, 9_000) for _ in range(rows)],
+        [rng.randint(1, 4_000) for _ in range(rows)],
+    )
     for _ in range(frames):
         yield {f"Q{n}": {"price": prices[n], "size": sizes[n]} for n in range(rows)}
         for n in rng.sample(range(rows), rows // 2):
