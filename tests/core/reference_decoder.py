@@ -294,6 +294,10 @@ READ_ORDER = (1, 2, 3, 4, TEXT, 5, 6, 7, ENTROPY)  # the text is needed by SPARS
 EMPTY = {1: b"\0\0", 2: b"\0\0", 3: b"\0\0\0", 4: b"\0", 5: b"\0", 6: b"\0", 7: b"\0\0\0"}
 BYTES_TAGS = (8, 9, 10, 11, 12, 16, 17, 18, 20, 21)
 FIXED_LENGTHS = {18: 12, 21: 16}
+SHARES = (
+    *(0, 1, 3, 6, 10, 16, 23, 31, 40, 50, 60, 72, 84, 96, 109, 122),
+    *(134, 147, 160, 172, 184, 196, 206, 216, 225, 233, 240, 246, 250, 253, 254, 255),
+)
 
 
 class Body:
@@ -570,7 +574,7 @@ class Body:
             else:
                 self.budget.charge(32 * len(self.row_sets[number]))
                 earlier.append((set(self.row_sets[number]), 0))
-        shares = reader.take(1 << count)
+        shares = [SHARES[reader.entropy.raw(5)] for _ in range(1 << count)]
         for row in parent:
             share = shares[sum(1 << i for i, (rows, back) in enumerate(earlier) if row - back in rows)]
             if reader.entropy.choice(share):
@@ -664,6 +668,8 @@ class Body:
             return self.copied(reader, path, places, copies + 1)
         if tag == 253:
             return self.numbers(reader, path, places, copies + 1)
+        if tag == 252:
+            return self.split(reader, path, places, copies + 1)
         tags = list(reader.take(len(places))) if tag == 255 else [tag] * len(places)
         payloads: dict[int, Iterator[int | bytes]] = {}
         for each in sorted(set(tags)):
@@ -695,6 +701,23 @@ class Body:
         if len(whole) != len(cells):
             raise Corrupt("a copy of a cell that is not there")
         return whole
+
+    def split(self, reader: Reader, path: Path, places: list[RowCells], copies: int) -> list[Cell]:
+        if copies > 8:
+            raise Corrupt("splits in copies more than 8 deep")
+        number = reader.uv()
+        if not self.in_updates or not 1 <= number < len(self.row_sets):
+            raise Corrupt(f"a split by row set {number} of {len(self.row_sets)}, or of inserts")
+        members = {id(self.updates[row]) for row in self.row_sets[number]}
+        held = [id(place) in members for place in places]
+        if len(set(held)) < 2:
+            raise Corrupt("a split with a side of no cells")
+        sides = {
+            side: iter(self.cells(reader, path, of_side, copies))
+            for side in (True, False)
+            if (of_side := [place for place, is_held in zip(places, held, strict=True) if is_held is side])
+        }
+        return [next(sides[is_held]) for is_held in held]
 
     def other(self, path_id: int, path: Path) -> Path:
         """The path of another column that is named by its path id."""

@@ -144,7 +144,7 @@ class Reader:
             raise Corrupt(f"mode {mode} of integers")
         if mode not in (16, 17, 18, 24):
             raise Unsupported(f"mode {mode} of integers")
-        mantissa, bits = mode - 16, min(n.bit_length() + 1, 12)
+        mantissa, bits = mode - 16, min(max(n.bit_length(), 1), 12)
         lowest, others = self.u8(), self.u8()
         if lowest + others > min(255, ((63 - mantissa) << mantissa) + (MASK >> (63 - mantissa))):
             raise Corrupt("a class beyond the last one")

@@ -29,6 +29,7 @@ from support.expected import N
 from support.frames import (
     COLUMNS,
     DELTA,
+    ENTROPY,
     ORDER,
     PATHS,
     ROWS,
@@ -279,6 +280,23 @@ def predicted(second: bytes) -> bytes:
     return uv(2, 0) + b"\0" + gaps([0, 2]) + uv(0) + second
 
 
+def shares(*places: int) -> bytes:
+    """An entropy stream of these places in the list of shares."""
+    state, words = 2**31, b""
+    for place in reversed(places):
+        if state >= 2**58:
+            words = struct.pack("<I", state % 2**32) + words
+            state >>= 32
+        state = state << 5 | place
+    return struct.pack("<Q", state) + words
+
+
+def split(contents: bytes, others: tuple[int, ...] = (1,)) -> dict[int, bytes]:
+    """Rows 0 and 1 are updated, which set 2 splits."""
+    sets = uv(2, 0) + b"\0" + gaps([0, 1]) + uv(0) + b"\0" + gaps(others)
+    return {ROWS: NO_ROWS, SETS: sets, COLUMNS: column(b"\xfc" + contents)}
+
+
 def base_values(stream: bytes, flags: int = 5) -> dict[int, bytes]:
     """The list of row D gets a value that is named by its number in the base."""
     contents = b"\x0b\x02" + stream
@@ -341,6 +359,10 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     ),
     "a copy": updates(b"\xfe" + uv(2) + gaps([]), node=1),
     "a copy with exceptions": updates(b"\xfe" + uv(2) + gaps([1]) + b"\x00", node=1),
+    "a split": split(uv(2) + WORDS + byte_planes(8) + b"\2"),
+    "a split with a copy": split(
+        uv(2) + b"\xfe" + uv(2) + gaps([0]) + b"\2" + CENTS + uv(1) + byte_planes(8)
+    ),
     "floats with two decimals": updates(CENTS + uv(1) + byte_planes(300, 4), node=2),
     "ints and floats": updates(numbers(1, EITHER, unit=5) + uv(1) + byte_planes(3, 4), node=2),
     "decimals that are as short as can be": updates(numbers(3, b"\4\xff") + uv(10) + byte_planes(3, 4)),
@@ -367,15 +389,18 @@ GOOD: dict[str, dict[int, bytes] | bytes] = {
     "a predicted set": {**updates(WORDS + byte_planes(4, 6)), SETS: predicted(b"\x03" + uv(1) + gaps([3]))},
     "a set by context": {
         **updates(WORDS + byte_planes(4, 6)),
-        SETS: predicted(b"\x04" + uv(1, 1) + b"\x00\xff"),
+        SETS: predicted(b"\x04" + uv(1, 1)),
+        ENTROPY: shares(0, 31),
     },
     "a set by the rows before": {
         ROWS: NO_ROWS,
-        SETS: predicted(b"\4" + uv(4, 0, 1, 0, 0) + bytes([0, 255] * 8)),
+        SETS: predicted(b"\4" + uv(4, 0, 1, 0, 0)),
+        ENTROPY: shares(*[0, 31] * 8),
     },
     "a set by no context": {
         **updates(WORDS + byte_planes(4, 6)),
-        SETS: predicted(b"\x04" + uv(0) + b"\xff"),
+        SETS: predicted(b"\x04" + uv(0)),
+        ENTROPY: shares(31),
     },
     "base values": base_values(uv(1, 0) + byte_planes(0)),
     "base values and one more": base_values(uv(2, 1, 1) + b"\0" + byte_planes(0)),
@@ -534,10 +559,19 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
     "a set predicted by itself": {ROWS: NO_ROWS, SETS: uv(1, 0) + b"\3" + uv(0) + gaps([])},
     "a set predicted by a later one": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(2) + gaps([]))},
     "a wrong prediction out of range": {ROWS: NO_ROWS, SETS: predicted(b"\3" + uv(0) + gaps([4]))},
-    "a context of five sets": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(5, 1, 1, 1, 1, 1) + bytes(32))},
-    "a context of a later set": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 2) + bytes(2))},
-    "a context without a share": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 1) + bytes(1))},
-    "a choice past the entropy stream": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0) + b"\x80")},
+    "a context of five sets": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(5, 1, 1, 1, 1, 1))},
+    "a context of a later set": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(1, 2))},
+    "a share past the entropy stream": {
+        ROWS: NO_ROWS,
+        SETS: predicted(b"\4" + uv(1, 1)),
+        ENTROPY: shares(0),
+    },
+    "a share without an entropy stream": {ROWS: NO_ROWS, SETS: predicted(b"\4" + uv(0))},
+    "a choice past the entropy stream": {
+        ROWS: NO_ROWS,
+        SETS: predicted(b"\4" + uv(0)),
+        ENTROPY: shares(14),
+    },
     "forms by context, one too few": updates(
         by_context(0, [1], [0] * 6, INT, ABSENT) + uv(1) + byte_planes()
     ),
@@ -598,6 +632,18 @@ CORRUPT: dict[str, dict[int, bytes] | bytes] = {
         **updates(b"\xfe" + uv(3) + gaps([])),
         PATHS: NEW_Z,
     },
+    "a split by no set": split(uv(0) + b"\2\2"),
+    "a split by a set that is not there": split(uv(3) + b"\2\2"),
+    "a split by the column's own set": split(uv(1) + b"\2\2"),
+    "a split by a set that holds no cell": split(uv(2) + b"\2\2", others=(2,)),
+    "a split without its second side": split(uv(2) + b"\2"),
+    "a split of inserts": {
+        ROWS: uv(0, 2) + strings("N", "O"),
+        SHAPES: uv(0, 0, 0) + uv(1, 2),
+        SETS: uv(1, 0) + b"\0" + gaps([0]),
+        COLUMNS: column(b"\xfc" + uv(1) + b"\2\2", node=0, flags=2),
+    },
+    "a split in copies nine deep": split(uv(2) + (b"\xfe" + uv(2) + gaps([0])) * 8 + b"\2\2"),
     "a copy of itself": updates(b"\xfe" + uv(1) + gaps([])),
     "a copy of no node": updates(b"\xfe" + uv(9) + gaps([])),
     "copies nine deep": updates((b"\xfe" + uv(2) + gaps([0])) * 9 + b"\0", rows=(0,)),

@@ -6,10 +6,11 @@ use crate::encoding::blobs;
 use crate::encoding::numbers::{self, Numbers};
 use crate::encoding::predictor::{Context, other_path};
 use crate::encoding::row_view::{MISSING, RowView};
+use crate::encoding::split::partition;
 use crate::encoding::words;
 use crate::error::Result;
 use crate::format::budget::{Budget, weight_of};
-use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS};
+use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS, SPLIT};
 use crate::format::number::Form;
 use crate::format::reader::Reader;
 use crate::format::value::{Payload, PayloadForm, Tag, are_words, check_blob, is_blob, payload_form, tag};
@@ -22,6 +23,8 @@ pub(crate) struct ColumnContext<'a> {
     pub(crate) base: Option<&'a Cells>,
     pub(crate) rows: &'a [u32],
     pub(crate) view: RowView<'a>,
+    /// Those of the frame.
+    pub(crate) row_sets: &'a [Vec<u32>],
     /// The path of each path id of the frame.
     pub(crate) paths: &'a [PathId],
     /// It declares that it names values of other rows of the base.
@@ -204,7 +207,22 @@ fn read_level<'a>(
             read_level(r, text, column, Places::At(left), decoded, copies + 1, budget)
         }
         NUMBERS if copies < MAX_COPIES => read_numbers(r, text, column, &places, decoded, copies, budget),
-        COPY | NUMBERS => Err(r.corrupt("copies of copies are nested too deep")),
+        SPLIT if copies < MAX_COPIES => {
+            let set = r.up_to(column.row_sets.len(), "row set")?;
+            let set = set.checked_sub(1).filter(|_| column.base.is_some());
+            let set = set.ok_or_else(|| r.corrupt("a split names no row set, or is of inserts"))?;
+            let rows = places.of(column.rows);
+            let (inside, outside) = partition(&rows, &column.row_sets[set]);
+            if inside.is_empty() || outside.is_empty() {
+                return Err(r.corrupt("a split has a side of no cells"));
+            }
+            for side in [inside, outside] {
+                let side = Places::At(side.into_iter().map(|i| places.get(i as usize)).collect());
+                read_level(r, text, column, side, decoded, copies + 1, budget)?;
+            }
+            Ok(())
+        }
+        COPY | NUMBERS | SPLIT => Err(r.corrupt("copies of copies are nested too deep")),
         MIXED => {
             let tags = r.raw(places.len())?;
             let mut used = [false; tag::CELL_TAGS as usize];

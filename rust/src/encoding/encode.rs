@@ -9,6 +9,7 @@ use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::sampling::{pick, sample_of};
 use crate::encoding::select::{Candidate, select};
+use crate::encoding::split::{self, Split};
 use crate::encoding::words::{self, Encoding, Stream};
 use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS};
 use crate::format::value::{PayloadForm, Tag, payload_form, tag};
@@ -58,6 +59,8 @@ pub(crate) struct ColumnInput<'a> {
     pub(crate) candidates: &'a [PathId],
     /// How most of it was found to follow from others.
     pub(crate) learned: Option<Learned>,
+    /// A row set that tells its cells apart.
+    pub(crate) split: Option<Split<'a>>,
     pub(crate) text: TextWriter<'a>,
     pub(crate) path: PathId,
     /// The path id of a path in this frame.
@@ -77,7 +80,7 @@ pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     write_level(w, column, 0)
 }
 
-fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
+pub(crate) fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
     let tags = &column.cells.tags;
     let uniform = tags.iter().all(|tag| *tag == tags[0]).then(|| tags[0]);
     let may_nest = copies < MAX_COPIES;
@@ -85,6 +88,9 @@ fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool 
     // a column that is repeated outright needs nothing at all
     if let Some(&(path, 0.0)) = repeated.last() {
         return write_copy(w, column, path, copies);
+    }
+    if let Some(pays) = column.split.and_then(|by| split::write(w, column, by)) {
+        return pays;
     }
     let numbers = if may_nest { plan_numbers(column, uniform, copies) } else { None };
     let is_cheap = numbers.as_ref().is_some_and(|numbers| numbers.uses_formula && numbers.bits < CHEAP_BITS);
@@ -193,7 +199,11 @@ fn write_mixed(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
 }
 
 /// A column of some of the cells.
-fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&ColumnInput<'_>) -> T) -> T {
+pub(crate) fn with_part<T>(
+    column: &ColumnInput<'_>,
+    part: &[usize],
+    then: impl FnOnce(&ColumnInput<'_>) -> T,
+) -> T {
     let pick = |cells: &Cells| {
         let mut picked = Cells::default();
         part.iter().for_each(|i| picked.push(cells.get(*i)));
@@ -202,7 +212,7 @@ fn with_part<T>(column: &ColumnInput<'_>, part: &[usize], then: impl FnOnce(&Col
     let cells = pick(column.cells);
     let base = column.base.map(pick);
     let rows: Vec<u32> = part.iter().map(|i| column.rows[*i]).collect();
-    then(&ColumnInput { cells: &cells, base: base.as_ref(), rows: &rows, ..*column })
+    then(&ColumnInput { cells: &cells, base: base.as_ref(), rows: &rows, split: None, ..*column })
 }
 
 /// Columns that many cells repeat, with the share of cells that do not; one that all cells repeat is the last.

@@ -382,7 +382,7 @@ impl<'r> FormulaSearch<'r> {
             }
             *budget = budget.saturating_sub(1);
             // one row tells most columns off
-            if view.present_cell(*path, self.rows[0]).tag != tag::INT {
+            if view.present_cell(*path, self.rows[0], 0).tag != tag::INT {
                 continue;
             }
             *budget = budget.saturating_sub(SAMPLE);

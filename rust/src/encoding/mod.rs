@@ -17,4 +17,5 @@ mod residuals;
 pub(crate) mod row_view;
 pub(crate) mod sampling;
 mod select;
+pub(crate) mod split;
 mod words;

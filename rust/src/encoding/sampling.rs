@@ -57,7 +57,7 @@ pub(crate) fn log2(n: usize) -> f64 {
 }
 
 /// Bits that a share takes.
-const SHARE: f64 = 6.0;
+const SHARE: f64 = 5.0;
 
 /// The share of choices that are taken, and the bits that they take with it.
 pub(crate) fn share(taken: usize, of: usize) -> (u8, f64) {

@@ -39,7 +39,7 @@ pub(crate) struct Table {
 
 /// The bits of a table for this many numbers; more bits would add no information.
 pub(crate) fn table_bits(n: usize) -> u8 {
-    (((usize::BITS - n.leading_zeros()) as u8) + 1).min(MAX_TABLE_BITS)
+    ((usize::BITS - n.leading_zeros()) as u8).clamp(1, MAX_TABLE_BITS)
 }
 
 impl Table {
@@ -114,6 +114,22 @@ impl Writer {
         }
     }
 
+    /// The listed share that is nearest, in the entropy stream; `NONE` and `ALL` only for themselves.
+    pub(crate) fn share(&mut self, share: u8) -> u8 {
+        let last = share::LISTED.len() - 1;
+        let above = share::LISTED.partition_point(|listed| *listed < share);
+        let place = match above {
+            0 => 0,
+            _ if share == share::ALL => last,
+            _ => {
+                let is_below = share - share::LISTED[above - 1] < share::LISTED[above] - share;
+                (above - usize::from(is_below)).clamp(1, last - 1)
+            }
+        };
+        self.steps.push(Step { start: place as u32, frequency: 1, bits: share::LISTED_BITS });
+        share::LISTED[place]
+    }
+
     /// Writes the numbers to the entropy stream; every used class has a frequency in the table.
     pub(crate) fn coded_integers(&mut self, numbers: &[u64], table: &Table) {
         table.write(self);
@@ -145,6 +161,14 @@ impl Reader<'_> {
                 EntropyReader::new(&[])?.steps(then).map_err(|_| self.corrupt("there is no entropy stream"))
             }
         }
+    }
+
+    /// A share of the list.
+    pub(crate) fn share(&mut self) -> Result<u8> {
+        let Some(entropy) = self.entropy else {
+            return Err(self.corrupt("there is no entropy stream"));
+        };
+        Ok(share::LISTED[entropy.steps(|steps| steps.raw(share::LISTED_BITS))? as usize])
     }
 
     /// The caller has charged the budget for `n` numbers.

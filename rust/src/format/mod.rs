@@ -52,6 +52,13 @@ pub(crate) mod share {
     pub(crate) const NONE: u8 = 0;
     pub(crate) const ALL: u8 = 255;
     pub(crate) const BITS: u8 = 8;
+
+    /// Those of row sets, which are written as places in this list: the squares of the sines of equal steps.
+    pub(crate) const LISTED: [u8; 1 << LISTED_BITS] = [
+        0, 1, 3, 6, 10, 16, 23, 31, 40, 50, 60, 72, 84, 96, 109, 122, 134, 147, 160, 172, 184, 196, 206, 216,
+        225, 233, 240, 246, 250, 253, 254, 255,
+    ];
+    pub(crate) const LISTED_BITS: u8 = 5;
 }
 
 /// Flags of a column, FORMAT.md section 8.
@@ -63,6 +70,7 @@ pub(crate) mod column_flag {
 
 /// First byte of a cell stream if it is not a tag, FORMAT.md section 8.1.
 pub(crate) mod cells {
+    pub(crate) const SPLIT: u8 = 252;
     pub(crate) const NUMBERS: u8 = 253;
     pub(crate) const COPY: u8 = 254;
     pub(crate) const MAX_COPIES: usize = 8;

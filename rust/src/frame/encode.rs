@@ -7,6 +7,7 @@ use crate::encoding::encode::{self as cells, ColumnInput};
 use crate::encoding::left_out::{Part as LeftOut, left_out};
 use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
+use crate::encoding::split::{self, Split};
 use crate::error::Result;
 use crate::format::column_flag::{BASE_VALUES, INSERTS, UPDATES};
 use crate::format::entropy;
@@ -23,8 +24,8 @@ use crate::state::change_set::{Added, ChangeSet, ColumnPatch, Record};
 use crate::state::schema::{PathId, ShapeId};
 use crate::state::table::{Cell, Table};
 
-/// Columns with at most this many cells go row by row.
-const MAX_SPARSE: usize = 4;
+/// Columns with at most this many cells go row by row: more share a header, and what is known of the column.
+const MAX_SPARSE: usize = 1;
 
 /// The records that bring inserted cells: reshaped, then added ones.
 fn new_records<'a>(
@@ -277,6 +278,10 @@ impl BodyWriter<'_> {
         let main_part = |column: &ColumnPlan| if column.updates { Part::Updates } else { Part::Inserts };
         let parts: Vec<(PathId, Part)> = plan.iter().map(|column| (column.path, main_part(column))).collect();
         let mut column_writer = ColumnWriter::new(self, plan);
+        for (column, handle) in plan.iter().zip(&handles).filter(|(column, _)| column.updates) {
+            let split = Split { number: numbers[*handle], members: set_writer.members(*handle) };
+            column_writer.splits.push((column.path, split));
+        }
         for at in knowledge.order(&parts) {
             let column = &plan[at];
             let frame_path = self.frame_path(column.path) as i64;
@@ -374,15 +379,17 @@ impl Candidates {
 }
 
 /// Which columns the reader already has, while one after the other is written.
-struct ColumnWriter {
+struct ColumnWriter<'a> {
     updates_done: Vec<bool>,
     inserts_done: Vec<bool>,
     update_candidates: Candidates,
     insert_candidates: Candidates,
+    /// The row sets of the updates, by the paths of the columns, which ascend.
+    splits: Vec<(PathId, Split<'a>)>,
 }
 
-impl ColumnWriter {
-    fn new(body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> ColumnWriter {
+impl<'a> ColumnWriter<'a> {
+    fn new(body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> ColumnWriter<'a> {
         // what is sparse is there from the start
         let mut updates_done = vec![true; body.table.schema.paths.len()];
         let mut inserts_done = updates_done.clone();
@@ -395,6 +402,7 @@ impl ColumnWriter {
             inserts_done,
             update_candidates: Candidates::default(),
             insert_candidates: Candidates::default(),
+            splits: Vec::new(),
         }
     }
 
@@ -437,23 +445,46 @@ impl ColumnWriter {
             Part::Inserts => (&mut self.inserts_done, &mut self.insert_candidates),
         };
         let Input { cells, base, rows, view } = body.input(path, part, done);
-        let learned = knowledge.of(path, part);
-        let pays = cells::write(
-            w,
-            &ColumnInput {
-                cells,
-                base,
-                rows,
-                view,
-                candidates: &candidates.latest(cells.tags[0]),
-                learned,
-                text: body.text.as_ref(),
-                path,
-                frame_path: &|path: PathId| body.frame_path(path),
-            },
-        );
+        let mut column = ColumnInput {
+            cells,
+            base,
+            rows,
+            view,
+            candidates: &candidates.latest(cells.tags[0]),
+            learned: knowledge.of(path, part),
+            split: None,
+            text: body.text.as_ref(),
+            path,
+            frame_path: &|path: PathId| body.frame_path(path),
+        };
+        if part == Part::Updates {
+            let splits = &self.splits;
+            knowledge.learn_split(path, |known| split::find(&column, &nearest(splits, path, rows), known));
+            column.split = knowledge.split(path).and_then(|by| {
+                let at = self.splits.binary_search_by_key(&by, |(of, _)| *of).ok()?;
+                Some(self.splits[at].1)
+            });
+        }
+        let pays = cells::write(w, &column);
         knowledge.note(path, part, pays);
         candidates.push(path, cells.tags[0]);
         done[path as usize] = true;
     }
+}
+
+/// So many row sets are looked at for one that tells the cells of a column apart.
+const SPLITS: usize = 16;
+
+/// The row sets of the columns that stand nearest, each once and without the column's own.
+fn nearest<'a>(splits: &[(PathId, Split<'a>)], path: PathId, rows: &[u32]) -> Vec<(PathId, Split<'a>)> {
+    let at = splits.partition_point(|(of, _)| *of < path);
+    let first = at.saturating_sub(SPLITS).min(splits.len().saturating_sub(2 * SPLITS));
+    let mut chosen: Vec<(PathId, Split<'a>)> = Vec::new();
+    for (of, split) in splits.iter().skip(first).take(2 * SPLITS) {
+        let is_known = chosen.iter().any(|(_, known)| known.number == split.number);
+        if !is_known && split.members != rows && chosen.len() < SPLITS {
+            chosen.push((*of, *split));
+        }
+    }
+    chosen
 }

@@ -220,6 +220,10 @@ fn encoding_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budge
     if first == cells::COPY {
         return Ok(format!("copy of {}", name_of(r, names, budget)?));
     }
+    if first == cells::SPLIT {
+        let set = r.up_to(u32::MAX as usize, "row set")?;
+        return Ok(format!("split by row set {set}"));
+    }
     if first == cells::MIXED {
         return Ok("mixed".into());
     }

@@ -49,12 +49,30 @@ struct Lesson {
     /// The frame in which to search again.
     due: u32,
     wait: u32,
+    split: SplitLesson,
 }
+
+/// What is known of a column's cells as two kinds.
+#[derive(Debug, Clone)]
+struct SplitLesson {
+    /// The column whose changes tell them apart.
+    by: Option<PathId>,
+    /// The frame in which to look again, and how many frames later the next time.
+    due: u32,
+    wait: u32,
+}
+
+/// So many columns are searched for a split in one frame; the others wait.
+const MOST_SPLITS: u32 = 64;
+/// A split is not searched in the first frame: a delta by itself has no use for what takes so long.
+const FIRST_SPLIT: u32 = 2;
 
 /// What was learned from frames before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Knowledge {
     frame: u32,
+    /// Columns that may be searched for a split in this frame.
+    splits_left: u32,
     lessons: HashMap<(PathId, Part), Lesson>,
 }
 
@@ -80,6 +98,23 @@ impl Knowledge {
     /// The columns that a column follows from.
     fn operands(&self, path: PathId, part: Part) -> impl Iterator<Item = PathId> {
         self.of(path, part).into_iter().flat_map(Learned::columns)
+    }
+
+    /// The column whose changes tell the updates of another apart.
+    pub(crate) fn split(&self, path: PathId) -> Option<PathId> {
+        self.lessons.get(&(path, Part::Updates)).and_then(|lesson| lesson.split.by)
+    }
+
+    /// Where it is time to, finds out which column that is.
+    pub(crate) fn learn_split(&mut self, path: PathId, find: impl FnOnce(Option<PathId>) -> Option<PathId>) {
+        let Some(lesson) = self.lessons.get_mut(&(path, Part::Updates)) else { return };
+        let split = &mut lesson.split;
+        if self.frame >= split.due && self.splits_left > 0 {
+            self.splits_left -= 1;
+            split.by = find(split.by);
+            split.due = self.frame + split.wait;
+            split.wait = (2 * split.wait).min(LONGEST_WAIT);
+        }
     }
 
     /// True if the column is one of these, or one of these follows from it.
@@ -118,6 +153,7 @@ impl Knowledge {
         subject: impl Fn(PathId, Part) -> Subject<'a>,
     ) {
         self.frame += 1;
+        self.splits_left = MOST_SPLITS;
         let cells = BUDGET_AN_UPDATE * updates + BUDGET_AN_INSERT * inserts;
         let mut budget = (LEAST_BUDGET + cells).min(MOST_BUDGET);
         let frame = self.frame;
@@ -173,7 +209,8 @@ impl Knowledge {
 
     /// Puts off the next search of a column.
     fn wait(&mut self, path: PathId, part: Part) {
-        let new = || Lesson { learned: None, missed: 0, retry: 1, due: 0, wait: FIRST_WAIT };
+        let split = SplitLesson { by: None, due: FIRST_SPLIT, wait: FIRST_WAIT };
+        let new = || Lesson { learned: None, missed: 0, retry: 1, due: 0, wait: FIRST_WAIT, split };
         let lesson = self.lessons.entry((path, part)).or_insert_with(new);
         lesson.due = self.frame + lesson.wait;
         lesson.wait = (2 * lesson.wait).min(LONGEST_WAIT);

@@ -96,6 +96,11 @@ impl RowSetWriter {
         self.sets.len() - 1
     }
 
+    /// The members of the set behind a handle.
+    pub(crate) fn members(&self, handle: usize) -> &[u32] {
+        &self.sets[handle]
+    }
+
     /// Writes the sets, largest first, each inside the smallest that covers it. Returns the number of each handle.
     pub(crate) fn write(&self, w: &mut Writer, base_rows: usize) -> Vec<u64> {
         if self.sets.is_empty() {
@@ -243,7 +248,7 @@ fn write_predicted(
 }
 
 /// Bits that a set more has to save, and what a step is worth that the reader is spared.
-const WORTH_A_SET: f64 = 16.0;
+const WORTH_A_SET: f64 = 10.0;
 const STEP: f64 = 0.05;
 
 const CONTEXTS: usize = 1 << MAX_CONTEXT_SETS;
@@ -309,7 +314,7 @@ impl Contexts {
         w.u8(BY_CONTEXT);
         w.size(self.sets.len());
         self.sets.iter().for_each(|number| w.size(*number));
-        w.raw(&self.shares);
+        let shares: Vec<u8> = self.shares.iter().map(|share| w.share(*share)).collect();
         let members = Members::of(&self.sets, |number| &written[number - 1]);
         // a set at a time: most contexts ask for few
         let mut contexts = vec![0u8; parent.len()];
@@ -324,7 +329,7 @@ impl Contexts {
         }
         w.steps.reserve(parent.len());
         for (context, row) in contexts.into_iter().zip(parent) {
-            w.choice(self.shares[usize::from(context)], set.contains(*row));
+            w.choice(shares[usize::from(context)], set.contains(*row));
         }
     }
 }
@@ -568,7 +573,9 @@ fn read_by_context(
         Set::new(members, base_rows).mark(parent, &mut contexts, bit);
     }
     let mut shares = [0; CONTEXTS];
-    shares[..1 << count].copy_from_slice(r.raw(1 << count)?);
+    for share in &mut shares[..1 << count] {
+        *share = r.share()?;
+    }
     // by what the set itself holds of the rows before, the nearest lowest: what that tells
     let told = |latest| before.iter().fold(0, |all, (at, bit)| all | (latest >> at & 1) << bit);
     let told: [usize; CONTEXTS] = std::array::from_fn(told);
@@ -588,16 +595,6 @@ fn read_by_context(
         Some(())
     })?;
     Ok(members)
-}
-
-/// Which of these hold a row, a bit for each; `is_member` knows the set itself up to the row before.
-#[inline(always)]
-fn context_of(row: u32, asked: &[Members<'_>], is_member: impl Fn(u32) -> bool) -> usize {
-    let holds = |members: &Members<'_>| match members {
-        Members::Of(set) => set.contains(row),
-        Members::Before(distance) => row.checked_sub(*distance).is_some_and(&is_member),
-    };
-    (0..).zip(asked).map(|(i, members)| usize::from(holds(members)) << i).sum()
 }
 
 /// What one of two ascending lists has and the other has not.
