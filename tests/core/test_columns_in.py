@@ -267,7 +267,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "objects": ({"symbol": ["A", 5]}, snapdelta.UsageError, "^symbol: there is no str in row 1"),
     "no symbols": ({"s": ["A", "B"]}, snapdelta.UsageError, "^symbol: there is no column symbol"),
     "shorter": ({"symbol": ["A"], "d": {"v": COLUMN}}, snapdelta.UsageError, r"^d\.v: 2 rows"),
-    "flat": ({"symbol": ["A"], "v": np.zeros((1, 2))}, snapdelta.UsageError, "^v: a column must have 1 dimension"),
+    "flat": ({"symbol": ["A"], "v": np.zeros((1, 2))}, snapdelta.UsageError, "^v: a column must have 1"),
     "empty dict": ({"symbol": ["A"], "v": {}}, snapdelta.UsageError, "^v: a dict without columns"),
     "one column": (pl.Series([1]), snapdelta.UsageError, "^data: "),
     "no columns": ([1], snapdelta.UnsupportedTypeError, "^columns are a dict of arrays"),
