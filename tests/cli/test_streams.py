@@ -143,7 +143,7 @@ async def test_a_trim_that_removes_nothing_says_why(server: Server) -> None:
         await manager.save_snapshot({"A": 1})
         await fill(redis, "s", 90)  # one node
     for arguments, said in (
-        (("s", "--maxlen", "50"), "s: approximate: whole nodes only, nothing could go; --exact removes"),
+        (("s", "--maxlen", "50"), "s: an approximate trim removes whole nodes only, and none is full"),
         (("snapdelta:*", "--maxlen", "50"), "nothing to trim; snapshot keys are excluded"),
     ):
         ran = await asyncio.to_thread(execute, "streams", "trim", *arguments, "--redis", server.url)

@@ -161,7 +161,7 @@ def test_what_is_no_part_and_two_collectors_are_refused() -> None:
     MetricsCollector(registry=registry)
     with pytest.raises(ValueError, match="Duplicated"):
         MetricsCollector(registry=registry)
-    with pytest.raises(UsageError, match="not of a int"):
+    with pytest.raises(UsageError, match="not a int"):
         MetricsCollector(5, registry=None)  # type: ignore[arg-type]
 
 

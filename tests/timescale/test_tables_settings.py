@@ -46,7 +46,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a name too long": (one(time_column="t" * 64), "tables.events.time_column: the name .* longer than 63 bytes"),
     "an empty name": ({"tables": {"": {}}}, "must be a name"),
     "the scanner's": ({"tables": {"scan_results": {}}}, "tables.scan_results: .* its periods are settings"),
-    "our own": ({"tables": {"snapdelta_migrations": {}}}, "tables.snapdelta_migrations: .* own"),
+    "our own": ({"tables": {"snapdelta_migrations": {}}}, "tables.snapdelta_migrations: .* reserved"),
     "no table": ({"tables": {"events": 1}}, "tables.events must be a table, not 1"),
     "no word on the conversion": (one(convert="yes"), "tables.events.convert must be true or false"),
     "no scanner": ({"scanner": "no"}, "scanner must be false, or a table of periods"),
@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no functions": (over(columns={"price": []}), f"{AT}.columns.price must be a list of functions"),
     "a function twice": (over(columns={"price": ["last", "last"]}), f"{AT}: the column 'price_last' is named twice"),
     "the name of the bucket": (over(group_by=["bucket"]), f"{AT}: the column 'bucket' is named twice"),
-    "a segment that is no group": (over(compress_after="3 days", segment_by=["kind"]), f"{AT}: .* 'kind' is none"),
+    "a segment that is no group": (over(compress_after="3 days", segment_by=["kind"]), f"{AT}: .* 'kind' is not one"),
     "a bucket wider than a chunk": (over(bucket="2 days", chunk="1 day"), f"{AT}.chunk must be at least the bucket"),
     "one name twice": (one(aggregates={"events": {"bucket": "1 day", "columns": {}}}), "'events' is declared twice"),
 }  # fmt: skip

@@ -19,7 +19,7 @@ PROCEDURES = (REFRESH, COMPRESSION, RETENTION)
 # Three days are 71 hours where the clocks are put forward, so a window keeps a day's distance.
 SPARE = timedelta(days=1)
 _NONE = timedelta()
-_EMPTIED = "a refresh beyond the oldest row below empties buckets whose rows are dropped"
+_EMPTIED = "a refresh that reaches behind the rows below empties the buckets whose rows are gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
     for _, refresh, below in refreshed:
         if below.refresh is not None:
             yield Rule(refresh.start, ">=", below.refresh.start, refresh.bucket,
-                       "a late row that reaches the level below must reach this one too")  # fmt: skip
+                       "a late row that reaches the level below must reach this one as well")  # fmt: skip
     for level in known.values():
         if level.drop_after is not None:
             yield Rule(level.chunk, "<=", level.drop_after, _NONE, "only whole chunks are dropped")
@@ -112,7 +112,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
     for level, refresh, _ in refreshed:
         if level.compress_after is not None:
             yield Rule(level.compress_after, ">=", refresh.start, timedelta(minutes=1),
-                       "buckets that are still refreshed must not be compressed")  # fmt: skip
+                       "what is still refreshed must not be compressed")  # fmt: skip
     for level, refresh, below in refreshed:
         if level.drop_after is not None and below.drop_after is not None:
             yield Rule(
@@ -120,7 +120,7 @@ def rules(levels: Iterable[Level]) -> Iterator[Rule]:
                 ">=",
                 below.drop_after,
                 _NONE,
-                "an aggregate must outlive its source",
+                "an aggregate must outlive what it is made of",
             )
         elif level.drop_after is not None:
             yield Rule(
