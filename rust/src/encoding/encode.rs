@@ -9,9 +9,9 @@ use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::{MISSING, RowView};
 use crate::encoding::sampling::{pick, sample_of};
 use crate::encoding::select::{Candidate, select};
-use crate::encoding::split::{self, Split};
+use crate::encoding::split::{Split, sides};
 use crate::encoding::words::{self, Encoding, Stream};
-use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS};
+use crate::format::cells::{COPY, MAX_COPIES, MIXED, NUMBERS, SPLIT};
 use crate::format::value::{PayloadForm, Tag, payload_form, tag};
 use crate::format::writer::Writer;
 use crate::state::schema::PathId;
@@ -80,7 +80,7 @@ pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
     write_level(w, column, 0)
 }
 
-pub(crate) fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
+fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
     let tags = &column.cells.tags;
     let uniform = tags.iter().all(|tag| *tag == tags[0]).then(|| tags[0]);
     let may_nest = copies < MAX_COPIES;
@@ -89,7 +89,7 @@ pub(crate) fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usiz
     if let Some(&(path, 0.0)) = repeated.last() {
         return write_copy(w, column, path, copies);
     }
-    if let Some(pays) = column.split.and_then(|by| split::write(w, column, by)) {
+    if let Some(pays) = column.split.and_then(|split| write_split(w, column, split, copies)) {
         return pays;
     }
     let numbers = if may_nest { plan_numbers(column, uniform, copies) } else { None };
@@ -258,6 +258,19 @@ fn find_copy(column: &ColumnInput<'_>, repeated: &[(PathId, f64)], bits: f64) ->
         }
     }
     best.1
+}
+
+/// Writes the column as two, if that leaves each side enough cells.
+fn write_split(w: &mut Writer, column: &ColumnInput<'_>, split: Split<'_>, copies: usize) -> Option<bool> {
+    let sides = sides(column.rows, split.members)?;
+    w.u8(SPLIT);
+    w.uvarint(split.number);
+    let mut pays = false;
+    for side in sides {
+        let side: Vec<usize> = side.into_iter().map(|i| i as usize).collect();
+        pays |= with_part(column, &side, |column| write_level(w, column, copies + 1));
+    }
+    Some(pays)
 }
 
 fn write_copy(w: &mut Writer, column: &ColumnInput<'_>, path: PathId, copies: usize) -> bool {

@@ -18,4 +18,5 @@ pub(crate) mod row_view;
 pub(crate) mod sampling;
 mod select;
 pub(crate) mod split;
+pub(crate) mod split_search;
 mod words;

@@ -7,7 +7,8 @@ use crate::encoding::encode::{self as cells, ColumnInput};
 use crate::encoding::left_out::{Part as LeftOut, left_out};
 use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
-use crate::encoding::split::{self, Split};
+use crate::encoding::split::Split;
+use crate::encoding::split_search;
 use crate::error::Result;
 use crate::format::column_flag::{BASE_VALUES, INSERTS, UPDATES};
 use crate::format::entropy;
@@ -459,7 +460,8 @@ impl<'a> ColumnWriter<'a> {
         };
         if part == Part::Updates {
             let splits = &self.splits;
-            knowledge.learn_split(path, |known| split::find(&column, &nearest(splits, path, rows), known));
+            knowledge
+                .learn_split(path, |known| split_search::find(&column, &nearest(splits, path, rows), known));
             column.split = knowledge.split(path).and_then(|by| {
                 let at = self.splits.binary_search_by_key(&by, |(of, _)| *of).ok()?;
                 Some(self.splits[at].1)

@@ -58,7 +58,7 @@ pub(crate) struct Shape {
 
 /// A place among the entries of a dict.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct ShapePlace {
     /// The number of the dict.
     pub(crate) dict: u32,
     pub(crate) at: usize,
@@ -67,8 +67,8 @@ pub(crate) struct Place {
 /// Where the leaves of a shape stand, by position, and its dicts, by number; the record itself is in none.
 #[derive(Default)]
 pub(crate) struct Places {
-    pub(crate) leaves: Vec<Place>,
-    pub(crate) dicts: Vec<Place>,
+    pub(crate) leaves: Vec<ShapePlace>,
+    pub(crate) dicts: Vec<ShapePlace>,
 }
 
 impl Shape {
@@ -93,7 +93,7 @@ impl Shape {
 
     /// Where all that is in the record stands.
     pub(crate) fn places(&self) -> Places {
-        let nowhere = Place { dict: 0, at: 0 };
+        let nowhere = ShapePlace { dict: 0, at: 0 };
         let mut places = Places { leaves: Vec::new(), dicts: vec![nowhere; self.dicts()] };
         if self.dicts() > 0 {
             self.add_places(0, &mut places);
@@ -103,7 +103,7 @@ impl Shape {
 
     fn add_places(&self, number: u32, places: &mut Places) {
         for (at, entry) in self.dict(number).iter().enumerate() {
-            let place = Place { dict: number, at };
+            let place = ShapePlace { dict: number, at };
             match entry.child {
                 Child::Leaf => places.leaves.push(place),
                 Child::Dict(below) => {

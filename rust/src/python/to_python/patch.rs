@@ -9,7 +9,7 @@ use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::state::change_set::ChangeSet;
-use crate::state::schema::{PathId, Place, Places, ROOT, Shape, ShapeId};
+use crate::state::schema::{PathId, Places, ROOT, Shape, ShapeId, ShapePlace};
 use crate::state::table::{Cell, Table};
 
 /// The base with the changes made to it, in which unchanged records are the same objects.
@@ -219,7 +219,7 @@ impl<'py> Patcher<'_, 'py> {
         let copy = self.copies.start(id, shape, record)?;
         for (path, cell) in updates {
             let Some(position) = shape.position(*path) else { continue };
-            let Place { dict: number, at: place } = self.copies.places.leaves[position];
+            let ShapePlace { dict: number, at: place } = self.copies.places.leaves[position];
             let value = self.builder.cell(*cell)?;
             let copied;
             let dict = match &self.copies.dicts[number as usize] {
@@ -239,7 +239,7 @@ impl<'py> Patcher<'_, 'py> {
 
     /// A copy of a dict of the record, in its place in the copy of the one that holds it.
     fn copy_dict(&mut self, shape: &Shape, number: u32) -> PyResult<Bound<'py, PyDict>> {
-        let Place { dict: above_number, at: place } = self.copies.places.dicts[number as usize];
+        let ShapePlace { dict: above_number, at: place } = self.copies.places.dicts[number as usize];
         let key = shape.dict(above_number)[place].key;
         let above = match &self.copies.dicts[above_number as usize] {
             Some(above) => above.clone(),
