@@ -1,5 +1,6 @@
 //! Change set <-> frame: FORMAT.md sections 2 to 9. A full frame's body is a delta from nothing.
 
+mod bit_counts;
 mod column_headers;
 pub(crate) mod container;
 pub(crate) mod decode;
@@ -8,6 +9,8 @@ pub(crate) mod inspect;
 pub(crate) mod learning;
 mod paths;
 pub(crate) mod row_order;
+mod row_set;
+mod row_set_contexts;
 mod row_sets;
 mod sections;
 mod shapes;

@@ -4,63 +4,18 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::iter::Peekable;
 
-use crate::encoding::left_out::{Part, left_out};
-use crate::encoding::sampling::{listed, share};
+use crate::encoding::sampling::listed;
 use crate::error::Result;
 use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
+use crate::frame::bit_counts::count_common;
+use crate::frame::row_set::{Set, bits_of, has};
+use crate::frame::row_set_contexts::{CONTEXTS, Contexts, ITSELF, Overlap, overlaps};
 
-struct Set<'a> {
-    members: &'a [u32],
-    /// A bit for each row of the base; none if that would be much more than the members.
-    bits: Vec<u64>,
-}
-
-impl Set<'_> {
-    fn new(members: &[u32], universe: usize) -> Set<'_> {
-        let has_bits = members.len() * WORDS_A_MEMBER >= universe.div_ceil(64);
-        Set { members, bits: if has_bits { bits_of(members, universe) } else { Vec::new() } }
-    }
-
-    fn contains(&self, row: u32) -> bool {
-        if self.bits.is_empty() {
-            return self.members.binary_search(&row).is_ok();
-        }
-        has(&self.bits, row)
-    }
-
-    /// Sets a bit in the contexts of those of the rows that are members; both ascend.
-    fn mark(&self, rows: &[u32], contexts: &mut [u8], bit: usize) {
-        if !self.bits.is_empty() {
-            for (row, context) in rows.iter().zip(contexts) {
-                *context |= u8::from(has(&self.bits, *row)) << bit;
-            }
-            return;
-        }
-        for row in self.members {
-            if let Ok(at) = rows.binary_search(row) {
-                contexts[at] |= 1 << bit;
-            }
-        }
-    }
-
-    /// Members of both, which have bits.
-    fn in_common(&self, other: &Set<'_>) -> usize {
-        count(self.bits.iter().zip(&other.bits).map(|(a, b)| a & b))
-    }
-
-    fn covers(&self, other: &Set<'_>) -> bool {
-        if self.members.len() < other.members.len() {
-            return false;
-        }
-        if self.bits.is_empty() || other.bits.is_empty() {
-            return other.members.iter().all(|row| self.contains(*row));
-        }
-        self.bits.iter().zip(&other.bits).all(|(a, b)| b & !a == 0)
-    }
-}
+/// What a step is worth that the reader is spared, in bits.
+const STEP: f64 = 0.05;
 
 /// Collects the distinct row sets of a frame.
 #[derive(Default)]
@@ -72,10 +27,6 @@ pub(crate) struct RowSetWriter {
 
 /// So many earlier sets are tried as parents, or compared. (A set may be written twice.)
 const PARENTS: usize = 64;
-/// A set has bits if they take at most so many words for each member.
-const WORDS_A_MEMBER: usize = 4;
-/// So many earlier sets are tried as predictions.
-const PREDICTIONS: usize = 16;
 /// The rows of all sets are at most such a part of the base's where they are written before.
 const SPARSE_UNION: usize = 2;
 /// Members are looked up one by one in a parent that is so many times as long.
@@ -151,7 +102,7 @@ impl RowSetWriter {
     /// The rows of any set, if that saves much to those that come after: a set that no column names.
     fn union(&self, largest: &[u32], base_rows: usize) -> Option<Vec<u32>> {
         let bits = bits_of(self.sets.iter().flatten(), base_rows);
-        let n = count(bits.iter().copied());
+        let n = count_common(&bits, &bits);
         let is_worth = n > largest.len() && n * SPARSE_UNION < base_rows;
         let rows = (0..base_rows as u32).filter(|row| has(&bits, *row));
         is_worth.then(|| rows.collect())
@@ -176,40 +127,6 @@ struct Prediction {
     wrong: usize,
 }
 
-/// What a set has in common with an earlier one, inside its parent.
-struct Overlap {
-    number: usize,
-    /// Rows of the earlier one in the parent.
-    inside: usize,
-    common: usize,
-}
-
-/// The overlaps with the latest sets; none if it would take too long to tell them. `insides` keeps, for each written set,
-/// the parent that was asked last and the rows in it.
-fn overlaps(
-    set: &Set<'_>,
-    parent: Option<(usize, &Set<'_>)>,
-    written: &[Set<'_>],
-    insides: &mut [(usize, usize)],
-) -> Vec<Overlap> {
-    let has_no_bits = set.bits.is_empty() || parent.is_some_and(|(_, parent)| parent.bits.is_empty());
-    if has_no_bits || left_out(Part::RowSets) {
-        return Vec::new();
-    }
-    let one = |(number, other): (usize, &Set<'_>)| {
-        let inside = match parent {
-            None => other.members.len(),
-            Some((at, _)) if insides[number].0 == at => insides[number].1,
-            Some((at, parent)) => {
-                insides[number] = (at, parent.in_common(other));
-                insides[number].1
-            }
-        };
-        Overlap { number, inside, common: set.in_common(other) }
-    };
-    latest(written).map(one).collect()
-}
-
 /// The best prediction among the latest sets, if it is cheaper than none.
 fn predict(set: &Set<'_>, overlaps: &[Overlap], of: usize) -> Option<Prediction> {
     let n = set.members.len();
@@ -226,12 +143,6 @@ fn predict(set: &Set<'_>, overlaps: &[Overlap], of: usize) -> Option<Prediction>
     })
 }
 
-/// The latest sets that have bits, by number.
-fn latest<'a, 'b>(written: &'b [Set<'a>]) -> impl Iterator<Item = (usize, &'b Set<'a>)> {
-    let recent = written.len().saturating_sub(PREDICTIONS);
-    written.iter().enumerate().skip(recent).filter(|(_, other)| !other.bits.is_empty())
-}
-
 fn write_predicted(
     w: &mut Writer,
     set: &Set<'_>,
@@ -245,195 +156,6 @@ fn write_predicted(
     w.u8(WRONG);
     w.uvarint(((prediction.number as u64) << 1) | u64::from(prediction.complement));
     w.counted_gaps(&wrong);
-}
-
-/// Bits that a set more has to save, and what a step is worth that the reader is spared.
-const WORTH_A_SET: f64 = 10.0;
-const STEP: f64 = 0.05;
-
-const CONTEXTS: usize = 1 << MAX_CONTEXT_SETS;
-
-/// Names the set itself, asked for an earlier row.
-const ITSELF: usize = 0;
-
-/// Numbers of earlier sets (from 1) or `ITSELF`, and the share of members in each context that they make.
-struct Contexts {
-    sets: Vec<usize>,
-    shares: Vec<u8>,
-    bits: f64,
-}
-
-impl Contexts {
-    /// Those of the latest sets that tell most, one after the other.
-    fn of(
-        set: &Set<'_>,
-        parent: Option<&Set<'_>>,
-        written: &[Set<'_>],
-        base_rows: usize,
-        overlaps: &[Overlap],
-    ) -> Option<Contexts> {
-        if set.bits.is_empty() || left_out(Part::RowSets) {
-            return None;
-        }
-        let rows = match parent {
-            Some(parent) if parent.bits.is_empty() => return None,
-            Some(parent) => parent.bits.clone(),
-            None => all_bits(base_rows),
-        };
-        let mut groups = vec![Group::new(rows, set)];
-        let mut sets = Vec::new();
-        let mut before = one_row_later(&set.bits, base_rows);
-        let mut best = groups[0].share().1;
-        while sets.len() < MAX_CONTEXT_SETS && best > WORTH_A_SET {
-            let earlier = latest(written).map(|(at, other)| (at + 1, other.bits.as_slice()));
-            let candidates = earlier.chain([(ITSELF, before.as_slice())]);
-            let costs = candidates.enumerate().map(|(i, (number, bits))| {
-                let cost = match overlaps.get(i) {
-                    Some(overlap) if sets.is_empty() => groups[0].cost_of(overlap.inside, overlap.common),
-                    _ => groups.iter().map(|group| group.cost_by(bits, set)).sum::<f64>(),
-                };
-                (cost, number, bits)
-            });
-            let Some((cost, number, bits)) = costs.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
-            if cost + WORTH_A_SET > best {
-                break;
-            }
-            best = cost;
-            sets.push(number);
-            let half = |is_in: bool| groups.iter().map(move |group| group.half(bits, is_in, set));
-            groups = half(false).chain(half(true)).collect();
-            if number == ITSELF {
-                before = one_row_later(&before, base_rows);
-            }
-        }
-        let shares = groups.iter().map(|group| group.share().0).collect();
-        Some(Contexts { sets, shares, bits: best })
-    }
-
-    fn write(&self, w: &mut Writer, set: &Set<'_>, parent: &[u32], written: &[Set<'_>]) {
-        w.u8(BY_CONTEXT);
-        w.size(self.sets.len());
-        self.sets.iter().for_each(|number| w.size(*number));
-        let shares: Vec<u8> = self.shares.iter().map(|share| w.share(*share)).collect();
-        let members = Members::of(&self.sets, |number| &written[number - 1]);
-        // a set at a time: most contexts ask for few
-        let mut contexts = vec![0u8; parent.len()];
-        for (bit, members) in members.iter().enumerate() {
-            let holds = |row: u32| match members {
-                Members::Of(set) => set.contains(row),
-                Members::Before(distance) => row.checked_sub(*distance).is_some_and(|row| set.contains(row)),
-            };
-            for (context, row) in contexts.iter_mut().zip(parent) {
-                *context |= u8::from(holds(*row)) << bit;
-            }
-        }
-        w.steps.reserve(parent.len());
-        for (context, row) in contexts.into_iter().zip(parent) {
-            w.choice(shares[usize::from(context)], set.contains(*row));
-        }
-    }
-}
-
-/// What the context of a row asks for.
-enum Members<'a> {
-    Of(&'a Set<'a>),
-    /// Of the set itself, so many rows before.
-    Before(u32),
-}
-
-impl<'a> Members<'a> {
-    fn of(numbers: &[usize], earlier: impl Fn(usize) -> &'a Set<'a>) -> Vec<Members<'a>> {
-        let mut distance = 0;
-        let one = |number: &usize| {
-            if *number == ITSELF {
-                distance += 1;
-                return Members::Before(distance);
-            }
-            Members::Of(earlier(*number))
-        };
-        numbers.iter().map(one).collect()
-    }
-}
-
-/// The bits of the rows that follow each of these.
-fn one_row_later(bits: &[u64], rows: usize) -> Vec<u64> {
-    let mut carried = 0;
-    let mut later: Vec<u64> = Vec::with_capacity(bits.len());
-    for word in bits {
-        later.push(word << 1 | carried);
-        carried = word >> 63;
-    }
-    if let Some(last) = later.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-        *last &= (1 << (rows % 64)) - 1;
-    }
-    later
-}
-
-/// The bits of these rows, of so many.
-fn bits_of<'a>(rows: impl IntoIterator<Item = &'a u32>, universe: usize) -> Vec<u64> {
-    let mut bits = vec![0u64; universe.div_ceil(64)];
-    for row in rows {
-        bits[*row as usize / 64] |= 1 << (row % 64);
-    }
-    bits
-}
-
-fn has(bits: &[u64], row: u32) -> bool {
-    bits[row as usize / 64] >> (row % 64) & 1 == 1
-}
-
-/// A bit for each row of the base.
-fn all_bits(rows: usize) -> Vec<u64> {
-    let mut bits = vec![u64::MAX; rows.div_ceil(64)];
-    if let Some(last) = bits.last_mut().filter(|_| !rows.is_multiple_of(64)) {
-        *last = (1 << (rows % 64)) - 1;
-    }
-    bits
-}
-
-fn count(bits: impl Iterator<Item = u64>) -> usize {
-    bits.map(|word| word.count_ones() as usize).sum()
-}
-
-/// Rows of one context.
-struct Group {
-    bits: Vec<u64>,
-    of: usize,
-    members: usize,
-}
-
-impl Group {
-    fn new(bits: Vec<u64>, set: &Set<'_>) -> Group {
-        let members = count(bits.iter().zip(&set.bits).map(|(group, set)| group & set));
-        Group { of: count(bits.iter().copied()), members, bits }
-    }
-
-    /// The share of members, and the bits that it takes to tell them with it.
-    fn share(&self) -> (u8, f64) {
-        share(self.members, self.of)
-    }
-
-    /// The bits that it takes to tell the members where another set divides the group.
-    fn cost_by(&self, other: &[u64], set: &Set<'_>) -> f64 {
-        let (mut of, mut members) = (0, 0);
-        for ((group, other), set) in self.bits.iter().zip(other).zip(&set.bits) {
-            let inside = group & other;
-            of += inside.count_ones() as usize;
-            members += (inside & set).count_ones() as usize;
-        }
-        self.cost_of(of, members)
-    }
-
-    /// As `cost_by`, for another set of which so many rows are in the group, and so many of them members.
-    fn cost_of(&self, of: usize, members: usize) -> f64 {
-        share(members, of).1 + share(self.members - members, self.of - of).1
-    }
-
-    /// The rows that another set holds, or does not.
-    fn half(&self, other: &[u64], is_in: bool, set: &Set<'_>) -> Group {
-        let flip = if is_in { 0 } else { u64::MAX };
-        Group::new(self.bits.iter().zip(other).map(|(group, other)| group & (other ^ flip)).collect(), set)
-    }
 }
 
 fn bitmap(indices: &[u32], of: usize) -> Vec<u8> {
