@@ -128,7 +128,7 @@ struct Group {
 impl Group {
     fn new(bits: Vec<u64>, set: &Set<'_>) -> Group {
         let (of, members) = count_inside(&bits, &bits, &set.bits);
-        Group { of, members, bits }
+        Group { bits, of, members }
     }
 
     /// The share of members, and the bits that it takes to tell them with it.
