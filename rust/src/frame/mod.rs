@@ -1,6 +1,5 @@
 //! Change set <-> frame: FORMAT.md sections 2 to 9. A full frame's body is a delta from nothing.
 
-mod bit_counts;
 mod column_headers;
 pub(crate) mod container;
 pub(crate) mod decode;

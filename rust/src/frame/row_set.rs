@@ -1,7 +1,5 @@
 //! A set of rows, and rows as bits.
 
-use crate::frame::bit_counts::count_common;
-
 /// A set has bits if they take at most so many words for each member.
 const WORDS_A_MEMBER: usize = 4;
 
@@ -89,4 +87,16 @@ pub(crate) fn one_row_later(bits: &[u64], rows: usize) -> Vec<u64> {
         *last &= (1 << (rows % 64)) - 1;
     }
     later
+}
+
+/// Bits that are set in both.
+pub(crate) fn count_common(a: &[u64], b: &[u64]) -> usize {
+    a.iter().zip(b).map(|(a, b)| (a & b).count_ones() as usize).sum()
+}
+
+/// Bits that are set in both of the first two, and in all three.
+pub(crate) fn count_inside(a: &[u64], b: &[u64], c: &[u64]) -> (usize, usize) {
+    let ones = |word: u64| word.count_ones() as usize;
+    let all = a.iter().zip(b).zip(c);
+    all.fold((0, 0), |(two, three), ((a, b), c)| (two + ones(a & b), three + ones(a & b & c)))
 }

@@ -4,8 +4,7 @@ use crate::encoding::left_out::{Part, left_out};
 use crate::encoding::sampling::share;
 use crate::format::row_set_kind::{BY_CONTEXT, MAX_CONTEXT_SETS};
 use crate::format::writer::Writer;
-use crate::frame::bit_counts::count_inside;
-use crate::frame::row_set::{Set, all_bits, one_row_later};
+use crate::frame::row_set::{Set, all_bits, count_inside, one_row_later};
 
 /// So many earlier sets are tried as predictions.
 const PREDICTIONS: usize = 16;
@@ -19,8 +18,8 @@ pub(crate) const ITSELF: usize = 0;
 
 /// Numbers of earlier sets (from 1) or `ITSELF`, and the share of members in each context that they make.
 pub(crate) struct Contexts {
-    sets: Vec<usize>,
-    shares: Vec<u8>,
+    pub(super) sets: Vec<usize>,
+    pub(super) shares: Vec<u8>,
     pub(crate) bits: f64,
 }
 

@@ -10,8 +10,7 @@ use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
-use crate::frame::bit_counts::count_common;
-use crate::frame::row_set::{Set, bits_of, has};
+use crate::frame::row_set::{Set, bits_of, count_common, has};
 use crate::frame::row_set_contexts::{CONTEXTS, Contexts, ITSELF, Overlap, overlaps};
 
 /// What a step is worth that the reader is spared, in bits.
@@ -497,7 +496,9 @@ mod tests {
             let mut w = Writer::default();
             contexts.write(&mut w, &Set::new(&members, ROWS as usize), parent, &written);
             let steps = entropy::write(&w.steps);
-            let Ok(stream) = EntropyReader::new(&steps) else { panic!("no stream") };
+            let stream = EntropyReader::new(&steps);
+            assert!(stream.is_ok());
+            let Ok(stream) = stream else { continue };
             let mut r = Reader::new(&w.bytes[1..]).with_entropy(&stream);
             let mut budget = Budget::new(DEFAULT_MAX_BYTES);
             let read = read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget);
