@@ -59,7 +59,7 @@ async def test_nothing_is_named_on_a_healthy_server(deployment: Deployment) -> N
     [
         (lambda server: server.execute("DEL", HEAD), f"{HEAD} is gone"),
         (lambda server: server.execute("DEL", FULL), f"{FULL} has no full frame"),
-        (lambda server: server.execute("DEL", DELTA), f"{DELTA} is gone"),
+        (lambda server: server.execute("DEL", DELTA), f"{DELTA} is missing"),
         (lambda server: server.execute("HSET", HEAD, "resync_request", "1-1"), "could not read 1-1"),
         (lambda server: server.execute("HSET", HEAD, "sequence", 3), "the head is at"),
         (
@@ -110,7 +110,7 @@ async def test_a_writer_at_work_is_no_fault(server: Server) -> None:
             done = True
             await saving
         await redis.delete(DELTA)
-        assert f"{DELTA} is gone" in (await survey(redis, keys)).faults[0]
+        assert f"{DELTA} is missing" in (await survey(redis, keys)).faults[0]
 
 
 @on_one_server

@@ -20,6 +20,7 @@ import zstandard
 
 import snapdelta
 from core import reference_decoder as reference
+from core.reference_numbers import OPERATIONS as NUMBER_OPERATIONS
 from core.reference_values import Row, digest_of_rows, inline_of, record_of, rows_of, sized
 from snapdelta.testing.feed import Feed
 from support import frames as f
@@ -955,7 +956,7 @@ OPERATIONS = {
     + uv(1) * bool(set("ax") & set(names))
     + uv(2) * bool(set("by") & set(names))
     + struct.pack("<d", 0.75) * ("k" in names)
-    for operation, (names, _) in enumerate(reference.OPERATIONS)
+    for operation, (names, _) in enumerate(NUMBER_OPERATIONS)
 }
 STREAMS = {
     **{f"operation {op} to 2 decimals": numbers(2, FLOAT, predictor=it) for op, it in OPERATIONS.items()},

@@ -77,7 +77,7 @@ async def test_data_ingest_in_uvicorn(server: Server, tmp_path: Path) -> None:
 
                 async def superseded() -> bool:
                     status, body = await get(port, "/health")
-                    return status == 503 and "taken" in body["reasons"][0]
+                    return status == 503 and "owns the name now" in body["reasons"][0]
 
                 await until(superseded, _LIMIT)
             process.send_signal(signal.SIGTERM)

@@ -257,10 +257,10 @@ def test_an_empty_market_is_a_market() -> None:
     ("arguments", "names"),
     [
         ({"kind": "flat"}, "kind: 'flat' is not one of nested, enriched, ranked"),
-        ({"symbols": -1}, "symbols: -1"),
-        ({"interval": 0.0}, "interval: 0.0"),
-        ({"interval": float("nan")}, "interval: nan"),
-        ({"pace": -0.5}, "pace: -0.5"),
+        ({"symbols": -1}, "symbols must be at least 0, not -1"),
+        ({"interval": 0.0}, "interval must be positive, not 0.0 s"),
+        ({"interval": float("nan")}, "interval must be positive, not nan s"),
+        ({"pace": -0.5}, "pace must be at least 0, not -0.5"),
     ],
 )
 def test_a_wrong_setting_is_named(arguments: dict[str, Any], names: str) -> None:

@@ -97,7 +97,10 @@ def test_an_empty_feed_is_a_feed(make: Make) -> None:
 @pytest.mark.parametrize("make", FEEDS.values(), ids=FEEDS)
 @pytest.mark.parametrize(
     ("arguments", "names"),
-    [({"symbols": -1}, "symbols: -1"), ({"interval": 0.0}, "interval: 0.0")],
+    [
+        ({"symbols": -1}, "symbols must be at least 0, not -1"),
+        ({"interval": 0.0}, "interval must be positive, not 0.0 s"),
+    ],
 )
 def test_a_wrong_setting_is_named(make: Make, arguments: dict[str, Any], names: str) -> None:
     with pytest.raises(FeedSettingError, match="^" + names):
@@ -107,7 +110,7 @@ def test_a_wrong_setting_is_named(make: Make, arguments: dict[str, Any], names: 
 def test_a_wrong_setting_of_a_book_is_named() -> None:
     with pytest.raises(FeedSettingError, match=r"^form: 'tuples' is not one of lists, dicts"):
         OrderBooks("tuples")  # type: ignore[arg-type]
-    with pytest.raises(FeedSettingError, match=r"^levels: 0"):
+    with pytest.raises(FeedSettingError, match=r"^levels must be at least 1, not 0"):
         OrderBooks(levels=0)
 
 
