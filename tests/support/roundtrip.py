@@ -143,5 +143,9 @@ class Stream:
             assert_same(late.snapshot(), self.state)
         head = reference.header(frame)
         assert (head.kind, head.epoch, head.sequence) == (0, self.epoch, self.sequence)
-        assert reference.header(self.decoder.full()) == head
+        # an Encoder that has learned from frames may code the same state in other bytes
+        own = reference.header(self.decoder.full())
+        assert own._replace(coded=b"", body_length=0, compression=0, has_text=False) == head._replace(
+            coded=b"", body_length=0, compression=0, has_text=False
+        )
         assert self.encoder.sequence == self.sequence
