@@ -63,3 +63,13 @@ def test_a_split_is_left_where_a_frame_has_too_few_cells_for_it() -> None:
     frame = encoder.encode(third)
     assert not is_split(frame, second)
     assert_same(reference.decode(frame, second), third)
+
+
+def test_a_frame_of_few_cells_does_not_put_the_search_off() -> None:
+    encoder, (first, second, *_) = snapdelta.Encoder(), quotes(2)
+    encoder.encode(first)
+    few = {symbol: dict(record) for symbol, record in first.items()}
+    for symbol in list(few)[:20]:
+        few[symbol]["size"] += 1
+    encoder.encode(few)
+    assert is_split(encoder.encode(second), few)

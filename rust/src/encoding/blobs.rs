@@ -1,7 +1,7 @@
 //! Blob streams: FORMAT.md section 8.3.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::encoding::integers;
 use crate::error::Result;
@@ -26,6 +26,8 @@ pub(crate) struct Text {
 
 /// Base rows that are looked at for each byte of text: what that saves is bounded by the text.
 const LOOKS: usize = 16;
+/// A flag for each id of the pool, up to so many for each look.
+const POOL_A_LOOK: usize = 64;
 /// Bytes that a value takes in the text which the prefix has, about.
 const REPEATED: f64 = 4.0;
 
@@ -36,12 +38,20 @@ pub(crate) fn step_for(table: &Table, text: usize) -> usize {
 
 /// The distinct payloads of this tag that a column of the base has, in every `step`-th row.
 fn base_values(table: &Table, path: PathId, tag: Tag, step: usize) -> Vec<u64> {
-    let mut seen = vec![false; table.pool.mark()];
+    let looks = table.rows.len().div_ceil(step);
+    let ids = table.pool.mark();
+    // few looks must not cost what the whole pool does
+    let mut seen = vec![false; if looks * POOL_A_LOOK < ids { 0 } else { ids }];
+    let mut seen_few = HashSet::new();
+    let mut is_new = |id: u64| match seen.get_mut(id as usize) {
+        Some(seen) => !std::mem::replace(seen, true),
+        None => seen_few.insert(id),
+    };
     let cells = table.rows.iter().step_by(step).filter_map(|row| {
         let position = table.schema.shapes[row.shape as usize].position(path)?;
         Some(row.cell(position)).filter(|cell| cell.tag == tag)
     });
-    cells.map(|cell| cell.word).filter(|id| !std::mem::replace(&mut seen[*id as usize], true)).collect()
+    cells.map(|cell| cell.word).filter(|id| is_new(*id)).collect()
 }
 
 pub(crate) fn write(

@@ -23,17 +23,20 @@ const LEAST_SAVED: f64 = 0.08;
 /// What reaches zstd of a byte of a column, in bits.
 const BYTE: f64 = 6.0;
 
+/// True if the cells are enough, and of a kind, to find a split for.
+pub(crate) fn is_possible(column: &ColumnInput<'_>) -> bool {
+    column.cells.len() >= LEAST_CELLS
+        && !left_out(Part::Columns)
+        && !column.cells.tags.iter().any(|tag| is_blob(*tag))
+}
+
 /// The row set that saves most, if one saves enough; the known one as long as it saves anything, or nothing is told.
 pub(crate) fn find<T: Copy + PartialEq>(
     column: &ColumnInput<'_>,
     splits: &[(T, Split<'_>)],
     known: Option<T>,
 ) -> Option<T> {
-    let n = column.cells.len();
-    if n < LEAST_CELLS || left_out(Part::Columns) || column.cells.tags.iter().any(|tag| is_blob(*tag)) {
-        return known;
-    }
-    with_part(column, &sample_of(n, SAMPLE), |column| {
+    with_part(column, &sample_of(column.cells.len(), SAMPLE), |column| {
         let classes = changes_of(column)?;
         let told = |split: Split<'_>| told_by(&classes, column.rows, split.members);
         let mut promising: Vec<(T, Split<'_>, f64)> =

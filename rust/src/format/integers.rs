@@ -255,7 +255,9 @@ fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Resul
     let mut classes: Vec<u8> = Vec::with_capacity(1 << bits);
     // by class, counted from the lowest
     let mut starts_and_frequencies = [(0u16, 0u16); CLASSES];
-    for (class, (&frequency, entry)) in (0..).zip(table.frequencies.iter().zip(&mut starts_and_frequencies)) {
+    for (class, (&frequency, entry)) in
+        (0..=u8::MAX).zip(table.frequencies.iter().zip(&mut starts_and_frequencies))
+    {
         *entry = (classes.len() as u16, frequency);
         classes.resize(classes.len() + usize::from(frequency), class);
     }

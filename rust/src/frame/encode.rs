@@ -459,9 +459,9 @@ impl<'a> ColumnWriter<'a> {
             frame_path: &|path: PathId| body.frame_path(path),
         };
         if part == Part::Updates {
-            let splits = &self.splits;
-            knowledge
-                .learn_split(path, |known| split_search::find(&column, &nearest(splits, path, rows), known));
+            let is_possible = || split_search::is_possible(&column);
+            let find = |known| split_search::find(&column, &nearest(&self.splits, path, rows), known);
+            knowledge.learn_split(path, is_possible, find);
             column.split = knowledge.split(path).and_then(|by| {
                 let at = self.splits.binary_search_by_key(&by, |(of, _)| *of).ok()?;
                 Some(self.splits[at].1)

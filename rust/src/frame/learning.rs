@@ -106,10 +106,15 @@ impl Knowledge {
     }
 
     /// Where it is time to, finds out which column that is.
-    pub(crate) fn learn_split(&mut self, path: PathId, find: impl FnOnce(Option<PathId>) -> Option<PathId>) {
+    pub(crate) fn learn_split(
+        &mut self,
+        path: PathId,
+        is_possible: impl FnOnce() -> bool,
+        find: impl FnOnce(Option<PathId>) -> Option<PathId>,
+    ) {
         let Some(lesson) = self.lessons.get_mut(&(path, Part::Updates)) else { return };
         let split = &mut lesson.split;
-        if self.frame >= split.due && self.splits_left > 0 {
+        if self.frame >= split.due && self.splits_left > 0 && is_possible() {
             self.splits_left -= 1;
             split.by = find(split.by);
             split.due = self.frame + split.wait;

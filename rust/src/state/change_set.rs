@@ -28,7 +28,7 @@ impl ColumnPatch {
     #[cold]
     fn grow(&mut self, row: u32, base_rows: usize) {
         let (n, row) = (self.rows.len(), row as usize);
-        let likely = n * base_rows.saturating_sub(row) / (row + 1);
+        let likely = n.saturating_mul(base_rows.saturating_sub(row)) / (row + 1);
         let more = (likely + likely / 4).clamp(n.max(FIRST_ROOM), (MOST_GROWTH * n).max(FIRST_ROOM));
         self.rows.reserve_exact(more);
         self.old.reserve(more);
@@ -331,7 +331,7 @@ impl ChangeSet {
                 continue;
             }
             let path_hash = table.schema.paths[path].hash;
-            if column.old.has_blobs() || column.new.has_blobs() {
+            if column.old.may_have_blobs() || column.new.may_have_blobs() {
                 add_changes(&mut hashes, column, |cell| table.hash_cell(path_hash, cell));
             } else {
                 add_changes(&mut hashes, column, |cell| hash_cell(path_hash, cell.tag, cell.word));
@@ -410,7 +410,7 @@ impl ChangeSet {
 
     fn commit_updates(&mut self, table: &mut Table) {
         let lists: Vec<&[u32]> = self.updates.iter().map(|column| &*column.rows).collect();
-        let has_blobs: Vec<bool> = self.updates.iter().map(|column| column.old.has_blobs()).collect();
+        let has_blobs: Vec<bool> = self.updates.iter().map(|column| column.old.may_have_blobs()).collect();
         let new_tags: Vec<bool> =
             self.updates.iter().map(|column| column.old.tags != column.new.tags).collect();
         for_each_block(&lists, |step| {

@@ -44,7 +44,7 @@ impl Cells {
     }
 
     /// False if it is seen at once that no cell is a blob, as of nearly all columns.
-    pub(crate) fn has_blobs(&self) -> bool {
+    pub(crate) fn may_have_blobs(&self) -> bool {
         // without a look at each by itself
         self.tags.iter().fold(0, |greatest, tag| greatest.max(*tag)) > LAST_WITHOUT_BLOBS
     }
