@@ -6,9 +6,15 @@ import copy
 import gc
 import sys
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
@@ -130,3 +136,39 @@ def test_a_cycle_through_a_value_that_was_put_in_is_collected() -> None:
     del node, result
     gc.collect()
     assert alive() is None
+
+
+class Venue(StrEnum):
+    NYSE = "nyse"
+
+
+# Values that the walk leaves open, by how a record holds them.
+SHARED: dict[str, Callable[[int], Any]] = {
+    "Decimal": lambda n: Decimal(n) / 4,
+    "large int": lambda n: 1 << (70 + n),
+    "UUID": lambda n: UUID(int=n),
+    "zone": lambda n: datetime(2026, 1, 5, 14, 30, n, tzinfo=ZoneInfo("Europe/Berlin")),
+    "utc": lambda n: datetime(2026, 1, 5, 14, 30, n, tzinfo=UTC),
+    "list": lambda n: [Decimal(n), (UUID(int=n), 1 << 80)],
+    "dict": lambda n: {"in": {"price": Decimal(n) / 4}},
+}
+REBUILT: dict[str, Callable[[int], Any]] = {
+    "Enum": lambda n: Venue.NYSE,
+    "list of Enums": lambda n: [Decimal(n), Venue.NYSE],
+    "list of OrderedDicts": lambda n: [OrderedDict(n=n)],
+    "OrderedDict": lambda n: OrderedDict(n=Decimal(n)),
+}
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("name", [*SHARED, *REBUILT])
+def test_unchanged_records_are_shared_whatever_they_hold(name: str, verify: bool) -> None:
+    make = (SHARED | REBUILT)[name]
+    prev = {f"S{n}": {"value": make(n), "n": n} for n in range(6)}
+    curr = {**prev, "S4": {**prev["S4"], "n": -1}}
+    applied = snapdelta.apply(prev, snapdelta.diff(prev, curr), verify=verify)
+    assert_same(applied, snapdelta.loads(snapdelta.dumps(curr)))
+    shared = [symbol for symbol in prev if applied[symbol] is prev[symbol]]
+    assert shared == ([] if name in REBUILT else ["S0", "S1", "S2", "S3", "S5"])
+    if name != "dict":  # the dicts of a changed record are copied before Python code may run
+        assert (applied["S4"]["value"] is prev["S4"]["value"]) == (name in SHARED)

@@ -321,6 +321,9 @@ def test_a_delta_has_the_names_of_its_base() -> None:
     assert [column.path_id for column in alone.columns] == [column.path_id for column in named.columns]
     with pytest.raises(snapdelta.BaseMismatchError):
         snapdelta.inspect(delta, base=second)
+    full = snapdelta.dumps(first)
+    columns = [snapdelta.inspect(full, base=base).columns for base in (None, second)]
+    assert [column.path for column in columns[0]] == [column.path for column in columns[1]]
 
 
 def test_a_frame_in_which_nothing_changed_is_its_header() -> None:

@@ -237,7 +237,7 @@ pub(crate) fn arrow_table<'py>(
 /// What is in a frame: kind, version, place in its stream, digests, counts, and how each column is coded.
 ///
 /// A delta names only the columns that its base lacks. `base`, the snapshot that it was made from, gives the names of the
-/// others; another snapshot is a BaseMismatchError. `default` is the function that the delta was encoded with.
+/// others; another snapshot is a BaseMismatchError. A full frame has no base, so that `base` is ignored. `default` is the function that the delta was encoded with.
 #[pyfunction]
 #[pyo3(signature = (frame, /, *, base = None, default = None, limits = None))]
 pub(crate) fn inspect<'py>(
@@ -260,6 +260,7 @@ pub(crate) fn inspect<'py>(
     let inspected = py.detach(|| {
         let mut budget = Budget::new(limit);
         let (header, contents) = container::read(&frame, &mut budget)?;
+        let base = base.filter(|_| header.kind == FrameKind::Delta);
         if let Some(base) = &base {
             check_base(&header, base.digest)?;
         }

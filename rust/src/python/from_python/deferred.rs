@@ -63,6 +63,16 @@ pub(crate) struct DeferredItem {
     pub(crate) value: DeferredValue,
 }
 
+impl RecordItem {
+    /// The path, if a leaf is there or will be.
+    pub(crate) fn leaf_path(&self) -> Option<PathId> {
+        match self {
+            RecordItem::Cell(path, _) => Some(*path),
+            RecordItem::Deferred(path, value) => value.is_leaf().then_some(*path),
+        }
+    }
+}
+
 impl DeferredValue {
     pub(crate) fn of(
         walk: &Walk<'_>,

@@ -59,9 +59,8 @@ impl<'py> Resolver<'_, 'py> {
             self.deferred_cell(capture, deferred).map_err(|error| below_row(capture, row, error))?;
         }
         for DeferredRecord { row, owner, items } in std::mem::take(&mut capture.deferred_records) {
-            capture.exact_types[row] = false;
             let mut cells = Vec::with_capacity(items.len());
-            self.expand(capture, items, &mut cells)
+            self.expand(capture, row, items, &mut cells)
                 .and_then(|()| capture.add_record(owner, &cells))
                 .map_err(|error| below_row(capture, row, error))?;
         }
@@ -90,6 +89,7 @@ impl<'py> Resolver<'_, 'py> {
     fn expand(
         &self,
         capture: &mut Capture<'_>,
+        row: usize,
         items: Vec<RecordItem>,
         cells: &mut Vec<(PathId, crate::state::table::Cell)>,
     ) -> ConvertResult<()> {
@@ -104,11 +104,13 @@ impl<'py> Resolver<'_, 'py> {
             let depth = capture.table.schema.paths[path as usize].depth;
             let resolved = self.resolve_value(value, capture.cache, depth);
             match resolved.map_err(|error| below_path(capture, path, error))? {
-                Resolved::Leaf { tag, value, .. } => {
+                Resolved::Leaf { tag, value, converted } => {
+                    capture.exact_types[row] &= !converted;
                     let cell = capture.intern(tag, value.payload());
                     cells.push((path, cell));
                 }
                 Resolved::Dict(dict) => {
+                    capture.exact_types[row] = false;
                     let mut below = Vec::new();
                     {
                         let walk = Walk::new(self.py, self.types);
@@ -119,7 +121,7 @@ impl<'py> Resolver<'_, 'py> {
                                 .map_err(|error| below_path(capture, path, error))?;
                         }
                     }
-                    self.expand(capture, below, cells)?;
+                    self.expand(capture, row, below, cells)?;
                 }
             }
         }
@@ -134,50 +136,64 @@ impl<'py> Resolver<'_, 'py> {
     ) -> ConvertResult<Resolved<'py>> {
         match value {
             DeferredValue::Object { object, .. } => self.object(object.into_bound(self.py), cache, depth),
-            DeferredValue::Sequence { tag, bytes, items } => {
-                let bytes = self.fill_items(bytes, items, cache)?;
-                Ok(Resolved::leaf(tag, Value::Bytes(bytes)))
-            }
+            DeferredValue::Sequence { tag, bytes, items } => self.sequence(tag, bytes, items, cache),
         }
     }
 
+    /// A list or tuple in which some items were left open.
+    fn sequence(
+        &self,
+        tag: Tag,
+        bytes: Vec<u8>,
+        items: Vec<DeferredItem>,
+        cache: &mut ConversionCache,
+    ) -> ConvertResult<Resolved<'py>> {
+        let (bytes, converted) = self.fill_items(bytes, items, cache)?;
+        Ok(Resolved::Leaf { tag, value: Value::Bytes(bytes), converted })
+    }
+
+    /// The bytes with the items in them, and if one of these is built back as another type.
     fn fill_items(
         &self,
         bytes: Vec<u8>,
         items: Vec<DeferredItem>,
         cache: &mut ConversionCache,
-    ) -> ConvertResult<Vec<u8>> {
+    ) -> ConvertResult<(Vec<u8>, bool)> {
         let mut filled = Writer::default();
-        let mut done = 0;
+        let (mut done, mut converted) = (0, false);
         for DeferredItem { at, depth, trail, value } in items {
             filled.raw(&bytes[done..at]);
             done = at;
             let placed = self.write_inline_value(value, &mut filled, cache, depth);
-            placed.map_err(|error| trail.into_iter().fold(error, ConvertError::below))?;
+            converted |= placed.map_err(|error| trail.into_iter().fold(error, ConvertError::below))?;
         }
         filled.raw(&bytes[done..]);
-        Ok(filled.bytes)
+        Ok((filled.bytes, converted))
     }
 
+    /// True if it is built back as another type.
     fn write_inline_value(
         &self,
         value: DeferredValue,
         w: &mut Writer,
         cache: &mut ConversionCache,
         depth: usize,
-    ) -> ConvertResult<()> {
+    ) -> ConvertResult<bool> {
         match self.resolve_value(value, cache, depth)? {
-            Resolved::Leaf { tag, value, .. } => write_inline(w, tag, value.payload()),
+            Resolved::Leaf { tag, value, converted } => {
+                write_inline(w, tag, value.payload());
+                Ok(converted)
+            }
             Resolved::Dict(dict) => {
                 let mut bytes = Writer::default();
                 let items = {
                     let walk = Walk::new(self.py, self.types);
                     scalars::write_value(&walk, walk.root(dict.as_any()), &mut bytes, cache, depth)?
                 };
-                w.raw(&self.fill_items(bytes.bytes, items, cache)?);
+                w.raw(&self.fill_items(bytes.bytes, items, cache)?.0);
+                Ok(true)
             }
         }
-        Ok(())
     }
 
     /// Converts until it is a value that can be carried.
@@ -249,8 +265,7 @@ impl<'py> Resolver<'_, 'py> {
             }
         };
         if let Some((tag, items)) = sequence {
-            let bytes = self.fill_items(w.bytes, items, cache)?;
-            return Ok(Some(Resolved::leaf(tag, Value::Bytes(bytes))));
+            return Ok(Some(self.sequence(tag, w.bytes, items, cache)?));
         }
         self.number(object)
     }

@@ -465,6 +465,10 @@ impl<'a> Capture<'a> {
         match items.iter().map(cell).collect::<Option<Vec<_>>>() {
             Some(cells) => self.add_record(owner, &cells),
             None => {
+                // if all of it stays leaves, the next records are expected to look like it
+                if let Some(paths) = items.iter().map(RecordItem::leaf_path).collect::<Option<Vec<_>>>() {
+                    self.last_shape = self.table.schema.shape(&paths).or(self.last_shape);
+                }
                 self.deferred_records.push(DeferredRecord { row: self.row, owner, items });
                 Ok(())
             }
@@ -627,7 +631,6 @@ impl<'a> Capture<'a> {
             let payload = Payload::Bytes(&self.writer.bytes);
             Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, hint)))
         } else {
-            self.mark_inexact();
             let bytes = std::mem::take(&mut self.writer.bytes);
             Ok(Found::Deferred(DeferredValue::Sequence { tag: kind, bytes, items }))
         }
