@@ -204,14 +204,9 @@ pub(crate) fn with_part<T>(
     part: &[usize],
     then: impl FnOnce(&ColumnInput<'_>) -> T,
 ) -> T {
-    let pick = |cells: &Cells| {
-        let mut picked = Cells::default();
-        part.iter().for_each(|i| picked.push(cells.get(*i)));
-        picked
-    };
-    let cells = pick(column.cells);
-    let base = column.base.map(pick);
-    let rows: Vec<u32> = part.iter().map(|i| column.rows[*i]).collect();
+    let cells = column.cells.pick(part);
+    let base = column.base.map(|base| base.pick(part));
+    let rows = pick(column.rows, part);
     then(&ColumnInput { cells: &cells, base: base.as_ref(), rows: &rows, split: None, ..*column })
 }
 

@@ -198,21 +198,9 @@ impl<'a> Scan<'a> {
 
     #[inline(always)]
     fn compare(&mut self, bits: u32, apply: impl Fn(Operands) -> f64) {
-        let bound = (1u64 << bits.min(62)) as f64;
-        let scale = self.wanted.scale;
-        let factor =
-            if scale.is_raw() { 1.0 } else { POWERS[usize::from(scale.exponent)] / scale.unit as f64 };
         for side in 0..SCANNED {
-            let integer = self.wanted.integers[self.rows[side]] as i64;
-            if scale.is_raw() {
-                self.sweep(side, &apply, |_, result| {
-                    let difference = (result.to_bits() as i64).wrapping_sub(integer);
-                    difference.unsigned_abs() as f64 <= bound
-                });
-            } else {
-                let target = integer as f64;
-                self.sweep(side, &apply, |_, result| (result * factor - target).abs() <= bound);
-            }
+            let (low, high) = self.wanted_within(side, bits);
+            self.sweep(side, &apply, |_, result| low <= result && result <= high);
         }
     }
 

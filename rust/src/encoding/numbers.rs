@@ -200,12 +200,16 @@ fn old_integer(scale: Scale, base: Option<&Cells>, i: usize, table: &Table) -> u
     cell.and_then(|cell| scale.integer(number(table, cell))).unwrap_or(0)
 }
 
-/// What a formula predicts, rounded to the scale; the old number where it has no result.
+/// What a formula with this result predicts: rounded to the scale, or the old number where it has no result.
+#[inline(always)]
+fn prediction(scale: Scale, result: f64, base: Option<&Cells>, i: usize, table: &Table) -> u64 {
+    scale.integer(result).unwrap_or_else(|| old_integer(scale, base, i, table))
+}
+
+/// What a formula predicts for each cell.
 pub(crate) fn round_all(scale: Scale, results: &[f64], base: Option<&Cells>, table: &Table) -> Vec<u64> {
-    let rounded = results.iter().enumerate();
-    rounded
-        .map(|(i, result)| scale.integer(*result).unwrap_or_else(|| old_integer(scale, base, i, table)))
-        .collect()
+    let results = results.iter().enumerate();
+    results.map(|(i, result)| prediction(scale, *result, base, i, table)).collect()
 }
 
 /// Residuals of all cells become their integers.
@@ -215,9 +219,7 @@ fn add_predictions(integers: &mut [u64], context: &FormContext<'_>) {
     match (plan.predictor, results) {
         (_, Some(results)) => {
             for (i, (integer, result)) in integers.iter_mut().zip(results).enumerate() {
-                let rounded = scale.integer(*result);
-                let prediction = rounded.unwrap_or_else(|| old_integer(scale, base, i, table));
-                *integer = integer.wrapping_add(prediction);
+                *integer = integer.wrapping_add(prediction(scale, *result, base, i, table));
             }
         }
         (NumberPredictor::Reference(word), _) => {

@@ -363,18 +363,9 @@ fn formula_cost(
     formula: Formula,
 ) -> (f64, bool) {
     let rows = pick(input.rows, sample);
-    let base = base_sample(input, sample);
+    let base = input.base.map(|base| base.pick(sample));
     let results = formula.results(base.as_ref(), &rows, &input.view);
     cost_of(input, scale, classified, sample, formula, &results)
-}
-
-fn base_sample(input: &Input<'_>, sample: &[usize]) -> Option<Cells> {
-    input.base.map(|base| {
-        let mut picked = Cells::default();
-        picked.reserve(sample.len());
-        sample.iter().for_each(|i| picked.push(base.get(*i)));
-        picked
-    })
 }
 
 /// As `formula_cost`, for the results of the formula on the sample.
@@ -389,7 +380,7 @@ fn cost_of(
     let missing = results.iter().filter(|result| result.is_nan()).count();
     // old numbers stand in where there is no result
     let all_round = results.iter().all(|result| scale.integer(*result).is_some());
-    let base = if all_round { None } else { base_sample(input, sample) };
+    let base = input.base.filter(|_| !all_round).map(|base| base.pick(sample));
     let predictions = round_all(scale, results, base.as_ref(), input.view.table);
     let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
     let bits = residual_bits(&pick(&classified.integers, sample), predictions.into_iter());

@@ -205,15 +205,30 @@ impl RowView<'_> {
         }
     }
 
+    /// The present and the base's cells of a column that is known and has just this list of rows.
+    fn listed(&self, path: PathId, list: &[u32]) -> Option<(&Cells, Option<&Cells>)> {
+        let at = path as usize;
+        if self.done.get(at) != Some(&true) {
+            return None;
+        }
+        match self.side {
+            Side::Updates(updates) => {
+                updates.get(at).filter(|c| c.rows == list).map(|c| (&c.new, Some(&c.old)))
+            }
+            Side::Inserts(inserts) => inserts.get(at).filter(|c| c.rows == list).map(|c| (&c.cells, None)),
+        }
+    }
+
     /// The numbers of another column in these rows: present, and, if they are wanted, the base's.
     pub(crate) fn numbers(&self, path: PathId, rows: &[u32], with_base: bool) -> (Vec<f64>, Vec<f64>) {
-        if let Side::Updates(updates) = self.side
-            && self.done.get(path as usize) == Some(&true)
-            && let Some(column) = updates.get(path as usize)
-            && column.rows == rows
+        if let Some((new, old)) = self.listed(path, rows)
+            && (old.is_some() || !with_base)
         {
-            let base = if with_base { numbers_of(self.table, &column.old) } else { Vec::new() };
-            return (numbers_of(self.table, &column.new), base);
+            let old = old.filter(|_| with_base);
+            return (
+                numbers_of(self.table, new),
+                old.map(|old| numbers_of(self.table, old)).unwrap_or_default(),
+            );
         }
         let mut present = Vec::with_capacity(rows.len());
         let mut base = Vec::with_capacity(if with_base { rows.len() } else { 0 });
@@ -257,18 +272,7 @@ impl RowView<'_> {
         base: &mut Vec<f64>,
     ) {
         let number_at = |cells: &Cells, place: &usize| number(self.table, cells.get(*place));
-        let (new, old) = match self.side {
-            _ if self.done.get(path as usize) != Some(&true) => (None, None),
-            Side::Updates(updates) => match updates.get(path as usize) {
-                Some(column) if column.rows == list => (Some(&column.new), Some(&column.old)),
-                _ => (None, None),
-            },
-            Side::Inserts(inserts) => match inserts.get(path as usize) {
-                Some(column) if column.rows == list => (Some(&column.cells), None),
-                _ => (None, None),
-            },
-        };
-        let Some(new) = new else {
+        let Some((new, old)) = self.listed(path, list) else {
             let rows: Vec<u32> = places.iter().map(|place| list[*place]).collect();
             return self.numbers_into(path, &rows, with_base, present, base);
         };

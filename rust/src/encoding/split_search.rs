@@ -79,10 +79,10 @@ fn told_by(classes: &[u8], rows: &[u32], members: &[u32]) -> f64 {
     let [inside, outside] = sides.map(counts_of);
     let mut both = inside;
     both.iter_mut().zip(outside).for_each(|(all, more)| *all += more);
-    entropy(&both) - entropy(&inside) - entropy(&outside)
+    class_entropy(&both) - class_entropy(&inside) - class_entropy(&outside)
 }
 
-fn entropy(counts: &[usize]) -> f64 {
+fn class_entropy(counts: &[usize]) -> f64 {
     let part = |count: &usize| *count as f64 * log2(*count);
     part(&counts.iter().sum()) - counts.iter().filter(|count| **count > 0).map(part).sum::<f64>()
 }

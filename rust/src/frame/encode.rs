@@ -278,11 +278,11 @@ impl BodyWriter<'_> {
         self.learn(plan, knowledge);
         let main_part = |column: &ColumnPlan| if column.updates { Part::Updates } else { Part::Inserts };
         let parts: Vec<(PathId, Part)> = plan.iter().map(|column| (column.path, main_part(column))).collect();
-        let mut column_writer = ColumnWriter::new(self, plan);
-        for (column, handle) in plan.iter().zip(&handles).filter(|(column, _)| column.updates) {
-            let split = Split { number: numbers[*handle], members: set_writer.members(*handle) };
-            column_writer.splits.push((column.path, split));
-        }
+        let splits =
+            plan.iter().zip(&handles).filter(|(column, _)| column.updates).map(|(column, &handle)| {
+                (column.path, Split { number: numbers[handle], members: set_writer.members(handle) })
+            });
+        let mut column_writer = ColumnWriter::new(self, plan, splits.collect());
         for at in knowledge.order(&parts) {
             let column = &plan[at];
             let frame_path = self.frame_path(column.path) as i64;
@@ -379,7 +379,7 @@ impl Candidates {
     }
 }
 
-/// Which columns the reader already has, while one after the other is written.
+/// What one column after the other is written with: which the reader already has, and what may split one.
 struct ColumnWriter<'a> {
     updates_done: Vec<bool>,
     inserts_done: Vec<bool>,
@@ -390,7 +390,7 @@ struct ColumnWriter<'a> {
 }
 
 impl<'a> ColumnWriter<'a> {
-    fn new(body: &BodyWriter<'_>, plan: &[ColumnPlan]) -> ColumnWriter<'a> {
+    fn new(body: &BodyWriter<'_>, plan: &[ColumnPlan], splits: Vec<(PathId, Split<'a>)>) -> ColumnWriter<'a> {
         // what is sparse is there from the start
         let mut updates_done = vec![true; body.table.schema.paths.len()];
         let mut inserts_done = updates_done.clone();
@@ -403,7 +403,7 @@ impl<'a> ColumnWriter<'a> {
             inserts_done,
             update_candidates: Candidates::default(),
             insert_candidates: Candidates::default(),
-            splits: Vec::new(),
+            splits,
         }
     }
 

@@ -75,45 +75,24 @@ impl Contexts {
         w.size(self.sets.len());
         self.sets.iter().for_each(|number| w.size(*number));
         let shares: Vec<u8> = self.shares.iter().map(|share| w.share(*share)).collect();
-        let members = Members::of(&self.sets, |number| &written[number - 1]);
         // a set at a time: most contexts ask for few
         let mut contexts = vec![0u8; parent.len()];
-        for (bit, members) in members.iter().enumerate() {
-            match members {
-                Members::Of(set) => set.mark(parent, &mut contexts, bit),
-                Members::Before(distance) => {
-                    for (context, row) in contexts.iter_mut().zip(parent) {
-                        let before = row.checked_sub(*distance);
-                        *context |= u8::from(before.is_some_and(|row| set.contains(row))) << bit;
-                    }
-                }
+        let mut distance = 0;
+        for (bit, number) in self.sets.iter().enumerate() {
+            if *number != ITSELF {
+                written[number - 1].mark(parent, &mut contexts, bit);
+                continue;
+            }
+            distance += 1;
+            for (context, row) in contexts.iter_mut().zip(parent) {
+                let before = row.checked_sub(distance);
+                *context |= u8::from(before.is_some_and(|row| set.contains(row))) << bit;
             }
         }
         w.steps.reserve(parent.len());
         for (context, row) in contexts.into_iter().zip(parent) {
             w.choice(shares[usize::from(context)], set.contains(*row));
         }
-    }
-}
-
-/// What the context of a row asks for.
-pub(crate) enum Members<'a> {
-    Of(&'a Set<'a>),
-    /// Of the set itself, so many rows before.
-    Before(u32),
-}
-
-impl<'a> Members<'a> {
-    pub(crate) fn of(numbers: &[usize], earlier: impl Fn(usize) -> &'a Set<'a>) -> Vec<Members<'a>> {
-        let mut distance = 0;
-        let one = |number: &usize| {
-            if *number == ITSELF {
-                distance += 1;
-                return Members::Before(distance);
-            }
-            Members::Of(earlier(*number))
-        };
-        numbers.iter().map(one).collect()
     }
 }
 
@@ -188,7 +167,7 @@ pub(crate) fn overlaps(
 }
 
 /// The latest sets that have bits, by number.
-pub(crate) fn latest<'a, 'b>(written: &'b [Set<'a>]) -> impl Iterator<Item = (usize, &'b Set<'a>)> {
+fn latest<'a, 'b>(written: &'b [Set<'a>]) -> impl Iterator<Item = (usize, &'b Set<'a>)> {
     let recent = written.len().saturating_sub(PREDICTIONS);
     written.iter().enumerate().skip(recent).filter(|(_, other)| !other.bits.is_empty())
 }

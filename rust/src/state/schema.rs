@@ -66,7 +66,7 @@ pub(crate) struct ShapePlace {
 
 /// Where the leaves of a shape stand, by position, and its dicts, by number; the record itself is in none.
 #[derive(Default)]
-pub(crate) struct Places {
+pub(crate) struct ShapePlaces {
     pub(crate) leaves: Vec<ShapePlace>,
     pub(crate) dicts: Vec<ShapePlace>,
 }
@@ -92,16 +92,16 @@ impl Shape {
     }
 
     /// Where all that is in the record stands.
-    pub(crate) fn places(&self) -> Places {
+    pub(crate) fn places(&self) -> ShapePlaces {
         let nowhere = ShapePlace { dict: 0, at: 0 };
-        let mut places = Places { leaves: Vec::new(), dicts: vec![nowhere; self.dicts()] };
+        let mut places = ShapePlaces { leaves: Vec::new(), dicts: vec![nowhere; self.dicts()] };
         if self.dicts() > 0 {
             self.add_places(0, &mut places);
         }
         places
     }
 
-    fn add_places(&self, number: u32, places: &mut Places) {
+    fn add_places(&self, number: u32, places: &mut ShapePlaces) {
         for (at, entry) in self.dict(number).iter().enumerate() {
             let place = ShapePlace { dict: number, at };
             match entry.child {

@@ -89,6 +89,14 @@ impl Cells {
         self.tags.iter_mut().zip(&mut self.words)
     }
 
+    /// The cells at these places.
+    pub(crate) fn pick(&self, places: &[usize]) -> Cells {
+        Cells {
+            tags: places.iter().map(|at| self.tags[*at]).collect(),
+            words: places.iter().map(|at| self.words[*at]).collect(),
+        }
+    }
+
     pub(crate) fn truncate(&mut self, n: usize) {
         self.tags.truncate(n);
         self.words.truncate(n);
@@ -118,7 +126,7 @@ impl<'a> ColumnPlaces<'a> {
         ColumnPlaces { schema, path, shape: ShapeId::MAX, position: usize::MAX }
     }
 
-    /// Beyond all cells if the shape has not the column.
+    /// Beyond all cells if the shape lacks the column.
     #[inline(always)]
     pub(crate) fn position(&mut self, shape: ShapeId) -> usize {
         if shape != self.shape {

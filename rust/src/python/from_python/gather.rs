@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::python::ffi::object::{Dict, Entries, Entry, Obj, Pair, Str, Walk};
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
-use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeEntry, ShapeId};
+use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeEntry, ShapeId, ShapePlace, ShapePlaces};
 
 /// Records that are gathered together.
 pub(crate) const BLOCK: usize = 16;
@@ -61,23 +61,16 @@ impl KeyList {
         let mut list =
             KeyList { shape: Arc::clone(shape), dicts: dicts.collect(), slots: [0].into(), values: 1 };
         if shape.dicts() > 0 {
-            let mut slots = Vec::with_capacity(shape.len());
-            list.add_slots(shape, 0, &mut slots);
-            (list.slots, list.values) = (slots.into(), values);
+            let ShapePlaces { leaves, dicts } = shape.places();
+            let slot = |dicts: &[DictKeys], place: ShapePlace| dicts[place.dict as usize].first + place.at;
+            // the first is the record itself
+            for (number, place) in dicts.into_iter().enumerate().skip(1) {
+                list.dicts[number].slot = slot(&list.dicts, place);
+            }
+            list.slots = leaves.into_iter().map(|place| slot(&list.dicts, place) as u32).collect();
+            list.values = values;
         }
         list
-    }
-
-    fn add_slots(&mut self, shape: &Shape, number: u32, slots: &mut Vec<u32>) {
-        for (slot, entry) in (self.dicts[number as usize].first..).zip(shape.dict(number)) {
-            match entry.child {
-                Child::Leaf => slots.push(slot as u32),
-                Child::Dict(below) => {
-                    self.dicts[below as usize].slot = slot;
-                    self.add_slots(shape, below, slots);
-                }
-            }
-        }
     }
 }
 

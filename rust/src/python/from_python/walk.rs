@@ -604,35 +604,40 @@ impl<'a> Capture<'a> {
         hint: Hint,
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
-        if let Some(items) = Sequence::of(object, walk.types)
-            && depth < MAX_DEPTH
-            && self.write_fast_leaves(items, walk.types)
-        {
-            let kind = if items.is_list() { tag::LIST } else { tag::TUPLE };
-            let payload = Payload::Bytes(&self.writer.bytes);
-            return Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, hint)));
+        if let Some(items) = Sequence::of(object, walk.types) {
+            return self.sequence(walk, items, hint, depth);
         }
-        let (items, kind) = match object.view(walk.types) {
+        match object.view(walk.types) {
             ObjectView::Str(text) => {
                 let (tag, payload) = text_cell(text.text(&mut self.text)?);
-                return Ok(Found::Cell(intern(self.table, &mut self.changes, tag, payload, hint)));
+                Ok(Found::Cell(intern(self.table, &mut self.changes, tag, payload, hint)))
             }
-            ObjectView::Dict(dict) if dict.len() == 0 => {
-                return Ok(Found::Cell(Cell { tag: tag::EMPTY, word: 0 }));
-            }
-            ObjectView::Dict(dict) => return Ok(Found::Dict(dict)),
-            ObjectView::List(items) => (items, tag::LIST),
-            ObjectView::Tuple(items) => (items, tag::TUPLE),
-            view => return self.slow_path(walk, object, &view, hint),
-        };
-        self.writer.bytes.clear();
-        let items = scalars::write(walk, items, &mut self.writer, self.cache, depth + 1)?;
-        if items.is_empty() {
+            ObjectView::Dict(dict) if dict.len() == 0 => Ok(Found::Cell(Cell { tag: tag::EMPTY, word: 0 })),
+            ObjectView::Dict(dict) => Ok(Found::Dict(dict)),
+            view => self.slow_path(walk, object, &view, hint),
+        }
+    }
+
+    /// A list or tuple: most hold leaves that need no more than a look.
+    fn sequence<'w>(
+        &mut self,
+        walk: &Walk<'_>,
+        items: Sequence<'_>,
+        hint: Hint,
+        depth: usize,
+    ) -> ConvertResult<Found<'w>> {
+        let kind = if items.is_list() { tag::LIST } else { tag::TUPLE };
+        let mut open = Vec::new();
+        if depth >= MAX_DEPTH || !self.write_fast_leaves(items, walk.types) {
+            self.writer.bytes.clear();
+            open = scalars::write(walk, items, &mut self.writer, self.cache, depth + 1)?;
+        }
+        if open.is_empty() {
             let payload = Payload::Bytes(&self.writer.bytes);
             Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, hint)))
         } else {
             let bytes = std::mem::take(&mut self.writer.bytes);
-            Ok(Found::Deferred(DeferredValue::Sequence { tag: kind, bytes, items }))
+            Ok(Found::Deferred(DeferredValue::Sequence { tag: kind, bytes, items: open }))
         }
     }
 

@@ -9,7 +9,7 @@ use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
 use crate::state::change_set::ChangeSet;
-use crate::state::schema::{PathId, Places, ROOT, Shape, ShapeId, ShapePlace};
+use crate::state::schema::{PathId, ROOT, Shape, ShapeId, ShapePlace, ShapePlaces};
 use crate::state::table::{Cell, Table};
 
 /// The base with the changes made to it, in which unchanged records are the same objects.
@@ -30,7 +30,7 @@ pub(crate) fn patch<'py>(
     let mut reshaped = changes.reshaped.iter().map(|(row, _)| *row).peekable();
     // a copy keeps the order: only what differs is set anew
     let next = previous.copy()?;
-    let pairs = Pairs::of(previous, types);
+    let pairs = DictPairs::of(previous, types);
     let mut gone = Vec::new();
     for (at, exact_types) in exact_types.iter().enumerate() {
         let row = at as u32;
@@ -103,16 +103,16 @@ fn group_by_row(rows: usize, changes: &ChangeSet) -> ByRow {
 }
 
 /// The pairs of a dict by their place: where they stand, or listed.
-struct Pairs<'a, 'py> {
+struct DictPairs<'a, 'py> {
     dict: &'a Bound<'py, PyDict>,
     types: &'py Types,
     listed: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
 }
 
-impl<'a, 'py> Pairs<'a, 'py> {
+impl<'a, 'py> DictPairs<'a, 'py> {
     fn of(dict: &'a Bound<'py, PyDict>, types: &'py Types) -> Self {
         let listed = if pair_at(dict, 0, types).is_none() { dict.iter().collect() } else { Vec::new() };
-        Pairs { dict, types, listed }
+        DictPairs { dict, types, listed }
     }
 
     fn get(&self, at: usize) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
@@ -127,14 +127,14 @@ struct Copies<'py> {
     /// The record and its dicts are copies already.
     is_private: bool,
     shape: ShapeId,
-    places: Places,
+    places: ShapePlaces,
     /// By number in the shape.
     dicts: Vec<Option<Bound<'py, PyDict>>>,
 }
 
 impl<'py> Copies<'py> {
     fn new(is_private: bool) -> Copies<'py> {
-        Copies { is_private, shape: ShapeId::MAX, places: Places::default(), dicts: Vec::new() }
+        Copies { is_private, shape: ShapeId::MAX, places: ShapePlaces::default(), dicts: Vec::new() }
     }
 
     /// The dict to write to in the place of this one.
