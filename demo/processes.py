@@ -13,8 +13,8 @@ from typing import IO, Any, Self
 from demo.errors import DemoError
 from demo.reports import Report, from_line
 
-# Seconds without a word from any process after which something must be wrong.
-_SILENCE = 60.0
+# Seconds without a word from any process after which something must be wrong, on a very busy machine too.
+_SILENCE = 180.0
 
 
 class Actor:

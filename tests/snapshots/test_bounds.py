@@ -15,8 +15,9 @@ import pytest
 from redis.asyncio import Redis
 
 from snapdelta import SnapshotManager, SnapshotReader
-from snapdelta.errors import ProtectedStreamError, SnapshotHistoryError
+from snapdelta.errors import ProtectedStreamError, SnapshotDamagedError, SnapshotHistoryError
 from snapdelta.redis_stream_manager import RedisStreamManager, StreamPolicy
+from snapdelta.snapshots.replica import PAGE
 from support.clock import Clock
 from support.documents import TESTS
 from support.servers import Server, on_one_server
@@ -241,6 +242,26 @@ async def test_a_replay_of_what_is_trimmed_meanwhile_says_so(client: Redis) -> N
     assert first < 30
     assert [resynced for _, resynced in later] == [True]
     assert later[0][0] > 30
+
+
+async def test_a_replay_of_what_is_deleted_meanwhile_raises(client: Redis) -> None:
+    """It gives what it had read, and does not end as if that were all."""
+    replay = SnapshotReader(client).replay()
+    async with SnapshotManager(client) as manager:
+        # More than a replay reads at once.
+        async for _ in saves(manager, Tape(PAGE + 20), PAGE + 20):
+            pass
+        seen = [(await anext(replay)).sequence]
+        await client.flushdb()
+
+        async def read_on() -> None:
+            async for past in replay:
+                seen.append(past.sequence)
+
+        with pytest.raises(SnapshotDamagedError, match="do not lead to the state"):
+            await read_on()
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(seen) < PAGE + 20
 
 
 # --- memory over a long time

@@ -183,7 +183,7 @@ class SnapshotReader:
         if entry is None or (last is not None and entry.time > last):
             return
         # Saves may come faster than the caller takes states.
-        newest = (await self._store.delta_at("+") or entry).position
+        newest = await self._store.delta_at("+") or entry
         if first is not None and entry.time <= first:
             entry = await entry_at(self._store, first)
         replica = self._new_replica()
@@ -192,10 +192,13 @@ class SnapshotReader:
         while True:
             if new:
                 yield await replica.update()
-            if found and entry.position >= newest:
+            if found and entry.position >= newest.position:
                 break
             page = page or await self._store.deltas_after(entry.position, PAGE)
-            if not page or (last is not None and page[0].time > last):
+            if not page:
+                # Somebody deleted the name: trimming leaves the newest entry.
+                raise self._unreachable(newest.time)
+            if last is not None and page[0].time > last:
                 break
             entry = page.pop(0)
             new = bool(entry.time)
