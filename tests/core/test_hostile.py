@@ -771,6 +771,16 @@ def test_made_by_hand_and_corrupt(name: str) -> None:
     assert issubclass(outcomes[1], snapdelta.CorruptDeltaError)
 
 
+@pytest.mark.parametrize("sections", [{}, {SHAPES: uv(0, 0, 0) + uv(0, 1)}])
+def test_an_added_row_where_there_is_no_shape(sections: dict[int, bytes]) -> None:
+    body = f.body_of({ROWS: NEW_ROW, **sections})
+    assert attempt({}, f.seal(body)) is snapdelta.CorruptDeltaError
+    delta = f.seal(body, DELTA, base=reference.digest({}), rows=0)
+    assert attempt({}, delta) is snapdelta.CorruptDeltaError
+    with pytest.raises(reference.Corrupt):
+        reference.decode(f.seal(body))
+
+
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_made_by_hand_for_a_newer_reader(name: str) -> None:
     frame, body = by_hand(UNSUPPORTED[name])

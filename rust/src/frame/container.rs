@@ -12,8 +12,6 @@ use crate::frame::encode::Body;
 use crate::frame::sections::around_entropy;
 use crate::frame::text::{Chunk, FrameText};
 
-const MAX_WINDOW_LOG: u32 = 27;
-
 fn failed(error: std::io::Error) -> Error {
     Error::new(ErrorKind::TooLarge, format!("zstd: {error}"))
 }
@@ -148,9 +146,6 @@ pub(crate) fn read<'a>(frame: &'a [u8], budget: &mut Budget) -> Result<(Header, 
             let end = zstd_safe::find_frame_compressed_size(payload).map_err(|_| bad())?;
             let (compressed, following) = payload.split_at_checked(end).ok_or_else(bad)?;
             let mut decompressor = Decompressor::new().map_err(failed)?;
-            decompressor
-                .set_parameter(zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
-                .map_err(failed)?;
             let body = decompressor.decompress(compressed, length).map_err(|_| bad())?;
             if body.len() != length {
                 return Err(wrong_length());
@@ -199,8 +194,6 @@ fn compress_text(text: &FrameText, level: i32) -> Result<(Writer, Vec<u8>)> {
 pub(crate) fn decompress_text(chunks: &[Chunk], compressed: &[u8], prefix: &[u8]) -> Result<Vec<u8>> {
     let bad = || Error::corrupt("the text is not one zstd frame a chunk");
     let mut context = zstd_safe::DCtx::create();
-    let window = zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG);
-    context.set_parameter(window).map_err(|_| bad())?;
     let mut text = Vec::with_capacity(chunks.iter().map(|chunk| chunk.length).sum());
     for chunk in chunks {
         let frame = [&ZSTD_MAGIC, &compressed[chunk.compressed.clone()]].concat();

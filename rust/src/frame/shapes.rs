@@ -294,7 +294,8 @@ impl ShapeList {
         let shapes = numbers.map_or(usize::MAX, |numbers| numbers.base_shapes + list.new_shapes.len());
         let mut left = added;
         while left > 0 {
-            let shape = r.up_to(shapes.saturating_sub(1), "shape")?;
+            let last = shapes.checked_sub(1).ok_or_else(|| r.corrupt("added rows have no shape"))?;
+            let shape = r.up_to(last, "shape")?;
             let run = r.up_to(left, "run")?;
             if run == 0 {
                 return Err(r.corrupt("a run of shapes is empty"));
