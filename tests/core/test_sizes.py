@@ -44,3 +44,12 @@ def test_a_case_reaches_its_target(corpus: str) -> None:
     ratio = None if isinstance(target, RatioToCorpus) else sum(own) / prefix_size(corpus)
     outcome = sizes.outcome_of(target, own, ratio, lambda other: sum(map(len, sizes.deltas(other))))
     assert outcome[1].startswith("met"), f"{corpus}: {outcome}, {ratio}"
+
+
+def test_what_a_tag_says_takes_no_copy() -> None:
+    """Columns of nothing but None in added rows cost a byte each, however many others are the same."""
+    columns = [f"f{i}" for i in range(30)]
+    base = {f"S{row}": {"at": row, **dict.fromkeys(columns)} for row in range(20)}
+    delta = snapdelta.diff(base, base | {f"N{row}": base["S1"] for row in range(4)})
+    sizes_of = {column.name: column.size for column in snapdelta.inspect(delta, base=base).columns}
+    assert {sizes_of[name] for name in columns} == {1}
