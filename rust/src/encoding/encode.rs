@@ -83,6 +83,11 @@ pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
 fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
     let tags = &column.cells.tags;
     let uniform = tags.iter().all(|tag| *tag == tags[0]).then(|| tags[0]);
+    // a tag that says it all is shorter than any copy
+    if let Some(tag) = uniform.filter(|tag| payload_form(*tag) == PayloadForm::Empty) {
+        w.u8(tag);
+        return write_tag(w, column, tag, None);
+    }
     let may_nest = copies < MAX_COPIES;
     let repeated = if may_nest { repeated_columns(column) } else { Vec::new() };
     // a column that is repeated outright needs nothing at all
@@ -96,11 +101,7 @@ fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool 
     let is_cheap = numbers.as_ref().is_some_and(|numbers| numbers.uses_formula && numbers.bits < CHEAP_BITS);
     let candidate =
         uniform.filter(|_| !is_cheap).and_then(|tag| select_uniform(column, tag, numbers.as_ref()));
-    let bits = match (&candidate, uniform) {
-        (Some(candidate), _) => candidate.bits,
-        (None, Some(tag)) if payload_form(tag) == PayloadForm::Empty => 0.0,
-        _ => f64::INFINITY,
-    };
+    let bits = candidate.as_ref().map_or(f64::INFINITY, |candidate| candidate.bits);
     let numbers = numbers.filter(|numbers| numbers.bits < bits);
     let bits = numbers.as_ref().map_or(bits, |numbers| numbers.bits);
     if let Some(path) = find_copy(column, &repeated, bits.min(MOST_BITS)) {

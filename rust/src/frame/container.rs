@@ -1,7 +1,7 @@
 //! Frames: a body compressed by zstd behind its header. FORMAT.md section 2.
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, CParameter};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::budget::Budget;
@@ -11,6 +11,18 @@ use crate::format::writer::Writer;
 use crate::frame::encode::Body;
 use crate::frame::sections::around_entropy;
 use crate::frame::text::{Chunk, FrameText};
+
+/// Few bytes cost next to no time at this level.
+const HARD_LEVEL: i32 = 13;
+const SMALL_BODY: usize = 1 << 10;
+/// With its prefix: zstd has parameters of their own up to here.
+const SMALL_TEXT: usize = 1 << 14;
+/// Other text differs little from its prefix and wants a thorough search; higher levels are slow.
+const TEXT_LEVEL: i32 = 8;
+/// Shorter matches than this cost more than they save where numbers are written out.
+const TEXT_MATCH: u32 = 6;
+/// A prefix so many times as long as its text takes more time than the text gives back.
+const LONG_PREFIX: usize = 128;
 
 fn failed(error: std::io::Error) -> Error {
     Error::new(ErrorKind::TooLarge, format!("zstd: {error}"))
@@ -56,6 +68,8 @@ impl FrameWriter {
     /// The frame of a body and of the compressed text that its section TEXT tells of.
     pub(crate) fn write_parts(&mut self, header: Header, body: &[u8], text: &[u8]) -> Result<Vec<u8>> {
         let (declaring, entropy) = without_entropy(body);
+        let level = if declaring.len() <= SMALL_BODY { self.level.max(HARD_LEVEL) } else { self.level };
+        self.compressor.set_compression_level(level).map_err(failed)?;
         let mut compressed = self.compressor.compress(&declaring).map_err(failed)?;
         compressed.extend_from_slice(entropy);
         let (compression, body_length, mut payload) = if compressed.len() < body.len() {
@@ -162,6 +176,17 @@ pub(crate) fn read<'a>(frame: &'a [u8], budget: &mut Budget) -> Result<(Header, 
 /// Every zstd frame begins with these bytes; those of a text leave them out.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
+/// How hard zstd looks at a text: harder than a low level says, as its time is bounded by the text.
+fn text_parameters(level: i32, text: usize, prefix: usize) -> Vec<CParameter> {
+    if text + prefix <= SMALL_TEXT {
+        vec![CParameter::CompressionLevel(level.max(HARD_LEVEL))]
+    } else if level < TEXT_LEVEL && prefix / LONG_PREFIX <= text {
+        vec![CParameter::CompressionLevel(TEXT_LEVEL), CParameter::MinMatch(TEXT_MATCH)]
+    } else {
+        vec![CParameter::CompressionLevel(level)]
+    }
+}
+
 /// The section TEXT of a text, and the compressed text.
 fn compress_text(text: &FrameText, level: i32) -> Result<(Writer, Vec<u8>)> {
     let failed = |code| Error::new(ErrorKind::TooLarge, format!("zstd: {}", zstd_safe::get_error_name(code)));
@@ -171,8 +196,10 @@ fn compress_text(text: &FrameText, level: i32) -> Result<(Writer, Vec<u8>)> {
     section.size(ranges.len());
     let mut all = Vec::new();
     let mut context = zstd_safe::CCtx::create();
-    context.set_parameter(zstd_safe::CParameter::CompressionLevel(level)).map_err(failed)?;
-    context.set_parameter(zstd_safe::CParameter::ContentSizeFlag(false)).map_err(failed)?;
+    for parameter in text_parameters(level, text.bytes.len(), text.prefix.len()) {
+        context.set_parameter(parameter).map_err(failed)?;
+    }
+    context.set_parameter(CParameter::ContentSizeFlag(false)).map_err(failed)?;
     let last = ranges.len() - 1;
     for (i, (piece, prefix)) in ranges.into_iter().enumerate() {
         section.size(piece.len());

@@ -132,7 +132,7 @@ pub(crate) struct Body {
     pub(crate) entropy: Vec<u8>,
 }
 
-/// From so many bytes on, the symbols of added rows go into the text.
+/// From so many bytes on, the symbols of added rows are worth a text, if nothing else is.
 const LONG_SYMBOLS: usize = 64;
 
 fn are_long(added: &[Added]) -> bool {
@@ -164,7 +164,7 @@ impl BodyWriter<'_> {
         w.size(self.changes.added.len());
         let symbols = self.changes.added.iter().map(|added| &*added.symbol);
         match &self.text {
-            Some(text) if are_long(&self.changes.added) => {
+            Some(text) => {
                 let text = &mut text.borrow_mut().values;
                 symbols.for_each(|symbol| text.text(symbol));
             }
