@@ -65,6 +65,11 @@ impl Cells {
         self.words[start..][..words.len()].copy_from_slice(words);
     }
 
+    /// So many cells fit in without another allocation.
+    pub(crate) fn capacity(&self) -> usize {
+        self.tags.capacity().min(self.words.capacity())
+    }
+
     pub(crate) fn reserve(&mut self, more: usize) {
         self.tags.reserve(more);
         self.words.reserve(more);
@@ -185,6 +190,8 @@ pub(crate) struct Table {
     pub(crate) schema: Schema,
     pub(crate) rows: Vec<Row>,
     index: Index,
+    /// By path: how many cells the latest change set changed; a path's number may be another's by now.
+    pub(crate) latest_updates: Vec<u32>,
 }
 
 impl Table {

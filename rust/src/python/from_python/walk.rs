@@ -105,9 +105,10 @@ impl<'a> Capture<'a> {
         let Some(dict) = Dict::of(walk.root(snapshot.as_any()), walk.types) else {
             return Err(ConvertError::unsupported("a snapshot is a dict"));
         };
-        let records: Vec<Pair<'_>> = dict.items().collect();
+        let records = dict.pairs(walk.types);
         self.target.reserve(records.len());
         self.exact_types.reserve(records.len());
+        self.changes.expect_rows(records.len());
         let mut gather = Gather::new(&walk, classes);
         let read = self.blocks(&walk, &records, &mut gather);
         gather.finish(&mut self.cache.keys);
@@ -230,14 +231,20 @@ impl<'a> Capture<'a> {
 
     /// The next row of the target has this symbol.
     pub(super) fn enter_symbol(&mut self, symbol: &[u8]) -> Source {
+        let row = self.target.len();
         let after_last = match self.target.last() {
             Some(Source::Base(last)) => *last as usize + 1,
-            _ => self.target.len(),
+            _ => row,
         };
-        let base = [after_last, self.target.len()]
-            .into_iter()
-            .find(|row| self.table.rows.get(*row).is_some_and(|expected| *expected.symbol == *symbol));
-        let source = match base.or_else(|| self.table.position(symbol)) {
+        let is_at = |row: usize| self.table.rows.get(row).is_some_and(|row| *row.symbol == *symbol);
+        let base = if is_at(after_last) {
+            Some(after_last)
+        } else if after_last != row && is_at(row) {
+            Some(row)
+        } else {
+            self.table.position(symbol)
+        };
+        let source = match base {
             Some(base) => Source::Base(base as u32),
             None => {
                 let record = Record { shape: 0, start: 0 };
@@ -269,16 +276,14 @@ impl<'a> Capture<'a> {
             Source::Base(base) => RowOwner::Base(base),
             Source::Added(number) => RowOwner::Added(number),
         };
-        if let Some(id) = *shape {
-            let shape = Arc::clone(&self.table.schema.shapes[id as usize]);
-            if let Some(values) = gather.values(i)
-                && self.gathered(walk, owner, id, &shape, &values)?
-            {
-                if values.has_instances {
-                    self.mark_inexact();
-                }
-                return Ok(());
+        if let Some(id) = *shape
+            && let Some(gathered) = gather.values(i)
+            && self.gathered(walk, owner, id, &gathered)?
+        {
+            if gathered.has_instances {
+                self.mark_inexact();
             }
+            return Ok(());
         }
         match Dict::of(*record, walk.types) {
             Some(dict) if dict.len() > 0 => {
@@ -305,27 +310,26 @@ impl<'a> Capture<'a> {
         walk: &Walk<'_>,
         owner: RowOwner,
         id: ShapeId,
-        shape: &Shape,
         gathered: &Gathered<'_, '_>,
     ) -> ConvertResult<bool> {
-        let Gathered { values, slots, has_models, .. } = *gathered;
+        let Gathered { shape, values, has_models, .. } = *gathered;
         let start = self.changes.cells.len();
         let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
         self.open.clear();
         let mut like = None;
         match owner {
-            RowOwner::Base(base) => self.compare(walk.types, base, shape, values, slots),
+            RowOwner::Base(base) => self.compare(walk.types, base, shape, values),
             RowOwner::Added(number) => {
                 let before = number.checked_sub(1).map(|before| self.changes.added[before as usize].record);
                 like = before.filter(|before| before.shape == id && before.start < start).map(|b| b.start);
-                self.append(walk.types, values, slots);
+                self.append(walk.types, values);
                 self.changes.added[number as usize].record = Record { shape: id, start };
             }
         }
         let place = RecordPlace { shape, owner, start, like };
         for i in 0..self.open.len() {
             let position = self.open[i] as usize;
-            let value = values[slots[position] as usize];
+            let value = values[position];
             let fits = !has_models || is_scalar(value, walk.types, self.cache);
             if !fits || !self.open_leaf(walk, value, position, place)? {
                 self.changes.cells.truncate(start);
@@ -346,25 +350,24 @@ impl<'a> Capture<'a> {
     /// Values against the cells of a base row: nothing is written for what stayed.
     // by itself, so that all of the loop fits into registers
     #[inline(never)]
-    fn compare(&mut self, types: &Types, base: u32, shape: &Shape, values: &[Obj<'_>], slots: &[u32]) {
+    fn compare(&mut self, types: &Types, base: u32, shape: &Shape, values: &[Obj<'_>]) {
         let Capture { table, changes, open, .. } = self;
         let row = &table.rows[base as usize];
         let cells = row.tags.iter().zip(&row.words);
-        for (position, (slot, (&tag, &word))) in slots.iter().zip(cells).enumerate() {
-            let object = values[*slot as usize];
+        for (position, (value, (&tag, &word))) in values.iter().zip(cells).enumerate() {
             // most leaves are floats: they are compared before they are anything else
-            if let Some(value) = object.float(types)
+            if let Some(value) = value.float(types)
                 && value.to_bits() == word
                 && tag == tag::FLOAT
             {
                 continue;
             }
-            match fast_leaf(object, types) {
+            match fast_leaf(*value, types) {
                 Some(new) if new.tag == tag && new.word == word => {}
                 Some(new) => changes.update(shape.paths[position], base, Cell { tag, word }, new),
                 None => {
                     // it is read when the rest of the record has been
-                    values[*slot as usize].prefetch_items(types);
+                    value.prefetch_items(types);
                     open.push(position as u32);
                 }
             }
@@ -372,11 +375,12 @@ impl<'a> Capture<'a> {
     }
 
     /// Values as the cells of an added record.
-    fn append(&mut self, types: &Types, values: &[Obj<'_>], slots: &[u32]) {
+    #[inline(never)]
+    fn append(&mut self, types: &Types, values: &[Obj<'_>]) {
         let Capture { changes, open, .. } = self;
-        let cells = changes.cells.append(slots.len());
-        for (position, (slot, (tag, word))) in slots.iter().zip(cells).enumerate() {
-            match fast_leaf(values[*slot as usize], types) {
+        let cells = changes.append(values.len());
+        for (position, (value, (tag, word))) in values.iter().zip(cells).enumerate() {
+            match fast_leaf(*value, types) {
                 Some(cell) => (*tag, *word) = (cell.tag, cell.word),
                 None => open.push(position as u32),
             }
@@ -401,8 +405,14 @@ impl<'a> Capture<'a> {
                 like.map_or(Hint::None, |like| Hint::Like(self.changes.cells.get(like + position)))
             }
         };
-        let found = self.slow_leaf(walk, value, hint, depth);
-        match found.map_err(|error| error.below_keys(&self.table.schema.keys_of(path)))? {
+        let found = match self.fast_sequence(walk.types, value, hint, depth) {
+            Some(cell) => Found::Cell(cell),
+            None => {
+                let found = self.slow_leaf(walk, value, hint, depth);
+                found.map_err(|error| error.below_keys(&self.table.schema.keys_of(path)))?
+            }
+        };
+        match found {
             Found::Cell(new) => match (owner, hint) {
                 (RowOwner::Base(row), Hint::Old(old)) => {
                     if old != new {
@@ -605,7 +615,10 @@ impl<'a> Capture<'a> {
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
         if let Some(items) = Sequence::of(object, walk.types) {
-            return self.sequence(walk, items, hint, depth);
+            return match self.fast_sequence(walk.types, object, hint, depth) {
+                Some(cell) => Ok(Found::Cell(cell)),
+                None => self.sequence(walk, items, hint, depth),
+            };
         }
         match object.view(walk.types) {
             ObjectView::Str(text) => {
@@ -618,7 +631,7 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// A list or tuple: most hold leaves that need no more than a look.
+    /// A list or tuple.
     fn sequence<'w>(
         &mut self,
         walk: &Walk<'_>,
@@ -626,33 +639,34 @@ impl<'a> Capture<'a> {
         hint: Hint,
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
-        let kind = if items.is_list() { tag::LIST } else { tag::TUPLE };
-        let mut open = Vec::new();
-        if depth >= MAX_DEPTH || !self.write_fast_leaves(items, walk.types) {
-            self.writer.bytes.clear();
-            open = scalars::write(walk, items, &mut self.writer, self.cache, depth + 1)?;
-        }
+        self.writer.bytes.clear();
+        let open = scalars::write(walk, items, &mut self.writer, self.cache, depth + 1)?;
         if open.is_empty() {
             let payload = Payload::Bytes(&self.writer.bytes);
-            Ok(Found::Cell(intern(self.table, &mut self.changes, kind, payload, hint)))
+            Ok(Found::Cell(intern(self.table, &mut self.changes, items.tag(), payload, hint)))
         } else {
             let bytes = std::mem::take(&mut self.writer.bytes);
-            Ok(Found::Deferred(DeferredValue::Sequence { tag: kind, bytes, items: open }))
+            Ok(Found::Deferred(DeferredValue::Sequence { tag: items.tag(), bytes, items: open }))
         }
     }
 
-    /// As `scalars::write`, for items that need nothing but the objects. False if one of them needs more.
-    fn write_fast_leaves(&mut self, items: Sequence<'_>, types: &Types) -> bool {
+    /// As `sequence`, for most of them: their items need no more than a look. None if one of them needs more.
+    fn fast_sequence(&mut self, types: &Types, object: Obj<'_>, hint: Hint, depth: usize) -> Option<Cell> {
+        let items = Sequence::of(object, types).filter(|_| depth < MAX_DEPTH)?;
         let w = &mut self.writer;
         w.bytes.clear();
         w.size(items.len());
-        items.items().all(|item| match fast_leaf(item, types) {
-            Some(Cell { tag, word }) => {
-                write_inline(w, tag, Payload::Fixed64(word));
-                true
+        for item in items.items() {
+            match fast_leaf(item, types)? {
+                Cell { tag: tag::INT, word } => {
+                    w.u8(tag::INT);
+                    w.svarint(word as i64);
+                }
+                Cell { tag, word } => write_inline(w, tag, Payload::Fixed64(word)),
             }
-            None => false,
-        })
+        }
+        let payload = Payload::Bytes(&self.writer.bytes);
+        Some(intern(self.table, &mut self.changes, items.tag(), payload, hint))
     }
 
     fn slow_path<'w>(
