@@ -6,6 +6,7 @@ use crate::format::hash::hash_cell;
 use crate::format::value::{Tag, is_blob};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{PathId, ShapeId};
+use crate::state::symbol::Symbol;
 use crate::state::table::{Cell, Cells, ColumnPlaces, Mark, Row, Table, digest, symbol_hash};
 
 /// The changed cells of one column, in ascending order of their rows.
@@ -51,7 +52,7 @@ pub(crate) struct Record {
 }
 
 pub(crate) struct Added {
-    pub(crate) symbol: Box<[u8]>,
+    pub(crate) symbol: Symbol,
     pub(crate) record: Record,
 }
 
@@ -476,7 +477,7 @@ impl ChangeSet {
         });
     }
 
-    fn new_row(&self, table: &mut Table, symbol: Box<[u8]>, symbol_hash: u64, record: Record) -> Row {
+    fn new_row(&self, table: &mut Table, symbol: Symbol, symbol_hash: u64, record: Record) -> Row {
         let (tags, words) = self.record(table, record);
         table.schema.rows[record.shape as usize] += 1;
         Row { symbol, symbol_hash, shape: record.shape, hash: 0, tags: tags.into(), words: words.into() }

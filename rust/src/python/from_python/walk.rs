@@ -183,7 +183,7 @@ impl<'a> Capture<'a> {
             }
             let base = self.table.rows.get(at..).unwrap_or_default();
             for row in base.iter().skip(n).take(gather::BLOCK) {
-                prefetch_slice(&row.symbol);
+                row.symbol.boxed().into_iter().for_each(prefetch_slice);
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }

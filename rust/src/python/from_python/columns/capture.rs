@@ -91,7 +91,7 @@ impl Capture<'_> {
             let rows = BLOCK.min(given.rows - start);
             let base = self.table.rows.get(start + rows..).unwrap_or_default();
             for row in base.iter().take(BLOCK) {
-                prefetch_slice(&row.symbol);
+                row.symbol.boxed().into_iter().for_each(prefetch_slice);
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }
