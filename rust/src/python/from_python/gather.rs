@@ -64,7 +64,7 @@ struct KeyList {
 
 impl KeyList {
     fn new(shape: &Arc<Shape>) -> KeyList {
-        // numbers of inner dicts begin at 1, and those without any have one leaf
+        // each dict but the record itself is a value as well
         let values = shape.len() + shape.dicts().saturating_sub(1);
         let mut list = KeyList { shape: Arc::clone(shape), dicts: Box::default(), values };
         if shape.dicts() == 0 {
@@ -85,7 +85,7 @@ impl KeyList {
             let inner = entries.iter().zip(&slots).enumerate();
             let inner = inner.filter(|(_, (entry, _))| matches!(entry.child, Child::Dict(_)));
             DictKeys {
-                slot: (shape.len() + number as usize).wrapping_sub(1),
+                slot: shape.len() + number as usize - 1,
                 first: first - keys.len(),
                 runs: runs_of(&slots),
                 class: 0,
@@ -241,9 +241,10 @@ impl<'w> Gather<'w> {
                 let Some(started) = start else { continue };
                 let Some(ListInUse { list, met }) = &mut lists[started.shape as usize] else { continue };
                 let values = &mut values[started.values..started.values + list.values];
-                let is_listed = match below {
-                    false => list.own_values(&mut reader, *fields, values, met),
-                    true => list.values_below(&mut reader, started, values, met),
+                let is_listed = if below {
+                    list.values_below(&mut reader, started, values, met)
+                } else {
+                    list.own_values(&mut reader, *fields, values, met)
                 };
                 if !is_listed {
                     *start = None;
