@@ -1,4 +1,4 @@
-"""The same records however their dicts keep the keys: a walk knows key objects, and may read keys and values in place."""
+"""The same records, however their dicts keep the keys: a walk knows key objects and reads tables in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ Remake = Callable[[dict[Any, Any], random.Random], dict[Any, Any]]
 
 def record(rng: random.Random) -> dict[str, Any]:
     """Leaves before, between and behind dicts, which are next to each other or in one another."""
-    leaf = lambda: rng.choice([rng.random(), rng.randrange(-(2**70), 2**70), rng.randrange(9), "text", None, True])  # noqa: E731
+
+    def leaf() -> Any:
+        return rng.choice(
+            [rng.random(), rng.randrange(-(2**70), 2**70), rng.randrange(9), "text", None, True]
+        )
+
     inner = {f"field {i}": leaf() for i in range(9)}
     return {
         "first": {"a": leaf(), "in": {"b": leaf(), "deep": {"c": leaf()}, "d": leaf()}},
@@ -31,13 +36,16 @@ def record(rng: random.Random) -> dict[str, Any]:
     }
 
 
+def other_object(key: str) -> str:
+    return "".join([key[:1], key[1:]])
+
+
 def new_objects(source: dict[Any, Any], rng: random.Random) -> dict[Any, Any]:
-    """Every key is another object."""
-    return {"".join([key[:1], key[1:]]): value for key, value in source.items()}
+    return {other_object(key): value for key, value in source.items()}
 
 
 def some_new_objects(source: dict[Any, Any], rng: random.Random) -> dict[Any, Any]:
-    return {"".join([key[:1], key[1:]]) if rng.random() < 0.2 else key: value for key, value in source.items()}
+    return {other_object(key) if rng.random() < 0.2 else key: value for key, value in source.items()}
 
 
 def hashed(source: dict[Any, Any], rng: random.Random) -> dict[Any, Any]:
