@@ -2,13 +2,14 @@
 
 use crate::state::change_set::ChangeSet;
 use crate::state::permutation::longest_increasing;
+use crate::state::symbol::Symbol;
 use crate::state::table::Table;
 
 /// What a frame changed, by symbol.
 #[derive(Default)]
 pub(crate) struct ChangedKeys {
-    pub(crate) added: Vec<Box<[u8]>>,
-    pub(crate) removed: Vec<Box<[u8]>>,
+    pub(crate) added: Vec<Symbol>,
+    pub(crate) removed: Vec<Symbol>,
     /// Rows of the new state that are neither added nor removed and have another record.
     pub(crate) updated: Vec<u32>,
     /// Retained rows of the new state with their rank among the retained rows before; empty if no rank changed.

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// The least state; the writer begins and the reader ends with it.
 const LOWEST_STATE: u64 = 1 << 31;
+/// Before a step the state is below so many bits, less those of the step, times its frequency.
+const STATE_BITS: u8 = 63;
 const STATE_BYTES: usize = 8;
 const WORD_BYTES: usize = 4;
 
@@ -28,16 +30,16 @@ pub(crate) fn write(steps: &[Step]) -> Vec<u8> {
     let mut state = LOWEST_STATE;
     let mut words: Vec<u32> = Vec::with_capacity(steps.len() / 2);
     // A coder of this kind gives back last what it took first.
-    for step in steps.iter().rev() {
-        let frequency = u64::from(step.frequency);
-        let bound = (LOWEST_STATE >> step.bits << 32) * frequency;
+    for Step { start, frequency, bits } in steps.iter().rev() {
+        let frequency = u64::from(*frequency);
+        let bound = frequency << (STATE_BITS - bits);
         if state >= bound {
             words.push(state as u32);
             state >>= 32;
         }
-        let (quotient, rest) =
-            if frequency == 1 { (state, 0) } else { (state / frequency, state % frequency) };
-        state = (quotient << step.bits) + rest + u64::from(step.start);
+        let quotient = if frequency == 1 { state } else { state / frequency };
+        // the quotient takes more room than before, by as much as its slots are more than the frequency
+        state += quotient * ((1 << bits) - frequency) + u64::from(*start);
     }
     let mut bytes = Vec::with_capacity(STATE_BYTES + WORD_BYTES * words.len());
     bytes.extend_from_slice(&state.to_le_bytes());
@@ -125,4 +127,57 @@ impl Steps<'_> {
 
 fn bad(what: &str) -> Error {
     Error::corrupt(format!("the entropy stream {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As FORMAT.md tells it.
+    fn write_plainly(steps: &[Step]) -> Vec<u8> {
+        let (mut state, mut words) = (LOWEST_STATE, Vec::new());
+        for step in steps.iter().rev() {
+            let frequency = u64::from(step.frequency);
+            if state >= (LOWEST_STATE >> step.bits << 32) * frequency {
+                words.push(state as u32);
+                state >>= 32;
+            }
+            state = (state / frequency << step.bits) + state % frequency + u64::from(step.start);
+        }
+        let words = words.iter().rev().flat_map(|word| word.to_le_bytes());
+        state.to_le_bytes().into_iter().chain(words).collect()
+    }
+
+    #[test]
+    fn steps_are_written_as_plainly_told() {
+        let mut random = 1u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let step = |_| {
+            let bits = below(32) as u8;
+            let frequency = if below(3) == 0 { 1 } else { 1 + below(u64::from(u16::MAX).min(1 << bits)) };
+            let start = below((1 << bits) - frequency + 1) as u32;
+            Step { start, frequency: frequency as u16, bits }
+        };
+        let steps: Vec<Step> = (0..20_000).map(step).collect();
+        for n in [1, 2, 3, 1000, steps.len()] {
+            let written = write(&steps[..n]);
+            assert!(written == write_plainly(&steps[..n]));
+            let reader = EntropyReader::new(&written);
+            let read = reader.and_then(|reader| {
+                reader.steps(|stream| {
+                    steps[..n].iter().try_for_each(|step| {
+                        let slot = stream.slot(step.bits);
+                        let is_in = (step.start..step.start + u32::from(step.frequency)).contains(&slot);
+                        if is_in { stream.advance(slot, *step) } else { None }
+                    })
+                })?;
+                reader.finish()
+            });
+            assert_eq!(read, Ok(()));
+        }
+        assert!(write(&[]).is_empty());
+    }
 }

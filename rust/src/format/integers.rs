@@ -86,7 +86,15 @@ impl Table {
     }
 }
 
-fn choice(share: u8, is_taken: bool) -> Step {
+/// The step of a choice; None if the share leaves no choice.
+pub(crate) fn choice(share: u8, is_taken: bool) -> Option<Step> {
+    if share == share::NONE || share == share::ALL {
+        return None;
+    }
+    Some(step_of(share, is_taken))
+}
+
+fn step_of(share: u8, is_taken: bool) -> Step {
     let bits = share::BITS;
     let share = u16::from(share);
     let all = 1 << bits;
@@ -109,9 +117,7 @@ impl Writer {
 
     /// Writes a choice to the entropy stream; nothing if the share leaves no choice.
     pub(crate) fn choice(&mut self, share: u8, is_taken: bool) {
-        if share != share::NONE && share != share::ALL {
-            self.steps.push(choice(share, is_taken));
-        }
+        self.steps.extend(choice(share, is_taken));
     }
 
     /// The listed share that is nearest, in the entropy stream; `NONE` and `ALL` only for themselves.
@@ -227,7 +233,7 @@ impl Steps<'_> {
         }
         let slot = self.slot(share::BITS);
         let is_taken = slot < u32::from(share);
-        self.advance(slot, choice(share, is_taken))?;
+        self.advance(slot, step_of(share, is_taken))?;
         Some(is_taken)
     }
 

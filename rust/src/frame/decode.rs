@@ -19,6 +19,7 @@ use crate::frame::text::{Prefix, TextSection, symbols_in_text};
 use crate::frame::{row_order, row_sets};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::schema::{PathId, ROOT, ShapeId};
+use crate::state::symbol::Symbol;
 use crate::state::table::{Cell, Cells, Table};
 
 const WEIGHTS: &str = "bytes of Decimals";
@@ -163,7 +164,7 @@ impl BodyReader<'_> {
         let target = ((here - self.changes.removed.len()) as u64).saturating_add(n);
         self.budget.charge(target.saturating_add(here as u64), ROW, "rows")?;
         let record = Record { shape: 0, start: 0 };
-        self.changes.added.resize_with(n as usize, || Added { symbol: Box::default(), record });
+        self.changes.added.resize_with(n as usize, || Added { symbol: Symbol::default(), record });
         if !symbols_in_text {
             let symbols = r.strings(n as usize)?;
             self.set_symbols(&symbols, &r)?;

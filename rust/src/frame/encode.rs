@@ -288,7 +288,9 @@ impl BodyWriter<'_> {
             let frame_path = self.frame_path(column.path) as i64;
             w.svarint(frame_path - last - 1);
             last = frame_path;
-            let contents = column_writer.column(self, column, knowledge, text)?;
+            // the steps of all columns are one list
+            let contents = Writer { steps: std::mem::take(&mut w.steps), ..Writer::default() };
+            let contents = column_writer.column(contents, self, column, knowledge, text)?;
             let flags = [
                 (column.updates, UPDATES),
                 (column.inserts, INSERTS),
@@ -409,12 +411,12 @@ impl<'a> ColumnWriter<'a> {
 
     fn column(
         &mut self,
+        mut w: Writer,
         body: &BodyWriter<'_>,
         plan: &ColumnPlan,
         knowledge: &mut Knowledge,
         text: &mut FrameTextBuilder<'_>,
     ) -> Result<Writer> {
-        let mut w = Writer::default();
         let path = plan.path as usize;
         let start = body.text_length();
         if plan.updates {

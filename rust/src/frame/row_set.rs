@@ -37,6 +37,15 @@ impl Set<'_> {
         }
     }
 
+    /// Sets the bits of the members among those of all rows.
+    pub(crate) fn add_to(&self, bits: &mut [u64]) {
+        if self.bits.is_empty() {
+            self.members.iter().for_each(|row| add(bits, *row));
+        } else {
+            bits.iter_mut().zip(&self.bits).for_each(|(all, own)| *all |= own);
+        }
+    }
+
     /// Members of both, which have bits.
     pub(crate) fn in_common(&self, other: &Set<'_>) -> usize {
         count_common(&self.bits, &other.bits)
@@ -56,10 +65,12 @@ impl Set<'_> {
 /// The bits of these rows, of so many.
 pub(crate) fn bits_of<'a>(rows: impl IntoIterator<Item = &'a u32>, universe: usize) -> Vec<u64> {
     let mut bits = vec![0u64; universe.div_ceil(64)];
-    for row in rows {
-        bits[*row as usize / 64] |= 1 << (row % 64);
-    }
+    rows.into_iter().for_each(|row| add(&mut bits, *row));
     bits
+}
+
+fn add(bits: &mut [u64], row: u32) {
+    bits[row as usize / 64] |= 1 << (row % 64);
 }
 
 pub(crate) fn has(bits: &[u64], row: u32) -> bool {

@@ -2,6 +2,8 @@
 
 use crate::encoding::left_out::{Part, left_out};
 use crate::encoding::sampling::share;
+use crate::format::entropy::Step;
+use crate::format::integers::choice;
 use crate::format::row_set_kind::{BY_CONTEXT, MAX_CONTEXT_SETS};
 use crate::format::writer::Writer;
 use crate::frame::row_set::{Set, all_bits, count_inside, one_row_later};
@@ -89,9 +91,12 @@ impl Contexts {
                 *context |= u8::from(before.is_some_and(|row| set.contains(row))) << bit;
             }
         }
+        let choices = |is_taken| std::array::from_fn(|at| choice(shares.get(at).copied()?, is_taken));
+        let choices: [[Option<Step>; CONTEXTS]; 2] = [choices(false), choices(true)];
         w.steps.reserve(parent.len());
         for (context, row) in contexts.into_iter().zip(parent) {
-            w.choice(shares[usize::from(context)], set.contains(*row));
+            let choices = &choices[usize::from(set.contains(*row))];
+            w.steps.extend(choices[usize::from(context) % CONTEXTS]);
         }
     }
 }

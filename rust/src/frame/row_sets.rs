@@ -10,7 +10,7 @@ use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
-use crate::frame::row_set::{Set, bits_of, count_common, has};
+use crate::frame::row_set::{Set, count_common, has};
 use crate::frame::row_set_contexts::{CONTEXTS, Contexts, ITSELF, Overlap, overlaps};
 
 /// What a step is worth that the reader is spared, in bits.
@@ -62,11 +62,13 @@ impl RowSetWriter {
         let mut written: Vec<Set<'_>> = Vec::new();
         let mut insides = Vec::new();
         let mut numbers = vec![0; self.sets.len()];
-        let union = self.union(&self.sets[order[0]], base_rows);
-        w.size(usize::from(union.is_some()) + self.sets.len());
-        let handles = order.into_iter().map(|handle| (Some(handle), &self.sets[handle]));
-        for (handle, members) in union.iter().map(|members| (None, members)).chain(handles) {
-            let set = Set::new(members, base_rows);
+        let sets: Vec<Set<'_>> =
+            order.iter().map(|handle| Set::new(&self.sets[*handle], base_rows)).collect();
+        let union = union(&sets, base_rows);
+        w.size(usize::from(union.is_some()) + sets.len());
+        let union = union.iter().map(|members| (None, Set::new(members, base_rows)));
+        let handles = order.into_iter().map(Some).zip(sets);
+        for (handle, set) in union.chain(handles) {
             let recent = written.len().saturating_sub(PARENTS);
             let parent = written[recent..].iter().rposition(|earlier| earlier.covers(&set));
             let parent = parent.map(|at| at + recent);
@@ -97,15 +99,16 @@ impl RowSetWriter {
         }
         numbers
     }
+}
 
-    /// The rows of any set, if that saves much to those that come after: a set that no column names.
-    fn union(&self, largest: &[u32], base_rows: usize) -> Option<Vec<u32>> {
-        let bits = bits_of(self.sets.iter().flatten(), base_rows);
-        let n = count_common(&bits, &bits);
-        let is_worth = n > largest.len() && n * SPARSE_UNION < base_rows;
-        let rows = (0..base_rows as u32).filter(|row| has(&bits, *row));
-        is_worth.then(|| rows.collect())
-    }
+/// The rows of any set, if that saves much to those that come after: a set that no column names. The largest is first.
+fn union(sets: &[Set<'_>], base_rows: usize) -> Option<Vec<u32>> {
+    let mut bits = vec![0u64; base_rows.div_ceil(64)];
+    sets.iter().for_each(|set| set.add_to(&mut bits));
+    let n = count_common(&bits, &bits);
+    let is_worth = n > sets[0].members.len() && n * SPARSE_UNION < base_rows;
+    let rows = (0..base_rows as u32).filter(|row| has(&bits, *row));
+    is_worth.then(|| rows.collect())
 }
 
 /// Bits that a set by itself takes: as a list of members or of the others, or as a bitmap.
@@ -352,6 +355,7 @@ mod tests {
     use super::*;
     use crate::format::budget::DEFAULT_MAX_BYTES;
     use crate::format::entropy::{self, EntropyReader};
+    use crate::frame::row_set::bits_of;
 
     /// The sets as a reader has them; none if it refuses them, or leaves something.
     fn read_back(w: &Writer, rows: usize) -> Vec<Vec<u32>> {
@@ -374,6 +378,9 @@ mod tests {
         let (mut sparse, mut covered) = (0, 0);
         for a in &sets {
             sparse += usize::from(a.bits.is_empty());
+            let mut bits = bits_of(&[3, 700], ROWS as usize);
+            a.add_to(&mut bits);
+            assert_eq!(bits, bits_of(a.members.iter().chain(&[3, 700]), ROWS as usize));
             (0..ROWS).for_each(|row| assert_eq!(a.contains(row), a.members.contains(&row)));
             for b in &sets {
                 let plain = b.members.iter().all(|row| a.members.contains(row));

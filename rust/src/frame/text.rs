@@ -229,7 +229,7 @@ pub(crate) fn is_worth<'a>(table: &Table, all: impl Iterator<Item = &'a Cells>) 
     }
     let mut seen = vec![false; table.pool.mark()];
     let mut bytes = 0;
-    for cells in all {
+    for cells in all.filter(|cells| cells.may_have_blobs()) {
         for (_, word) in cells.tags.iter().zip(&cells.words).filter(|(tag, _)| is_blob(**tag)) {
             if !std::mem::replace(&mut seen[*word as usize], true) {
                 bytes += table.pool.get(*word).len();

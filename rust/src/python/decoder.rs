@@ -164,12 +164,12 @@ impl Decoder {
         let stop = stop.unwrap_or(usize::MAX).min(table.rows.len());
         for at in start..stop {
             let row = &table.rows[at];
-            let record = match known.get(&row.symbol).filter(|_| shared) {
+            let record = match known.get(&*row.symbol).filter(|_| shared) {
                 Some(record) => record.bind(py).clone(),
                 None => {
                     let record = builder.row(at)?;
                     if shared {
-                        known.insert(row.symbol.clone(), record.clone().unbind());
+                        known.insert((*row.symbol).into(), record.clone().unbind());
                     }
                     record
                 }

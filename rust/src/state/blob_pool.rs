@@ -1,7 +1,7 @@
 //! Blobs by number, each stored once and counted: equal numbers are equal blobs.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::HashTable;
 
@@ -13,6 +13,24 @@ struct PooledBlob {
     bytes: Box<[u8]>,
     hash: u64,
     holders: u32,
+    key: Key,
+}
+
+/// Where a blob is found in the index: keyed, so that hostile blobs cannot be made to collide.
+#[derive(Clone, Copy)]
+struct Key(u32);
+
+impl Key {
+    fn new(hasher: &RandomState, bytes: &[u8]) -> Key {
+        let mut hasher = hasher.build_hasher();
+        hasher.write(bytes);
+        Key(hasher.finish() as u32)
+    }
+
+    /// The table takes its places from the low bits and its tags from the high ones.
+    fn hash(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
+    }
 }
 
 #[derive(Default, Clone)]
@@ -20,7 +38,6 @@ pub(crate) struct BlobPool {
     entries: Vec<PooledBlob>,
     free: Vec<u32>,
     index: HashTable<u32>,
-    // keyed, so that hostile blobs cannot be made to collide
     hasher: RandomState,
     bytes: usize,
 }
@@ -28,13 +45,13 @@ pub(crate) struct BlobPool {
 impl BlobPool {
     /// The number of a blob; the caller holds it until `release`.
     pub(crate) fn acquire(&mut self, bytes: &[u8]) -> u64 {
-        let key = self.hasher.hash_one(bytes);
+        let key = Key::new(&self.hasher, bytes);
         let entries = &mut self.entries;
-        if let Some(&id) = self.index.find(key, |&id| *entries[id as usize].bytes == *bytes) {
+        if let Some(&id) = self.index.find(key.hash(), |&id| *entries[id as usize].bytes == *bytes) {
             entries[id as usize].holders += 1;
             return u64::from(id);
         }
-        let entry = PooledBlob { bytes: bytes.into(), hash: hash_bytes(bytes), holders: 1 };
+        let entry = PooledBlob { bytes: bytes.into(), hash: hash_bytes(bytes), holders: 1, key };
         self.bytes += bytes.len();
         let id = match self.free.pop() {
             Some(id) => {
@@ -46,8 +63,7 @@ impl BlobPool {
                 (entries.len() - 1) as u32
             }
         };
-        let hasher = &self.hasher;
-        self.index.insert_unique(key, id, |&id| hasher.hash_one(&*entries[id as usize].bytes));
+        self.index.insert_unique(key.hash(), id, |&id| entries[id as usize].key.hash());
         u64::from(id)
     }
 
@@ -61,8 +77,7 @@ impl BlobPool {
         if entry.holders > 0 {
             return;
         }
-        let key = self.hasher.hash_one(&*entry.bytes);
-        if let Ok(found) = self.index.find_entry(key, |&other| u64::from(other) == id) {
+        if let Ok(found) = self.index.find_entry(entry.key.hash(), |&other| u64::from(other) == id) {
             found.remove();
         }
         self.bytes -= entry.bytes.len();
@@ -94,9 +109,8 @@ impl BlobPool {
         self.free.retain(|id| (*id as usize) < mark);
         self.entries.shrink_to(capacity_after_refusal(mark));
         self.free.shrink_to(capacity_after_refusal(self.free.len()));
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.index
-            .shrink_to(capacity_after_refusal(mark), |&id| hasher.hash_one(&*entries[id as usize].bytes));
+        let entries = &self.entries;
+        self.index.shrink_to(capacity_after_refusal(mark), |&id| entries[id as usize].key.hash());
     }
 
     /// Number of distinct blobs, and their bytes.

@@ -6,6 +6,7 @@ use crate::format::hash::hash_cell;
 use crate::format::value::{Tag, is_blob};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{PathId, ShapeId};
+use crate::state::symbol::Symbol;
 use crate::state::table::{Cell, Cells, ColumnPlaces, Mark, Row, Table, digest, symbol_hash};
 
 /// The changed cells of one column, in ascending order of their rows.
@@ -24,12 +25,16 @@ impl ColumnPatch {
         self.new.push(new);
     }
 
-    /// Makes room for as many more as there will be if the rest of the rows change as those up to this one did.
+    /// Makes room for as many as were changed last, then for as many more as there will be if the rest of the rows change
+    /// as those up to this one did.
     #[cold]
-    fn grow(&mut self, row: u32, base_rows: usize) {
+    fn grow(&mut self, row: u32, base_rows: usize, latest: usize) {
         let (n, row) = (self.rows.len(), row as usize);
         let likely = n.saturating_mul(base_rows.saturating_sub(row)) / (row + 1);
-        let more = (likely + likely / 4).clamp(n.max(FIRST_ROOM), (MOST_GROWTH * n).max(FIRST_ROOM));
+        let more = match n {
+            0 => (latest + latest / 4).clamp(FIRST_ROOM, base_rows.max(FIRST_ROOM)),
+            _ => (likely + likely / 4).clamp(n.max(FIRST_ROOM), (MOST_GROWTH * n).max(FIRST_ROOM)),
+        };
         self.rows.reserve_exact(more);
         self.old.reserve(more);
         self.new.reserve(more);
@@ -47,7 +52,7 @@ pub(crate) struct Record {
 }
 
 pub(crate) struct Added {
-    pub(crate) symbol: Box<[u8]>,
+    pub(crate) symbol: Symbol,
     pub(crate) record: Record,
 }
 
@@ -81,12 +86,17 @@ pub(crate) struct ChangeSet {
     before: Option<Mark>,
     /// Rows of the table that it is made over.
     base_rows: usize,
+    /// By path: how many cells of a column the change set before this one changed.
+    latest_updates: Vec<u32>,
+    /// At least so many rows will be added.
+    expected_rows: usize,
 }
 
 /// What a change set leads to, worked out before anything is changed.
 pub(crate) struct Preview {
     pub(crate) digest: u64,
-    /// Record hashes in the order of the reference.
+    /// Hashes of symbols and records in the order of the reference.
+    symbols: Vec<u64>,
     hashes: Vec<u64>,
 }
 
@@ -133,7 +143,12 @@ pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_
 impl ChangeSet {
     /// An empty change set that may bring names and blobs to the table. Of two at a time the later is rolled back first.
     pub(crate) fn over(table: &Table) -> ChangeSet {
-        ChangeSet { before: Some(table.mark()), base_rows: table.rows.len(), ..ChangeSet::default() }
+        ChangeSet {
+            before: Some(table.mark()),
+            base_rows: table.rows.len(),
+            latest_updates: table.latest_updates.clone(),
+            ..ChangeSet::default()
+        }
     }
 
     /// Remembers a new cell's blob, so that it can be given back.
@@ -178,7 +193,7 @@ impl ChangeSet {
         &mut self.updates[at]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn update(&mut self, path: PathId, row: u32, old: Cell, new: Cell) {
         let at = path as usize;
         if self.updates.len() <= at {
@@ -186,9 +201,25 @@ impl ChangeSet {
         }
         let column = &mut self.updates[at];
         if column.rows.len() == column.rows.capacity() {
-            column.grow(row, self.base_rows);
+            column.grow(row, self.base_rows, self.latest_updates.get(at).copied().unwrap_or(0) as usize);
         }
         column.push(row, old, new);
+    }
+
+    /// The target has so many rows: makes room for those that must be added ones.
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        self.expected_rows = rows.saturating_sub(self.base_rows);
+        self.added.reserve(self.expected_rows);
+    }
+
+    /// So many more cells, to be written to: those of an added record, which the others are likely to resemble.
+    pub(crate) fn append(&mut self, n: usize) -> impl Iterator<Item = (&mut Tag, &mut u64)> {
+        let cells = self.cells.len();
+        if cells + n > self.cells.capacity() {
+            let likely = (self.expected_rows * n).saturating_sub(cells);
+            self.cells.reserve(likely.min(MOST_GROWTH * (cells + n)).max(n));
+        }
+        self.cells.append(n)
     }
 
     /// Takes the latest updates back, of those columns that were updated in this row.
@@ -253,6 +284,9 @@ impl ChangeSet {
 
     /// Finds removed rows and the order from where each row of the target comes from.
     pub(crate) fn set_target(&mut self, base_rows: usize, target: &[Source]) {
+        if target.len() == base_rows && (0..).zip(target).all(|(row, source)| *source == Source::Base(row)) {
+            return;
+        }
         let mut is_retained = vec![false; base_rows];
         for source in target {
             if let Source::Base(row) = source {
@@ -344,7 +378,7 @@ impl ChangeSet {
         for (row, record) in &self.reshaped {
             hashes[*row as usize] = record_hash(*record);
         }
-        let mut symbols: Vec<u64> = Vec::with_capacity(hashes.len());
+        let mut symbols: Vec<u64> = Vec::with_capacity(hashes.len() + self.added.len());
         if self.removed.is_empty() {
             symbols.extend(table.rows.iter().map(|row| row.symbol_hash));
         } else {
@@ -352,6 +386,7 @@ impl ChangeSet {
             symbols.extend(retained.iter().map(|r| table.rows[*r as usize].symbol_hash));
             hashes = retained.iter().map(|r| hashes[*r as usize]).collect();
         }
+        hashes.reserve(self.added.len());
         for added in &self.added {
             symbols.push(symbol_hash(&added.symbol));
             hashes.push(record_hash(added.record));
@@ -361,7 +396,7 @@ impl ChangeSet {
             None => digest((0..hashes.len()).map(pair)),
             Some(order) => digest(order.iter().map(|i| pair(*i as usize))),
         };
-        Preview { digest, hashes }
+        Preview { digest, symbols, hashes }
     }
 
     /// Brings the table to the new state.
@@ -371,11 +406,10 @@ impl ChangeSet {
         self.commit_updates(table);
         let reshaped = std::mem::take(&mut self.reshaped);
         for (row, record) in reshaped {
-            let new = self.new_row(table, Box::default(), record);
             let old = &mut table.rows[row as usize];
-            let symbol = std::mem::take(&mut old.symbol);
-            let symbol_hash = old.symbol_hash;
-            let gone = std::mem::replace(old, Row { symbol, symbol_hash, ..new });
+            let (symbol, symbol_hash) = (std::mem::take(&mut old.symbol), old.symbol_hash);
+            let new = self.new_row(table, symbol, symbol_hash, record);
+            let gone = std::mem::replace(&mut table.rows[row as usize], new);
             drop_row(table, &gone);
         }
         let added = std::mem::take(&mut self.added);
@@ -390,8 +424,8 @@ impl ChangeSet {
         }
         let retained = table.rows.len();
         table.rows.reserve(added.len());
-        for Added { symbol, record } in added {
-            let row = self.new_row(table, symbol, record);
+        for (Added { symbol, record }, hash) in added.into_iter().zip(&preview.symbols[retained..]) {
+            let row = self.new_row(table, symbol, *hash, record);
             table.rows.push(row);
         }
         for (row, hash) in table.rows.iter_mut().zip(&preview.hashes) {
@@ -409,6 +443,7 @@ impl ChangeSet {
     }
 
     fn commit_updates(&mut self, table: &mut Table) {
+        table.latest_updates = self.updates.iter().map(|column| column.rows.len() as u32).collect();
         let lists: Vec<&[u32]> = self.updates.iter().map(|column| &*column.rows).collect();
         let has_blobs: Vec<bool> = self.updates.iter().map(|column| column.old.may_have_blobs()).collect();
         let new_tags: Vec<bool> =
@@ -442,17 +477,10 @@ impl ChangeSet {
         });
     }
 
-    fn new_row(&self, table: &mut Table, symbol: Box<[u8]>, record: Record) -> Row {
+    fn new_row(&self, table: &mut Table, symbol: Symbol, symbol_hash: u64, record: Record) -> Row {
         let (tags, words) = self.record(table, record);
         table.schema.rows[record.shape as usize] += 1;
-        Row {
-            symbol_hash: symbol_hash(&symbol),
-            symbol,
-            shape: record.shape,
-            hash: 0,
-            tags: tags.into(),
-            words: words.into(),
-        }
+        Row { symbol, symbol_hash, shape: record.shape, hash: 0, tags: tags.into(), words: words.into() }
     }
 }
 
@@ -474,8 +502,9 @@ fn release(pool: &mut BlobPool, cells: impl Iterator<Item = Cell>) {
 #[inline(never)]
 fn put_words(table: &mut Table, path: PathId, rows: &[u32], words: &[u64]) {
     let mut places = ColumnPlaces::new(&table.schema, path);
+    let all = &mut *table.rows;
     for (row, word) in rows.iter().zip(words) {
-        let target = &mut table.rows[*row as usize];
+        let target = &mut all[*row as usize];
         if let Some(place) = target.words.get_mut(places.position(target.shape)) {
             *place = *word;
         }
@@ -486,8 +515,9 @@ fn put_words(table: &mut Table, path: PathId, rows: &[u32], words: &[u64]) {
 #[inline(never)]
 fn put_tags(table: &mut Table, path: PathId, rows: &[u32], tags: &[Tag]) {
     let mut places = ColumnPlaces::new(&table.schema, path);
+    let all = &mut *table.rows;
     for (row, tag) in rows.iter().zip(tags) {
-        let target = &mut table.rows[*row as usize];
+        let target = &mut all[*row as usize];
         if let Some(place) = target.tags.get_mut(places.position(target.shape)) {
             *place = *tag;
         }

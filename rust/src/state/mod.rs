@@ -5,4 +5,5 @@ pub(crate) mod capacity;
 pub(crate) mod change_set;
 pub(crate) mod permutation;
 pub(crate) mod schema;
+pub(crate) mod symbol;
 pub(crate) mod table;

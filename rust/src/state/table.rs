@@ -12,6 +12,7 @@ use crate::format::tag::LAST_WITHOUT_BLOBS;
 use crate::format::value::{Payload, Tag, is_blob};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
+use crate::state::symbol::Symbol;
 
 /// A cell's word is its payload, or the number of its blob in the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,11 @@ impl Cells {
     pub(crate) fn write(&mut self, start: usize, (tags, words): (&[Tag], &[u64])) {
         self.tags[start..][..tags.len()].copy_from_slice(tags);
         self.words[start..][..words.len()].copy_from_slice(words);
+    }
+
+    /// So many cells fit in without another allocation.
+    pub(crate) fn capacity(&self) -> usize {
+        self.tags.capacity().min(self.words.capacity())
     }
 
     pub(crate) fn reserve(&mut self, more: usize) {
@@ -144,7 +150,7 @@ impl<'a> ColumnPlaces<'a> {
 
 #[derive(Clone)]
 pub(crate) struct Row {
-    pub(crate) symbol: Box<[u8]>,
+    pub(crate) symbol: Symbol,
     pub(crate) symbol_hash: u64,
     pub(crate) shape: ShapeId,
     /// Hash of the record.
@@ -185,6 +191,8 @@ pub(crate) struct Table {
     pub(crate) schema: Schema,
     pub(crate) rows: Vec<Row>,
     index: Index,
+    /// By path: how many cells the latest change set changed; a path's number may be another's by now.
+    pub(crate) latest_updates: Vec<u32>,
 }
 
 impl Table {
@@ -328,8 +336,9 @@ impl Table {
     /// Bytes of memory that the state holds, allocations counted with 16 bytes each.
     pub(crate) fn memory_bytes(&self) -> usize {
         const ALLOCATION: usize = 16;
-        let row = size_of::<Row>() + 3 * ALLOCATION;
-        let rows: usize = self.rows.iter().map(|r| row + r.symbol.len() + 9 * r.tags.len()).sum();
+        let row = size_of::<Row>() + 2 * ALLOCATION;
+        let symbol = |row: &Row| row.symbol.boxed().map_or(0, |symbol| symbol.len() + ALLOCATION);
+        let rows: usize = self.rows.iter().map(|r| row + symbol(r) + 9 * r.tags.len()).sum();
         let positions = self.index.positions.as_ref().map_or(0, |t| t.capacity() * 6);
         let (blobs, bytes) = self.pool.size();
         let schema = self.schema.paths.len() * 120 + self.schema.keys.len() * 120;
@@ -375,7 +384,7 @@ mod tests {
     #[test]
     fn a_symbol_is_found_with_and_without_an_index() {
         let row = |i: usize| {
-            let symbol: Box<[u8]> = format!("symbol {i}").into_bytes().into();
+            let symbol = Symbol::from(format!("symbol {i}").as_bytes());
             let symbol_hash = symbol_hash(&symbol);
             let (tags, words) = (Box::default(), Box::default());
             Row { symbol, symbol_hash, shape: 0, hash: 0, tags, words }
@@ -390,7 +399,7 @@ mod tests {
                 let symbol = table
                     .rows
                     .get(i)
-                    .map_or(format!("none {i}").into_bytes().into(), |row| row.symbol.clone());
+                    .map_or(Symbol::from(format!("none {i}").as_bytes()), |row| row.symbol.clone());
                 assert_eq!(table.position(&symbol), (i < n).then_some(i));
             }
             table.rows.extend((n..n + 10).map(row));

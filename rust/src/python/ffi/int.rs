@@ -37,6 +37,15 @@ pub(crate) unsafe fn small(int: *mut ffi::PyObject, layout: Layout) -> Option<i6
     unsafe {
         let int = int.cast::<Int>();
         let size = (*int).size;
+        // most are positive and of one digit
+        let is_one_digit = match layout {
+            Layout::SignedSize => size == 1,
+            Layout::Tag => size == 1 << 3,
+            Layout::Unknown => return None,
+        };
+        if is_one_digit {
+            return Some(i64::from(*(&raw const (*int).digits).cast::<u32>()));
+        }
         let (count, negative) = match layout {
             Layout::SignedSize => (size.unsigned_abs(), size < 0),
             Layout::Tag => (size as usize >> 3, size & 3 == 2),

@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::os::raw::c_int;
 use std::ptr::null_mut;
@@ -17,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::format::datetime::{Clock, Date, Delta};
+use crate::format::tag::{Tag, tag};
 use crate::python::convert_error::ConvertError;
 use crate::python::ffi::dict::{self, DictEntry, HashedEntry};
 use crate::python::ffi::int;
@@ -418,6 +420,15 @@ impl<'w> Dict<'w> {
         Items { dict: self.0, position: 0 }
     }
 
+    /// Keys and values, where they stand if the dict's layout is known.
+    pub(crate) fn pairs(self, types: &Types) -> Cow<'w, [Pair<'w>]> {
+        match self.entries(types) {
+            Some(Entries::Plain(entries)) => Cow::Borrowed(entries),
+            Some(Entries::Hashed(entries)) => entries.iter().map(|entry| entry.pair).collect(),
+            None => self.items().collect(),
+        }
+    }
+
     /// Keys and values where they stand, if the dict's layout is known.
     #[inline(always)]
     pub(crate) fn entries(self, types: &Types) -> Option<Entries<'w>> {
@@ -544,8 +555,8 @@ impl<'w> Sequence<'w> {
         })
     }
 
-    pub(crate) fn is_list(self) -> bool {
-        self.list
+    pub(crate) fn tag(self) -> Tag {
+        if self.list { tag::LIST } else { tag::TUPLE }
     }
 
     pub(crate) fn len(self) -> usize {
@@ -569,8 +580,10 @@ impl<'w> Sequence<'w> {
 #[inline(always)]
 pub(crate) fn prefetch_slice<T>(slice: &[T]) {
     let start = slice.as_ptr().cast::<u8>();
-    for line in 0..size_of_val(slice).div_ceil(64) {
-        prefetch(start.wrapping_add(64 * line));
+    let mut at = 0;
+    while at < size_of_val(slice) {
+        prefetch(start.wrapping_add(at));
+        at += 64;
     }
 }
 

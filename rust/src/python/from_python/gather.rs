@@ -4,78 +4,105 @@
 //! them, the values. All records of a block go through a level before the next, and each level fetches what the next
 //! reads, so that the walk waits for many of them at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 
 use crate::python::ffi::object::{Dict, Entries, Entry, Obj, Pair, Str, Walk};
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
-use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeEntry, ShapeId, ShapePlace, ShapePlaces};
+use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId, ShapePlaces};
 
 /// Records that are gathered together.
 pub(crate) const BLOCK: usize = 16;
+
+/// Entries of a dict whose values are listed side by side.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Run {
+    /// Where they begin in the list.
+    slot: usize,
+    length: usize,
+}
+
+impl Run {
+    fn slots(&self) -> Range<usize> {
+        self.slot..self.slot + self.length
+    }
+}
+
+/// An entry of a dict that leads to another.
+#[derive(Clone, Copy)]
+struct InnerDict {
+    at: usize,
+    slot: usize,
+}
 
 /// The key objects met last in one dict of a shape.
 struct DictKeys {
     /// Where the dict is met among the values; of the record itself not used.
     slot: usize,
-    /// Where its own values begin.
+    /// Where its keys begin among those of all dicts.
     first: usize,
     keys: Box<[KeyId]>,
+    /// Where the values are listed, in the order of the keys.
+    runs: Box<[Run]>,
     /// The class met last whose fields are exactly these keys.
     class: usize,
-    /// Keys that lead to dicts.
-    dicts: Box<[usize]>,
+    dicts: Box<[InnerDict]>,
     /// Of objects that are held, or that were met in the walk which goes on.
     addresses: Box<[usize]>,
     held: Box<[Option<Py<PyAny>>]>,
 }
 
-/// The key objects of a shape, dict by dict. The values of a record are listed in the same order.
-pub(crate) struct KeyList {
+/// The key objects of a shape, dict by dict. The values of a record are listed by position, the dicts in it behind them.
+struct KeyList {
     shape: Arc<Shape>,
     dicts: Box<[DictKeys]>,
-    /// By position in the shape: the slot of the leaf among the values.
-    slots: Box<[u32]>,
     /// Values of a record.
     values: usize,
 }
 
 impl KeyList {
     fn new(shape: &Arc<Shape>) -> KeyList {
-        let mut values = 0;
-        let dicts = (0..shape.dicts() as u32).map(|number| {
-            let keys: Box<[KeyId]> = shape.dict(number).iter().map(|entry| entry.key).collect();
-            let first = values;
-            values += keys.len();
+        // each dict but the record itself is a value as well
+        let values = shape.len() + shape.dicts().saturating_sub(1);
+        let mut list = KeyList { shape: Arc::clone(shape), dicts: Box::default(), values };
+        if shape.dicts() == 0 {
+            return list;
+        }
+        let ShapePlaces { leaves, dicts } = shape.places();
+        let mut slots: Vec<Vec<usize>> =
+            (0..shape.dicts() as u32).map(|n| vec![0; shape.dict(n).len()]).collect();
+        let inner = dicts.iter().skip(1);
+        for (slot, place) in leaves.iter().chain(inner).enumerate() {
+            slots[place.dict as usize][place.at] = slot;
+        }
+        let mut first = 0;
+        let dict_keys = (0..).zip(slots).map(|(number, slots)| {
+            let entries = shape.dict(number);
+            let keys: Box<[KeyId]> = entries.iter().map(|entry| entry.key).collect();
+            first += keys.len();
+            let inner = entries.iter().zip(&slots).enumerate();
+            let inner = inner.filter(|(_, (entry, _))| matches!(entry.child, Child::Dict(_)));
             DictKeys {
-                slot: 0,
-                first,
+                slot: shape.len() + number as usize - 1,
+                first: first - keys.len(),
+                runs: runs_of(&slots),
                 class: 0,
-                dicts: shape.dict(number).iter().enumerate().filter_map(dict_at).collect(),
+                dicts: inner.map(|(at, (_, slot))| InnerDict { at, slot: *slot }).collect(),
                 addresses: vec![0; keys.len()].into(),
                 held: keys.iter().map(|_| None).collect(),
                 keys,
             }
         });
-        let mut list =
-            KeyList { shape: Arc::clone(shape), dicts: dicts.collect(), slots: [0].into(), values: 1 };
-        if shape.dicts() > 0 {
-            let ShapePlaces { leaves, dicts } = shape.places();
-            let slot = |dicts: &[DictKeys], place: ShapePlace| dicts[place.dict as usize].first + place.at;
-            // the first is the record itself
-            for (number, place) in dicts.into_iter().enumerate().skip(1) {
-                list.dicts[number].slot = slot(&list.dicts, place);
-            }
-            list.slots = leaves.into_iter().map(|place| slot(&list.dicts, place) as u32).collect();
-            list.values = values;
-        }
+        list.dicts = dict_keys.collect();
         list
     }
 }
 
-fn dict_at((at, entry): (usize, &ShapeEntry)) -> Option<usize> {
-    matches!(entry.child, Child::Dict(_)).then_some(at)
+fn runs_of(slots: &[usize]) -> Box<[Run]> {
+    let runs = slots.chunk_by(|a, b| a + 1 == *b);
+    runs.map(|run| Run { slot: run[0], length: run.len() }).collect()
 }
 
 /// What an Encoder keeps of keys between walks, by shape.
@@ -121,9 +148,9 @@ pub(crate) struct BlockRow<'w> {
 /// What the values of a record are.
 #[derive(Clone, Copy)]
 pub(crate) struct Gathered<'g, 'w> {
+    pub(crate) shape: &'g Shape,
+    /// By position in the shape.
     pub(crate) values: &'g [Obj<'w>],
-    /// By position in the shape: the slot of each leaf among the values.
-    pub(crate) slots: &'g [u32],
     /// Instances of classes are part of the record.
     pub(crate) has_instances: bool,
     /// Models are among them: then all leaves must be scalars.
@@ -201,17 +228,26 @@ impl<'w> Gather<'w> {
             self.starts.push(start);
             self.records.push(fields);
         }
-        if self.records.iter().any(|fields| fields.class.is_some()) {
+        if !self.classes.is_empty() && self.records.iter().any(|fields| fields.class.is_some()) {
             self.records.iter().for_each(|fields| fields.object.prefetch_table(self.walk.types));
         }
         // written before they are read: any object will do
         let Some(any) = rows.first().map(|row| row.record) else { return };
         self.values.resize(values.max(self.values.len()), any);
+        let Gather { walk, classes, records, lists, values, pairs, starts } = self;
+        let mut reader = DictReader { walk, schema, classes, pairs };
         for below in [false, true] {
-            for at in 0..rows.len() {
-                let Some(mut start) = self.starts[at].take() else { continue };
-                if self.record(&mut start, at, below, schema) {
-                    self.starts[at] = Some(start);
+            for (start, fields) in starts.iter_mut().zip(&*records) {
+                let Some(started) = start else { continue };
+                let Some(ListInUse { list, met }) = &mut lists[started.shape as usize] else { continue };
+                let values = &mut values[started.values..started.values + list.values];
+                let is_listed = if below {
+                    list.values_below(&mut reader, started, values, met)
+                } else {
+                    list.own_values(&mut reader, *fields, values, met)
+                };
+                if !is_listed {
+                    *start = None;
                 }
             }
         }
@@ -222,8 +258,8 @@ impl<'w> Gather<'w> {
     pub(crate) fn values(&self, at: usize) -> Option<Gathered<'_, 'w>> {
         let Started { shape, values, has_instances, has_models } = *self.starts[at].as_ref()?;
         let ListInUse { list, .. } = self.lists[shape as usize].as_ref()?;
-        let values = &self.values[values..values + list.values];
-        Some(Gathered { values, slots: &list.slots, has_instances, has_models })
+        let values = &self.values[values..values + list.shape.len()];
+        Some(Gathered { shape: &list.shape, values, has_instances, has_models })
     }
 
     /// Takes the list of a shape into use. Returns how many values a record has.
@@ -246,33 +282,54 @@ impl<'w> Gather<'w> {
         });
         in_use.list.values
     }
+}
 
-    /// Lists the values of the record's own dict, or of those below it. A record that is one leaf is its value.
-    fn record(&mut self, start: &mut Started, at: usize, below: bool, schema: &Schema) -> bool {
-        let Gather { walk, classes, records, lists, values, pairs, .. } = self;
-        let record = records[at];
-        let Some(ListInUse { list, met }) = &mut lists[start.shape as usize] else { return false };
-        let values = &mut values[start.values..start.values + list.values];
-        let Some((own, others)) = list.dicts.split_first_mut() else {
+/// What all dicts of a walk are read with.
+struct DictReader<'a, 'w> {
+    walk: &'w Walk<'w>,
+    schema: &'a Schema,
+    classes: &'a [Arc<InPlace>],
+    pairs: &'a mut Vec<Pair<'w>>,
+}
+
+impl KeyList {
+    /// Lists what is in the record's own dict. A record that is one leaf is its value.
+    // by itself, as is the next, so that the loop over a dict's entries fits into registers
+    #[inline(never)]
+    fn own_values<'w>(
+        &mut self,
+        reader: &mut DictReader<'_, 'w>,
+        record: Fields<'w>,
+        values: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
+    ) -> bool {
+        let Some(own) = self.dicts.first_mut() else {
             values[0] = record.given;
             return true;
         };
-        let end = own.keys.len();
-        if !below {
-            let same = own.list(walk, schema, record, classes, pairs, (&mut values[..end], met));
-            if same {
-                let met_dicts = others.iter().filter(|dict| dict.slot < end);
-                met_dicts.for_each(|dict| values[dict.slot].prefetch_table(walk.types));
-            }
-            return same;
+        let same = own.list(reader, record, values, met);
+        if same {
+            own.dicts.iter().for_each(|inner| values[inner.slot].prefetch_table(reader.walk.types));
         }
+        same
+    }
+
+    /// Lists what is in the dicts below it.
+    #[inline(never)]
+    fn values_below<'w>(
+        &mut self,
+        reader: &mut DictReader<'_, 'w>,
+        start: &mut Started,
+        values: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
+    ) -> bool {
+        let Some((_, below)) = self.dicts.split_first_mut() else { return true };
         // a dict stands before those in it
-        for keys in others {
-            let part = keys.first..keys.first + keys.keys.len();
-            let fields = Fields::of(values[keys.slot], walk.types, classes);
+        for keys in below {
+            let fields = Fields::of(values[keys.slot], reader.walk.types, reader.classes);
             start.has_instances |= fields.class.is_some();
-            start.has_models |= fields.is_model(classes);
-            if !keys.list(walk, schema, fields, classes, pairs, (&mut values[part.clone()], &mut met[part])) {
+            start.has_models |= fields.is_model(reader.classes);
+            if !keys.list(reader, fields, values, met) {
                 return false;
             }
         }
@@ -281,35 +338,76 @@ impl<'w> Gather<'w> {
 }
 
 impl DictKeys {
-    /// Lists the values of a dict. False if it is none, or has other keys.
+    /// Lists the values of a dict among those of its record. False if it is none, or has other keys.
     #[inline(always)]
     fn list<'w>(
         &mut self,
-        walk: &Walk<'w>,
-        schema: &Schema,
+        reader: &mut DictReader<'_, 'w>,
         fields: Fields<'w>,
-        classes: &[Arc<InPlace>],
-        pairs: &mut Vec<Pair<'w>>,
-        (values, met): (&mut [Obj<'w>], &mut [Option<Obj<'w>>]),
+        values: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        let class = fields.class.map(|class| &*classes[class]);
-        if let Some(class) = class {
-            if self.class != class.address {
-                let names = class.names.iter().map(|name| &**name);
-                if !names.eq(self.keys.iter().map(|key| &*schema.keys[*key as usize])) {
-                    return false;
-                }
-                self.class = class.address;
+        match fields.class {
+            None => self.list_dict(reader, fields.object, values, met),
+            Some(class) => self.list_instance(reader, fields.object, &reader.classes[class], values, met),
+        }
+    }
+
+    #[inline(never)]
+    fn list_instance<'w>(
+        &mut self,
+        reader: &mut DictReader<'_, 'w>,
+        object: Obj<'w>,
+        class: &InPlace,
+        values: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
+    ) -> bool {
+        if self.class != class.address {
+            let names = class.names.iter().map(|name| &**name);
+            if !names.eq(self.keys.iter().map(|key| &*reader.schema.keys[*key as usize])) {
+                return false;
             }
-            if let FieldsIn::Slots(offsets) = &class.fields {
-                return list_slots(fields.object, offsets, values);
+            self.class = class.address;
+        }
+        match &class.fields {
+            FieldsIn::Slots(offsets) => self.list_slots(object, offsets, values),
+            // what a model has where dicts are expected are the models of its class
+            FieldsIn::Dict(inner) => {
+                self.list_dict(reader, object, values, met)
+                    && self.dicts.iter().all(|InnerDict { at, slot }| {
+                        inner[*at] != 0 && values[*slot].type_address() == inner[*at]
+                    })
             }
         }
-        let Some(dict) = Dict::of(fields.object, walk.types).filter(|dict| dict.len() == self.keys.len())
-        else {
+    }
+
+    /// False if a slot is empty.
+    fn list_slots<'w>(&self, object: Obj<'w>, offsets: &[isize], values: &mut [Obj<'w>]) -> bool {
+        let mut slots = self.runs.iter().flat_map(Run::slots).zip(offsets);
+        self.keys.len() == offsets.len()
+            && slots.all(|(slot, offset)| match object.slot(*offset) {
+                Some(found) => {
+                    found.prefetch();
+                    values[slot] = found;
+                    true
+                }
+                None => false,
+            })
+    }
+
+    #[inline(always)]
+    fn list_dict<'w>(
+        &mut self,
+        reader: &mut DictReader<'_, 'w>,
+        object: Obj<'w>,
+        values: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
+    ) -> bool {
+        let DictReader { walk, schema, pairs, .. } = reader;
+        let Some(dict) = Dict::of(object, walk.types).filter(|dict| dict.len() == self.keys.len()) else {
             return false;
         };
-        let listed = match dict.entries(walk.types) {
+        match dict.entries(walk.types) {
             Some(Entries::Plain(entries)) => self.list_entries(walk, schema, entries, values, met),
             Some(Entries::Hashed(entries)) => self.list_entries(walk, schema, entries, values, met),
             None => {
@@ -317,25 +415,10 @@ impl DictKeys {
                 pairs.extend(dict.items());
                 self.list_entries(walk, schema, pairs, values, met)
             }
-        };
-        match class {
-            Some(class) if listed => self.has_classes(class, values),
-            _ => listed,
         }
     }
 
-    /// What a model has where dicts are expected are the models of its class.
-    fn has_classes(&self, class: &InPlace, values: &[Obj<'_>]) -> bool {
-        match &class.fields {
-            FieldsIn::Dict(inner) => {
-                self.dicts.iter().all(|at| inner[*at] != 0 && values[*at].type_address() == inner[*at])
-            }
-            FieldsIn::Slots(_) => true,
-        }
-    }
-
-    // by itself, so that all of the loop fits into registers
-    #[inline(never)]
+    #[inline(always)]
     fn list_entries<'w>(
         &mut self,
         walk: &Walk<'w>,
@@ -344,25 +427,71 @@ impl DictKeys {
         values: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        let addresses = &mut *self.addresses;
-        let n = entries.len();
-        if addresses.len() != n || values.len() != n {
-            return false;
+        self.list_known_keys(entries, values) || self.list_keys(walk, schema, entries, values, met)
+    }
+
+    /// False at the first key that is another object than the one met last.
+    #[inline(always)]
+    fn list_known_keys<'w>(&self, entries: &[impl Entry<'w>], values: &mut [Obj<'w>]) -> bool {
+        let (mut entries, mut addresses) = (entries, &*self.addresses);
+        // most dicts have none in them: one run, without the pieces
+        if let [run] = &*self.runs {
+            return values.get_mut(run.slots()).is_some_and(|listed| list_run(entries, addresses, listed));
         }
-        for (i, ((entry, address), listed)) in entries.iter().zip(addresses).zip(values).enumerate() {
+        for run in &self.runs {
+            let Some((now, later)) = entries.split_at_checked(run.length) else { return false };
+            let Some((known, others)) = addresses.split_at_checked(run.length) else { return false };
+            let Some(listed) = values.get_mut(run.slots()) else { return false };
+            if !list_run(now, known, listed) {
+                return false;
+            }
+            (entries, addresses) = (later, others);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn list_keys<'w>(
+        &mut self,
+        walk: &Walk<'w>,
+        schema: &Schema,
+        entries: &[impl Entry<'w>],
+        values: &mut [Obj<'w>],
+        met: &mut [Option<Obj<'w>>],
+    ) -> bool {
+        let slots = self.runs.iter().flat_map(Run::slots);
+        for (at, (entry, slot)) in entries.iter().zip(slots).enumerate() {
             let Pair { key, value } = entry.pair();
-            if key.address() != *address {
-                if !is_key(walk, schema, key, self.keys[i]) {
+            if key.address() != self.addresses[at] {
+                if !is_key(walk, schema, key, self.keys[at]) {
                     return false;
                 }
-                *address = key.address();
-                met[i] = Some(key);
+                self.addresses[at] = key.address();
+                met[self.first + at] = Some(key);
             }
-            *listed = value;
+            values[slot] = value;
             value.prefetch();
         }
         true
     }
+}
+
+/// Lists the values of entries that have the keys at these addresses. False at the first other key.
+#[inline(always)]
+fn list_run<'w>(entries: &[impl Entry<'w>], addresses: &[usize], values: &mut [Obj<'w>]) -> bool {
+    let n = values.len();
+    if entries.len() != n || addresses.len() != n {
+        return false;
+    }
+    for ((entry, address), listed) in entries.iter().zip(addresses).zip(values) {
+        let Pair { key, value } = entry.pair();
+        if key.address() != *address {
+            return false;
+        }
+        *listed = value;
+        value.prefetch();
+    }
+    true
 }
 
 /// Where the fields of a record, or of a dict in it, are: in a dict, or in the slots of an instance.
@@ -398,19 +527,6 @@ impl<'w> Fields<'w> {
 
 fn is_model(class: &InPlace) -> bool {
     matches!(class.fields, FieldsIn::Dict(_))
-}
-
-/// False if a slot is empty.
-fn list_slots<'w>(object: Obj<'w>, offsets: &[isize], values: &mut [Obj<'w>]) -> bool {
-    values.len() == offsets.len()
-        && values.iter_mut().zip(offsets).all(|(value, offset)| match object.slot(*offset) {
-            Some(found) => {
-                found.prefetch();
-                *value = found;
-                true
-            }
-            None => false,
-        })
 }
 
 #[inline(never)]

@@ -1,9 +1,11 @@
 //! The whole way in: walk, then resolve, then a change set; or nothing at all.
 
 pub(crate) mod cache;
+pub(crate) mod capture;
 pub(crate) mod columns;
 pub(crate) mod deferred;
 pub(crate) mod gather;
+pub(crate) mod leaf;
 pub(crate) mod resolve;
 pub(crate) mod scalars;
 pub(crate) mod walk;
@@ -14,8 +16,8 @@ use pyo3::types::PyDict;
 use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::types::Types;
 use crate::python::from_python::cache::ConversionCache;
+use crate::python::from_python::capture::Capture;
 use crate::python::from_python::resolve::Resolver;
-use crate::python::from_python::walk::Capture;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::Table;
 

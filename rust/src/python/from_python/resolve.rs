@@ -11,11 +11,11 @@ use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Str, Walk};
 use crate::python::ffi::types::{ClassKind, Types};
 use crate::python::from_python::cache::{ConversionCache, Value};
+use crate::python::from_python::capture::Capture;
 use crate::python::from_python::deferred::{
     DeferredCell, DeferredItem, DeferredRecord, DeferredValue, RecordItem,
 };
 use crate::python::from_python::scalars::{self, is_scalar};
-use crate::python::from_python::walk::Capture;
 use crate::state::schema::PathId;
 
 /// How often one value may be converted, before it is taken for an endless chain.

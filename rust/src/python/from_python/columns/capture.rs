@@ -10,12 +10,13 @@ use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
 use crate::python::ffi::object::{Obj, ObjectView, Str, Walk, prefetch_slice};
 use crate::python::ffi::types::Types;
+use crate::python::from_python::capture::Capture;
 use crate::python::from_python::columns::array::{Array, Nulls};
 use crate::python::from_python::columns::block::{BLOCK, Block, for_each_difference};
 use crate::python::from_python::columns::source::{Chunks, Leaf, Table, Values};
 use crate::python::from_python::columns::types::Type;
 use crate::python::from_python::deferred::{CellPlace, DeferredCell, DeferredValue, RecordItem, RowOwner};
-use crate::python::from_python::walk::{Capture, Found, Hint, intern};
+use crate::python::from_python::leaf::{Found, Hint, intern};
 use crate::state::change_set::{Record, Source};
 use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::table::Cell;
@@ -91,7 +92,7 @@ impl Capture<'_> {
             let rows = BLOCK.min(given.rows - start);
             let base = self.table.rows.get(start + rows..).unwrap_or_default();
             for row in base.iter().take(BLOCK) {
-                prefetch_slice(&row.symbol);
+                row.symbol.boxed().into_iter().for_each(prefetch_slice);
                 prefetch_slice(&row.tags);
                 prefetch_slice(&row.words);
             }

@@ -11,9 +11,9 @@ use pyo3::prelude::*;
 use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::types::Types;
 use crate::python::from_python::cache::ConversionCache;
+use crate::python::from_python::capture::Capture;
 use crate::python::from_python::columns::source::Table as Columns;
 use crate::python::from_python::resolve::Resolver;
-use crate::python::from_python::walk::Capture;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::Table;
 
