@@ -69,6 +69,7 @@ struct Places {
 impl Places {
     const FEW: usize = 64;
 
+    #[inline(always)]
     fn new(list: &[u32], rows: &[u32]) -> Places {
         let n = rows.len();
         let all = if n <= Places::FEW { Vec::new() } else { vec![ABSENT; n] };
@@ -244,6 +245,7 @@ impl RowView<'_> {
         Some(known).filter(|known| !known.rows.is_empty())
     }
 
+    #[inline(always)]
     fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
         Lookup {
             gather: ColumnGather::new(self.table, path),

@@ -88,6 +88,7 @@ impl<'a> EntropyReader<'a> {
 }
 
 /// The stream while steps are read: its state stays in a register. Nothing is read after a None.
+#[derive(Clone, Copy)]
 pub(crate) struct Steps<'a> {
     state: u64,
     words: &'a [u8],

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::encoding::sampling::listed;
 use crate::error::Result;
 use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
+use crate::format::entropy::Steps;
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
@@ -318,25 +319,45 @@ fn read_by_context(
     for share in &mut shares[..1 << count] {
         *share = r.share()?;
     }
-    let n = r.choices(|steps| {
-        let (mut n, mut latest, mut next) = (0, 0u32, 0);
-        for row in parent {
-            if *row != next {
-                latest = latest.checked_shl(row - next).unwrap_or(0);
-            }
-            next = row + 1;
-            let context = of_rows[*row as usize] | told[latest as usize % CONTEXTS];
-            latest <<= 1;
-            if steps.choice(shares[usize::from(context) % CONTEXTS])? {
-                latest |= 1;
-                chosen[n] = *row;
-                n += 1;
-            }
-        }
-        Some(n)
-    })?;
+    let n = r.choices(|steps| choose(steps, parent, of_rows, &told, &shares, chosen))?;
     named.into_iter().flatten().for_each(|row| of_rows[*row as usize] = 0);
     Ok(chosen[..n].to_vec())
+}
+
+/// Reads which rows are members, by the shares of their contexts. Returns how many were chosen.
+// by itself, so that all of the loop fits into registers
+#[inline(never)]
+fn choose(
+    steps: &mut Steps<'_>,
+    parent: &[u32],
+    of_rows: &[u8],
+    told: &[u8; CONTEXTS],
+    shares: &[u8; CONTEXTS],
+    chosen: &mut [u32],
+) -> Option<usize> {
+    let mut here = *steps;
+    let (mut n, mut latest, mut next) = (0, 0u32, 0);
+    for row in parent {
+        if *row != next {
+            latest = skip(latest, row - next);
+        }
+        next = row + 1;
+        let context = of_rows[*row as usize] | told[latest as usize % CONTEXTS];
+        latest <<= 1;
+        if here.choice(shares[usize::from(context) % CONTEXTS])? {
+            latest |= 1;
+            chosen[n] = *row;
+            n += 1;
+        }
+    }
+    *steps = here;
+    Some(n)
+}
+
+/// What the set holds of the rows before, once it has passed over some.
+#[cold]
+fn skip(latest: u32, rows: u32) -> u32 {
+    latest.checked_shl(rows).unwrap_or(0)
 }
 
 /// What one of two ascending lists has and the other has not.
