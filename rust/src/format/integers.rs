@@ -228,10 +228,13 @@ impl Steps<'_> {
         }
         let slot = self.slot(share::BITS);
         let share = u64::from(share);
-        let is_taken = slot < share;
-        let (start, frequency) = if is_taken { (0, share) } else { (share, (1 << share::BITS) - share) };
-        self.advance(slot - start, frequency, share::BITS)?;
-        Some(is_taken)
+        if slot < share {
+            self.advance(slot, share, share::BITS)?;
+            Some(true)
+        } else {
+            self.advance(slot - share, (1 << share::BITS) - share, share::BITS)?;
+            Some(false)
+        }
     }
 
     /// The open bits of a number.

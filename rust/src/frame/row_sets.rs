@@ -319,15 +319,20 @@ fn read_by_context(
     for share in &mut shares[..1 << count] {
         *share = r.share()?;
     }
-    let n = r.choices(|steps| choose(steps, parent, of_rows, &told, &shares, chosen))?;
+    let n = if distance == 0 {
+        r.choices(|steps| choose::<false>(steps, parent, of_rows, &told, &shares, chosen))?
+    } else {
+        r.choices(|steps| choose::<true>(steps, parent, of_rows, &told, &shares, chosen))?
+    };
     named.into_iter().flatten().for_each(|row| of_rows[*row as usize] = 0);
     Ok(chosen[..n].to_vec())
 }
 
-/// Reads which rows are members, by the shares of their contexts. Returns how many were chosen.
+/// Reads which rows are members, by the shares of their contexts, to which the set itself may belong. Returns how many
+/// were chosen.
 // by itself, so that all of the loop fits into registers
 #[inline(never)]
-fn choose(
+fn choose<const WITH_ITSELF: bool>(
     steps: &mut Steps<'_>,
     parent: &[u32],
     of_rows: &[u8],
@@ -338,12 +343,15 @@ fn choose(
     let mut here = *steps;
     let (mut n, mut latest, mut next) = (0, 0u32, 0);
     for row in parent {
-        if *row != next {
-            latest = skip(latest, row - next);
+        let mut context = of_rows[*row as usize];
+        if WITH_ITSELF {
+            if *row != next {
+                latest = latest.checked_shl(row - next).unwrap_or(0);
+            }
+            next = row + 1;
+            context |= told[latest as usize % CONTEXTS];
+            latest <<= 1;
         }
-        next = row + 1;
-        let context = of_rows[*row as usize] | told[latest as usize % CONTEXTS];
-        latest <<= 1;
         if here.choice(shares[usize::from(context) % CONTEXTS])? {
             latest |= 1;
             chosen[n] = *row;
@@ -352,12 +360,6 @@ fn choose(
     }
     *steps = here;
     Some(n)
-}
-
-/// What the set holds of the rows before, once it has passed over some.
-#[cold]
-fn skip(latest: u32, rows: u32) -> u32 {
-    latest.checked_shl(rows).unwrap_or(0)
 }
 
 /// What one of two ascending lists has and the other has not.
