@@ -53,32 +53,75 @@ pub(crate) struct RowView<'a> {
     pub(crate) done: &'a [bool],
 }
 
-/// Finds ascending rows in an ascending list, by one pass or by bisection.
-struct Search<'a> {
-    list: &'a [u32],
-    at: usize,
-    bisects: bool,
+/// The place of a row that a list does not have.
+const ABSENT: u32 = u32::MAX;
+/// Rows are looked up one by one in a list that is so many times as long.
+const LONG: usize = 16;
+
+/// Where rows stand in a list, or `ABSENT`; both ascend.
+struct Places {
+    /// So many that a sample takes no allocation.
+    few: [u32; Places::FEW],
+    all: Vec<u32>,
+    n: usize,
 }
 
-impl<'a> Search<'a> {
-    fn new(list: &'a [u32], wanted: &[u32]) -> Search<'a> {
-        Search { list, at: 0, bisects: wanted.len() * 16 < list.len() }
+impl Places {
+    const FEW: usize = 64;
+
+    #[inline(always)]
+    fn new(list: &[u32], rows: &[u32]) -> Places {
+        let n = rows.len();
+        let all = if n <= Places::FEW { Vec::new() } else { vec![ABSENT; n] };
+        let mut places = Places { few: [ABSENT; Places::FEW], all, n };
+        find_places(list, rows, if n <= Places::FEW { &mut places.few[..n] } else { &mut places.all });
+        places
     }
 
-    /// Where a row stands, if it does.
     #[inline(always)]
-    fn find(&mut self, row: u32) -> Option<usize> {
-        if self.bisects {
-            return self.list.binary_search(&row).ok();
+    fn get(&self, i: usize) -> Option<usize> {
+        let at = self.as_slice()[i];
+        (at != ABSENT).then_some(at as usize)
+    }
+
+    #[inline(always)]
+    fn as_slice(&self) -> &[u32] {
+        if self.n <= Places::FEW { &self.few[..self.n] } else { &self.all }
+    }
+}
+
+// by itself, so that all of the loop fits into registers
+#[inline(never)]
+fn find_places(list: &[u32], rows: &[u32], places: &mut [u32]) {
+    if rows.len() * LONG < list.len() {
+        for (row, place) in rows.iter().zip(places) {
+            *place = list.binary_search(row).map_or(ABSENT, |at| at as u32);
         }
-        loop {
-            match self.list.get(self.at) {
-                Some(other) if *other < row => self.at += 1,
-                Some(other) if *other == row => return Some(self.at),
-                _ => return None,
-            }
+        return;
+    }
+    let mut at = 0;
+    for (row, place) in rows.iter().zip(places) {
+        while at < list.len() && list[at] < *row {
+            at += 1;
+        }
+        if list.get(at) == Some(row) {
+            *place = at as u32;
         }
     }
+}
+
+/// The numbers of the cells at these places, NaN for `ABSENT`.
+fn numbers_of_places(table: &Table, cells: &Cells, places: &[u32], numbers: &mut Vec<f64>) {
+    numbers.clear();
+    if cells.len() <= places.len() * LONG && cells.all_have(tag::FLOAT) {
+        let word = |place: &u32| cells.words.get(*place as usize);
+        numbers.extend(places.iter().map(|place| word(place).map_or(f64::NAN, |word| f64::from_bits(*word))));
+        return;
+    }
+    let number_at = |place: u32| {
+        if place == ABSENT { f64::NAN } else { number(table, cells.get(place as usize)) }
+    };
+    numbers.extend(places.iter().map(|place| number_at(*place)));
 }
 
 /// Cells of one column in rows that mostly share their shape.
@@ -137,33 +180,41 @@ pub(crate) fn gather_all(table: &Table, paths: &[PathId], lists: &[&[u32]]) -> R
     }
 }
 
-/// The present and the base's cells of one column, asked for row by row.
+/// What is known of a column: the rows that change, their new cells, and their old ones if there are any.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    rows: &'a [u32],
+    new: &'a Cells,
+    old: Option<&'a Cells>,
+}
+
+/// The present and the base's cells of one column in some rows.
 struct Lookup<'a> {
     gather: ColumnGather<'a>,
-    /// What the column was read to be so far, and what it was.
-    known: Option<(Search<'a>, &'a Cells, Option<&'a Cells>)>,
+    /// What the column was read to be so far, and where the rows stand in it.
+    known: Option<(Known<'a>, Places)>,
     /// What is not known is the base's.
     has_base: bool,
 }
 
 impl Lookup<'_> {
+    /// The cell in the row at index `i`.
     #[inline(always)]
-    fn present(&mut self, row: u32) -> Cell {
-        match &mut self.known {
-            Some((search, new, _)) => match search.find(row) {
-                Some(at) => new.get(at),
-                None => self.unknown(row),
-            },
-            None => self.unknown(row),
+    fn present(&mut self, i: usize, row: u32) -> Cell {
+        if let Some((known, places)) = &self.known
+            && let Some(at) = places.get(i)
+        {
+            return known.new.get(at);
         }
+        self.unknown(row)
     }
 
     #[inline(always)]
-    fn present_and_base(&mut self, row: u32) -> (Cell, Cell) {
-        if let Some((search, new, old)) = &mut self.known
-            && let Some(at) = search.find(row)
+    fn present_and_base(&mut self, i: usize, row: u32) -> (Cell, Cell) {
+        if let Some((known, places)) = &self.known
+            && let Some(at) = places.get(i)
         {
-            return (new.get(at), old.map_or(NO_CELL, |old| old.get(at)));
+            return (known.new.get(at), known.old.map_or(NO_CELL, |old| old.get(at)));
         }
         let cell = self.unknown(row);
         (cell, cell)
@@ -176,22 +227,30 @@ impl Lookup<'_> {
 }
 
 impl RowView<'_> {
-    #[inline(always)]
-    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
-        let done = self.done.get(path as usize) == Some(&true);
-        let gather = ColumnGather::new(self.table, path);
+    fn known(&self, path: PathId) -> Option<Known<'_>> {
         let at = path as usize;
-        match self.side {
+        if self.done.get(at) != Some(&true) {
+            return None;
+        }
+        let known = match self.side {
             Side::Updates(updates) => {
-                let column = updates.get(at).filter(|column| done && !column.rows.is_empty());
-                let known = column.map(|c| (Search::new(&c.rows, rows), &c.new, Some(&c.old)));
-                Lookup { gather, known, has_base: true }
+                let ColumnPatch { rows, old, new } = updates.get(at)?;
+                Known { rows, new, old: Some(old) }
             }
             Side::Inserts(inserts) => {
-                let column = inserts.get(at).filter(|_| done);
-                let known = column.map(|c| (Search::new(&c.rows, rows), &c.cells, None));
-                Lookup { gather, known, has_base: false }
+                let Inserts { rows, cells } = inserts.get(at)?;
+                Known { rows, new: cells, old: None }
             }
+        };
+        Some(known).filter(|known| !known.rows.is_empty())
+    }
+
+    #[inline(always)]
+    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
+        Lookup {
+            gather: ColumnGather::new(self.table, path),
+            known: self.known(path).map(|known| (known, Places::new(known.rows, rows))),
+            has_base: matches!(self.side, Side::Updates(_)),
         }
     }
 
@@ -200,28 +259,19 @@ impl RowView<'_> {
     pub(crate) fn visit(&self, path: PathId, rows: &[u32], mut take: impl FnMut(usize, Cell, Cell)) {
         let mut lookup = self.lookup(path, rows);
         for (i, row) in rows.iter().enumerate() {
-            let (now, before) = lookup.present_and_base(*row);
+            let (now, before) = lookup.present_and_base(i, *row);
             take(i, now, before);
         }
     }
 
-    /// The present and the base's cells of a column that is known and has just this list of rows.
-    fn listed(&self, path: PathId, list: &[u32]) -> Option<(&Cells, Option<&Cells>)> {
-        let at = path as usize;
-        if self.done.get(at) != Some(&true) {
-            return None;
-        }
-        match self.side {
-            Side::Updates(updates) => {
-                updates.get(at).filter(|c| c.rows == list).map(|c| (&c.new, Some(&c.old)))
-            }
-            Side::Inserts(inserts) => inserts.get(at).filter(|c| c.rows == list).map(|c| (&c.cells, None)),
-        }
+    /// What is known of a column that has just this list of rows.
+    fn listed(&self, path: PathId, list: &[u32]) -> Option<Known<'_>> {
+        self.known(path).filter(|known| known.rows == list)
     }
 
     /// The numbers of another column in these rows: present, and, if they are wanted, the base's.
     pub(crate) fn numbers(&self, path: PathId, rows: &[u32], with_base: bool) -> (Vec<f64>, Vec<f64>) {
-        if let Some((new, old)) = self.listed(path, rows)
+        if let Some(Known { new, old, .. }) = self.listed(path, rows)
             && (old.is_some() || !with_base)
         {
             let old = old.filter(|_| with_base);
@@ -245,20 +295,35 @@ impl RowView<'_> {
         present: &mut Vec<f64>,
         base: &mut Vec<f64>,
     ) {
-        let mut lookup = self.lookup(path, rows);
-        present.clear();
+        let Lookup { mut gather, known, has_base } = self.lookup(path, rows);
+        let places = known.as_ref().map(|(_, places)| places.as_slice());
         base.clear();
-        present.resize(rows.len(), f64::NAN);
-        if !with_base {
-            for (row, now) in rows.iter().zip(present) {
-                *now = number(self.table, lookup.present(*row));
+        match &known {
+            Some((Known { new, old, .. }, places)) => {
+                numbers_of_places(self.table, new, places.as_slice(), present);
+                if let Some(old) = old.filter(|_| with_base) {
+                    numbers_of_places(self.table, old, places.as_slice(), base);
+                }
             }
+            None => {
+                present.clear();
+                present.resize(rows.len(), f64::NAN);
+            }
+        }
+        if with_base {
+            base.resize(rows.len(), f64::NAN);
+        }
+        if !has_base || places.is_some_and(|places| !places.contains(&ABSENT)) {
             return;
         }
-        base.resize(rows.len(), f64::NAN);
-        for (row, (now, before)) in rows.iter().zip(present.iter_mut().zip(base)) {
-            let (present, base) = lookup.present_and_base(*row);
-            (*now, *before) = (number(self.table, present), number(self.table, base));
+        for (i, row) in rows.iter().enumerate() {
+            if places.is_none_or(|places| places[i] == ABSENT) {
+                let number = gather.cell(*row).map_or(f64::NAN, |cell| number(self.table, cell));
+                present[i] = number;
+                if with_base {
+                    base[i] = number;
+                }
+            }
         }
     }
 
@@ -272,7 +337,7 @@ impl RowView<'_> {
         base: &mut Vec<f64>,
     ) {
         let number_at = |cells: &Cells, place: &usize| number(self.table, cells.get(*place));
-        let Some((new, old)) = self.listed(path, list) else {
+        let Some(Known { new, old, .. }) = self.listed(path, list) else {
             let rows: Vec<u32> = places.iter().map(|place| list[*place]).collect();
             return self.numbers_into(path, &rows, with_base, present, base);
         };
@@ -286,31 +351,24 @@ impl RowView<'_> {
 
     /// The present cell of another column in one row, which is listed `near` that place if it is.
     pub(crate) fn present_cell(&self, path: PathId, row: u32, near: usize) -> Cell {
-        let done = self.done.get(path as usize) == Some(&true);
-        let found = |rows: &[u32], cells: &Cells| {
+        let found = self.known(path).and_then(|Known { rows, new, .. }| {
             // columns mostly change in the same rows
             let at = if rows.get(near) == Some(&row) { Ok(near) } else { rows.binary_search(&row) };
-            at.ok().map(|at| cells.get(at))
+            at.ok().map(|at| new.get(at))
+        });
+        let of_base = || match self.side {
+            Side::Updates(_) => self.table.cell(row as usize, path),
+            Side::Inserts(_) => None,
         };
-        match self.side {
-            Side::Updates(updates) => {
-                let column = updates.get(path as usize).filter(|_| done);
-                let new = column.and_then(|column| found(&column.rows, &column.new));
-                new.or_else(|| self.table.cell(row as usize, path)).unwrap_or(NO_CELL)
-            }
-            Side::Inserts(inserts) => {
-                let column = inserts.get(path as usize).filter(|_| done);
-                column.and_then(|column| found(&column.rows, &column.cells)).unwrap_or(NO_CELL)
-            }
-        }
+        found.or_else(of_base).unwrap_or(NO_CELL)
     }
 
     /// The present cells of another column in these rows.
     pub(crate) fn present(&self, path: PathId, rows: &[u32]) -> Cells {
         let mut lookup = self.lookup(path, rows);
         let mut now = Cells::unset(rows.len());
-        for (row, (tag, word)) in rows.iter().zip(now.iter_mut()) {
-            let cell = lookup.present(*row);
+        for (i, (row, (tag, word))) in rows.iter().zip(now.iter_mut()).enumerate() {
+            let cell = lookup.present(i, *row);
             (*tag, *word) = (cell.tag, cell.word);
         }
         now
@@ -326,5 +384,22 @@ impl RowView<'_> {
             before.push(base);
         });
         (now, before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_those_that_a_search_for_each_row_finds() {
+        let every = |step: usize, from: u32| (from..3000).step_by(step).collect::<Vec<u32>>();
+        let lists = [vec![], vec![0], vec![2999], every(1, 0), every(3, 1), every(7, 2), every(500, 40)];
+        for (list, rows) in lists.iter().flat_map(|list| lists.iter().map(move |rows| (list, rows))) {
+            let places = Places::new(list, rows);
+            let found: Vec<Option<usize>> = (0..rows.len()).map(|i| places.get(i)).collect();
+            let searched: Vec<Option<usize>> = rows.iter().map(|row| list.binary_search(row).ok()).collect();
+            assert_eq!(found, searched);
+        }
     }
 }

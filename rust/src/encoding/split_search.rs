@@ -19,7 +19,7 @@ const LEAST_TOLD: f64 = 0.1;
 const TRIED: usize = 3;
 const OTHER_TAG: u8 = 65;
 /// The share of bits that a split has to save.
-const LEAST_SAVED: f64 = 0.08;
+const LEAST_SAVED: f64 = 0.04;
 /// What reaches zstd of a byte of a column, in bits.
 const BYTE: f64 = 6.0;
 

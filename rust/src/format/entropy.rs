@@ -90,6 +90,7 @@ impl<'a> EntropyReader<'a> {
 }
 
 /// The stream while steps are read: its state stays in a register. Nothing is read after a None.
+#[derive(Clone, Copy)]
 pub(crate) struct Steps<'a> {
     state: u64,
     words: &'a [u8],
@@ -98,15 +99,15 @@ pub(crate) struct Steps<'a> {
 impl Steps<'_> {
     /// The slot that comes next, of `1 << bits`.
     #[inline(always)]
-    pub(crate) fn slot(&self, bits: u8) -> u32 {
-        (self.state & ((1 << bits) - 1)) as u32
+    pub(crate) fn slot(&self, bits: u8) -> u64 {
+        self.state & ((1 << bits) - 1)
     }
 
-    /// Goes on behind the slot, which belongs to `step`.
+    /// Goes on behind a slot of `1 << bits`: the one so many slots behind the start of those of its step.
     #[inline(always)]
-    pub(crate) fn advance(&mut self, slot: u32, step: Step) -> Option<()> {
-        let quotient = self.state >> step.bits;
-        let mut state = u64::from(step.frequency) * quotient + u64::from(slot - step.start);
+    pub(crate) fn advance(&mut self, behind_start: u64, frequency: u64, bits: u8) -> Option<()> {
+        let quotient = self.state >> bits;
+        let mut state = frequency * quotient + behind_start;
         if state < LOWEST_STATE {
             let (word, words) = self.words.split_first_chunk::<WORD_BYTES>()?;
             state = state << 32 | u64::from(u32::from_le_bytes(*word));
@@ -118,9 +119,9 @@ impl Steps<'_> {
 
     /// So many bits as they are; at most 31.
     #[inline(always)]
-    pub(crate) fn raw(&mut self, bits: u8) -> Option<u32> {
+    pub(crate) fn raw(&mut self, bits: u8) -> Option<u64> {
         let slot = self.slot(bits);
-        self.advance(slot, Step { start: slot, frequency: 1, bits })?;
+        self.advance(0, 1, bits)?;
         Some(slot)
     }
 }

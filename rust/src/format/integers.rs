@@ -160,13 +160,13 @@ impl Reader<'_> {
     /// Lets `then` read choices, as `EntropyReader::steps` does.
     #[inline(always)]
     pub(crate) fn choices<T>(&mut self, then: impl FnOnce(&mut Steps<'_>) -> Option<T>) -> Result<T> {
-        match self.entropy {
-            Some(entropy) => entropy.steps(then),
-            // no choice can be read from an empty one
-            None => {
-                EntropyReader::new(&[])?.steps(then).map_err(|_| self.corrupt("there is no entropy stream"))
-            }
-        }
+        // no choice can be read from an empty one
+        let none = EntropyReader::new(&[])?;
+        let read = self.entropy.unwrap_or(&none).steps(then);
+        read.map_err(|error| match self.entropy {
+            Some(_) => error,
+            None => self.corrupt("there is no entropy stream"),
+        })
     }
 
     /// A share of the list.
@@ -228,44 +228,66 @@ impl Steps<'_> {
     /// A choice that was written with the same share.
     #[inline(always)]
     pub(crate) fn choice(&mut self, share: u8) -> Option<bool> {
-        if share == share::NONE || share == share::ALL {
+        // less 1, these two are the greatest
+        if share.wrapping_sub(1) >= share::ALL - 1 {
             return Some(share == share::ALL);
         }
         let slot = self.slot(share::BITS);
-        let is_taken = slot < u32::from(share);
-        self.advance(slot, step_of(share, is_taken))?;
-        Some(is_taken)
+        let share = u64::from(share);
+        if slot < share {
+            self.advance(slot, share, share::BITS)?;
+            Some(true)
+        } else {
+            self.advance(slot - share, (1 << share::BITS) - share, share::BITS)?;
+            Some(false)
+        }
     }
 
-    /// A number of a class, whose open bits come next.
+    /// The open bits of a number.
     #[inline(always)]
-    fn number_of(&mut self, class: u64, mantissa: u8) -> Option<u64> {
-        if class < 1 << mantissa {
-            return Some(class);
+    fn open_bits(&mut self, open: u8) -> Option<u64> {
+        if open <= RAW_BITS {
+            return self.raw(open);
         }
-        let open = (class >> mantissa) as u8 - 1;
-        // with the leading bit
-        let mut number = ((class & ((1 << mantissa) - 1)) | 1 << mantissa) << open;
+        let mut number = 0;
         let mut done = 0;
         while done < open {
             let bits = RAW_BITS.min(open - done);
-            number |= u64::from(self.raw(bits)?) << done;
+            number |= self.raw(bits)? << done;
             done += bits;
         }
         Some(number)
     }
 }
 
+/// A class as it is read.
+#[derive(Clone, Copy, Default)]
+struct Class {
+    start: u16,
+    frequency: u16,
+    open: u8,
+    /// The bits above the open ones.
+    head: u8,
+}
+
+/// Open bits of the numbers of a class, and the bits above them.
+fn bits_of_class(class: u8, mantissa: u8) -> (u8, u8) {
+    if mantissa == WHOLE || class < 1 << mantissa {
+        return (0, class);
+    }
+    // with the leading bit
+    ((class >> mantissa) - 1, class & ((1 << mantissa) - 1) | 1 << mantissa)
+}
+
 fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Result<Vec<u64>> {
     let Table { mantissa, bits, lowest, .. } = *table;
-    let mut classes: Vec<u8> = Vec::with_capacity(1 << bits);
-    // by class, counted from the lowest
-    let mut starts_and_frequencies = [(0u16, 0u16); CLASSES];
-    for (class, (&frequency, entry)) in
-        (0..=u8::MAX).zip(table.frequencies.iter().zip(&mut starts_and_frequencies))
-    {
-        *entry = (classes.len() as u16, frequency);
-        classes.resize(classes.len() + usize::from(frequency), class);
+    // the class of each slot, counted from the lowest
+    let mut slots: Vec<u8> = Vec::with_capacity(1 << bits);
+    let mut classes = [Class::default(); CLASSES];
+    for (class, (&frequency, entry)) in (0..=u8::MAX).zip(table.frequencies.iter().zip(&mut classes)) {
+        let (open, head) = bits_of_class(class + lowest, mantissa);
+        *entry = Class { start: slots.len() as u16, frequency, open, head };
+        slots.resize(slots.len() + usize::from(frequency), class);
     }
     let mut numbers = Vec::with_capacity(n);
     let mut block = [0; 64];
@@ -274,10 +296,12 @@ fn coded_integers(entropy: &EntropyReader<'_>, table: &Table, n: usize) -> Resul
             let block = &mut block[..(n - numbers.len()).min(64)];
             for number in &mut *block {
                 let slot = steps.slot(bits);
-                let at = classes[slot as usize];
-                let (start, frequency) = starts_and_frequencies[usize::from(at)];
-                steps.advance(slot, Step { start: u32::from(start), frequency, bits })?;
-                *number = steps.number_of(u64::from(at) + u64::from(lowest), mantissa)?;
+                let Class { start, frequency, open, head } = classes[usize::from(slots[slot as usize])];
+                steps.advance(slot - u64::from(start), u64::from(frequency), bits)?;
+                *number = u64::from(head);
+                if open > 0 {
+                    *number = *number << open | steps.open_bits(open)?;
+                }
             }
             numbers.extend_from_slice(block);
         }

@@ -259,7 +259,10 @@ impl BodyReader<'_> {
         let reshaped = records.iter().filter_map(|(row, _)| *row);
         let mut replaced = reshaped.chain(self.changes.removed.iter().copied());
         let gone = sum(&mut replaced.by_ref().map(|row| self.table.rows[row as usize].shape));
-        let base = sum(&mut self.table.rows.iter().map(|row| row.shape));
+        let base = (0..).zip(&self.table.schema.rows).fold((0, 0), |sum, (shape, rows)| {
+            let (cells, dicts) = size(shape);
+            (sum.0 + cells * u64::from(*rows), sum.1 + dicts * u64::from(*rows))
+        });
         self.base_cells = base.0;
         self.budget.charge(base.0 - gone.0 + new.0, CELL, "cells")?;
         self.budget.charge(base.1 - gone.1 + new.1, DICT, "dicts")?;

@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::iter::Peekable;
 
 use crate::encoding::sampling::listed;
 use crate::error::Result;
 use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
+use crate::format::entropy::Steps;
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
@@ -197,15 +197,16 @@ pub(crate) fn read(
 ) -> Result<Vec<Vec<u32>>> {
     let count = r.count("row sets")?;
     budget.charge(count as u64, SET, "row sets")?;
-    let mut sets: Vec<Vec<u32>> = Vec::new();
+    let mut sets: Vec<Vec<u32>> = Vec::with_capacity(count);
     let gone = Set::new(removed, base_rows);
     let all: Vec<u32> = (0..base_rows as u32).collect();
+    let mut marks = Marks::new(base_rows);
     for _ in 0..count {
         let parent = match r.up_to(sets.len(), "row set")? {
             0 => &all,
             number => &sets[number - 1],
         };
-        let set = read_set(r, parent, &sets, base_rows, budget)?;
+        let set = read_set(r, parent, &sets, &mut marks, budget)?;
         budget.charge(set.len() as u64, MEMBER, "members of row sets")?;
         if !removed.is_empty() && set.iter().any(|row| gone.contains(*row)) {
             return Err(r.corrupt("a row set holds a removed row"));
@@ -215,12 +216,26 @@ pub(crate) fn read(
     Ok(sets)
 }
 
+/// What the reader works with, for each row of the base.
+struct Marks {
+    /// All are 0 between sets.
+    of_rows: Vec<u8>,
+    /// Room for the members of a set.
+    chosen: Vec<u32>,
+}
+
+impl Marks {
+    fn new(base_rows: usize) -> Marks {
+        Marks { of_rows: vec![0; base_rows], chosen: (0..base_rows as u32).collect() }
+    }
+}
+
 /// At most as long as its parent, which was charged.
 fn read_set(
     r: &mut Reader<'_>,
     parent: &[u32],
     earlier: &[Vec<u32>],
-    base_rows: usize,
+    marks: &mut Marks,
     budget: &mut Budget,
 ) -> Result<Vec<u32>> {
     let of = parent.len();
@@ -242,83 +257,112 @@ fn read_set(
             set
         }
         EXCLUSIONS => {
-            let mut without = r.counted_gaps(of)?.into_iter().peekable();
-            let left = (0u32..).zip(parent).filter(|(i, _)| without.next_if_eq(i).is_none());
-            left.map(|(_, row)| *row).collect()
+            let without = r.counted_gaps(of)?;
+            let mut set = Vec::with_capacity(of - without.len());
+            let mut next = 0;
+            for i in without {
+                set.extend_from_slice(&parent[next..i as usize]);
+                next = i as usize + 1;
+            }
+            set.extend_from_slice(&parent[next..]);
+            set
         }
         WRONG => {
             let code = r.up_to((earlier.len() << 1).saturating_sub(1), "prediction")?;
             let predicted = earlier.get(code >> 1).ok_or_else(|| r.corrupt("no set is there yet"))?;
             budget.charge((of + predicted.len()) as u64, 1, "rows that are predicted")?;
             let complement = code & 1 == 1;
-            if of == base_rows && !complement {
-                return Ok(symmetric_difference(predicted, &r.counted_gaps(of)?));
+            let wrong = r.counted_gaps(of)?;
+            if of == marks.of_rows.len() && !complement {
+                return Ok(symmetric_difference(predicted, &wrong));
             }
-            // both ascend: one pass, which is what was charged
-            let mut predicted = predicted.iter().copied().peekable();
-            let mut wrong = r.counted_gaps(of)?.into_iter().peekable();
-            let is_member = |(i, row): &(u32, &u32)| {
-                (holds(&mut predicted, **row) != complement) != wrong.next_if_eq(i).is_some()
-            };
-            (0u32..).zip(parent).filter(is_member).map(|(_, row)| *row).collect()
+            let Marks { of_rows, chosen } = marks;
+            predicted.iter().for_each(|row| of_rows[*row as usize] = 1);
+            wrong.iter().for_each(|i| of_rows[parent[*i as usize] as usize] ^= 1);
+            let mut n = 0;
+            for row in parent {
+                chosen[n] = *row;
+                n += usize::from((of_rows[*row as usize] == 1) != complement);
+            }
+            predicted.iter().for_each(|row| of_rows[*row as usize] = 0);
+            wrong.iter().for_each(|i| of_rows[parent[*i as usize] as usize] = 0);
+            chosen[..n].to_vec()
         }
-        BY_CONTEXT => read_by_context(r, parent, earlier, base_rows, budget)?,
+        BY_CONTEXT => read_by_context(r, parent, earlier, marks, budget)?,
         kind => return Err(r.reserved("kind of row set", kind)),
     })
-}
-
-/// True if an ascending list holds a row; rows are asked for in ascending order.
-fn holds(list: &mut Peekable<impl Iterator<Item = u32>>, row: u32) -> bool {
-    while list.next_if(|other| *other < row).is_some() {}
-    list.next_if_eq(&row).is_some()
 }
 
 fn read_by_context(
     r: &mut Reader<'_>,
     parent: &[u32],
     earlier: &[Vec<u32>],
-    base_rows: usize,
+    Marks { of_rows, chosen }: &mut Marks,
     budget: &mut Budget,
 ) -> Result<Vec<u32>> {
     budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
-    // what the other sets tell of each row, a bit for each
-    let mut contexts = vec![0u8; parent.len()];
-    // how many rows before the set itself is asked, and the bit that tells it
-    let mut before = Vec::new();
-    for bit in 0..count {
+    // what the other sets tell of each row is a bit for each
+    let mut named: [&[u32]; MAX_CONTEXT_SETS] = [&[]; MAX_CONTEXT_SETS];
+    // by what the set itself holds of the rows before, the nearest lowest: what that tells
+    let mut told = [0u8; CONTEXTS];
+    let mut distance = 0;
+    for (bit, members) in named.iter_mut().enumerate().take(count) {
         let number = r.up_to(earlier.len(), "row set")?;
         if number == ITSELF {
-            before.push((before.len(), bit));
+            (0u8..).zip(&mut told).for_each(|(latest, told)| *told |= (latest >> distance & 1) << bit);
+            distance += 1;
             continue;
         }
-        let members = &earlier[number - 1];
+        *members = &earlier[number - 1];
         budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
-        Set::new(members, base_rows).mark(parent, &mut contexts, bit);
+        members.iter().for_each(|row| of_rows[*row as usize] |= 1 << bit);
     }
     let mut shares = [0; CONTEXTS];
     for share in &mut shares[..1 << count] {
         *share = r.share()?;
     }
-    // by what the set itself holds of the rows before, the nearest lowest: what that tells
-    let told = |latest| before.iter().fold(0, |all, (at, bit)| all | (latest >> at & 1) << bit);
-    let told: [usize; CONTEXTS] = std::array::from_fn(told);
-    let mut members = Vec::with_capacity(parent.len() / 4);
-    r.choices(|steps| {
-        let (mut latest, mut next) = (0u32, 0);
-        for (row, context) in parent.iter().zip(&contexts) {
-            latest = latest.checked_shl(row - next).unwrap_or(0);
-            let context = usize::from(*context) | told[latest as usize % CONTEXTS];
-            let is_member = steps.choice(shares[context % CONTEXTS])?;
-            if is_member {
-                members.push(*row);
+    let n = if distance == 0 {
+        r.choices(|steps| choose::<false>(steps, parent, of_rows, &told, &shares, chosen))?
+    } else {
+        r.choices(|steps| choose::<true>(steps, parent, of_rows, &told, &shares, chosen))?
+    };
+    named.into_iter().flatten().for_each(|row| of_rows[*row as usize] = 0);
+    Ok(chosen[..n].to_vec())
+}
+
+/// Reads which rows are members, by the shares of their contexts, to which the set itself may belong. Returns how many
+/// were chosen.
+// by itself, so that all of the loop fits into registers
+#[inline(never)]
+fn choose<const WITH_ITSELF: bool>(
+    steps: &mut Steps<'_>,
+    parent: &[u32],
+    of_rows: &[u8],
+    told: &[u8; CONTEXTS],
+    shares: &[u8; CONTEXTS],
+    chosen: &mut [u32],
+) -> Option<usize> {
+    let mut here = *steps;
+    let (mut n, mut latest, mut next) = (0, 0u32, 0);
+    for row in parent {
+        let mut context = of_rows[*row as usize];
+        if WITH_ITSELF {
+            if *row != next {
+                latest = latest.checked_shl(row - next).unwrap_or(0);
             }
-            latest = latest << 1 | u32::from(is_member);
             next = row + 1;
+            context |= told[latest as usize % CONTEXTS];
+            latest <<= 1;
         }
-        Some(())
-    })?;
-    Ok(members)
+        if here.choice(shares[usize::from(context) % CONTEXTS])? {
+            latest |= 1;
+            chosen[n] = *row;
+            n += 1;
+        }
+    }
+    *steps = here;
+    Some(n)
 }
 
 /// What one of two ascending lists has and the other has not.
@@ -508,13 +552,14 @@ mod tests {
             let Ok(stream) = stream else { continue };
             let mut r = Reader::new(&w.bytes[1..]).with_entropy(&stream);
             let mut budget = Budget::new(DEFAULT_MAX_BYTES);
-            let read = read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget);
+            let mut marks = Marks::new(ROWS as usize);
+            let read = read_by_context(&mut r, parent, &earlier, &mut marks, &mut budget);
             assert_eq!(read, Ok(members), "{sets:?}");
             assert!(r.is_empty() && stream.finish().is_ok());
             // a stream that ends early is refused
             let Ok(short) = EntropyReader::new(&steps[..steps.len() - 4]) else { continue };
             let mut r = Reader::new(&w.bytes[1..]).with_entropy(&short);
-            assert!(read_by_context(&mut r, parent, &earlier, ROWS as usize, &mut budget).is_err());
+            assert!(read_by_context(&mut r, parent, &earlier, &mut marks, &mut budget).is_err());
         }
     }
 

@@ -41,6 +41,8 @@ impl ColumnPatch {
     }
 }
 
+/// So many lists of rows before are compared with another.
+const SAME_ROWS: usize = 8;
 const FIRST_ROOM: usize = 16;
 const MOST_GROWTH: usize = 63;
 
@@ -100,8 +102,9 @@ pub(crate) struct Preview {
     hashes: Vec<u64>,
 }
 
-/// Rows that are worked on together: few enough for the processor's cache.
-const BLOCK: u32 = 128;
+/// Cells that are worked on together, and the least and the most rows: few enough for the processor's cache.
+const BLOCK_CELLS: usize = 4096;
+const BLOCK_ROWS: (usize, usize) = (128, 512);
 
 /// What comes next on the way through lists of rows.
 pub(crate) enum BlockStep<'a> {
@@ -114,8 +117,10 @@ pub(crate) enum BlockStep<'a> {
 /// Walks ascending lists of rows in parallel, one block of rows after the other. So the caller meets all entries of a row
 /// while the row is in the cache.
 pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
-    let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| row + 1);
-    let blocks = rows.div_ceil(BLOCK) as usize;
+    let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| *row as usize + 1);
+    let cells: usize = lists.iter().map(|list| list.len()).sum();
+    let block_rows = (BLOCK_CELLS * rows / cells.max(1)).clamp(BLOCK_ROWS.0, BLOCK_ROWS.1);
+    let blocks = rows.div_ceil(block_rows);
     // a list with less than a row a block goes by itself: the blocks would cost more than its rows
     let (mut long, short): (Vec<usize>, Vec<usize>) =
         (0..lists.len()).partition(|at| lists[*at].len() >= blocks);
@@ -125,12 +130,12 @@ pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_
     long.sort_by_key(|at| std::cmp::Reverse(lists[*at].len()));
     let cells: usize = long.iter().map(|at| lists[*at].len()).sum();
     let mut starts = vec![0; lists.len()];
-    for block in 0..blocks as u32 {
+    for end in (1..=blocks).map(|block| (block * block_rows) as u32) {
         for (i, &at) in long.iter().enumerate() {
             let start = starts[at];
             // the rows are distinct: no more are in one block
-            let next = &lists[at][start..lists[at].len().min(start + BLOCK as usize)];
-            let n = next.partition_point(|row| *row / BLOCK <= block);
+            let next = &lists[at][start..lists[at].len().min(start + block_rows)];
+            let n = next.partition_point(|row| *row < end);
             starts[at] += n;
             if i == 0 {
                 take(BlockStep::Ahead(&lists[at][start..start + n], cells / lists[at].len().max(1)));
@@ -326,8 +331,13 @@ impl ChangeSet {
     /// By row of the base: it has another record now.
     pub(crate) fn updated(&self, base_rows: usize) -> Vec<bool> {
         let mut updated = vec![false; base_rows];
-        for column in &self.updates {
-            column.rows.iter().for_each(|row| updated[*row as usize] = true);
+        // many columns change in the same rows
+        let mut latest: [&[u32]; SAME_ROWS] = [&[]; SAME_ROWS];
+        for (i, column) in self.updates.iter().enumerate() {
+            if !latest.contains(&&*column.rows) {
+                latest[i % SAME_ROWS] = &column.rows;
+                column.rows.iter().for_each(|row| updated[*row as usize] = true);
+            }
         }
         self.reshaped.iter().for_each(|(row, _)| updated[*row as usize] = true);
         updated
@@ -365,10 +375,16 @@ impl ChangeSet {
                 continue;
             }
             let path_hash = table.schema.paths[path].hash;
-            if column.old.may_have_blobs() || column.new.may_have_blobs() {
-                add_changes(&mut hashes, column, |cell| table.hash_cell(path_hash, cell));
+            let ColumnPatch { rows, old, new } = column;
+            let [old_tag, new_tag] = [old.tags[0], new.tags[0]];
+            if !is_blob(old_tag) && !is_blob(new_tag) && old.all_have(old_tag) && new.all_have(new_tag) {
+                let hash_of = move |(old, new): (&u64, &u64)| {
+                    (hash_cell(path_hash, old_tag, *old), hash_cell(path_hash, new_tag, *new))
+                };
+                add_changes(&mut hashes, rows, old.words.iter().zip(&new.words).map(hash_of));
             } else {
-                add_changes(&mut hashes, column, |cell| hash_cell(path_hash, cell.tag, cell.word));
+                let hash_of = |cell| table.hash_cell(path_hash, cell);
+                add_changes(&mut hashes, rows, old.iter().map(hash_of).zip(new.iter().map(hash_of)));
             }
         }
         let record_hash = |record| {
@@ -484,12 +500,12 @@ impl ChangeSet {
     }
 }
 
-/// Brings the hashes of records, by row, to the new cells of a column.
+/// Brings the hashes of records, by row, to the new cells of a column: hashes of its cells, old and new.
 #[inline(always)]
-fn add_changes(hashes: &mut [u64], column: &ColumnPatch, hash_of: impl Fn(Cell) -> u64) {
-    for (row, (old, new)) in column.rows.iter().zip(column.old.iter().zip(column.new.iter())) {
+fn add_changes(hashes: &mut [u64], rows: &[u32], cells: impl Iterator<Item = (u64, u64)>) {
+    for (row, (old, new)) in rows.iter().zip(cells) {
         let hash = &mut hashes[*row as usize];
-        *hash = hash.wrapping_sub(hash_of(old)).wrapping_add(hash_of(new));
+        *hash = hash.wrapping_sub(old).wrapping_add(new);
     }
 }
 
