@@ -143,7 +143,7 @@ mod tests {
                 words.push(state as u32);
                 state >>= 32;
             }
-            state = (state / frequency << step.bits) + state % frequency + u64::from(step.start);
+            state = ((state / frequency) << step.bits) + state % frequency + u64::from(step.start);
         }
         let words = words.iter().rev().flat_map(|word| word.to_le_bytes());
         state.to_le_bytes().into_iter().chain(words).collect()
@@ -171,8 +171,9 @@ mod tests {
                 reader.steps(|stream| {
                     steps[..n].iter().try_for_each(|step| {
                         let slot = stream.slot(step.bits);
-                        let is_in = (step.start..step.start + u32::from(step.frequency)).contains(&slot);
-                        if is_in { stream.advance(slot, *step) } else { None }
+                        let (start, frequency) = (u64::from(step.start), u64::from(step.frequency));
+                        let is_in = (start..start + frequency).contains(&slot);
+                        if is_in { stream.advance(slot - start, frequency, step.bits) } else { None }
                     })
                 })?;
                 reader.finish()

@@ -91,18 +91,14 @@ pub(crate) fn choice(share: u8, is_taken: bool) -> Option<Step> {
     if share == share::NONE || share == share::ALL {
         return None;
     }
-    Some(step_of(share, is_taken))
-}
-
-fn step_of(share: u8, is_taken: bool) -> Step {
     let bits = share::BITS;
     let share = u16::from(share);
     let all = 1 << bits;
-    if is_taken {
+    Some(if is_taken {
         Step { start: 0, frequency: share, bits }
     } else {
         Step { start: u32::from(share), frequency: all - share, bits }
-    }
+    })
 }
 
 impl Writer {
