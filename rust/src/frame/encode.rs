@@ -260,9 +260,9 @@ impl BodyWriter<'_> {
         knowledge: &mut Knowledge,
         text: &mut FrameTextBuilder<'_>,
     ) -> Result<(Writer, Writer)> {
-        let (mut sets, mut w) = (Writer::default(), Writer::default());
+        let mut sets = Writer::default();
         if plan.is_empty() {
-            return Ok((sets, w));
+            return Ok((sets, Writer::default()));
         }
         let mut set_writer = RowSetWriter::default();
         let handles: Vec<usize> = plan
@@ -273,9 +273,13 @@ impl BodyWriter<'_> {
             })
             .collect();
         let numbers = set_writer.write(&mut sets, self.base_rows);
+        // SPARSE, which comes between the two, has no steps
+        let mut w = sets.open_part();
+        let cells = self.cells_of(plan);
+        w.steps.reserve(cells.0 + cells.1);
         w.size(plan.len());
         let mut last = -1;
-        self.learn(plan, knowledge);
+        self.learn(plan, cells, knowledge);
         let main_part = |column: &ColumnPlan| if column.updates { Part::Updates } else { Part::Inserts };
         let parts: Vec<(PathId, Part)> = plan.iter().map(|column| (column.path, main_part(column))).collect();
         let splits =
@@ -288,7 +292,7 @@ impl BodyWriter<'_> {
             let frame_path = self.frame_path(column.path) as i64;
             w.svarint(frame_path - last - 1);
             last = frame_path;
-            let contents = column_writer.column(self, column, knowledge, text)?;
+            let contents = column_writer.column(w.open_part(), self, column, knowledge, text)?;
             let flags = [
                 (column.updates, UPDATES),
                 (column.inserts, INSERTS),
@@ -303,8 +307,17 @@ impl BodyWriter<'_> {
         Ok((sets, w))
     }
 
+    /// How many cells are listed in COLUMNS: updates, inserts.
+    fn cells_of(&self, plan: &[ColumnPlan]) -> (usize, usize) {
+        let inserts = plan.iter().filter(|column| column.inserts);
+        let inserts = inserts.map(|column| self.inserts[column.path as usize].rows.len()).sum();
+        let updates = plan.iter().filter(|column| column.updates);
+        let updates = updates.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
+        (updates, inserts)
+    }
+
     /// Finds out what columns follow from others, where it is time to.
-    fn learn(&self, plan: &[ColumnPlan], knowledge: &mut Knowledge) {
+    fn learn(&self, plan: &[ColumnPlan], cells: (usize, usize), knowledge: &mut Knowledge) {
         if left_out(LeftOut::Columns) {
             return;
         }
@@ -314,12 +327,7 @@ impl BodyWriter<'_> {
             parts.extend(column.updates.then_some((column.path, Part::Updates)));
             parts.extend(column.inserts.then_some((column.path, Part::Inserts)));
         }
-        let inserts = plan.iter().filter(|column| column.inserts);
-        let inserts: usize = inserts.map(|column| self.inserts[column.path as usize].rows.len()).sum();
-        let updates = plan.iter().filter(|column| column.updates);
-        let updates: usize =
-            updates.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
-        knowledge.learn(&parts, (updates, inserts), |path, part| {
+        knowledge.learn(&parts, cells, |path, part| {
             let input = self.input(path, part, &all);
             Subject { path, part, columns: self.neighbours(path, part, &input), input }
         });
@@ -409,12 +417,12 @@ impl<'a> ColumnWriter<'a> {
 
     fn column(
         &mut self,
+        mut w: Writer,
         body: &BodyWriter<'_>,
         plan: &ColumnPlan,
         knowledge: &mut Knowledge,
         text: &mut FrameTextBuilder<'_>,
     ) -> Result<Writer> {
-        let mut w = Writer::default();
         let path = plan.path as usize;
         let start = body.text_length();
         if plan.updates {
