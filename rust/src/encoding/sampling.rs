@@ -17,6 +17,11 @@ pub(crate) fn pick<T: Copy>(all: &[T], sample: &[usize]) -> Vec<T> {
     sample.iter().map(|i| all[*i]).collect()
 }
 
+/// Cells that a sample has at the most.
+pub(crate) const SAMPLE_SIZE: usize = 64;
+/// Of a sample, more different numbers are not counted.
+const MOST_DISTINCT: usize = SAMPLE_SIZE / 4;
+
 /// Bits a value that compressed planes of these numbers take: their length, or less where few numbers come often.
 pub(crate) fn bits_of(numbers: impl ExactSizeIterator<Item = u64> + Clone) -> f64 {
     let n = numbers.len();
@@ -25,18 +30,22 @@ pub(crate) fn bits_of(numbers: impl ExactSizeIterator<Item = u64> + Clone) -> f6
     if length <= 1.0 {
         return length;
     }
-    let mut counts: Vec<(u64, usize)> = Vec::with_capacity(n / 4);
+    let mut room = [(0, 0); MOST_DISTINCT];
+    let room = &mut room[..(n / 4).min(MOST_DISTINCT)];
+    let mut distinct = 0;
     for number in numbers {
-        if let Some((_, count)) = counts.iter_mut().find(|(other, _)| *other == number) {
+        if let Some((_, count)) = room[..distinct].iter_mut().find(|(other, _)| *other == number) {
             *count += 1;
-        } else if counts.len() < n / 4 {
-            counts.push((number, 1));
+        } else if distinct < room.len() {
+            room[distinct] = (number, 1);
+            distinct += 1;
         } else {
             // so many different ones cost their length
             return length;
         }
     }
-    let known: f64 = counts.iter().map(|(_, count)| *count as f64 * log2(*count)).sum();
+    let counts = room[..distinct].iter();
+    let known: f64 = counts.map(|(_, count)| *count as f64 * log2(*count)).sum();
     length.min(log2(n) - known / n as f64 + 0.1)
 }
 

@@ -4,14 +4,13 @@ use std::iter::repeat_n;
 
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::RowView;
-use crate::encoding::sampling::{bits_of, pick, residual_bits, sample_of};
+use crate::encoding::sampling::{SAMPLE_SIZE, bits_of, pick, residual_bits, sample_of};
 use crate::encoding::words::{Encoding, Stream};
 use crate::format::fixed64::MAX_DICTIONARY;
 use crate::format::value::Tag;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
-const SAMPLE_SIZE: usize = 64;
 /// Other columns are tried on this many cells first.
 const PRESAMPLE: usize = 8;
 
@@ -72,13 +71,13 @@ impl<'a> Sample<'a> {
     }
 
     fn dictionary(&self) -> Option<f64> {
-        let mut sorted = self.words.clone();
         let n = self.stream.words.len();
-        sorted.sort_unstable();
-        sorted.dedup();
-        if sorted.len() * 3 > self.words.len() || n < SAMPLE_SIZE {
+        if n < SAMPLE_SIZE || !has_few(&self.words) {
             return None;
         }
+        let mut sorted = self.words.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
         let mut distinct = self.stream.words.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -89,6 +88,19 @@ impl<'a> Sample<'a> {
         let indices = self.words.iter().map(|word| sorted.partition_point(|entry| entry < word) as u64);
         Some(bits_of(indices) + 64.0 * distinct.len() as f64 / n as f64)
     }
+}
+
+/// True if of all words at most a third are different: told without sorting them, as mostly they are more.
+fn has_few(words: &[u64]) -> bool {
+    let mut distinct: Vec<u64> = Vec::with_capacity(words.len() / 3);
+    words.iter().all(|word| {
+        let is_known = distinct.contains(word);
+        let has_room = distinct.len() < words.len() / 3;
+        if !is_known && has_room {
+            distinct.push(*word);
+        }
+        is_known || has_room
+    })
 }
 
 /// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `learned` a predictor that
@@ -183,5 +195,23 @@ impl Estimate {
             (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.into_iter()))
         });
         direct.into_iter().chain(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_different_words_are_told_as_by_sorting() {
+        for n in 0..80u64 {
+            for different in 1..40 {
+                let words: Vec<u64> = (0..n).map(|i| i * i % different).collect();
+                let mut sorted = words.clone();
+                sorted.sort_unstable();
+                sorted.dedup();
+                assert_eq!(has_few(&words), sorted.len() * 3 <= words.len(), "{words:?}");
+            }
+        }
     }
 }
