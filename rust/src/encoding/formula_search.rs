@@ -116,8 +116,7 @@ impl<'r> FormulaSearch<'r> {
         let table = input.view.table;
         let words = profile(table, input.cells).and_then(|(scale, forms)| {
             let probes = sample_of(input.cells.len(), PROBES);
-            let cells: Vec<_> = probes.iter().map(|i| input.cells.get(*i)).collect();
-            let classified = classify(table, scale, &forms, cells.into_iter());
+            let classified = classify(table, scale, &forms, &input.cells.pick(&probes));
             let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
             let all: Vec<(usize, u64)> = probes
                 .into_iter()

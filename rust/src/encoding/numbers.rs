@@ -69,6 +69,16 @@ pub(crate) struct NumbersPlan {
 pub(crate) struct Classified {
     pub(crate) forms: Vec<u8>,
     pub(crate) integers: Vec<u64>,
+    /// How many have the first form, and how many are other cells.
+    pub(crate) first: usize,
+    pub(crate) others: usize,
+}
+
+impl Classified {
+    /// All cells have the first form, as in most columns.
+    pub(crate) fn are_first(&self) -> bool {
+        self.first == self.forms.len()
+    }
 }
 
 fn same_payload(table: &Table, cell: Cell, (tag, payload): (Tag, Payload<'_>)) -> bool {
@@ -116,28 +126,56 @@ fn plain_tag(scale: Scale, first: &Form) -> Option<Tag> {
     }
 }
 
-pub(crate) fn classify(
-    table: &Table,
-    scale: Scale,
-    forms: &[Form],
-    cells: impl Iterator<Item = Cell>,
-) -> Classified {
-    let n = cells.size_hint().0;
-    let mut classified = Classified { forms: Vec::with_capacity(n), integers: Vec::with_capacity(n) };
-    let mut buffer = Vec::new();
-    let plain = plain_tag(scale, &forms[0]);
-    for cell in cells {
-        let found = match cell.tag {
-            tag if Some(tag) != plain => form_of(table, scale, forms, cell, &mut buffer),
-            tag::FLOAT if scale.is_raw() => (!f64::from_bits(cell.word).is_nan()).then_some((0, cell.word)),
-            tag::FLOAT => exact_integer(cell.word, scale.exponent).map(|integer| (0, integer as u64)),
-            _ => scale.integer(cell.word as i64 as f64).map(|integer| (0, integer)),
-        };
-        let (form, integer) = found.unwrap_or((forms.len() as u8, 0));
-        classified.forms.push(form);
-        classified.integers.push(integer);
+/// Stands for the form of a cell that is looked at by itself.
+const UNKNOWN: u8 = u8::MAX;
+
+/// The integers of cells of this tag, where `quick` tells one.
+#[inline(always)]
+fn classify_plain(
+    cells: &Cells,
+    plain: Tag,
+    (forms, integers): (&mut [u8], &mut [u64]),
+    quick: impl Fn(u64) -> Option<u64>,
+) {
+    let places = forms.iter_mut().zip(integers);
+    for ((tag, word), (form, integer)) in cells.tags.iter().zip(&cells.words).zip(places) {
+        match quick(*word) {
+            Some(found) if *tag == plain => (*form, *integer) = (0, found),
+            _ => {}
+        }
     }
-    classified
+}
+
+pub(crate) fn classify(table: &Table, scale: Scale, forms: &[Form], cells: &Cells) -> Classified {
+    let mut all = vec![UNKNOWN; cells.len()];
+    let mut integers = vec![0; cells.len()];
+    let plain = plain_tag(scale, &forms[0]);
+    let places = (&mut all[..], &mut integers[..]);
+    match plain {
+        Some(tag::FLOAT) if scale.is_raw() => {
+            let quick = |word| (!f64::from_bits(word).is_nan()).then_some(word);
+            classify_plain(cells, tag::FLOAT, places, quick);
+        }
+        Some(tag::FLOAT) => {
+            let quick = |word| exact_integer(word, scale.exponent).map(|integer| integer as u64);
+            classify_plain(cells, tag::FLOAT, places, quick);
+        }
+        Some(tag) => classify_plain(cells, tag, places, |word| scale.integer(word as i64 as f64)),
+        None => {}
+    }
+    let (mut first, mut others) = (0, 0);
+    let mut buffer = Vec::new();
+    for (i, (form, integer)) in all.iter_mut().zip(&mut integers).enumerate() {
+        if *form == UNKNOWN {
+            let cell = cells.get(i);
+            let found =
+                if Some(cell.tag) == plain { None } else { form_of(table, scale, forms, cell, &mut buffer) };
+            (*form, *integer) = found.unwrap_or((forms.len() as u8, 0));
+            others += usize::from(found.is_none());
+        }
+        first += usize::from(*form == 0);
+    }
+    Classified { forms: all, integers, first, others }
 }
 
 fn absent_form(forms: &[Form]) -> Option<u8> {
@@ -176,9 +214,7 @@ impl FormContext<'_> {
             let forms = &self.plan.forms;
             let none = forms.len() as u8;
             let Some(base) = self.base else { return vec![none; self.n] };
-            let mut buffer = Vec::new();
-            let form = |cell| form_of(self.table, self.plan.scale, forms, cell, &mut buffer);
-            base.iter().map(form).map(|found| found.map_or(none, |(form, _)| form)).collect()
+            classify(self.table, self.plan.scale, forms, base).forms
         })
     }
 
@@ -262,51 +298,71 @@ pub(crate) fn write(
     w: &mut Writer,
     input: &Input<'_>,
     plan: &NumbersPlan,
-    Classified { forms, integers }: &Classified,
+    classified: Classified,
     results: Option<Vec<f64>>,
     frame_path: impl Fn(PathId) -> u64,
 ) -> Vec<usize> {
     let Input { base, rows, view, .. } = input;
     let table = view.table;
-    let n = forms.len();
+    let n = classified.forms.len();
     let results = results.or_else(|| formula_results(plan.predictor, *base, rows, view));
     plan.scale.write(w);
     w.u8(plan.forms.len() as u8);
     plan.forms.iter().for_each(|form| form.write(w));
     let context =
         FormContext { plan, table, base: *base, results: results.as_deref(), n, of_base: OnceCell::new() };
-    write_forms(w, &context, forms);
+    write_forms(w, &context, &classified);
     plan.predictor.write(w, frame_path);
-    let is_number = |i: &usize| plan.forms.get(usize::from(forms[*i])).is_some_and(|f| *f != Form::Absent);
-    let all_numbers = (0..n).all(|i| is_number(&i));
-    let numbers: Vec<usize> = if all_numbers { Vec::new() } else { (0..n).filter(is_number).collect() };
-    let predictions = match (plan.predictor, &results) {
-        (NumberPredictor::Reference(word), _) => vec![word; n],
-        (_, Some(results)) => round_all(plan.scale, results, *base, table),
-        _ => vec![0; n],
-    };
-    let mut residuals = Vec::with_capacity(n);
-    let mut previous = 0;
-    let mut take = |i: usize| {
-        let prediction = if plan.predictor == NumberPredictor::Previous { previous } else { predictions[i] };
-        residuals.push(integers[i].wrapping_sub(prediction));
-        previous = integers[i];
-    };
-    if all_numbers {
-        (0..n).for_each(&mut take);
-    } else {
-        numbers.iter().for_each(|i| take(*i));
+    let is_number = |form: u8| plan.forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
+    let all_numbers = classified.are_first() && is_number(0);
+    let Classified { forms, mut integers, others, .. } = classified;
+    take_predictions(&mut integers, &context, |i| all_numbers || is_number(forms[i]));
+    if !all_numbers {
+        let mut forms = forms.iter();
+        integers.retain(|_| forms.next().is_some_and(|form| is_number(*form)));
     }
-    residuals::write(w, residuals);
+    residuals::write(w, integers);
+    if others == 0 {
+        return Vec::new();
+    }
     (0..n).filter(|i| usize::from(forms[*i]) == plan.forms.len()).collect()
 }
 
+/// Integers of all cells become their residuals; what becomes of those of cells that are no numbers is of no matter.
+fn take_predictions(integers: &mut [u64], context: &FormContext<'_>, is_number: impl Fn(usize) -> bool) {
+    let FormContext { plan, table, base, results, .. } = *context;
+    let scale = plan.scale;
+    match (plan.predictor, results) {
+        (_, Some(results)) => {
+            for (i, (integer, result)) in integers.iter_mut().zip(results).enumerate() {
+                *integer = integer.wrapping_sub(prediction(scale, *result, base, i, table));
+            }
+        }
+        (NumberPredictor::Reference(word), _) => {
+            integers.iter_mut().for_each(|integer| *integer = integer.wrapping_sub(word));
+        }
+        (NumberPredictor::Previous, _) => {
+            let mut previous = 0u64;
+            for (i, integer) in integers.iter_mut().enumerate() {
+                if is_number(i) {
+                    let now = *integer;
+                    *integer = now.wrapping_sub(previous);
+                    previous = now;
+                }
+            }
+        }
+        (NumberPredictor::Zero | NumberPredictor::Formula(_), None) => {}
+    }
+}
+
 /// The cheapest mode, and what tells forms that differ from what it predicts.
-fn write_forms(w: &mut Writer, context: &FormContext<'_>, forms: &[u8]) {
+fn write_forms(w: &mut Writer, context: &FormContext<'_>, classified: &Classified) {
+    let forms = &classified.forms[..];
     let corrections = |predicted: &[u8]| -> Vec<u32> {
         (0..).zip(forms.iter().zip(predicted)).filter_map(|(i, (f, p))| (f != p).then_some(i)).collect()
     };
-    let mut best = (mode::FIRST, corrections(&vec![0; forms.len()]));
+    let of_first = || corrections(&vec![0; forms.len()]);
+    let mut best = (mode::FIRST, if classified.are_first() { Vec::new() } else { of_first() });
     for other in [mode::PRESENCE, mode::BASE] {
         if best.1.is_empty() || context.plan.forms.len() == 1 && other == mode::BASE {
             break;
@@ -479,4 +535,44 @@ pub(crate) fn read(
     }
     let form = Some(form);
     Ok(Numbers { scale, forms: plan.forms, form, integers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_classified_as_one_by_one() {
+        let table = Table::default();
+        let floats = [0.0, -0.0, 1.25, -7.5, 0.1, 1.0 / 3.0, 3e18, f64::NAN, f64::INFINITY];
+        let ints = [0, 5, -120, 1 << 50, 1 << 52, (1 << 53) + 1, i64::MIN];
+        let mut all = vec![Cell { tag: tag::NONE, word: 0 }, Cell { tag: tag::DIGITS, word: 7 }];
+        all.extend(floats.map(|float: f64| Cell { tag: tag::FLOAT, word: float.to_bits() }));
+        all.extend(ints.map(|int: i64| Cell { tag: tag::INT, word: int as u64 }));
+        let mut cells = Cells::default();
+        all.iter().for_each(|cell| cells.push(*cell));
+        let lists = [
+            vec![Form::Float],
+            vec![Form::Float, Form::Int, Form::Absent],
+            vec![Form::Int, Form::IntOrFloat],
+            vec![Form::IntOrFloat, Form::Absent],
+            vec![Form::Absent, Form::Float],
+        ];
+        let scales = [(0, 1), (2, 1), (2, 5), (9, 1)].map(|(exponent, unit)| Scale { exponent, unit });
+        let mut buffer = Vec::new();
+        for (scale, forms) in scales.into_iter().flat_map(|scale| lists.iter().map(move |l| (scale, l))) {
+            let Classified { forms: found, integers, first, others } = classify(&table, scale, forms, &cells);
+            for (i, cell) in all.iter().enumerate() {
+                let alone = form_of(&table, scale, forms, *cell, &mut buffer);
+                let alone = alone.unwrap_or((forms.len() as u8, 0));
+                assert_eq!((found[i], integers[i]), alone, "{cell:?} {scale:?} {forms:?}");
+            }
+            let count = |form: u8| found.iter().filter(|other| **other == form).count();
+            assert_eq!((first, others), (count(0), count(forms.len() as u8)));
+        }
+        let raw = classify(&table, Scale::BITS, &lists[0], &cells);
+        let is_coded = |cell: &Cell| cell.tag == tag::FLOAT && !f64::from_bits(cell.word).is_nan();
+        assert_eq!(raw.first, all.iter().filter(|cell| is_coded(cell)).count());
+        assert!(all.iter().zip(&raw.forms).all(|(cell, form)| (*form == 0) == is_coded(cell)));
+    }
 }

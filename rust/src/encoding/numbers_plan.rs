@@ -6,7 +6,7 @@ use crate::encoding::formula::{Formula, Operation};
 use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::number;
-use crate::encoding::sampling::{pick, residual_bits, sample_of};
+use crate::encoding::sampling::{SAMPLE_SIZE, pick, residual_bits, sample_of};
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::number_text::{NumberText, Template, parse};
 use crate::format::numbers::{MAX_EXPONENT, MAX_FORMS, SHORTEST, SHORTEST_WITH_POINT, text_flag};
@@ -15,7 +15,6 @@ use crate::format::text::short_text;
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
-const SAMPLE_SIZE: usize = 64;
 /// Other columns are tried on this many cells first.
 const PRESAMPLE: usize = 8;
 /// This share of a sample must be numbers, and fit the scale.
@@ -54,8 +53,6 @@ struct Tally<'a> {
     cells: usize,
     ints: usize,
     floats: Vec<u64>,
-    /// Some float is a whole number.
-    whole_float: bool,
     /// Of each Decimal its decimals, and if its last digit is a zero that could be left out.
     decimals: Vec<(u8, bool)>,
     texts: Vec<NumberText<'a>>,
@@ -81,10 +78,7 @@ impl<'a> Tally<'a> {
         self.cells += 1;
         match cell.tag {
             tag::INT => self.ints += 1,
-            tag::FLOAT => {
-                self.whole_float |= f64::from_bits(cell.word).fract() == 0.0;
-                self.floats.push(cell.word);
-            }
+            tag::FLOAT => self.floats.push(cell.word),
             tag::DECIMAL => {
                 let exponent = (cell.word >> 56) as u8 as i8;
                 if exponent <= 0 && exponent >= -(MAX_EXPONENT as i8) {
@@ -123,7 +117,8 @@ impl<'a> Tally<'a> {
     /// The forms, the most frequent first.
     fn forms(&self) -> Vec<Form> {
         let mut counted: Vec<(usize, Form)> = Vec::new();
-        if self.ints > 0 && !self.floats.is_empty() && !self.whole_float {
+        let is_whole = |word: &u64| f64::from_bits(*word).fract() == 0.0;
+        if self.ints > 0 && !self.floats.is_empty() && !self.floats.iter().any(is_whole) {
             counted.push((self.ints + self.floats.len(), Form::IntOrFloat));
         } else {
             counted.push((self.ints, Form::Int));
@@ -234,12 +229,12 @@ pub(crate) fn plan(
     if formula.is_none() && scale.is_raw() && uniform.is_some() {
         return None;
     }
-    let mut classified = classify(table, scale, &forms, input.cells.iter());
+    let mut classified = classify(table, scale, &forms, input.cells);
     let n = classified.forms.len();
     let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|form| *form != Form::Absent);
     if !scale.is_raw() {
-        let numbers = classified.forms.iter().zip(&classified.integers);
-        let unit = common_divisor(numbers.filter(|(form, _)| is_number(**form)).map(|(_, m)| *m));
+        // the integer of a cell that is no number is 0, which every unit divides
+        let unit = common_divisor(classified.integers.iter().copied());
         if unit > 1 {
             scale.unit = unit;
             classified.integers.iter_mut().for_each(|m| *m = (*m as i64 / unit as i64) as u64);
@@ -250,8 +245,7 @@ pub(crate) fn plan(
     if numeric.is_empty() {
         return None;
     }
-    let others = classified.forms.iter().filter(|form| usize::from(**form) == forms.len()).count();
-    let first = classified.forms.iter().filter(|form| **form == 0).count();
+    let Classified { first, others, .. } = classified;
     let share = |count: usize| count as f64 / n as f64;
     let mut overhead = share(others) * OTHER_BITS;
     let corrected = share(n - first - others) * CORRECTION_BITS;
