@@ -1,10 +1,10 @@
 //! The choice between the encodings of a word stream, by what they would cost on a sample.
 
-use std::iter::repeat_n;
-
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::RowView;
-use crate::encoding::sampling::{SAMPLE_SIZE, bits_of, pick, residual_bits, sample_of};
+use crate::encoding::sampling::{
+    Cheapest, SAMPLE_SIZE, bits_of, has_few, newest, pick, residual_bits, sample_of,
+};
 use crate::encoding::words::{Encoding, Stream};
 use crate::format::fixed64::MAX_DICTIONARY;
 use crate::format::value::Tag;
@@ -21,52 +21,37 @@ pub(crate) struct Candidate {
     pub(crate) bits: f64,
 }
 
-/// What is known of a stream at the places of a sample.
+/// A sample of a stream.
 struct Sample<'a> {
     stream: &'a Stream<'a>,
-    rows: Vec<u32>,
+    indices: Vec<usize>,
     words: Vec<u64>,
-    previous: Vec<u64>,
-    base: Option<Vec<u64>>,
 }
 
 impl<'a> Sample<'a> {
-    fn new(stream: &'a Stream<'a>, indices: &[usize]) -> Self {
-        let previous = indices.iter().map(|i| i.checked_sub(1).map_or(0, |i| stream.words[i]));
-        Sample {
-            stream,
-            rows: pick(stream.rows, indices),
-            words: pick(stream.words, indices),
-            previous: previous.collect(),
-            base: stream.base.map(|base| pick(base, indices)),
-        }
+    fn new(stream: &'a Stream<'a>) -> Self {
+        let indices = sample_of(stream.words.len(), SAMPLE_SIZE);
+        let words = pick(stream.words, &indices);
+        Sample { stream, indices, words }
     }
 
     /// The best predictor that needs no other column.
     fn without_columns(&self) -> (Predictor, f64) {
-        let n = self.words.len();
-        let mut best = (Predictor::Zero, residual_bits(&self.words, repeat_n(0, n)));
-        let mut offer = |predictor, bits| {
-            if bits < best.1 {
-                best = (predictor, bits);
-            }
-        };
-        if let Some(base) = &self.base {
-            offer(Predictor::Base, residual_bits(&self.words, base.iter().copied()));
+        let Stream { words, base, .. } = *self.stream;
+        let mut best = Cheapest::new(&self.words, Predictor::Zero);
+        if let Some(base) = base {
+            best.offer(Predictor::Base, self.indices.iter().map(|i| base[*i]), 0.0);
         }
-        offer(Predictor::Previous, residual_bits(&self.words, self.previous.iter().copied()));
-        if let Some(newest) = self.words.iter().map(|i| *i as i64).max() {
-            let newest = newest as u64;
-            // 8 bytes of argument, spread over the stream
-            let argument = 64.0 / self.stream.words.len() as f64;
-            let bits = residual_bits(&self.words, repeat_n(newest, n)) + argument;
-            offer(Predictor::Reference(newest), bits);
-        }
-        best
+        let previous = self.indices.iter().map(|i| i.checked_sub(1).map_or(0, |i| words[i]));
+        best.offer(Predictor::Previous, previous, 0.0);
+        best.offer_newest(words.len(), Predictor::Reference);
+        (best.predictor, best.bits)
     }
 
     fn with_predictor(&self, predictor: Predictor, view: &RowView<'_>) -> f64 {
-        let predictions = predictor.predictions(self.base.as_deref(), &self.rows, self.stream.tag, view);
+        let Stream { tag, base, rows, .. } = *self.stream;
+        let base = base.map(|base| pick(base, &self.indices));
+        let predictions = predictor.predictions(base.as_deref(), &pick(rows, &self.indices), tag, view);
         residual_bits(&self.words, predictions.into_iter())
     }
 
@@ -90,19 +75,6 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// True if of all words at most a third are different: told without sorting them, as mostly they are more.
-fn has_few(words: &[u64]) -> bool {
-    let mut distinct: Vec<u64> = Vec::with_capacity(words.len() / 3);
-    words.iter().all(|word| {
-        let is_known = distinct.contains(word);
-        let has_room = distinct.len() < words.len() / 3;
-        if !is_known && has_room {
-            distinct.push(*word);
-        }
-        is_known || has_room
-    })
-}
-
 /// The cheapest plan for a stream; `candidates` are columns that it may be predicted from, `learned` a predictor that
 /// was found to fit.
 pub(crate) fn select(
@@ -115,7 +87,7 @@ pub(crate) fn select(
     if words.iter().all(|word| *word == words[0]) {
         return Candidate { encoding: Encoding::Constant, bits: 64.0 / words.len() as f64 };
     }
-    let sample = Sample::new(stream, &sample_of(words.len(), SAMPLE_SIZE));
+    let sample = Sample::new(stream);
     let (predictor, bits) = sample.without_columns();
     let mut best = Candidate { encoding: Encoding::Residuals(predictor), bits };
     if let Some(bits) = sample.dictionary()
@@ -132,7 +104,7 @@ pub(crate) fn select(
     consider_columns(&sample, candidates, view, &mut best);
     if let Encoding::Residuals(Predictor::Reference(word)) = &mut best.encoding {
         // the sample's newest value gives way to the stream's
-        *word = words.iter().map(|word| *word as i64).max().unwrap_or(0) as u64;
+        *word = newest(words);
     }
     best
 }
@@ -195,23 +167,5 @@ impl Estimate {
             (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.into_iter()))
         });
         direct.into_iter().chain(change)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn few_different_words_are_told_as_by_sorting() {
-        for n in 0..80u64 {
-            for different in 1..40 {
-                let words: Vec<u64> = (0..n).map(|i| i * i % different).collect();
-                let mut sorted = words.clone();
-                sorted.sort_unstable();
-                sorted.dedup();
-                assert_eq!(has_few(&words), sorted.len() * 3 <= words.len(), "{words:?}");
-            }
-        }
     }
 }
