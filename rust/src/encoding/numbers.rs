@@ -236,27 +236,36 @@ fn old_integer(scale: Scale, base: Option<&Cells>, i: usize, table: &Table) -> u
     cell.and_then(|cell| scale.integer(number(table, cell))).unwrap_or(0)
 }
 
-/// What a formula with this result predicts: rounded to the scale, or the old number where it has no result.
+/// Calls `take` with what a formula predicts for each cell: its result, rounded to the scale, or the old number where it
+/// has none.
 #[inline(always)]
-fn prediction(scale: Scale, result: f64, base: Option<&Cells>, i: usize, table: &Table) -> u64 {
-    scale.integer(result).unwrap_or_else(|| old_integer(scale, base, i, table))
+fn for_each_prediction(
+    scale: Scale,
+    results: &[f64],
+    (base, table): (Option<&Cells>, &Table),
+    integers: &mut [u64],
+    mut take: impl FnMut(&mut u64, u64),
+) {
+    let values = results.iter().copied().zip(integers.iter_mut().enumerate());
+    scale.for_each_integer(values, |found, (i, integer)| {
+        take(integer, found.unwrap_or_else(|| old_integer(scale, base, i, table)));
+    });
 }
 
 /// What a formula predicts for each cell.
 pub(crate) fn round_all(scale: Scale, results: &[f64], base: Option<&Cells>, table: &Table) -> Vec<u64> {
-    let results = results.iter().enumerate();
-    results.map(|(i, result)| prediction(scale, *result, base, i, table)).collect()
+    let mut all = vec![0; results.len()];
+    for_each_prediction(scale, results, (base, table), &mut all, |integer, prediction| *integer = prediction);
+    all
 }
 
 /// Residuals of all cells become their integers.
 fn add_predictions(integers: &mut [u64], context: &FormContext<'_>) {
     let FormContext { plan, table, base, results, .. } = *context;
-    let scale = plan.scale;
     match (plan.predictor, results) {
         (_, Some(results)) => {
-            for (i, (integer, result)) in integers.iter_mut().zip(results).enumerate() {
-                *integer = integer.wrapping_add(prediction(scale, *result, base, i, table));
-            }
+            let add = |integer: &mut u64, prediction| *integer = integer.wrapping_add(prediction);
+            for_each_prediction(plan.scale, results, (base, table), integers, add);
         }
         (NumberPredictor::Reference(word), _) => {
             integers.iter_mut().for_each(|integer| *integer = integer.wrapping_add(word));
@@ -331,12 +340,10 @@ pub(crate) fn write(
 /// Integers of all cells become their residuals; what becomes of those of cells that are no numbers is of no matter.
 fn take_predictions(integers: &mut [u64], context: &FormContext<'_>, is_number: impl Fn(usize) -> bool) {
     let FormContext { plan, table, base, results, .. } = *context;
-    let scale = plan.scale;
     match (plan.predictor, results) {
         (_, Some(results)) => {
-            for (i, (integer, result)) in integers.iter_mut().zip(results).enumerate() {
-                *integer = integer.wrapping_sub(prediction(scale, *result, base, i, table));
-            }
+            let take = |integer: &mut u64, prediction| *integer = integer.wrapping_sub(prediction);
+            for_each_prediction(plan.scale, results, (base, table), integers, take);
         }
         (NumberPredictor::Reference(word), _) => {
             integers.iter_mut().for_each(|integer| *integer = integer.wrapping_sub(word));

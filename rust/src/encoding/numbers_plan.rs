@@ -185,7 +185,7 @@ pub(crate) fn profile(table: &Table, cells: &Cells) -> Option<(Scale, Vec<Form>)
     if sample.iter().filter(numeric).count() * 2 < sample.len() {
         return None;
     }
-    let mut shorts = vec![[0u8; 8]; sample.len()];
+    let mut shorts = [[0u8; 8]; SAMPLE_SIZE];
     let mut tally = Tally { floats: Vec::with_capacity(sample.len()), ..Tally::default() };
     for (i, short) in sample.iter().zip(&mut shorts) {
         tally.add(table, cells.get(*i), short);
@@ -293,7 +293,7 @@ impl<'a> Draft<'a> {
         if let Some(base) = input.base {
             let old = |i: &usize| scale.integer(number(input.view.table, base.get(*i))).unwrap_or(0);
             let old: Vec<u64> = sample.iter().map(old).collect();
-            best.offer(NumberPredictor::Formula(Formula::OLD), old.into_iter(), 0.0);
+            best.offer(NumberPredictor::Formula(Formula::OLD), old.iter().copied(), 0.0);
         }
         let previous = sample.iter().map(|i| i.checked_sub(1).map_or(0, |i| classified.integers[i]));
         best.offer(NumberPredictor::Previous, previous, 0.0);
@@ -349,7 +349,7 @@ impl<'a> Draft<'a> {
         let base = input.base.filter(|_| !all_round).map(|base| base.pick(sample));
         let predictions = round_all(*scale, results, base.as_ref(), input.view.table);
         let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
-        let bits = residual_bits(&pick(&classified.integers, sample), predictions.into_iter());
+        let bits = residual_bits(&pick(&classified.integers, sample), predictions.iter().copied());
         (bits + arguments / classified.integers.len() as f64, missing)
     }
 

@@ -52,7 +52,7 @@ impl<'a> Sample<'a> {
         let Stream { tag, base, rows, .. } = *self.stream;
         let base = base.map(|base| pick(base, &self.indices));
         let predictions = predictor.predictions(base.as_deref(), &pick(rows, &self.indices), tag, view);
-        residual_bits(&self.words, predictions.into_iter())
+        residual_bits(&self.words, predictions.iter().copied())
     }
 
     fn dictionary(&self) -> Option<f64> {
@@ -154,7 +154,7 @@ impl Estimate {
         let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
         let direct = useful.then(|| {
             let predictions: Vec<u64> = now.iter().map(number).collect();
-            (Predictor::Column(path), residual_bits(&self.words, predictions.into_iter()))
+            (Predictor::Column(path), residual_bits(&self.words, predictions.iter().copied()))
         });
         let base = self.base.as_ref().filter(|_| useful);
         let change = base.map(|base| {
@@ -164,7 +164,7 @@ impl Estimate {
                 .map(|(now, before)| number(now).wrapping_sub(number(before)));
             let predictions: Vec<u64> =
                 base.iter().zip(changes).map(|(base, change)| base.wrapping_add(change)).collect();
-            (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.into_iter()))
+            (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.iter().copied()))
         });
         direct.into_iter().chain(change)
     }

@@ -8,8 +8,6 @@ use crate::error::{Error, Result};
 
 /// The least state; the writer begins and the reader ends with it.
 const LOWEST_STATE: u64 = 1 << 31;
-/// No state reaches so many bits.
-const BOUND_BITS: u8 = 63;
 const STATE_BYTES: usize = 8;
 const WORD_BYTES: usize = 4;
 
@@ -32,8 +30,8 @@ pub(crate) fn write(steps: &[Step]) -> Vec<u8> {
     // A coder of this kind gives back last what it took first.
     for step in steps.iter().rev() {
         let frequency = u64::from(step.frequency);
-        // the share of the step of the state's bound
-        if state >= frequency << (BOUND_BITS - step.bits) {
+        let bound = (LOWEST_STATE >> step.bits << 32) * frequency;
+        if state >= bound {
             words.push(state as u32);
             state >>= 32;
         }

@@ -28,6 +28,10 @@ use crate::state::table::{Cell, Table};
 /// Columns with at most this many cells go row by row: more share a header, and what is known of the column.
 const MAX_SPARSE: usize = 1;
 
+/// Room for the steps of a frame is made at once, for so many a cell, up to a limit.
+const STEPS_A_CELL: usize = 2;
+const STEPS_AT_ONCE: usize = 1 << 16;
+
 /// The records that bring inserted cells: reshaped, then added ones.
 fn new_records<'a>(
     table: &'a Table,
@@ -272,11 +276,11 @@ impl BodyWriter<'_> {
                 _ => 0,
             })
             .collect();
+        let cells = self.cells_of(plan);
+        sets.steps.reserve((STEPS_A_CELL * (cells.0 + cells.1)).min(STEPS_AT_ONCE));
         let numbers = set_writer.write(&mut sets, self.base_rows);
         // SPARSE, which comes between the two, has no steps
         let mut w = sets.open_part();
-        let cells = self.cells_of(plan);
-        w.steps.reserve(cells.0 + cells.1);
         w.size(plan.len());
         let mut last = -1;
         self.learn(plan, cells, knowledge);
