@@ -1,10 +1,11 @@
 //! Finds what a column follows from, on a sample of its cells.
 
+use crate::encoding::classify::classify;
 use crate::encoding::encode::Learned;
 use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
 use crate::encoding::formula_pairs::Pairs;
 use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
-use crate::encoding::numbers::{Input, classify};
+use crate::encoding::numbers::Input;
 use crate::encoding::numbers_plan::profile;
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::{RowView, number};

@@ -1,7 +1,8 @@
 //! The plan for a stream of numbers: scale and forms from a sample, the predictor by what it would cost.
 
+use crate::encoding::classify::{Classified, classify};
 use crate::encoding::formula::{Formula, Operation};
-use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
+use crate::encoding::numbers::{Input, NumberPredictor, NumbersPlan, round_all};
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::number;
 use crate::encoding::sampling::{Cheapest, SAMPLE_SIZE, newest, pick, residual_bits, sample_of};
