@@ -1,7 +1,7 @@
 //! Blob streams: FORMAT.md section 8.3.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::encoding::integers;
 use crate::error::Result;
@@ -11,6 +11,7 @@ use crate::format::fixed64::MAX_DICTIONARY;
 use crate::format::reader::Reader;
 use crate::format::value::{Tag, read_text_value, write_text_value};
 use crate::format::writer::Writer;
+use crate::state::id_map::IdMap;
 use crate::state::schema::PathId;
 use crate::state::table::Table;
 
@@ -63,7 +64,7 @@ pub(crate) fn write(
 ) {
     let pool = &table.pool;
     let mut entries: Vec<u64> = Vec::new();
-    let mut numbers: HashMap<u64, u64> = HashMap::new();
+    let mut numbers: IdMap<u64, u64> = IdMap::default();
     let indices: Vec<u64> = ids
         .iter()
         .map(|id| {
@@ -102,7 +103,7 @@ fn write_with_base(
     let bytes: usize = entries.iter().map(|id| table.pool.get(*id).len()).sum();
     let step = step_for(table, bytes);
     let known = base_values(table, path, tag, step);
-    let mut numbers: HashMap<u64, u64> = known.iter().copied().zip(0..).collect();
+    let mut numbers: IdMap<u64, u64> = known.iter().copied().zip(0..).collect();
     let new: Vec<u64> = entries.iter().copied().filter(|id| !numbers.contains_key(id)).collect();
     let hits = |all: &[u64]| all.iter().filter(|id| numbers.contains_key(id)).count() as f64;
     let index = |of: usize| ids.len() as f64 * (of.max(1) as f64).log2() / 8.0;

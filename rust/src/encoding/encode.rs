@@ -1,5 +1,8 @@
 //! Writes cell streams: FORMAT.md section 8.1.
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
+
 use crate::encoding::blobs::{self, TextWriter};
 use crate::encoding::formula::Formula;
 use crate::encoding::left_out::{Part, left_out};
@@ -82,7 +85,7 @@ pub(crate) fn write(w: &mut Writer, column: &ColumnInput<'_>) -> bool {
 
 fn write_level(w: &mut Writer, column: &ColumnInput<'_>, copies: usize) -> bool {
     let tags = &column.cells.tags;
-    let uniform = tags.iter().all(|tag| *tag == tags[0]).then(|| tags[0]);
+    let uniform = column.cells.all_have(tags[0]).then(|| tags[0]);
     // a tag that says it all is shorter than any copy
     if let Some(tag) = uniform.filter(|tag| payload_form(*tag) == PayloadForm::Empty) {
         w.u8(tag);
@@ -150,16 +153,21 @@ fn write_numbers(w: &mut Writer, column: &ColumnInput<'_>, planned: PlannedNumbe
     let PlannedNumbers { plan, classified, uses_formula, results, .. } = planned;
     w.u8(NUMBERS);
     let input = number_input(column);
-    let others = numbers::write(w, &input, &plan, &classified, results, column.frame_path);
+    let others = numbers::write(w, &input, &plan, classified, results, column.frame_path);
     if !others.is_empty() {
         with_part(column, &others, |column| write_level(w, column, copies + 1));
     }
     uses_formula || column.learned.is_none()
 }
 
-fn base_words(column: &ColumnInput<'_>, tag: Tag) -> Option<Vec<u64>> {
-    let words = |cell: crate::state::table::Cell| if cell.tag == tag { cell.word } else { 0 };
-    column.base.map(|base| base.iter().map(words).collect())
+fn base_words<'a>(column: &ColumnInput<'a>, tag: Tag) -> Option<Cow<'a, [u64]>> {
+    let words = |base: &'a Cells| {
+        if base.all_have(tag) {
+            return Cow::Borrowed(&*base.words);
+        }
+        base.iter().map(|cell| if cell.tag == tag { cell.word } else { 0 }).collect()
+    };
+    column.base.map(words)
 }
 
 fn write_tag(w: &mut Writer, column: &ColumnInput<'_>, tag: Tag, candidate: Option<Candidate>) -> bool {
@@ -217,8 +225,12 @@ fn repeated_columns(column: &ColumnInput<'_>) -> Vec<(PathId, f64)> {
     let repeats =
         |path: PathId, at: usize| column.view.present_cell(path, column.rows[at], at) == column.cells.get(at);
     let first = sample_of(n, COPY_PRESAMPLE);
-    let sample = sample_of(n, COPY_SAMPLE);
-    let sample_rows = pick(column.rows, &sample);
+    // few columns come so far
+    let sample = LazyCell::new(|| {
+        let sample = sample_of(n, COPY_SAMPLE);
+        let rows = pick(column.rows, &sample);
+        (sample, rows)
+    });
     let mut repeated = Vec::new();
     for &path in column.candidates {
         // most columns are told off by a look at a few cells
@@ -230,8 +242,9 @@ fn repeated_columns(column: &ColumnInput<'_>) -> Vec<(PathId, f64)> {
         if first.iter().any(is_told_off) {
             continue;
         }
+        let (sample, sample_rows) = &*sample;
         let mut missed = 0;
-        column.view.visit(path, &sample_rows, |i, present, _| {
+        column.view.visit(path, sample_rows, |i, present, _| {
             missed += usize::from(column.cells.get(sample[i]) != present);
         });
         repeated.push((path, missed as f64 / sample.len() as f64));

@@ -1,10 +1,11 @@
 //! Finds what a column follows from, on a sample of its cells.
 
+use crate::encoding::classify::classify;
 use crate::encoding::encode::Learned;
 use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
 use crate::encoding::formula_pairs::Pairs;
 use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
-use crate::encoding::numbers::{Input, classify};
+use crate::encoding::numbers::Input;
 use crate::encoding::numbers_plan::profile;
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::{RowView, number};
@@ -116,8 +117,7 @@ impl<'r> FormulaSearch<'r> {
         let table = input.view.table;
         let words = profile(table, input.cells).and_then(|(scale, forms)| {
             let probes = sample_of(input.cells.len(), PROBES);
-            let cells: Vec<_> = probes.iter().map(|i| input.cells.get(*i)).collect();
-            let classified = classify(table, scale, &forms, cells.into_iter());
+            let classified = classify(table, scale, &forms, &input.cells.pick(&probes));
             let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
             let all: Vec<(usize, u64)> = probes
                 .into_iter()

@@ -32,18 +32,22 @@ fn best_table(numbers: &[u64]) -> Option<Table> {
     if n < MIN_CODED || all == 0 || left_out(Part::Entropy) {
         return None;
     }
-    let mut best: Option<(f64, u8, [u32; CLASSES])> = None;
-    let mut offer = |counts: &[u32; CLASSES], mantissa: u8| {
+    let mut best = (f64::INFINITY, WHOLE, 0);
+    let mut best_counts = [0u32; CLASSES];
+    let mut offer = |counts: &[u32], mantissa: u8| {
         let cost = cost_of(counts, n, mantissa);
-        if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
-            best = Some((cost, mantissa, *counts));
+        if cost < best.0 {
+            best = (cost, mantissa, counts.len());
+            best_counts[..counts.len()].copy_from_slice(counts);
         }
     };
+    // no number is above what all have together, and no class above its class
+    let highest = |mantissa: u8| usize::from(class_of(all, mantissa).0);
     let mut counts = [0u32; CLASSES];
     if all >> WHOLE == 0 {
         let mut whole = [0u32; CLASSES];
         numbers.iter().for_each(|number| whole[usize::from(*number as u8)] += 1);
-        offer(&whole, WHOLE);
+        offer(&whole[..=highest(WHOLE)], WHOLE);
         for (number, count) in (0..=all).zip(whole) {
             counts[usize::from(class_of(number, LONGEST).0)] += count;
         }
@@ -52,27 +56,26 @@ fn best_table(numbers: &[u64]) -> Option<Table> {
     }
     for mantissa in (0..=LONGEST).rev() {
         if mantissa < LONGEST {
-            counts = merge_classes(&counts, mantissa);
+            merge_classes(&mut counts[..=highest(mantissa + 1)], mantissa);
         }
-        offer(&counts, mantissa);
+        offer(&counts[..=highest(mantissa)], mantissa);
     }
-    let (cost, mantissa, counts) = best?;
-    costs_more(numbers, all, cost).then(|| table_of(&counts, n, mantissa))
+    let (cost, mantissa, classes) = best;
+    costs_more(numbers, all, cost).then(|| table_of(&best_counts[..classes], n, mantissa))
 }
 
-/// Counts of classes with one bit of mantissa less.
-fn merge_classes(counts: &[u32; CLASSES], mantissa: u8) -> [u32; CLASSES] {
-    let mut merged = [0; CLASSES];
-    for (class, count) in counts.iter().enumerate() {
-        // Up to the last class that stands for one number, classes are numbers.
-        let to = if class < 2 << mantissa { class } else { (class - (2 << mantissa)) / 2 + (2 << mantissa) };
-        merged[to] += count;
+/// Counts of classes become those with one bit of mantissa less.
+fn merge_classes(counts: &mut [u32], mantissa: u8) {
+    // Up to the last class that stands for one number, classes are numbers.
+    let single = 2 << mantissa;
+    for class in single + 1..counts.len() {
+        let count = std::mem::take(&mut counts[class]);
+        counts[(class - single) / 2 + single] += count;
     }
-    merged
 }
 
 /// The classes that come, from the first to the last.
-fn used(counts: &[u32; CLASSES]) -> (usize, &[u32]) {
+fn used(counts: &[u32]) -> (usize, &[u32]) {
     let comes = |count: &u32| *count != 0;
     let lowest = counts.iter().position(comes).unwrap_or(0);
     let highest = counts.iter().rposition(comes).unwrap_or(0);
@@ -80,7 +83,7 @@ fn used(counts: &[u32; CLASSES]) -> (usize, &[u32]) {
 }
 
 /// Bits that the numbers and their table cost, about.
-fn cost_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> f64 {
+fn cost_of(counts: &[u32], n: usize, mantissa: u8) -> f64 {
     let (lowest, counts) = used(counts);
     let most = (n << 7) >> table_bits(n);
     let all = log2(n);
@@ -98,7 +101,7 @@ fn cost_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> f64 {
 }
 
 /// A table for these counts.
-fn table_of(counts: &[u32; CLASSES], n: usize, mantissa: u8) -> Table {
+fn table_of(counts: &[u32], n: usize, mantissa: u8) -> Table {
     let (lowest, counts) = used(counts);
     let bits = table_bits(n);
     Table { mantissa, bits, lowest: lowest as u8, frequencies: frequencies_of(counts, n, bits) }
@@ -146,7 +149,9 @@ fn costs_more(numbers: &[u64], all: u64, most: f64) -> bool {
         }
         let mut plane = 0.0;
         let mut distinct = 0;
-        for count in counts.into_iter().filter(|count| *count != 0) {
+        // no byte is above what all have together
+        let counts = &counts[..=usize::from((all >> shift) as u8)];
+        for &count in counts.iter().filter(|count| **count != 0) {
             plane += f64::from(count) * (bits - log2(count as usize));
             distinct += 1;
         }
@@ -207,6 +212,21 @@ mod tests {
         lists.iter().for_each(|list| write(&mut w, list));
         let entropy = entropy::write(&w.steps);
         (w, entropy)
+    }
+
+    #[test]
+    fn merged_classes_are_those_of_the_numbers() {
+        let numbers = lists().concat();
+        let counts_at = |mantissa: u8| {
+            let mut counts = [0u32; CLASSES];
+            numbers.iter().for_each(|number| counts[usize::from(class_of(*number, mantissa).0)] += 1);
+            counts
+        };
+        for mantissa in 0..LONGEST {
+            let mut counts = counts_at(mantissa + 1);
+            merge_classes(&mut counts, mantissa);
+            assert_eq!(counts, counts_at(mantissa));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Cell streams (FORMAT.md section 8): one file a kind of column, and the choice between encodings.
 
 pub(crate) mod blobs;
+mod classify;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod formula;

@@ -2,19 +2,19 @@
 
 use std::cell::OnceCell;
 
+use crate::encoding::classify::{Classified, classify};
 use crate::encoding::formula::Formula;
 use crate::encoding::residuals;
-use crate::encoding::row_view::{MISSING, RowView, number};
+use crate::encoding::row_view::{RowView, number};
 use crate::encoding::sampling::{listed, share};
 use crate::error::Result;
 use crate::format::entropy::Steps;
-use crate::format::number::{Form, Scale, exact_integer};
+use crate::format::number::{Form, Scale};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};
 use crate::format::reader::Reader;
-use crate::format::tag::{Payload, Tag, tag};
 use crate::format::writer::Writer;
 use crate::state::schema::PathId;
-use crate::state::table::{Cell, Cells, Table};
+use crate::state::table::{Cells, Table};
 
 /// What the integers are predicted from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,82 +64,6 @@ pub(crate) struct NumbersPlan {
     pub(crate) predictor: NumberPredictor,
 }
 
-/// Cells as integers at a scale: the form of each, and the integer where the form has one. The number of forms stands
-/// for another cell.
-pub(crate) struct Classified {
-    pub(crate) forms: Vec<u8>,
-    pub(crate) integers: Vec<u64>,
-}
-
-fn same_payload(table: &Table, cell: Cell, (tag, payload): (Tag, Payload<'_>)) -> bool {
-    tag == cell.tag && table.payload(cell) == payload
-}
-
-/// The first form that gives the cell, and its integer.
-#[inline]
-fn form_of(
-    table: &Table,
-    scale: Scale,
-    forms: &[Form],
-    cell: Cell,
-    buffer: &mut Vec<u8>,
-) -> Option<(u8, u64)> {
-    if cell.tag == MISSING {
-        return None;
-    }
-    let mut integer = None;
-    for (i, form) in (0u8..).zip(forms) {
-        if !form.may_have(cell.tag) {
-            continue;
-        }
-        if cell.tag == tag::NONE {
-            return Some((i, 0));
-        }
-        let integer = *integer.get_or_insert_with(|| scale.integer(number(table, cell)));
-        let of_form = integer.and_then(|integer| form.cell(scale, integer, buffer));
-        if let Some(of_form) = of_form
-            && same_payload(table, cell, of_form)
-        {
-            return integer.map(|integer| (i, integer));
-        }
-    }
-    None
-}
-
-/// The tag of cells that have the first form if they have any, and whose integer is quickly told.
-fn plain_tag(scale: Scale, first: &Form) -> Option<Tag> {
-    match first {
-        _ if scale.unit > 1 => None,
-        Form::Float => Some(tag::FLOAT),
-        Form::Int => Some(tag::INT),
-        _ => None,
-    }
-}
-
-pub(crate) fn classify(
-    table: &Table,
-    scale: Scale,
-    forms: &[Form],
-    cells: impl Iterator<Item = Cell>,
-) -> Classified {
-    let n = cells.size_hint().0;
-    let mut classified = Classified { forms: Vec::with_capacity(n), integers: Vec::with_capacity(n) };
-    let mut buffer = Vec::new();
-    let plain = plain_tag(scale, &forms[0]);
-    for cell in cells {
-        let found = match cell.tag {
-            tag if Some(tag) != plain => form_of(table, scale, forms, cell, &mut buffer),
-            tag::FLOAT if scale.is_raw() => (!f64::from_bits(cell.word).is_nan()).then_some((0, cell.word)),
-            tag::FLOAT => exact_integer(cell.word, scale.exponent).map(|integer| (0, integer as u64)),
-            _ => scale.integer(cell.word as i64 as f64).map(|integer| (0, integer)),
-        };
-        let (form, integer) = found.unwrap_or((forms.len() as u8, 0));
-        classified.forms.push(form);
-        classified.integers.push(integer);
-    }
-    classified
-}
-
 fn absent_form(forms: &[Form]) -> Option<u8> {
     forms.iter().position(|form| *form == Form::Absent).map(|at| at as u8)
 }
@@ -176,9 +100,7 @@ impl FormContext<'_> {
             let forms = &self.plan.forms;
             let none = forms.len() as u8;
             let Some(base) = self.base else { return vec![none; self.n] };
-            let mut buffer = Vec::new();
-            let form = |cell| form_of(self.table, self.plan.scale, forms, cell, &mut buffer);
-            base.iter().map(form).map(|found| found.map_or(none, |(form, _)| form)).collect()
+            classify(self.table, self.plan.scale, forms, base).forms
         })
     }
 
@@ -200,27 +122,36 @@ fn old_integer(scale: Scale, base: Option<&Cells>, i: usize, table: &Table) -> u
     cell.and_then(|cell| scale.integer(number(table, cell))).unwrap_or(0)
 }
 
-/// What a formula with this result predicts: rounded to the scale, or the old number where it has no result.
+/// Calls `take` with what a formula predicts for each cell: its result, rounded to the scale, or the old number where it
+/// has none.
 #[inline(always)]
-fn prediction(scale: Scale, result: f64, base: Option<&Cells>, i: usize, table: &Table) -> u64 {
-    scale.integer(result).unwrap_or_else(|| old_integer(scale, base, i, table))
+fn for_each_prediction(
+    scale: Scale,
+    results: &[f64],
+    (base, table): (Option<&Cells>, &Table),
+    integers: &mut [u64],
+    mut take: impl FnMut(&mut u64, u64),
+) {
+    let values = results.iter().copied().zip(integers.iter_mut().enumerate());
+    scale.for_each_integer(values, |found, (i, integer)| {
+        take(integer, found.unwrap_or_else(|| old_integer(scale, base, i, table)));
+    });
 }
 
 /// What a formula predicts for each cell.
 pub(crate) fn round_all(scale: Scale, results: &[f64], base: Option<&Cells>, table: &Table) -> Vec<u64> {
-    let results = results.iter().enumerate();
-    results.map(|(i, result)| prediction(scale, *result, base, i, table)).collect()
+    let mut all = vec![0; results.len()];
+    for_each_prediction(scale, results, (base, table), &mut all, |integer, prediction| *integer = prediction);
+    all
 }
 
 /// Residuals of all cells become their integers.
 fn add_predictions(integers: &mut [u64], context: &FormContext<'_>) {
     let FormContext { plan, table, base, results, .. } = *context;
-    let scale = plan.scale;
     match (plan.predictor, results) {
         (_, Some(results)) => {
-            for (i, (integer, result)) in integers.iter_mut().zip(results).enumerate() {
-                *integer = integer.wrapping_add(prediction(scale, *result, base, i, table));
-            }
+            let add = |integer: &mut u64, prediction| *integer = integer.wrapping_add(prediction);
+            for_each_prediction(plan.scale, results, (base, table), integers, add);
         }
         (NumberPredictor::Reference(word), _) => {
             integers.iter_mut().for_each(|integer| *integer = integer.wrapping_add(word));
@@ -262,51 +193,69 @@ pub(crate) fn write(
     w: &mut Writer,
     input: &Input<'_>,
     plan: &NumbersPlan,
-    Classified { forms, integers }: &Classified,
+    classified: Classified,
     results: Option<Vec<f64>>,
     frame_path: impl Fn(PathId) -> u64,
 ) -> Vec<usize> {
     let Input { base, rows, view, .. } = input;
     let table = view.table;
-    let n = forms.len();
+    let n = classified.forms.len();
     let results = results.or_else(|| formula_results(plan.predictor, *base, rows, view));
     plan.scale.write(w);
     w.u8(plan.forms.len() as u8);
     plan.forms.iter().for_each(|form| form.write(w));
     let context =
         FormContext { plan, table, base: *base, results: results.as_deref(), n, of_base: OnceCell::new() };
-    write_forms(w, &context, forms);
+    write_forms(w, &context, &classified);
     plan.predictor.write(w, frame_path);
-    let is_number = |i: &usize| plan.forms.get(usize::from(forms[*i])).is_some_and(|f| *f != Form::Absent);
-    let all_numbers = (0..n).all(|i| is_number(&i));
-    let numbers: Vec<usize> = if all_numbers { Vec::new() } else { (0..n).filter(is_number).collect() };
-    let predictions = match (plan.predictor, &results) {
-        (NumberPredictor::Reference(word), _) => vec![word; n],
-        (_, Some(results)) => round_all(plan.scale, results, *base, table),
-        _ => vec![0; n],
-    };
-    let mut residuals = Vec::with_capacity(n);
-    let mut previous = 0;
-    let mut take = |i: usize| {
-        let prediction = if plan.predictor == NumberPredictor::Previous { previous } else { predictions[i] };
-        residuals.push(integers[i].wrapping_sub(prediction));
-        previous = integers[i];
-    };
-    if all_numbers {
-        (0..n).for_each(&mut take);
-    } else {
-        numbers.iter().for_each(|i| take(*i));
+    let is_number = |form: u8| plan.forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
+    let all_numbers = classified.are_first() && is_number(0);
+    let Classified { forms, mut integers, others, .. } = classified;
+    take_predictions(&mut integers, &context, |i| all_numbers || is_number(forms[i]));
+    if !all_numbers {
+        let mut forms = forms.iter();
+        integers.retain(|_| forms.next().is_some_and(|form| is_number(*form)));
     }
-    residuals::write(w, residuals);
+    residuals::write(w, integers);
+    if others == 0 {
+        return Vec::new();
+    }
     (0..n).filter(|i| usize::from(forms[*i]) == plan.forms.len()).collect()
 }
 
+/// Integers of all cells become their residuals; what becomes of those of cells that are no numbers is of no matter.
+fn take_predictions(integers: &mut [u64], context: &FormContext<'_>, is_number: impl Fn(usize) -> bool) {
+    let FormContext { plan, table, base, results, .. } = *context;
+    match (plan.predictor, results) {
+        (_, Some(results)) => {
+            let take = |integer: &mut u64, prediction| *integer = integer.wrapping_sub(prediction);
+            for_each_prediction(plan.scale, results, (base, table), integers, take);
+        }
+        (NumberPredictor::Reference(word), _) => {
+            integers.iter_mut().for_each(|integer| *integer = integer.wrapping_sub(word));
+        }
+        (NumberPredictor::Previous, _) => {
+            let mut previous = 0u64;
+            for (i, integer) in integers.iter_mut().enumerate() {
+                if is_number(i) {
+                    let now = *integer;
+                    *integer = now.wrapping_sub(previous);
+                    previous = now;
+                }
+            }
+        }
+        (NumberPredictor::Zero | NumberPredictor::Formula(_), None) => {}
+    }
+}
+
 /// The cheapest mode, and what tells forms that differ from what it predicts.
-fn write_forms(w: &mut Writer, context: &FormContext<'_>, forms: &[u8]) {
+fn write_forms(w: &mut Writer, context: &FormContext<'_>, classified: &Classified) {
+    let forms = &classified.forms[..];
     let corrections = |predicted: &[u8]| -> Vec<u32> {
         (0..).zip(forms.iter().zip(predicted)).filter_map(|(i, (f, p))| (f != p).then_some(i)).collect()
     };
-    let mut best = (mode::FIRST, corrections(&vec![0; forms.len()]));
+    let of_first = || corrections(&vec![0; forms.len()]);
+    let mut best = (mode::FIRST, if classified.are_first() { Vec::new() } else { of_first() });
     for other in [mode::PRESENCE, mode::BASE] {
         if best.1.is_empty() || context.plan.forms.len() == 1 && other == mode::BASE {
             break;

@@ -1,12 +1,11 @@
 //! The plan for a stream of numbers: scale and forms from a sample, the predictor by what it would cost.
 
-use std::iter::repeat_n;
-
+use crate::encoding::classify::{Classified, classify};
 use crate::encoding::formula::{Formula, Operation};
-use crate::encoding::numbers::{Classified, Input, NumberPredictor, NumbersPlan, classify, round_all};
+use crate::encoding::numbers::{Input, NumberPredictor, NumbersPlan, round_all};
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::number;
-use crate::encoding::sampling::{pick, residual_bits, sample_of};
+use crate::encoding::sampling::{Cheapest, SAMPLE_SIZE, newest, pick, residual_bits, sample_of};
 use crate::format::number::{Form, Scale, exact_integer};
 use crate::format::number_text::{NumberText, Template, parse};
 use crate::format::numbers::{MAX_EXPONENT, MAX_FORMS, SHORTEST, SHORTEST_WITH_POINT, text_flag};
@@ -15,7 +14,6 @@ use crate::format::text::short_text;
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
-const SAMPLE_SIZE: usize = 64;
 /// Other columns are tried on this many cells first.
 const PRESAMPLE: usize = 8;
 /// This share of a sample must be numbers, and fit the scale.
@@ -54,8 +52,6 @@ struct Tally<'a> {
     cells: usize,
     ints: usize,
     floats: Vec<u64>,
-    /// Some float is a whole number.
-    whole_float: bool,
     /// Of each Decimal its decimals, and if its last digit is a zero that could be left out.
     decimals: Vec<(u8, bool)>,
     texts: Vec<NumberText<'a>>,
@@ -81,10 +77,7 @@ impl<'a> Tally<'a> {
         self.cells += 1;
         match cell.tag {
             tag::INT => self.ints += 1,
-            tag::FLOAT => {
-                self.whole_float |= f64::from_bits(cell.word).fract() == 0.0;
-                self.floats.push(cell.word);
-            }
+            tag::FLOAT => self.floats.push(cell.word),
             tag::DECIMAL => {
                 let exponent = (cell.word >> 56) as u8 as i8;
                 if exponent <= 0 && exponent >= -(MAX_EXPONENT as i8) {
@@ -123,7 +116,8 @@ impl<'a> Tally<'a> {
     /// The forms, the most frequent first.
     fn forms(&self) -> Vec<Form> {
         let mut counted: Vec<(usize, Form)> = Vec::new();
-        if self.ints > 0 && !self.floats.is_empty() && !self.whole_float {
+        let is_whole = |word: &u64| f64::from_bits(*word).fract() == 0.0;
+        if self.ints > 0 && !self.floats.is_empty() && !self.floats.iter().any(is_whole) {
             counted.push((self.ints + self.floats.len(), Form::IntOrFloat));
         } else {
             counted.push((self.ints, Form::Int));
@@ -192,7 +186,7 @@ pub(crate) fn profile(table: &Table, cells: &Cells) -> Option<(Scale, Vec<Form>)
     if sample.iter().filter(numeric).count() * 2 < sample.len() {
         return None;
     }
-    let mut shorts = vec![[0u8; 8]; sample.len()];
+    let mut shorts = [[0u8; 8]; SAMPLE_SIZE];
     let mut tally = Tally { floats: Vec::with_capacity(sample.len()), ..Tally::default() };
     for (i, short) in sample.iter().zip(&mut shorts) {
         tally.add(table, cells.get(*i), short);
@@ -229,160 +223,155 @@ pub(crate) fn plan(
     if formula.is_none() && is_coded_as_well_alone(uniform) {
         return None;
     }
-    let table = input.view.table;
-    let (mut scale, forms) = profile(table, input.cells)?;
+    let (scale, forms) = profile(input.view.table, input.cells)?;
     if formula.is_none() && scale.is_raw() && uniform.is_some() {
         return None;
     }
-    let mut classified = classify(table, scale, &forms, input.cells.iter());
-    let n = classified.forms.len();
-    let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|form| *form != Form::Absent);
-    if !scale.is_raw() {
-        let numbers = classified.forms.iter().zip(&classified.integers);
-        let unit = common_divisor(numbers.filter(|(form, _)| is_number(**form)).map(|(_, m)| *m));
-        if unit > 1 {
-            scale.unit = unit;
-            classified.integers.iter_mut().for_each(|m| *m = (*m as i64 / unit as i64) as u64);
-        }
+    let draft = Draft::new(input, scale, forms)?;
+    let (mut predictor, mut bits) = draft.own_predictor();
+    // mostly a formula pays, and is asked for all cells
+    let tried = formula.map(|formula| (formula, draft.try_formula(formula)));
+    let mut tried = tried.filter(|(_, tried)| tried.bits < bits * 0.97);
+    if let Some((formula, tried)) = &tried {
+        (predictor, bits) = (NumberPredictor::Formula(*formula), tried.bits);
     }
-    let numeric: Vec<usize> = sample_of(n, SAMPLE_SIZE);
-    let numeric: Vec<usize> = numeric.into_iter().filter(|i| is_number(classified.forms[*i])).collect();
-    if numeric.is_empty() {
-        return None;
+    let explains_absence = tried.as_ref().is_some_and(|(_, tried)| tried.explains_absence);
+    if bits >= 3.0
+        && uniform == Some(tag::FLOAT)
+        && !draft.scale.is_raw()
+        && let Some((formula, less)) = draft.other_column(candidates, bits)
+    {
+        (predictor, bits) = (NumberPredictor::Formula(formula), less);
+        tried = None;
     }
-    let others = classified.forms.iter().filter(|form| usize::from(**form) == forms.len()).count();
-    let first = classified.forms.iter().filter(|form| **form == 0).count();
-    let share = |count: usize| count as f64 / n as f64;
-    let mut overhead = share(others) * OTHER_BITS;
-    let corrected = share(n - first - others) * CORRECTION_BITS;
-    let (own, own_bits) = own_predictor(input, scale, &classified, &numeric);
-    let mut plan = NumbersPlan { scale, forms, predictor: own };
-    let mut bits = own_bits;
-    let mut uses_formula = false;
-    let mut results = None;
-    if let Some(formula) = formula {
-        // mostly it pays, and is asked for all cells
-        let all = formula.results(input.base, input.rows, &input.view);
-        let sampled = pick(&all, &numeric);
-        results = Some(all);
-        let (formula_bits, explains_absence) =
-            cost_of(input, scale, &classified, &numeric, formula, &sampled);
-        if formula_bits < bits * 0.97 {
-            plan.predictor = NumberPredictor::Formula(formula);
-            bits = formula_bits;
-            uses_formula = true;
-        }
-        overhead += if explains_absence && uses_formula { 0.0 } else { corrected };
-    } else {
-        overhead += corrected;
-    }
-    if bits >= 3.0 && uniform == Some(tag::FLOAT) && !scale.is_raw() {
-        let found = other_column(input, scale, &classified, &numeric, candidates, bits);
-        if let Some((formula, less)) = found {
-            plan.predictor = NumberPredictor::Formula(formula);
-            bits = less;
-            uses_formula = false;
-        }
-    }
-    if let NumberPredictor::Reference(newest) = &mut plan.predictor {
-        *newest = classified.integers.iter().map(|m| *m as i64).max().unwrap_or(0) as u64;
-    }
-    let bits = bits * share(n - others) + overhead;
-    let results = results.filter(|_| uses_formula);
-    Some(PlannedNumbers { plan, classified, bits, uses_formula, results })
+    Some(draft.finish(predictor, bits, explains_absence, tried.map(|(_, tried)| tried.results)))
 }
 
-/// The best predictor without another column.
-fn own_predictor(
-    input: &Input<'_>,
+/// Cells as numbers of a scale and forms, of which a predictor is looked for.
+struct Draft<'a> {
+    input: &'a Input<'a>,
     scale: Scale,
-    classified: &Classified,
-    sample: &[usize],
-) -> (NumberPredictor, f64) {
-    let integers = pick(&classified.integers, sample);
-    let mut best = (NumberPredictor::Zero, residual_bits(&integers, repeat_n(0, integers.len())));
-    let mut offer = |predictor, bits| {
-        if bits < best.1 {
-            best = (predictor, bits);
-        }
-    };
-    if let Some(base) = input.base {
-        let table = input.view.table;
-        let old = sample.iter().map(|i| scale.integer(number(table, base.get(*i))).unwrap_or(0));
-        let old: Vec<u64> = old.collect();
-        offer(NumberPredictor::Formula(Formula::OLD), residual_bits(&integers, old.into_iter()));
-    }
-    let previous = sample.iter().map(|i| i.checked_sub(1).map_or(0, |i| classified.integers[i]));
-    offer(NumberPredictor::Previous, residual_bits(&integers, previous));
-    if let Some(newest) = integers.iter().map(|m| *m as i64).max() {
-        let newest = newest as u64;
-        // 8 bytes of argument, spread over the stream
-        let argument = 64.0 / classified.integers.len() as f64;
-        let bits = residual_bits(&integers, repeat_n(newest, integers.len())) + argument;
-        offer(NumberPredictor::Reference(newest), bits);
-    }
-    best
+    forms: Vec<Form>,
+    classified: Classified,
+    /// Where a sample of the numbers stands, and their integers.
+    sample: Vec<usize>,
+    integers: Vec<u64>,
 }
 
-/// Another column, or its change, if it makes cells cheaper than `bits`.
-fn other_column(
-    input: &Input<'_>,
-    scale: Scale,
-    classified: &Classified,
-    sample: &[usize],
-    candidates: &[PathId],
+/// What a formula gives for all cells, and what they would cost.
+struct TriedFormula {
+    results: Vec<f64>,
     bits: f64,
-) -> Option<(Formula, f64)> {
-    let few: Vec<usize> = sample_of(sample.len(), PRESAMPLE).into_iter().map(|i| sample[i]).collect();
-    let operations: &[Operation] = match input.base {
-        Some(_) => &[Operation::Other, Operation::OldPlusChange],
-        None => &[Operation::Other],
-    };
-    let mut best = None;
-    let mut least = bits * 0.95;
-    for &a in candidates {
-        for &operation in operations {
-            let formula = Formula { operation, a, ..Formula::OLD };
-            if formula_cost(input, scale, classified, &few, formula).0 < least {
-                let bits = formula_cost(input, scale, classified, sample, formula).0;
-                if bits < least {
-                    (best, least) = (Some((formula, bits)), bits);
+    /// It has no result just where the sample has no numbers.
+    explains_absence: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// None if a sample shows no numbers.
+    fn new(input: &'a Input<'a>, mut scale: Scale, forms: Vec<Form>) -> Option<Draft<'a>> {
+        let mut classified = classify(input.view.table, scale, &forms, input.cells);
+        if !scale.is_raw() {
+            // the integer of a cell that is no number is 0, which every unit divides
+            let unit = common_divisor(classified.integers.iter().copied());
+            if unit > 1 {
+                scale.unit = unit;
+                classified.integers.iter_mut().for_each(|m| *m = (*m as i64 / unit as i64) as u64);
+            }
+        }
+        let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|form| *form != Form::Absent);
+        let mut sample = sample_of(classified.forms.len(), SAMPLE_SIZE);
+        if !classified.are_first() {
+            sample.retain(|i| is_number(classified.forms[*i]));
+        }
+        let integers = pick(&classified.integers, &sample);
+        (!sample.is_empty()).then_some(Draft { input, scale, forms, classified, sample, integers })
+    }
+
+    /// The best predictor without another column.
+    fn own_predictor(&self) -> (NumberPredictor, f64) {
+        let Draft { input, scale, classified, sample, integers, .. } = self;
+        let mut best = Cheapest::new(integers, NumberPredictor::Zero);
+        if let Some(base) = input.base {
+            let old = |i: &usize| scale.integer(number(input.view.table, base.get(*i))).unwrap_or(0);
+            let old: Vec<u64> = sample.iter().map(old).collect();
+            best.offer(NumberPredictor::Formula(Formula::OLD), old.iter().copied(), 0.0);
+        }
+        let previous = sample.iter().map(|i| i.checked_sub(1).map_or(0, |i| classified.integers[i]));
+        best.offer(NumberPredictor::Previous, previous, 0.0);
+        best.offer_newest(classified.integers.len(), NumberPredictor::Reference);
+        (best.predictor, best.bits)
+    }
+
+    fn try_formula(&self, formula: Formula) -> TriedFormula {
+        let results = formula.results(self.input.base, self.input.rows, &self.input.view);
+        let sampled = pick(&results, &self.sample);
+        let (bits, missing) = self.cost_of(&self.sample, formula, &sampled);
+        TriedFormula { results, bits, explains_absence: missing * 8 <= sampled.len() }
+    }
+
+    /// Another column, or its change, if it makes cells cheaper than `bits`.
+    fn other_column(&self, candidates: &[PathId], bits: f64) -> Option<(Formula, f64)> {
+        let few = sample_of(self.sample.len(), PRESAMPLE);
+        let few: Vec<usize> = few.into_iter().map(|i| self.sample[i]).collect();
+        let operations: &[Operation] = match self.input.base {
+            Some(_) => &[Operation::Other, Operation::OldPlusChange],
+            None => &[Operation::Other],
+        };
+        let mut best = None;
+        let mut least = bits * 0.95;
+        for &a in candidates {
+            for &operation in operations {
+                let formula = Formula { operation, a, ..Formula::OLD };
+                if self.formula_cost(&few, formula) < least {
+                    let bits = self.formula_cost(&self.sample, formula);
+                    if bits < least {
+                        (best, least) = (Some((formula, bits)), bits);
+                    }
                 }
             }
         }
+        best
     }
-    best
-}
 
-/// What a formula would cost, and if it has no result just where the sample has no numbers.
-fn formula_cost(
-    input: &Input<'_>,
-    scale: Scale,
-    classified: &Classified,
-    sample: &[usize],
-    formula: Formula,
-) -> (f64, bool) {
-    let rows = pick(input.rows, sample);
-    let base = input.base.map(|base| base.pick(sample));
-    let results = formula.results(base.as_ref(), &rows, &input.view);
-    cost_of(input, scale, classified, sample, formula, &results)
-}
+    /// What a formula would cost.
+    fn formula_cost(&self, sample: &[usize], formula: Formula) -> f64 {
+        let rows = pick(self.input.rows, sample);
+        let base = self.input.base.map(|base| base.pick(sample));
+        let results = formula.results(base.as_ref(), &rows, &self.input.view);
+        self.cost_of(sample, formula, &results).0
+    }
 
-/// As `formula_cost`, for the results of the formula on the sample.
-fn cost_of(
-    input: &Input<'_>,
-    scale: Scale,
-    classified: &Classified,
-    sample: &[usize],
-    formula: Formula,
-    results: &[f64],
-) -> (f64, bool) {
-    let missing = results.iter().filter(|result| result.is_nan()).count();
-    // old numbers stand in where there is no result
-    let all_round = results.iter().all(|result| scale.integer(*result).is_some());
-    let base = input.base.filter(|_| !all_round).map(|base| base.pick(sample));
-    let predictions = round_all(scale, results, base.as_ref(), input.view.table);
-    let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
-    let bits = residual_bits(&pick(&classified.integers, sample), predictions.into_iter());
-    (bits + arguments / classified.integers.len() as f64, missing * 8 <= results.len())
+    /// As `formula_cost`, for the results of the formula on the sample; and how many are missing.
+    fn cost_of(&self, sample: &[usize], formula: Formula, results: &[f64]) -> (f64, usize) {
+        let Draft { input, scale, classified, .. } = self;
+        let missing = results.iter().filter(|result| result.is_nan()).count();
+        // old numbers stand in where there is no result
+        let all_round = results.iter().all(|result| scale.integer(*result).is_some());
+        let base = input.base.filter(|_| !all_round).map(|base| base.pick(sample));
+        let predictions = round_all(*scale, results, base.as_ref(), input.view.table);
+        let arguments = (3 + 8 * usize::from(formula.operation.has_constant())) as f64 * 8.0;
+        let bits = residual_bits(&pick(&classified.integers, sample), predictions.iter().copied());
+        (bits + arguments / classified.integers.len() as f64, missing)
+    }
+
+    /// The plan with this predictor, of so many bits a number; with the results, if it is the formula that was tried.
+    fn finish(
+        self,
+        mut predictor: NumberPredictor,
+        bits: f64,
+        explains_absence: bool,
+        results: Option<Vec<f64>>,
+    ) -> PlannedNumbers {
+        let Draft { scale, forms, classified, .. } = self;
+        if let NumberPredictor::Reference(word) = &mut predictor {
+            *word = newest(&classified.integers);
+        }
+        let n = classified.forms.len();
+        let Classified { first, others, .. } = classified;
+        let share = |count: usize| count as f64 / n as f64;
+        let corrected = if explains_absence { 0.0 } else { share(n - first - others) * CORRECTION_BITS };
+        let bits = bits * share(n - others) + (share(others) * OTHER_BITS + corrected);
+        let plan = NumbersPlan { scale, forms, predictor };
+        PlannedNumbers { plan, classified, bits, uses_formula: results.is_some(), results }
+    }
 }

@@ -1,5 +1,6 @@
 //! Samples, and what numbers cost on them.
 
+use std::iter::repeat_n;
 use std::sync::LazyLock;
 
 use crate::format::share;
@@ -17,27 +18,87 @@ pub(crate) fn pick<T: Copy>(all: &[T], sample: &[usize]) -> Vec<T> {
     sample.iter().map(|i| all[*i]).collect()
 }
 
+/// Cells that a sample has at the most.
+pub(crate) const SAMPLE_SIZE: usize = 64;
+/// Of a sample, more different numbers are not counted.
+const MOST_DISTINCT: usize = SAMPLE_SIZE / 3;
+
+/// The different numbers of a sample, each with how often it comes.
+struct Distinct {
+    counts: [(u64, usize); MOST_DISTINCT],
+    len: usize,
+    /// A bit for the hash of each: one that is not set is of a new number.
+    seen: u64,
+}
+
+impl Distinct {
+    /// None if there are more than `most`, or than can be counted.
+    fn of(numbers: impl Iterator<Item = u64>, most: usize) -> Option<Distinct> {
+        let mut distinct = Distinct { counts: [(0, 0); MOST_DISTINCT], len: 0, seen: 0 };
+        let most = most.min(MOST_DISTINCT);
+        for number in numbers {
+            let bit = 1 << (number.wrapping_mul(HASH) >> 58);
+            let mut counts = distinct.counts[..distinct.len].iter_mut();
+            let known = if distinct.seen & bit == 0 { None } else { counts.find(|known| known.0 == number) };
+            match known {
+                Some((_, count)) => *count += 1,
+                None if distinct.len < most => {
+                    distinct.counts[distinct.len] = (number, 1);
+                    distinct.len += 1;
+                    distinct.seen |= bit;
+                }
+                None => return None,
+            }
+        }
+        Some(distinct)
+    }
+
+    fn counts(&self) -> &[(u64, usize)] {
+        &self.counts[..self.len]
+    }
+}
+
+/// An odd number whose multiples differ in their highest bits.
+const HASH: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// True if of all words at most a third are different.
+pub(crate) fn has_few(words: &[u64]) -> bool {
+    Distinct::of(words.iter().copied(), words.len() / 3).is_some()
+}
+
 /// Bits a value that compressed planes of these numbers take: their length, or less where few numbers come often.
 pub(crate) fn bits_of(numbers: impl ExactSizeIterator<Item = u64> + Clone) -> f64 {
+    bits_below(numbers, f64::INFINITY)
+}
+
+/// As `bits_of` where that is below the limit, and not below it where it is not.
+#[inline]
+fn bits_below(numbers: impl ExactSizeIterator<Item = u64> + Clone, limit: f64) -> f64 {
     let n = numbers.len();
-    let length: u32 = numbers.clone().map(|z| 64 - z.leading_zeros()).sum();
-    let length = f64::from(length) / n as f64;
-    if length <= 1.0 {
-        return length;
-    }
-    let mut counts: Vec<(u64, usize)> = Vec::with_capacity(n / 4);
-    for number in numbers {
-        if let Some((_, count)) = counts.iter_mut().find(|(other, _)| *other == number) {
-            *count += 1;
-        } else if counts.len() < n / 4 {
-            counts.push((number, 1));
-        } else {
-            // so many different ones cost their length
-            return length;
+    let most = (limit * n as f64) as u32;
+    let mut length = 0;
+    for number in numbers.clone() {
+        length += 64 - number.leading_zeros();
+        if length > most {
+            break;
         }
     }
-    let known: f64 = counts.iter().map(|(_, count)| *count as f64 * log2(*count)).sum();
+    let is_below = length <= most;
+    let length = f64::from(length) / n as f64;
+    if is_below && length <= 1.0 {
+        return length;
+    }
+    // where many are different, they cost their length
+    let Some(distinct) = Distinct::of(numbers, n / 4) else { return length };
+    let known: f64 = distinct.counts().iter().map(|(_, count)| *count as f64 * log2(*count)).sum();
     length.min(log2(n) - known / n as f64 + 0.1)
+}
+
+fn residuals<'a>(
+    integers: &'a [u64],
+    predictions: impl ExactSizeIterator<Item = u64> + Clone + 'a,
+) -> impl ExactSizeIterator<Item = u64> + Clone + 'a {
+    integers.iter().zip(predictions).map(|(i, p)| zigzag(i.wrapping_sub(p)))
 }
 
 /// Bits a value that residuals take.
@@ -45,7 +106,45 @@ pub(crate) fn residual_bits(
     integers: &[u64],
     predictions: impl ExactSizeIterator<Item = u64> + Clone,
 ) -> f64 {
-    bits_of(integers.iter().zip(predictions).map(|(i, p)| zigzag(i.wrapping_sub(p))))
+    bits_of(residuals(integers, predictions))
+}
+
+/// The predictor by which the integers of a sample cost least.
+pub(crate) struct Cheapest<'a, P> {
+    integers: &'a [u64],
+    pub(crate) predictor: P,
+    pub(crate) bits: f64,
+}
+
+impl<'a, P> Cheapest<'a, P> {
+    /// Begins with a predictor of zeros.
+    pub(crate) fn new(integers: &'a [u64], predictor: P) -> Self {
+        Cheapest { integers, predictor, bits: residual_bits(integers, repeat_n(0, integers.len())) }
+    }
+
+    /// Takes a predictor if it is cheaper with what it adds for itself.
+    pub(crate) fn offer(
+        &mut self,
+        predictor: P,
+        predictions: impl ExactSizeIterator<Item = u64> + Clone,
+        argument: f64,
+    ) {
+        let bits = bits_below(residuals(self.integers, predictions), self.bits) + argument;
+        if bits < self.bits {
+            (self.predictor, self.bits) = (predictor, bits);
+        }
+    }
+
+    /// Offers the newest of them, for a stream of so many: 8 bytes of argument are spread over it.
+    pub(crate) fn offer_newest(&mut self, n: usize, predictor: impl FnOnce(u64) -> P) {
+        let newest = newest(self.integers);
+        self.offer(predictor(newest), repeat_n(newest, self.integers.len()), 64.0 / n as f64);
+    }
+}
+
+/// The largest of signed integers.
+pub(crate) fn newest(integers: &[u64]) -> u64 {
+    integers.iter().map(|integer| *integer as i64).max().unwrap_or(0) as u64
 }
 
 const TABLE: usize = 4097;
@@ -73,4 +172,49 @@ pub(crate) fn share(taken: usize, of: usize) -> (u8, f64) {
 /// Bits that a list of `count` of so many takes, about.
 pub(crate) fn listed(count: usize, of: usize) -> f64 {
     count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(numbers: &[u64]) -> Vec<u64> {
+        let mut sorted = numbers.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted
+    }
+
+    fn lists() -> impl Iterator<Item = Vec<u64>> {
+        let list = |(n, different): (u64, u64)| (0..n).map(|i| (i * i % different) << (n % 50)).collect();
+        (1..=SAMPLE_SIZE as u64).flat_map(|n| (1..40).map(move |different| (n, different))).map(list)
+    }
+
+    #[test]
+    fn few_different_words_are_told_as_by_sorting() {
+        for words in lists() {
+            assert_eq!(has_few(&words), sorted(&words).len() * 3 <= words.len(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_changes_nothing_below_it() {
+        for numbers in lists() {
+            let n = numbers.len();
+            let length: u32 = numbers.iter().map(|number| 64 - number.leading_zeros()).sum();
+            let mut bits = f64::from(length) / n as f64;
+            let distinct = sorted(&numbers);
+            if bits > 1.0 && distinct.len() <= n / 4 {
+                let count = |number: &u64| numbers.iter().filter(|other| *other == number).count();
+                let known: f64 = distinct.iter().map(count).map(|count| count as f64 * log2(count)).sum();
+                bits = bits.min(log2(n) - known / n as f64 + 0.1);
+            }
+            assert!((bits_of(numbers.iter().copied()) - bits).abs() < 1e-9);
+            let bits = bits_of(numbers.iter().copied());
+            for limit in [0.5, 1.0, 1.5, 3.0, 20.0, bits, bits.next_up()] {
+                let below = bits_below(numbers.iter().copied(), limit);
+                assert!(if bits < limit { below == bits } else { below >= limit }, "{numbers:?} {limit}");
+            }
+        }
+    }
 }

@@ -1,17 +1,16 @@
 //! The choice between the encodings of a word stream, by what they would cost on a sample.
 
-use std::iter::repeat_n;
-
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::RowView;
-use crate::encoding::sampling::{bits_of, pick, residual_bits, sample_of};
+use crate::encoding::sampling::{
+    Cheapest, SAMPLE_SIZE, bits_of, has_few, newest, pick, residual_bits, sample_of,
+};
 use crate::encoding::words::{Encoding, Stream};
 use crate::format::fixed64::MAX_DICTIONARY;
 use crate::format::value::Tag;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
 
-const SAMPLE_SIZE: usize = 64;
 /// Other columns are tried on this many cells first.
 const PRESAMPLE: usize = 8;
 
@@ -22,63 +21,48 @@ pub(crate) struct Candidate {
     pub(crate) bits: f64,
 }
 
-/// What is known of a stream at the places of a sample.
+/// A sample of a stream.
 struct Sample<'a> {
     stream: &'a Stream<'a>,
-    rows: Vec<u32>,
+    indices: Vec<usize>,
     words: Vec<u64>,
-    previous: Vec<u64>,
-    base: Option<Vec<u64>>,
 }
 
 impl<'a> Sample<'a> {
-    fn new(stream: &'a Stream<'a>, indices: &[usize]) -> Self {
-        let previous = indices.iter().map(|i| i.checked_sub(1).map_or(0, |i| stream.words[i]));
-        Sample {
-            stream,
-            rows: pick(stream.rows, indices),
-            words: pick(stream.words, indices),
-            previous: previous.collect(),
-            base: stream.base.map(|base| pick(base, indices)),
-        }
+    fn new(stream: &'a Stream<'a>) -> Self {
+        let indices = sample_of(stream.words.len(), SAMPLE_SIZE);
+        let words = pick(stream.words, &indices);
+        Sample { stream, indices, words }
     }
 
     /// The best predictor that needs no other column.
     fn without_columns(&self) -> (Predictor, f64) {
-        let n = self.words.len();
-        let mut best = (Predictor::Zero, residual_bits(&self.words, repeat_n(0, n)));
-        let mut offer = |predictor, bits| {
-            if bits < best.1 {
-                best = (predictor, bits);
-            }
-        };
-        if let Some(base) = &self.base {
-            offer(Predictor::Base, residual_bits(&self.words, base.iter().copied()));
+        let Stream { words, base, .. } = *self.stream;
+        let mut best = Cheapest::new(&self.words, Predictor::Zero);
+        if let Some(base) = base {
+            best.offer(Predictor::Base, self.indices.iter().map(|i| base[*i]), 0.0);
         }
-        offer(Predictor::Previous, residual_bits(&self.words, self.previous.iter().copied()));
-        if let Some(newest) = self.words.iter().map(|i| *i as i64).max() {
-            let newest = newest as u64;
-            // 8 bytes of argument, spread over the stream
-            let argument = 64.0 / self.stream.words.len() as f64;
-            let bits = residual_bits(&self.words, repeat_n(newest, n)) + argument;
-            offer(Predictor::Reference(newest), bits);
-        }
-        best
+        let previous = self.indices.iter().map(|i| i.checked_sub(1).map_or(0, |i| words[i]));
+        best.offer(Predictor::Previous, previous, 0.0);
+        best.offer_newest(words.len(), Predictor::Reference);
+        (best.predictor, best.bits)
     }
 
     fn with_predictor(&self, predictor: Predictor, view: &RowView<'_>) -> f64 {
-        let predictions = predictor.predictions(self.base.as_deref(), &self.rows, self.stream.tag, view);
-        residual_bits(&self.words, predictions.into_iter())
+        let Stream { tag, base, rows, .. } = *self.stream;
+        let base = base.map(|base| pick(base, &self.indices));
+        let predictions = predictor.predictions(base.as_deref(), &pick(rows, &self.indices), tag, view);
+        residual_bits(&self.words, predictions.iter().copied())
     }
 
     fn dictionary(&self) -> Option<f64> {
-        let mut sorted = self.words.clone();
         let n = self.stream.words.len();
-        sorted.sort_unstable();
-        sorted.dedup();
-        if sorted.len() * 3 > self.words.len() || n < SAMPLE_SIZE {
+        if n < SAMPLE_SIZE || !has_few(&self.words) {
             return None;
         }
+        let mut sorted = self.words.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
         let mut distinct = self.stream.words.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -103,7 +87,7 @@ pub(crate) fn select(
     if words.iter().all(|word| *word == words[0]) {
         return Candidate { encoding: Encoding::Constant, bits: 64.0 / words.len() as f64 };
     }
-    let sample = Sample::new(stream, &sample_of(words.len(), SAMPLE_SIZE));
+    let sample = Sample::new(stream);
     let (predictor, bits) = sample.without_columns();
     let mut best = Candidate { encoding: Encoding::Residuals(predictor), bits };
     if let Some(bits) = sample.dictionary()
@@ -120,7 +104,7 @@ pub(crate) fn select(
     consider_columns(&sample, candidates, view, &mut best);
     if let Encoding::Residuals(Predictor::Reference(word)) = &mut best.encoding {
         // the sample's newest value gives way to the stream's
-        *word = words.iter().map(|word| *word as i64).max().unwrap_or(0) as u64;
+        *word = newest(words);
     }
     best
 }
@@ -170,7 +154,7 @@ impl Estimate {
         let useful = now.tags.iter().filter(|tag| **tag == self.tag).count() * 2 > self.rows.len();
         let direct = useful.then(|| {
             let predictions: Vec<u64> = now.iter().map(number).collect();
-            (Predictor::Column(path), residual_bits(&self.words, predictions.into_iter()))
+            (Predictor::Column(path), residual_bits(&self.words, predictions.iter().copied()))
         });
         let base = self.base.as_ref().filter(|_| useful);
         let change = base.map(|base| {
@@ -180,7 +164,7 @@ impl Estimate {
                 .map(|(now, before)| number(now).wrapping_sub(number(before)));
             let predictions: Vec<u64> =
                 base.iter().zip(changes).map(|(base, change)| base.wrapping_add(change)).collect();
-            (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.into_iter()))
+            (Predictor::ColumnChange(path), residual_bits(&self.words, predictions.iter().copied()))
         });
         direct.into_iter().chain(change)
     }

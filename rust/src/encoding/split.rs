@@ -15,7 +15,8 @@ const LONG: usize = 16;
 /// Indices of the rows that a set holds, and of the others. Rows and members ascend.
 pub(crate) fn partition(rows: &[u32], members: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let is_long = members.len() / LONG > rows.len();
-    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    let n = rows.len();
+    let (mut inside, mut outside) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let mut rest = members;
     for (i, row) in (0..).zip(rows) {
         let before = if is_long {

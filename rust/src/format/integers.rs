@@ -43,14 +43,15 @@ pub(crate) fn table_bits(n: usize) -> u8 {
 }
 
 impl Table {
-    fn starts(&self) -> Vec<u32> {
-        let mut next = 0;
-        let mut starts = Vec::with_capacity(self.frequencies.len());
-        for frequency in &self.frequencies {
-            starts.push(next);
-            next += u32::from(*frequency);
-        }
-        starts
+    /// The step of each class.
+    fn steps(&self) -> Vec<Step> {
+        let mut start = 0;
+        let step = |&frequency| {
+            let step = Step { start, frequency, bits: self.bits };
+            start += u32::from(frequency);
+            step
+        };
+        self.frequencies.iter().map(step).collect()
     }
 
     fn write(&self, w: &mut Writer) {
@@ -135,12 +136,16 @@ impl Writer {
     /// Writes the numbers to the entropy stream; every used class has a frequency in the table.
     pub(crate) fn coded_integers(&mut self, numbers: &[u64], table: &Table) {
         table.write(self);
-        let starts = table.starts();
+        let of_class = table.steps();
+        if table.mantissa == WHOLE {
+            let step = |number: &u64| of_class[*number as usize - usize::from(table.lowest)];
+            self.steps.extend(numbers.iter().map(step));
+            return;
+        }
+        self.steps.reserve(numbers.len());
         for number in numbers {
             let (class, open) = class_of(*number, table.mantissa);
-            let at = usize::from(class - table.lowest);
-            let (start, frequency) = (starts[at], table.frequencies[at]);
-            self.steps.push(Step { start, frequency, bits: table.bits });
+            self.steps.push(of_class[usize::from(class - table.lowest)]);
             let mut done = 0;
             while done < open {
                 let bits = RAW_BITS.min(open - done);

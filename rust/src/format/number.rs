@@ -81,6 +81,22 @@ impl Scale {
         round(scaled).map(|rounded| rounded as i64 as u64)
     }
 
+    /// As `integer` for each value, which comes with what `take` needs; what kind of scale it is is asked once.
+    #[inline(always)]
+    pub(crate) fn for_each_integer<T>(
+        self,
+        values: impl Iterator<Item = (f64, T)>,
+        mut take: impl FnMut(Option<u64>, T),
+    ) {
+        if self.is_raw() || self.unit > 1 {
+            values.for_each(|(value, with)| take(self.integer(value), with));
+            return;
+        }
+        let power = POWERS[usize::from(self.exponent)];
+        let integer = |value: f64| round(value * power).map(|rounded| rounded as i64 as u64);
+        values.for_each(|(value, with)| take(integer(value), with));
+    }
+
     /// The number that an integer stands for, in units of the exponent.
     #[inline(always)]
     fn number(self, integer: u64) -> Option<i64> {
@@ -259,6 +275,18 @@ mod tests {
             let word = float_word(cents, 2);
             assert_eq!(exact_integer(word, 2), Some(cents));
             assert_eq!(scale.integer(f64::from_bits(word)), Some(cents as u64));
+        }
+    }
+
+    #[test]
+    fn integers_of_many_values_are_those_of_each() {
+        let values = [0.0, -0.0, 0.125, 12.34, -7.5, 3e15, 1e300, f64::NAN, f64::INFINITY];
+        let scales = [(0, 1), (2, 1), (2, 5), (15, 1)].map(|(exponent, unit)| Scale { exponent, unit });
+        for scale in scales.into_iter().chain([Scale::BITS]) {
+            let mut all = Vec::new();
+            scale.for_each_integer(values.into_iter().zip(0..), |integer, i| all.push((integer, i)));
+            let each: Vec<_> = values.into_iter().map(|value| scale.integer(value)).zip(0..).collect();
+            assert_eq!(all, each, "{scale:?}");
         }
     }
 

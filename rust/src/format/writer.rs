@@ -84,6 +84,11 @@ impl Writer {
         self.gaps(numbers.iter().copied());
     }
 
+    /// A writer for a part of this one, which goes on with the steps: so they are not copied.
+    pub(crate) fn open_part(&mut self) -> Writer {
+        Writer { bytes: Vec::new(), steps: std::mem::take(&mut self.steps) }
+    }
+
     /// The bytes of another writer, after their length.
     pub(crate) fn part(&mut self, part: Writer) {
         self.text(&part.bytes);

@@ -28,6 +28,10 @@ use crate::state::table::{Cell, Table};
 /// Columns with at most this many cells go row by row: more share a header, and what is known of the column.
 const MAX_SPARSE: usize = 1;
 
+/// Room for the steps of a frame is made at once, for so many a cell, up to a limit.
+const STEPS_A_CELL: usize = 2;
+const STEPS_AT_ONCE: usize = 1 << 16;
+
 /// The records that bring inserted cells: reshaped, then added ones.
 fn new_records<'a>(
     table: &'a Table,
@@ -260,9 +264,9 @@ impl BodyWriter<'_> {
         knowledge: &mut Knowledge,
         text: &mut FrameTextBuilder<'_>,
     ) -> Result<(Writer, Writer)> {
-        let (mut sets, mut w) = (Writer::default(), Writer::default());
+        let mut sets = Writer::default();
         if plan.is_empty() {
-            return Ok((sets, w));
+            return Ok((sets, Writer::default()));
         }
         let mut set_writer = RowSetWriter::default();
         let handles: Vec<usize> = plan
@@ -272,10 +276,14 @@ impl BodyWriter<'_> {
                 _ => 0,
             })
             .collect();
+        let cells = self.cells_of(plan);
+        sets.steps.reserve((STEPS_A_CELL * (cells.0 + cells.1)).min(STEPS_AT_ONCE));
         let numbers = set_writer.write(&mut sets, self.base_rows);
+        // SPARSE, which comes between the two, has no steps
+        let mut w = sets.open_part();
         w.size(plan.len());
         let mut last = -1;
-        self.learn(plan, knowledge);
+        self.learn(plan, cells, knowledge);
         let main_part = |column: &ColumnPlan| if column.updates { Part::Updates } else { Part::Inserts };
         let parts: Vec<(PathId, Part)> = plan.iter().map(|column| (column.path, main_part(column))).collect();
         let splits =
@@ -288,9 +296,7 @@ impl BodyWriter<'_> {
             let frame_path = self.frame_path(column.path) as i64;
             w.svarint(frame_path - last - 1);
             last = frame_path;
-            // the steps of all columns are one list
-            let contents = Writer { steps: std::mem::take(&mut w.steps), ..Writer::default() };
-            let contents = column_writer.column(contents, self, column, knowledge, text)?;
+            let contents = column_writer.column(w.open_part(), self, column, knowledge, text)?;
             let flags = [
                 (column.updates, UPDATES),
                 (column.inserts, INSERTS),
@@ -305,8 +311,17 @@ impl BodyWriter<'_> {
         Ok((sets, w))
     }
 
+    /// How many cells are listed in COLUMNS: updates, inserts.
+    fn cells_of(&self, plan: &[ColumnPlan]) -> (usize, usize) {
+        let inserts = plan.iter().filter(|column| column.inserts);
+        let inserts = inserts.map(|column| self.inserts[column.path as usize].rows.len()).sum();
+        let updates = plan.iter().filter(|column| column.updates);
+        let updates = updates.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
+        (updates, inserts)
+    }
+
     /// Finds out what columns follow from others, where it is time to.
-    fn learn(&self, plan: &[ColumnPlan], knowledge: &mut Knowledge) {
+    fn learn(&self, plan: &[ColumnPlan], cells: (usize, usize), knowledge: &mut Knowledge) {
         if left_out(LeftOut::Columns) {
             return;
         }
@@ -316,12 +331,7 @@ impl BodyWriter<'_> {
             parts.extend(column.updates.then_some((column.path, Part::Updates)));
             parts.extend(column.inserts.then_some((column.path, Part::Inserts)));
         }
-        let inserts = plan.iter().filter(|column| column.inserts);
-        let inserts: usize = inserts.map(|column| self.inserts[column.path as usize].rows.len()).sum();
-        let updates = plan.iter().filter(|column| column.updates);
-        let updates: usize =
-            updates.map(|column| self.changes.updates[column.path as usize].rows.len()).sum();
-        knowledge.learn(&parts, (updates, inserts), |path, part| {
+        knowledge.learn(&parts, cells, |path, part| {
             let input = self.input(path, part, &all);
             Subject { path, part, columns: self.neighbours(path, part, &input), input }
         });

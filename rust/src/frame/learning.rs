@@ -1,11 +1,12 @@
 //! What the encoder learns of columns that follow from others, and the order in which they are coded for it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use crate::encoding::encode::Learned;
 use crate::encoding::formula_search::{Finding, FormulaSearch};
 use crate::encoding::numbers::Input;
+use crate::state::id_map::IdMap;
 use crate::state::schema::PathId;
 
 /// A column's updates, or its inserts.
@@ -73,7 +74,7 @@ pub(crate) struct Knowledge {
     frame: u32,
     /// Columns that may be searched for a split in this frame.
     splits_left: u32,
-    lessons: HashMap<(PathId, Part), Lesson>,
+    lessons: IdMap<(PathId, Part), Lesson>,
 }
 
 /// A column of a frame as the search sees it: all columns are known.
@@ -224,7 +225,7 @@ impl Knowledge {
     /// The order in which columns are coded: each after those that it follows from, else as they are. Each is named with
     /// the part that counts.
     pub(crate) fn order(&self, columns: &[(PathId, Part)]) -> Vec<usize> {
-        let places: HashMap<PathId, usize> =
+        let places: IdMap<PathId, usize> =
             columns.iter().enumerate().map(|(at, (path, _))| (*path, at)).collect();
         let mut waits = vec![0; columns.len()];
         let mut followers: Vec<Vec<usize>> = vec![Vec::new(); columns.len()];

@@ -3,6 +3,7 @@
 pub(crate) mod blob_pool;
 pub(crate) mod capacity;
 pub(crate) mod change_set;
+pub(crate) mod id_map;
 pub(crate) mod permutation;
 pub(crate) mod schema;
 pub(crate) mod symbol;
