@@ -1,5 +1,6 @@
 //! What a column sees of the others in its row: the *present* and *base* cells of FORMAT.md section 8.
 
+use crate::encoding::row_places::RowPlaces;
 use crate::format::number::value;
 use crate::format::tag::{Tag, tag};
 use crate::state::change_set::{BlockStep, ColumnPatch, for_each_block};
@@ -53,30 +54,37 @@ pub(crate) struct RowView<'a> {
     pub(crate) done: &'a [bool],
 }
 
-/// Finds ascending rows in an ascending list, by one pass or by bisection.
+/// Finds ascending rows in an ascending list.
 struct Search<'a> {
     list: &'a [u32],
-    at: usize,
-    bisects: bool,
+    by: By<'a>,
+}
+
+enum By<'a> {
+    /// One pass, which is here.
+    Pass(usize),
+    Bisection,
+    Places(&'a RowPlaces<'a>),
 }
 
 impl<'a> Search<'a> {
     fn new(list: &'a [u32], wanted: &[u32]) -> Search<'a> {
-        Search { list, at: 0, bisects: wanted.len() * 16 < list.len() }
+        Search { list, by: if wanted.len() * 16 < list.len() { By::Bisection } else { By::Pass(0) } }
     }
 
     /// Where a row stands, if it does.
     #[inline(always)]
     fn find(&mut self, row: u32) -> Option<usize> {
-        if self.bisects {
-            return self.list.binary_search(&row).ok();
-        }
-        loop {
-            match self.list.get(self.at) {
-                Some(other) if *other < row => self.at += 1,
-                Some(other) if *other == row => return Some(self.at),
-                _ => return None,
-            }
+        match &mut self.by {
+            By::Places(places) => places.find(row),
+            By::Bisection => self.list.binary_search(&row).ok(),
+            By::Pass(at) => loop {
+                match self.list.get(*at) {
+                    Some(other) if *other < row => *at += 1,
+                    Some(other) if *other == row => return Some(*at),
+                    _ => return None,
+                }
+            },
         }
     }
 }
@@ -175,24 +183,36 @@ impl Lookup<'_> {
     }
 }
 
-impl RowView<'_> {
-    #[inline(always)]
-    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
-        let done = self.done.get(path as usize) == Some(&true);
-        let gather = ColumnGather::new(self.table, path);
+/// The rows of a column, its cells there and the base's.
+type Known<'a> = (&'a [u32], &'a Cells, Option<&'a Cells>);
+
+impl<'a> RowView<'a> {
+    /// What a column was read to be so far, and what it was.
+    #[inline]
+    fn known(&self, path: PathId) -> Option<Known<'a>> {
         let at = path as usize;
+        if self.done.get(at) != Some(&true) {
+            return None;
+        }
         match self.side {
             Side::Updates(updates) => {
-                let column = updates.get(at).filter(|column| done && !column.rows.is_empty());
-                let known = column.map(|c| (Search::new(&c.rows, rows), &c.new, Some(&c.old)));
-                Lookup { gather, known, has_base: true }
+                let column = updates.get(at).filter(|column| !column.rows.is_empty());
+                column.map(|c| (&c.rows[..], &c.new, Some(&c.old)))
             }
-            Side::Inserts(inserts) => {
-                let column = inserts.get(at).filter(|_| done);
-                let known = column.map(|c| (Search::new(&c.rows, rows), &c.cells, None));
-                Lookup { gather, known, has_base: false }
-            }
+            Side::Inserts(inserts) => inserts.get(at).map(|c| (&c.rows[..], &c.cells, None)),
         }
+    }
+
+    #[inline(always)]
+    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'a> {
+        self.lookup_by(path, |list| Search::new(list, rows))
+    }
+
+    #[inline(always)]
+    fn lookup_by(&self, path: PathId, search: impl FnOnce(&'a [u32]) -> Search<'a>) -> Lookup<'a> {
+        let known = self.known(path).map(|(list, new, old)| (search(list), new, old));
+        let gather = ColumnGather::new(self.table, path);
+        Lookup { gather, known, has_base: matches!(self.side, Side::Updates(_)) }
     }
 
     /// Calls `take` for each row with the present and the base cell of another column.
@@ -205,23 +225,9 @@ impl RowView<'_> {
         }
     }
 
-    /// The present and the base's cells of a column that is known and has just this list of rows.
-    fn listed(&self, path: PathId, list: &[u32]) -> Option<(&Cells, Option<&Cells>)> {
-        let at = path as usize;
-        if self.done.get(at) != Some(&true) {
-            return None;
-        }
-        match self.side {
-            Side::Updates(updates) => {
-                updates.get(at).filter(|c| c.rows == list).map(|c| (&c.new, Some(&c.old)))
-            }
-            Side::Inserts(inserts) => inserts.get(at).filter(|c| c.rows == list).map(|c| (&c.cells, None)),
-        }
-    }
-
     /// The numbers of another column in these rows: present, and, if they are wanted, the base's.
     pub(crate) fn numbers(&self, path: PathId, rows: &[u32], with_base: bool) -> (Vec<f64>, Vec<f64>) {
-        if let Some((new, old)) = self.listed(path, rows)
+        if let Some((_, new, old)) = self.known(path).filter(|(list, ..)| *list == rows)
             && (old.is_some() || !with_base)
         {
             let old = old.filter(|_| with_base);
@@ -230,79 +236,59 @@ impl RowView<'_> {
                 old.map(|old| numbers_of(self.table, old)).unwrap_or_default(),
             );
         }
-        let mut present = Vec::with_capacity(rows.len());
-        let mut base = Vec::with_capacity(if with_base { rows.len() } else { 0 });
-        self.numbers_into(path, rows, with_base, &mut present, &mut base);
+        let mut lookup = self.lookup(path, rows);
+        let mut present = vec![f64::NAN; rows.len()];
+        if !with_base {
+            for (row, now) in rows.iter().zip(&mut present) {
+                *now = number(self.table, lookup.present(*row));
+            }
+            return (present, Vec::new());
+        }
+        let mut base = vec![f64::NAN; rows.len()];
+        self.fill(&mut lookup, rows, &mut present, &mut base);
         (present, base)
     }
 
-    /// As `numbers`, in place of what is there.
-    pub(crate) fn numbers_into(
+    /// As `numbers` with the base's, into what is there; `places` are those of the column.
+    pub(crate) fn numbers_by<'p>(
         &self,
-        path: PathId,
+        (path, places): (PathId, &'p RowPlaces<'p>),
         rows: &[u32],
-        with_base: bool,
-        present: &mut Vec<f64>,
-        base: &mut Vec<f64>,
-    ) {
-        let mut lookup = self.lookup(path, rows);
-        present.clear();
-        base.clear();
-        present.resize(rows.len(), f64::NAN);
-        if !with_base {
-            for (row, now) in rows.iter().zip(present) {
-                *now = number(self.table, lookup.present(*row));
-            }
-            return;
-        }
-        base.resize(rows.len(), f64::NAN);
+        present: &mut [f64],
+        base: &mut [f64],
+    ) where
+        'a: 'p,
+    {
+        let view: &RowView<'p> = self;
+        let mut lookup = view.lookup_by(path, |list| Search { list, by: By::Places(places) });
+        view.fill(&mut lookup, rows, present, base);
+    }
+
+    #[inline(always)]
+    fn fill(&self, lookup: &mut Lookup<'_>, rows: &[u32], present: &mut [f64], base: &mut [f64]) {
         for (row, (now, before)) in rows.iter().zip(present.iter_mut().zip(base)) {
             let (present, base) = lookup.present_and_base(*row);
             (*now, *before) = (number(self.table, present), number(self.table, base));
         }
     }
 
-    /// As `numbers_into`, in those of a list of rows that stand at these places: quickly, if the column has this list.
-    pub(crate) fn numbers_at(
-        &self,
-        path: PathId,
-        (list, places): (&[u32], &[usize]),
-        with_base: bool,
-        present: &mut Vec<f64>,
-        base: &mut Vec<f64>,
-    ) {
-        let number_at = |cells: &Cells, place: &usize| number(self.table, cells.get(*place));
-        let Some((new, old)) = self.listed(path, list) else {
-            let rows: Vec<u32> = places.iter().map(|place| list[*place]).collect();
-            return self.numbers_into(path, &rows, with_base, present, base);
-        };
-        present.clear();
-        base.clear();
-        present.extend(places.iter().map(|place| number_at(new, place)));
-        if let Some(old) = old.filter(|_| with_base) {
-            base.extend(places.iter().map(|place| number_at(old, place)));
-        }
+    /// Where rows stand in the list of a column.
+    pub(crate) fn places(&self, path: PathId) -> RowPlaces<'a> {
+        RowPlaces::new(self.known(path).map_or(&[], |(list, ..)| list))
     }
 
     /// The present cell of another column in one row, which is listed `near` that place if it is.
     pub(crate) fn present_cell(&self, path: PathId, row: u32, near: usize) -> Cell {
-        let done = self.done.get(path as usize) == Some(&true);
-        let found = |rows: &[u32], cells: &Cells| {
+        let found = self.known(path).and_then(|(list, cells, _)| {
             // columns mostly change in the same rows
-            let at = if rows.get(near) == Some(&row) { Ok(near) } else { rows.binary_search(&row) };
-            at.ok().map(|at| cells.get(at))
+            let at = if list.get(near) == Some(&row) { Some(near) } else { list.binary_search(&row).ok() };
+            at.map(|at| cells.get(at))
+        });
+        let base = || match self.side {
+            Side::Updates(_) => self.table.cell(row as usize, path),
+            Side::Inserts(_) => None,
         };
-        match self.side {
-            Side::Updates(updates) => {
-                let column = updates.get(path as usize).filter(|_| done);
-                let new = column.and_then(|column| found(&column.rows, &column.new));
-                new.or_else(|| self.table.cell(row as usize, path)).unwrap_or(NO_CELL)
-            }
-            Side::Inserts(inserts) => {
-                let column = inserts.get(path as usize).filter(|_| done);
-                column.and_then(|column| found(&column.rows, &column.cells)).unwrap_or(NO_CELL)
-            }
-        }
+        found.or_else(base).unwrap_or(NO_CELL)
     }
 
     /// The present cells of another column in these rows.

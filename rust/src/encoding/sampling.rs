@@ -74,3 +74,16 @@ pub(crate) fn share(taken: usize, of: usize) -> (u8, f64) {
 pub(crate) fn listed(count: usize, of: usize) -> f64 {
     count as f64 * (2.5 + (of as f64 / count.max(1) as f64).log2())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_of_a_sample_is_the_sample_of_a_third() {
+        for n in 0..2_000 {
+            let all = sample_of(n, 96);
+            assert_eq!(pick(&all, &sample_of(all.len(), 32)), sample_of(n, 32));
+        }
+    }
+}
