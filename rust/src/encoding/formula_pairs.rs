@@ -2,36 +2,71 @@
 
 use crate::encoding::formula::{Operands, Operation};
 use crate::encoding::formula_inverse::{Interval, Second, second, second_over_second};
-use crate::encoding::formula_scan::{AGREEMENT, SCANNED, Scan};
+use crate::encoding::formula_scan::{AGREEMENT, CANDIDATES, SCANNED, Scan};
 
 /// Results of floats lie so much beside what is worked out backwards, at the most.
 const SLACK: f64 = 1e-9;
 
+/// The last bits of a key are the column, those from here on tell keys apart at a glance.
+const COLUMN: u64 = 0xff;
+const BUCKET: u32 = 48;
+const BUCKETS: usize = 256;
+
 /// Columns in the order of a number of theirs.
 #[derive(Default)]
 struct Sorted {
-    numbers: Vec<f64>,
-    columns: Vec<u32>,
+    /// Numbers as integers of the same order, with the column in place of the last bits.
+    keys: Vec<u64>,
+    /// A bit for each bucket of keys that is not empty.
+    buckets: [u64; BUCKETS / 64],
+}
+
+/// An integer in the order of the numbers; both zeros are one.
+#[inline(always)]
+fn key(number: f64) -> u64 {
+    let bits = (number + 0.0).to_bits();
+    bits ^ ((bits as i64 >> 63) as u64 | 1 << 63)
 }
 
 impl Sorted {
-    fn of(numbers: impl Iterator<Item = (f64, u32)>) -> Sorted {
-        let mut all: Vec<(f64, u32)> = numbers.filter(|(number, _)| !number.is_nan()).collect();
-        all.sort_unstable_by(|p, q| p.0.total_cmp(&q.0));
-        let (numbers, columns) = all.into_iter().unzip();
-        Sorted { numbers, columns }
+    fn of(numbers: impl Iterator<Item = (f64, u8)>) -> Sorted {
+        let mut buckets = [0; BUCKETS / 64];
+        let mut keys = Vec::with_capacity(CANDIDATES);
+        for (number, column) in numbers.filter(|(number, _)| !number.is_nan()) {
+            let key = key(number) & !COLUMN | u64::from(column);
+            let bucket = (key >> BUCKET) as usize % BUCKETS;
+            buckets[bucket / 64] |= 1 << (bucket % 64);
+            keys.push(key);
+        }
+        keys.sort_unstable();
+        Sorted { keys, buckets }
+    }
+
+    #[inline(always)]
+    fn has_bucket(&self, bucket: u64) -> bool {
+        let bucket = bucket as usize % BUCKETS;
+        self.buckets[bucket / 64] >> (bucket % 64) & 1 == 1
     }
 
     /// Adds the columns whose numbers lie in an interval.
-    #[inline]
+    #[inline(always)]
     fn find(&self, (low, high): Interval, found: &mut Vec<usize>) {
         let (low, high) = (low - low.abs() * SLACK, high + high.abs() * SLACK);
         // not where one is NaN either
         if low <= high {
-            let from = self.numbers.partition_point(|number| *number < low);
-            let hits = self.numbers[from..].iter().take_while(|number| **number <= high);
-            found.extend(hits.zip(&self.columns[from..]).map(|(_, column)| *column as usize));
+            let (low, high) = (key(low) & !COLUMN, key(high) | COLUMN);
+            let (first, last) = (low >> BUCKET, high >> BUCKET);
+            // most intervals are narrow, and most of those empty
+            if last - first > 1 || self.has_bucket(first) || self.has_bucket(last) {
+                self.find_keys(low, high, found);
+            }
         }
+    }
+
+    fn find_keys(&self, low: u64, high: u64, found: &mut Vec<usize>) {
+        let from = self.keys.partition_point(|key| *key < low);
+        let hits = self.keys[from..].iter().take_while(|key| **key <= high);
+        found.extend(hits.map(|key| (key & COLUMN) as usize));
     }
 }
 
@@ -45,7 +80,7 @@ pub(crate) struct Pairs {
 
 impl Pairs {
     pub(crate) fn new(scan: &Scan<'_>, has_base: bool) -> Pairs {
-        let columns = || (0..scan.len()).filter(|at| scan.varies(*at)).map(|at| (at, at as u32));
+        let columns = || (0..scan.len()).filter(|at| scan.varies(*at)).map(|at| (at, at as u8));
         let value = |side: usize, at: usize| scan.operands(side, None, Some(at)).b;
         let change = |side: usize, at: usize| {
             let x = scan.operands(side, None, Some(at));
@@ -60,22 +95,22 @@ impl Pairs {
         Pairs { values, changes, quotients }
     }
 
-    /// The columns with which an operation comes within so many bits in some row, one column being the first; with a
+    /// The columns with which an operation comes within an interval in its row, one column being the first; with a
     /// constant, those with which the same one serves in two rows.
     pub(crate) fn seconds(
         &self,
         scan: &Scan<'_>,
         (operation, first): (Operation, usize),
-        bits: u32,
+        within: &[Interval; SCANNED],
         found: &mut Vec<usize>,
     ) {
         found.clear();
         if operation.has_constant() {
             self.of_constant(scan, (operation, first), found);
         } else {
-            for side in 0..SCANNED {
+            for (side, within) in within.iter().enumerate() {
                 let x = scan.operands(side, Some(first), None);
-                let (by, intervals) = second(operation, x, scan.wanted_within(side, bits));
+                let (by, intervals) = second(operation, x, *within);
                 let sorted = match by {
                     Second::Value => &self.values[side],
                     Second::Change => &self.changes[side],
@@ -154,7 +189,7 @@ mod tests {
                 return (p / q - 1.0).abs() < AGREEMENT * (1.0 + more);
             }
             (0..SCANNED).any(|row| {
-                let (low, high) = scan.wanted_within(row, bits);
+                let (low, high) = scan.within(bits)[row];
                 let more = more * low.abs().max(high.abs()).max(1.0);
                 (low - more..=high + more).contains(&in_row(row).0)
             })
@@ -169,16 +204,19 @@ mod tests {
         let (values, old) = (draws.numbers(), draws.numbers());
         let integers: Vec<u64> = values.iter().filter_map(|value| scale.integer(*value)).collect();
         let wanted = Wanted { scale, integers: &integers, values: &values, old: &old };
-        let mut scan = Scan::new(wanted);
+        let mut scan = Scan::new(wanted, COLUMNS);
         for (path, (present, base)) in (0..).zip(&columns) {
-            scan.add(path as PathId, present, base);
+            scan.add(path as PathId, |now, before| {
+                now.copy_from_slice(present);
+                before.copy_from_slice(base);
+            });
         }
         let pairs = Pairs::new(&scan, true);
         let mut found = Vec::new();
         for operation in PAIRS {
             for first in 0..scan.len() {
                 let bits = if scale.is_raw() { 40 + draws.below(12) } else { draws.below(11) } as u32;
-                pairs.seconds(&scan, (operation, first), bits, &mut found);
+                pairs.seconds(&scan, (operation, first), &scan.within(bits), &mut found);
                 let sure = plain(&scan, (operation, first), bits, -1e-9);
                 let possible = plain(&scan, (operation, first), bits, 1e-3);
                 *hits += sure.len();

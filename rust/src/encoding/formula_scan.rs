@@ -2,6 +2,7 @@
 
 use crate::encoding::formula::{Operands, Operation};
 use crate::encoding::formula_inverse::Interval;
+use crate::encoding::formula_sample::Numbers;
 use crate::encoding::sampling::sample_of;
 use crate::format::number::Scale;
 use crate::format::powers::POWERS;
@@ -10,6 +11,8 @@ use crate::state::schema::PathId;
 /// Rows of a sample in which every column is looked at, and those of them in which operations are tried.
 const PROBED: usize = 8;
 pub(crate) const SCANNED: usize = 2;
+/// So many columns are looked at for what explains another: those that stand nearest.
+pub(crate) const CANDIDATES: usize = 96;
 /// Ratios that agree this well are one constant.
 pub(crate) const AGREEMENT: f64 = 0.02;
 const ABSENT: f64 = f64::NAN;
@@ -29,7 +32,7 @@ pub(crate) struct Scan<'a> {
     /// Rows of the sample in which operations are tried, far apart.
     rows: [usize; SCANNED],
     columns: Vec<PathId>,
-    /// Column after column, their values at the probes; of the base none if there is none.
+    /// Column after column, their values at the probes, and the base's; then perhaps one that was not taken in.
     probed: Vec<f64>,
     probed_base: Vec<f64>,
     present: [Vec<f64>; SCANNED],
@@ -42,22 +45,24 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(crate) fn new(wanted: Wanted<'a>) -> Scan<'a> {
+    /// Of at most so many columns.
+    pub(crate) fn new(wanted: Wanted<'a>, columns: usize) -> Scan<'a> {
+        let columns = columns.min(CANDIDATES);
         let probes = sample_of(wanted.integers.len(), PROBED);
         let rows = std::array::from_fn(|side| probes[side * probes.len() / SCANNED]);
-        let [present, base] = std::array::from_fn(|_| std::array::from_fn(|_| Vec::new()));
+        let [present, base] = std::array::from_fn(|_| std::array::from_fn(|_| Vec::with_capacity(columns)));
         Scan {
             wanted,
-            probes,
             rows,
-            columns: Vec::new(),
-            probed: Vec::new(),
-            probed_base: Vec::new(),
+            columns: Vec::with_capacity(columns),
+            probed: Vec::with_capacity((columns + 1) * probes.len()),
+            probed_base: Vec::with_capacity((columns + 1) * probes.len()),
+            probes,
             present,
             base,
-            varies: Vec::new(),
-            moves: Vec::new(),
-            hits: Vec::new(),
+            varies: Vec::with_capacity(columns),
+            moves: Vec::with_capacity(columns),
+            hits: Vec::with_capacity(columns),
         }
     }
 
@@ -66,30 +71,42 @@ impl<'a> Scan<'a> {
         &self.probes
     }
 
-    /// Takes a column in, unless it repeats another one or has few numbers.
-    pub(crate) fn add(&mut self, path: PathId, present: &[f64], base: &[f64]) {
+    /// Takes a column in, unless it repeats another one or has few numbers; `fetch` looks at it, at the probes.
+    pub(crate) fn add(&mut self, path: PathId, fetch: impl FnOnce(&mut [f64], &mut [f64])) {
+        let (at, n) = (self.len(), self.probes.len());
+        self.probed.resize((at + 1) * n, ABSENT);
+        self.probed_base.resize((at + 1) * n, ABSENT);
+        fetch(&mut self.probed[at * n..], &mut self.probed_base[at * n..]);
+        let (present, base) = (self.present_at(at), self.base_at(at));
         let there = present.iter().filter(|value| !value.is_nan()).count();
-        if there * 2 < present.len() || self.has_twin(present, base) {
+        if there * 2 < n || self.has_twin(present, base) {
+            // the next one takes its place
             return;
         }
+        let varies = present.windows(2).any(|pair| pair[0] != pair[1]);
+        let moves = present.iter().zip(base).any(|(now, before)| now != before);
         for side in 0..SCANNED {
-            let probe = side * self.probes.len() / SCANNED;
-            self.present[side].push(present[probe]);
-            self.base[side].push(base.get(probe).copied().unwrap_or(ABSENT));
+            let probe = at * n + side * n / SCANNED;
+            self.present[side].push(self.probed[probe]);
+            self.base[side].push(self.probed_base[probe]);
         }
-        self.varies.push(present.windows(2).any(|pair| pair[0] != pair[1]));
-        self.moves.push(present.iter().zip(base).any(|(now, before)| now != before));
+        self.varies.push(varies);
+        self.moves.push(moves);
         self.columns.push(path);
-        self.probed.extend_from_slice(present);
-        self.probed_base.extend_from_slice(base);
         self.hits.push(0);
     }
 
     /// True if a column has the same values.
     fn has_twin(&self, present: &[f64], base: &[f64]) -> bool {
+        let is_same = |p: &[f64], q: &[f64]| p.iter().zip(q).all(|(p, q)| p == q || p.is_nan() && q.is_nan());
         // one value tells most columns apart
         let mut alike = (0..self.len()).filter(|at| self.present[0][*at] == present[0]);
-        alike.any(|at| self.present_at(at) == present && self.base_at(at) == base)
+        alike.any(|at| self.present_at(at) == present && is_same(self.base_at(at), base))
+    }
+
+    /// A column at the probes.
+    pub(crate) fn probed(&self, at: usize) -> Numbers<'_> {
+        Numbers { present: self.present_at(at), base: self.base_at(at) }
     }
 
     fn present_at(&self, at: usize) -> &[f64] {
@@ -99,7 +116,7 @@ impl<'a> Scan<'a> {
 
     fn base_at(&self, at: usize) -> &[f64] {
         let n = self.probes.len();
-        self.probed_base.get(at * n..(at + 1) * n).unwrap_or_default()
+        &self.probed_base[at * n..(at + 1) * n]
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -154,8 +171,13 @@ impl<'a> Scan<'a> {
         self.wanted.values[self.rows[side]]
     }
 
+    /// The results that come within so many bits, by scanned row.
+    pub(crate) fn within(&self, bits: u32) -> [Interval; SCANNED] {
+        std::array::from_fn(|side| self.wanted_within(side, bits))
+    }
+
     /// The results that come within so many bits in a scanned row.
-    pub(crate) fn wanted_within(&self, side: usize, bits: u32) -> Interval {
+    fn wanted_within(&self, side: usize, bits: u32) -> Interval {
         let Scale { exponent, unit } = self.wanted.scale;
         let integer = self.wanted.integers[self.rows[side]] as i64;
         let bound = 1i64 << bits.min(62);

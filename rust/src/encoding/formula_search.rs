@@ -2,45 +2,37 @@
 
 use crate::encoding::classify::classify;
 use crate::encoding::encode::Learned;
-use crate::encoding::formula::{Formula, Operands, Operation, PAIRS, SINGLES};
+use crate::encoding::formula::{Formula, Operation, PAIRS, SINGLES};
 use crate::encoding::formula_pairs::Pairs;
+use crate::encoding::formula_sample::{Columns, Depth, Goal, Numbers, PlacesByPath, SAMPLE, bits};
 use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
 use crate::encoding::numbers::Input;
 use crate::encoding::numbers_plan::profile;
 use crate::encoding::residuals::common_divisor;
 use crate::encoding::row_view::{RowView, number};
-use crate::encoding::sampling::{pick, sample_of};
+use crate::encoding::sampling::sample_of;
 use crate::format::number::{Form, Scale};
 use crate::format::powers::POWERS;
 use crate::format::value::tag;
-use crate::format::writer::zigzag;
 use crate::state::schema::{PathId, ROOT};
 use crate::state::table::Cells;
 
-const SAMPLE: usize = 32;
 /// Cells are looked at for the sample at most so often.
 const PROBES: usize = 96;
 /// So many alternatives are kept of one column: the best may make a cycle.
 const KEPT: usize = 6;
 /// Nothing is looked for where a cell costs no more bits.
 const CHEAP: f64 = 1.5;
+/// A column's search may look at so many rows for each bit that the column costs by itself.
+const ROWS_A_BIT: f64 = 6.0;
 /// Alternatives may cost so much more than the best.
 const GOOD: u32 = SAMPLE as u32 / 4;
 /// So many columns in a scan cost as much as a row of a formula that is tried.
 const SCANS: usize = 8;
-
-/// The numbers of another column on the sample, and the base's.
-type Sampled = (Vec<f64>, Vec<f64>);
-
-/// The columns that may explain another: all in a few rows, those that look promising on the whole sample.
-struct Columns<'a> {
-    view: &'a RowView<'a>,
-    list: &'a [u32],
-    places: &'a [usize],
-    with_base: bool,
-    scan: Scan<'a>,
-    sampled: Vec<Option<Sampled>>,
-}
+/// A look for second columns costs as much as so many rows.
+const LOOKUP: usize = 2;
+/// As does what goes before the rows of a formula that is tried.
+const TRY: usize = 3;
 
 /// A way to work out a column, and its bits a cell on the sample.
 pub(crate) struct Finding {
@@ -48,84 +40,39 @@ pub(crate) struct Finding {
     pub(crate) bits: f64,
 }
 
-/// What is to be found, on the sample.
-struct Goal {
-    scale: Scale,
-    target: Vec<u64>,
-    /// What is predicted where a formula has no result.
-    fallback: Vec<u64>,
-}
-
 /// The search for what one column follows from.
-pub(crate) struct FormulaSearch<'a> {
-    /// All rows of the column, and where the sample stands in them.
-    list: &'a [u32],
-    places: Vec<usize>,
+pub(crate) struct FormulaSearch {
+    /// How many cells the column has.
+    cells: usize,
     rows: Vec<u32>,
     /// They are ints beyond all scales.
     large: bool,
     goal: Goal,
-    /// The target as values, and the base's.
-    values: Vec<f64>,
-    old: Vec<f64>,
     has_base: bool,
     own: u32,
-}
-
-fn bits(prediction: u64, target: u64) -> u32 {
-    64 - zigzag(target.wrapping_sub(prediction)).leading_zeros()
-}
-
-impl Goal {
-    /// The bits of the sample under a formula, if they are below the limit.
-    #[inline]
-    fn cost(
-        &self,
-        formula: Formula,
-        limit: u32,
-        budget: &mut usize,
-        operands: impl Fn(usize) -> Operands,
-    ) -> Option<u32> {
-        let n = self.target.len() as u32;
-        let mut sum = 0;
-        for (i, target) in self.target.iter().enumerate() {
-            let result = formula.operation.apply(formula.k, operands(i));
-            // a result that is missing is a sign that another row would do worse
-            sum += match self.scale.integer(result) {
-                Some(prediction) => bits(prediction, *target),
-                None => bits(self.fallback[i], *target) + 2,
-            };
-            // one row may be an exception, two tell enough
-            let seen = i as u32 + 1;
-            if sum >= limit || seen >= 2 && sum * n >= limit * (seen + 1) {
-                *budget = budget.saturating_sub(i + 1);
-                return None;
-            }
-        }
-        *budget = budget.saturating_sub(self.target.len());
-        Some(sum)
-    }
 }
 
 fn sum_of_bits(target: &[u64], predictions: impl Iterator<Item = u64>) -> u32 {
     target.iter().zip(predictions).map(|(target, prediction)| bits(prediction, *target)).sum()
 }
 
-impl<'r> FormulaSearch<'r> {
+impl FormulaSearch {
     /// None if the column has too few numbers, or costs next to nothing.
-    pub(crate) fn new(input: &Input<'r>) -> Option<FormulaSearch<'r>> {
+    pub(crate) fn new(input: &Input<'_>) -> Option<FormulaSearch> {
         let table = input.view.table;
         let words = profile(table, input.cells).and_then(|(scale, forms)| {
-            let probes = sample_of(input.cells.len(), PROBES);
-            let classified = classify(table, scale, &forms, &input.cells.pick(&probes));
             let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
-            let all: Vec<(usize, u64)> = probes
-                .into_iter()
-                .zip(classified.integers)
-                .zip(classified.forms)
-                .filter(|((_, integer), form)| is_number(*form) && integer << 1 != 0)
-                .map(|(numeric, _)| numeric)
-                .collect();
+            let numbers_among = |probes: Vec<usize>| -> Vec<(usize, u64)> {
+                let classified = classify(table, scale, &forms, &input.cells.pick(&probes));
+                let all = probes.iter().copied().zip(classified.integers).zip(classified.forms);
+                let numeric = all.filter(|((_, integer), form)| is_number(*form) && integer << 1 != 0);
+                numeric.map(|(numeric, _)| numeric).collect()
+            };
+            // where all are numbers, these are what would be taken of more
+            let mut all = numbers_among(sample_of(input.cells.len(), SAMPLE));
+            if all.len() < SAMPLE.min(input.cells.len()) {
+                all = numbers_among(sample_of(input.cells.len(), PROBES));
+            }
             (all.len() >= 2).then(|| in_units(scale, all))
         });
         let large = words.is_none();
@@ -144,13 +91,16 @@ impl<'r> FormulaSearch<'r> {
             .min(zero)
             .min(sum_of_bits(&target, std::iter::repeat(newest)));
         (f64::from(own) > CHEAP * target.len() as f64).then(|| FormulaSearch {
-            list: input.rows,
-            places: sample.iter().map(|(i, _)| *i).collect(),
+            cells: input.rows.len(),
             rows: sample.iter().map(|(i, _)| input.rows[*i]).collect(),
             large,
-            goal: Goal { scale, target, fallback },
-            values: sample.iter().map(|(i, _)| number(table, input.cells.get(*i))).collect(),
-            old,
+            goal: Goal {
+                scale,
+                target,
+                fallback,
+                values: sample.iter().map(|(i, _)| number(table, input.cells.get(*i))).collect(),
+                old,
+            },
             has_base: input.base.is_some(),
             own,
         })
@@ -158,94 +108,54 @@ impl<'r> FormulaSearch<'r> {
 
     /// What a cell costs by itself.
     pub(crate) fn own_bits(&self) -> f64 {
-        f64::from(self.own) / self.goal.target.len() as f64
+        f64::from(self.own) / self.goal.len() as f64
     }
 
     /// Looks through columns, as far as the budget goes, which counts rows looked at.
-    pub(crate) fn run(
-        self,
-        columns: &[PathId],
-        known: Option<Learned>,
-        view: &RowView<'_>,
+    pub(crate) fn run<'v>(
+        &self,
+        paths: &[PathId],
+        (known, depth): (Option<Learned>, Depth),
+        (view, places): (&RowView<'v>, &mut PlacesByPath<'v>),
         budget: &mut usize,
     ) -> Vec<Finding> {
         let mut found = Found { own: self.own, all: Vec::new() };
+        let share = self.most_rows(self.own).min(*budget);
+        let mut left = share;
         if self.large {
-            self.find_larger(columns, view, budget, &mut found);
+            self.find_larger(paths, view, &mut left, &mut found);
         } else {
-            let mut columns = self.columns(columns, view, budget);
+            let Goal { scale, target, values, old, .. } = &self.goal;
+            let wanted = Wanted { scale: *scale, integers: target, values, old };
+            let scan = Scan::new(wanted, paths.len());
+            let few = self.goal.pick(scan.probes());
+            let columns = Columns::new(scan, paths, (view, places), &self.rows, &mut left);
+            let mut look = Look { search: self, depth, few, columns, found };
             if let Some(Learned::Formula(formula)) = known {
-                self.offer_known(formula, view, &mut found);
+                look.offer_known(formula, view);
             }
-            self.find_constant(budget, &mut found);
-            self.find_singles(&mut columns, budget, &mut found);
-            self.find_pairs(&mut columns, budget, &mut found);
+            self.find_constant(depth, &mut left, &mut look.found);
+            look.find_singles(&mut left);
+            // what is left to gain tells how much it may cost
+            let best = look.found.all.first().filter(|_| depth == Depth::Quick);
+            let pairs = self.most_rows(best.map_or(self.own, |(sum, _)| *sum)).min(left);
+            let mut of_pairs = pairs;
+            look.find_pairs(&mut of_pairs);
+            left -= pairs - of_pairs;
+            found = look.found;
         }
-        let n = self.goal.target.len() as f64;
+        *budget -= share - left;
+        let n = self.goal.len() as f64;
         let finding = |(sum, learned)| Finding { learned, bits: f64::from(sum) / n };
         found.all.into_iter().map(finding).collect()
     }
 
-    /// Looks at columns in a few rows.
-    fn columns<'a>(&'a self, paths: &[PathId], view: &'a RowView<'a>, budget: &mut usize) -> Columns<'a> {
-        let wanted = Wanted {
-            scale: self.goal.scale,
-            integers: &self.goal.target,
-            values: &self.values,
-            old: &self.old,
-        };
-        let mut scan = Scan::new(wanted);
-        let probes = pick(&self.places, scan.probes());
-        let (mut present, mut base) = (Vec::new(), Vec::new());
-        for path in paths {
-            if *budget == 0 {
-                break;
-            }
-            *budget = budget.saturating_sub(probes.len());
-            view.numbers_at(*path, (self.list, &probes), self.has_base, &mut present, &mut base);
-            scan.add(*path, &present, &base);
-        }
-        let mut sampled = Vec::new();
-        sampled.resize_with(scan.len(), || None);
-        Columns { view, list: self.list, places: &self.places, with_base: self.has_base, scan, sampled }
+    /// The rows that may be looked at for a column of which the sample costs so many bits.
+    fn most_rows(&self, sum: u32) -> usize {
+        (ROWS_A_BIT * f64::from(sum) / self.goal.len() as f64 * self.cells as f64) as usize
     }
 
-    /// Takes a formula in if it does better than others.
-    fn offer(
-        &self,
-        formula: Formula,
-        operands: impl Fn(usize) -> Operands,
-        budget: &mut usize,
-        found: &mut Found,
-    ) {
-        if let Some(sum) = self.goal.cost(formula, found.limit(), budget, operands) {
-            found.keep(sum, Learned::Formula(formula));
-        }
-    }
-
-    fn operands<'a>(
-        &'a self,
-        a: Option<&'a Sampled>,
-        b: Option<&'a Sampled>,
-    ) -> impl Fn(usize) -> Operands + 'a {
-        let at = |numbers: &[f64], i: usize| numbers.get(i).copied().unwrap_or(f64::NAN);
-        let pair = move |sampled: Option<&Sampled>, i: usize| {
-            sampled.map_or((f64::NAN, f64::NAN), |(present, base)| (at(present, i), at(base, i)))
-        };
-        move |i| {
-            let ((a, a_old), (b, b_old)) = (pair(a, i), pair(b, i));
-            Operands { old: self.old[i], a, a_old, b, b_old }
-        }
-    }
-
-    fn offer_known(&self, formula: Formula, view: &RowView<'_>, found: &mut Found) {
-        let mut budget = usize::MAX;
-        let sampled: Vec<Sampled> =
-            formula.columns().map(|path| view.numbers(path, &self.rows, self.has_base)).collect();
-        self.offer(formula, self.operands(sampled.first(), sampled.get(1)), &mut budget, found);
-    }
-
-    fn find_constant(&self, budget: &mut usize, found: &mut Found) {
+    fn find_constant(&self, depth: Depth, budget: &mut usize, found: &mut Found) {
         if !self.has_base || self.goal.scale.is_raw() {
             return;
         }
@@ -258,103 +168,27 @@ impl<'r> FormulaSearch<'r> {
         let Scale { exponent, unit } = self.goal.scale;
         let k = run[0] as f64 * unit as f64 / POWERS[usize::from(exponent)];
         let formula = Formula { operation: Operation::OldPlusConstant, k, ..Formula::OLD };
-        self.offer(formula, self.operands(None, None), budget, found);
+        self.offer(formula, (Numbers::ABSENT, Numbers::ABSENT), depth, budget, found);
     }
 
-    /// What a finding may cost a cell, in whole bits.
-    fn reach(&self, found: &Found) -> u32 {
-        found.limit() / self.goal.target.len() as u32
-    }
-
-    fn find_singles(&self, columns: &mut Columns<'_>, budget: &mut usize, found: &mut Found) {
-        let mut promising: Vec<usize> = Vec::new();
-        for operation in SINGLES {
-            if operation.needs_base() && !self.has_base {
-                continue;
-            }
-            if *budget == 0 {
-                return;
-            }
-            *budget = budget.saturating_sub(1 + columns.scan.len() / SCANS);
-            columns.scan.singles(operation, self.reach(found), &mut promising);
-            for &at in &promising {
-                // an operand that stays the same would only repeat the old value
-                let repeats = operation.needs_base() && operation != Operation::OtherOld;
-                if repeats && !columns.scan.moves(at) {
-                    continue;
-                }
-                columns.sample(at, budget);
-                let operands = self.operands(columns.sampled[at].as_ref(), None);
-                let k = match operation {
-                    Operation::PercentOnRoundedClose => columns.sampled[at].as_ref().map(power_of_base),
-                    _ if operation.has_constant() => self.constant(operation, &operands),
-                    _ => Some(1.0),
-                };
-                if let Some(k) = k {
-                    let formula = Formula { operation, a: columns.scan.path(at), b: ROOT, k };
-                    self.offer(formula, operands, budget, found);
-                }
-            }
-        }
-    }
-
-    /// Two columns at a time.
-    fn find_pairs(&self, columns: &mut Columns<'_>, budget: &mut usize, found: &mut Found) {
-        let pairs = Pairs::new(&columns.scan, self.has_base);
-        let mut promising: Vec<usize> = Vec::new();
-        for first in 0..columns.scan.len() {
-            if !columns.scan.varies(first) {
-                continue;
-            }
-            let has_change = self.has_base && columns.scan.moves(first);
-            for operation in PAIRS {
-                if operation.needs_base() && !has_change {
-                    continue;
-                }
-                if *budget == 0 || found.all.first().is_some_and(|best| best.0 == 0) {
-                    return;
-                }
-                *budget = budget.saturating_sub(1 + columns.scan.len() / SCANS);
-                pairs.seconds(&columns.scan, (operation, first), self.reach(found), &mut promising);
-                for &second in &promising {
-                    self.find_pair(operation, first, second, columns, budget, found);
-                }
-            }
-        }
-    }
-
-    fn find_pair(
+    /// Takes a formula in if it does better than others.
+    fn offer(
         &self,
-        operation: Operation,
-        first: usize,
-        second: usize,
-        columns: &mut Columns<'_>,
+        formula: Formula,
+        numbers: (Numbers<'_>, Numbers<'_>),
+        depth: Depth,
         budget: &mut usize,
         found: &mut Found,
     ) {
-        columns.sample(first, budget);
-        columns.sample(second, budget);
-        let operands = self.operands(columns.sampled[first].as_ref(), columns.sampled[second].as_ref());
-        let (a, b) = (columns.scan.path(first), columns.scan.path(second));
-        let mut formula = Formula { operation, a, b, k: 1.0 };
-        if operation.has_constant() {
-            *budget = budget.saturating_sub(3);
-            match self.constant(operation, &operands) {
-                Some(k) => formula.k = k,
-                None => return,
-            }
+        if let Some(sum) = self.goal.cost(formula, numbers, (found.limit(), depth), budget) {
+            found.keep(sum, Learned::Formula(formula));
         }
-        self.offer(formula, operands, budget, found);
     }
 
     /// The constant that a formula needs, if a few rows agree on one.
-    fn constant(&self, operation: Operation, operands: &impl Fn(usize) -> Operands) -> Option<f64> {
-        let n = self.goal.target.len();
-        let ratio = |i: usize| {
-            let x = operands(i);
-            let old = if operation.adds_to_old() { x.old } else { 0.0 };
-            (self.values[i] - old) / (operation.apply(1.0, x) - old)
-        };
+    fn constant(&self, operation: Operation, numbers: (Numbers<'_>, Numbers<'_>)) -> Option<f64> {
+        let n = self.goal.len();
+        let ratio = |i: usize| self.goal.ratio(operation, i, numbers);
         // of three rows two must agree
         let [x, y, z] = [0, n / 2, n - 1].map(ratio);
         let near = |x: f64, y: f64| ((x - y) / x).abs() <= AGREEMENT;
@@ -402,17 +236,129 @@ impl<'r> FormulaSearch<'r> {
     }
 }
 
-impl Columns<'_> {
-    /// Looks at a column on the whole sample.
-    fn sample(&mut self, at: usize, budget: &mut usize) {
-        if self.sampled[at].is_none() {
-            *budget = budget.saturating_sub(self.places.len());
-            let n = self.places.len();
-            let (mut present, mut base) =
-                (Vec::with_capacity(n), Vec::with_capacity(if self.with_base { n } else { 0 }));
-            let rows = (self.list, self.places);
-            self.view.numbers_at(self.scan.path(at), rows, self.with_base, &mut present, &mut base);
-            self.sampled[at] = Some((present, base));
+/// A search under way.
+struct Look<'a, 'v> {
+    search: &'a FormulaSearch,
+    depth: Depth,
+    /// The rows in which all columns were looked at.
+    few: Goal,
+    columns: Columns<'a, 'v>,
+    found: Found,
+}
+
+impl Look<'_, '_> {
+    fn offer_known(&mut self, formula: Formula, view: &RowView<'_>) {
+        let FormulaSearch { rows, has_base, .. } = self.search;
+        let sampled: Vec<_> = formula.columns().map(|path| view.numbers(path, rows, true)).collect();
+        let numbers =
+            |at: usize| sampled.get(at).map_or(Numbers::ABSENT, |(present, base)| Numbers { present, base });
+        if *has_base || !formula.operation.needs_base() {
+            let mut budget = usize::MAX;
+            self.search.offer(formula, (numbers(0), numbers(1)), self.depth, &mut budget, &mut self.found);
+        }
+    }
+
+    /// What a finding may cost a cell, in whole bits.
+    fn reach(&self) -> u32 {
+        self.found.limit() / self.search.goal.len() as u32
+    }
+
+    /// There are so many pairs that, in a quick search, one must come closer in some row than what it may cost.
+    fn reach_of_pairs(&self) -> u32 {
+        match self.depth {
+            Depth::Quick => 2 * self.reach() / 5,
+            Depth::Thorough => self.reach(),
+        }
+    }
+
+    fn find_singles(&mut self, budget: &mut usize) {
+        let mut promising: Vec<usize> = Vec::new();
+        for operation in SINGLES {
+            if operation.needs_base() && !self.search.has_base {
+                continue;
+            }
+            if *budget == 0 {
+                return;
+            }
+            *budget = budget.saturating_sub(1 + self.columns.scan.len() / SCANS);
+            let reach = self.reach();
+            self.columns.scan.singles(operation, reach, &mut promising);
+            for &at in &promising {
+                // an operand that stays the same would only repeat the old value
+                let repeats = operation.needs_base() && operation != Operation::OtherOld;
+                if !repeats || self.columns.scan.moves(at) {
+                    self.try_columns(operation, at, None, budget);
+                }
+            }
+        }
+    }
+
+    /// Two columns at a time.
+    fn find_pairs(&mut self, budget: &mut usize) {
+        if self.found.is_exact() {
+            return;
+        }
+        let pairs = Pairs::new(&self.columns.scan, self.search.has_base);
+        let mut promising: Vec<usize> = Vec::new();
+        let mut within = self.columns.scan.within(self.reach_of_pairs());
+        for first in 0..self.columns.scan.len() {
+            if !self.columns.scan.varies(first) {
+                continue;
+            }
+            let has_change = self.search.has_base && self.columns.scan.moves(first);
+            for operation in PAIRS {
+                if operation.needs_base() && !has_change {
+                    continue;
+                }
+                if *budget == 0 || self.found.is_exact() {
+                    return;
+                }
+                *budget = budget.saturating_sub(LOOKUP);
+                pairs.seconds(&self.columns.scan, (operation, first), &within, &mut promising);
+                for &second in &promising {
+                    self.try_columns(operation, first, Some(second), budget);
+                }
+                if !promising.is_empty() {
+                    within = self.columns.scan.within(self.reach_of_pairs());
+                }
+            }
+        }
+    }
+
+    /// Tries an operation on columns: in a few rows first, then on the whole sample.
+    fn try_columns(&mut self, operation: Operation, a: usize, b: Option<usize>, budget: &mut usize) {
+        *budget = budget.saturating_sub(TRY);
+        let (search, columns) = (self.search, &mut self.columns);
+        let path = |at: usize| columns.scan.path(at);
+        let mut formula = Formula { operation, a: path(a), b: b.map_or(ROOT, path), k: 1.0 };
+        let probed = (columns.probed(Some(a)), columns.probed(b));
+        let is_promising = match operation {
+            _ if self.depth == Depth::Thorough && !operation.has_constant() => true,
+            _ if operation.has_constant() && operation != Operation::PercentOnRoundedClose => {
+                *budget = budget.saturating_sub(4);
+                self.few.agrees(operation, probed)
+            }
+            _ => {
+                if operation == Operation::PercentOnRoundedClose {
+                    formula.k = power_of_base(probed.0.base);
+                }
+                let limit = (self.found.limit(), search.goal.len());
+                self.few.may_cost(formula, probed, limit, budget)
+            }
+        };
+        if !is_promising {
+            return;
+        }
+        [Some(a), b].into_iter().flatten().for_each(|at| columns.sample(at, budget));
+        let sampled = (columns.sampled(Some(a)), columns.sampled(b));
+        let constant = match operation {
+            Operation::PercentOnRoundedClose => Some(power_of_base(sampled.0.base)),
+            _ if operation.has_constant() => search.constant(operation, sampled),
+            _ => Some(1.0),
+        };
+        if let Some(k) = constant {
+            formula.k = k;
+            search.offer(formula, sampled, self.depth, budget, &mut self.found);
         }
     }
 }
@@ -431,6 +377,11 @@ impl Found {
         let near = self.all.first().map_or(own, |best| 2 * best.0 + GOOD);
         let last = self.all.get(KEPT - 1).map_or(own, |last| last.0);
         own.min(near).min(last)
+    }
+
+    /// Nothing better can be found.
+    fn is_exact(&self) -> bool {
+        self.all.first().is_some_and(|best| best.0 == 0)
     }
 
     fn keep(&mut self, sum: u32, learned: Learned) {
@@ -459,7 +410,7 @@ fn large_ints(cells: &Cells) -> Option<Vec<(usize, u64)>> {
 }
 
 /// The power of ten that makes integers of a column's old values.
-fn power_of_base((_, base): &Sampled) -> f64 {
+fn power_of_base(base: &[f64]) -> f64 {
     POWERS[usize::from(decimals(base))]
 }
 

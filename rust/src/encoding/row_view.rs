@@ -1,5 +1,6 @@
 //! What a column sees of the others in its row: the *present* and *base* cells of FORMAT.md section 8.
 
+use crate::encoding::row_places::RowPlaces;
 use crate::format::number::value;
 use crate::format::tag::{Tag, tag};
 use crate::state::change_set::{BlockStep, ColumnPatch, for_each_block};
@@ -226,8 +227,8 @@ impl Lookup<'_> {
     }
 }
 
-impl RowView<'_> {
-    fn known(&self, path: PathId) -> Option<Known<'_>> {
+impl<'a> RowView<'a> {
+    fn known(&self, path: PathId) -> Option<Known<'a>> {
         let at = path as usize;
         if self.done.get(at) != Some(&true) {
             return None;
@@ -246,12 +247,16 @@ impl RowView<'_> {
     }
 
     #[inline(always)]
-    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'_> {
-        Lookup {
-            gather: ColumnGather::new(self.table, path),
-            known: self.known(path).map(|known| (known, Places::new(known.rows, rows))),
-            has_base: matches!(self.side, Side::Updates(_)),
-        }
+    fn lookup(&self, path: PathId, rows: &[u32]) -> Lookup<'a> {
+        let known = self.known(path).map(|known| (known, Places::new(known.rows, rows)));
+        Lookup { known, ..self.lookup_in_base(path) }
+    }
+
+    /// Nothing is known of the column but what the base has.
+    #[inline(always)]
+    fn lookup_in_base(&self, path: PathId) -> Lookup<'a> {
+        let has_base = matches!(self.side, Side::Updates(_));
+        Lookup { gather: ColumnGather::new(self.table, path), known: None, has_base }
     }
 
     /// Calls `take` for each row with the present and the base cell of another column.
@@ -264,14 +269,9 @@ impl RowView<'_> {
         }
     }
 
-    /// What is known of a column that has just this list of rows.
-    fn listed(&self, path: PathId, list: &[u32]) -> Option<Known<'_>> {
-        self.known(path).filter(|known| known.rows == list)
-    }
-
     /// The numbers of another column in these rows: present, and, if they are wanted, the base's.
     pub(crate) fn numbers(&self, path: PathId, rows: &[u32], with_base: bool) -> (Vec<f64>, Vec<f64>) {
-        if let Some(Known { new, old, .. }) = self.listed(path, rows)
+        if let Some(Known { new, old, .. }) = self.known(path).filter(|known| known.rows == rows)
             && (old.is_some() || !with_base)
         {
             let old = old.filter(|_| with_base);
@@ -327,26 +327,32 @@ impl RowView<'_> {
         }
     }
 
-    /// As `numbers_into`, in those of a list of rows that stand at these places: quickly, if the column has this list.
-    pub(crate) fn numbers_at(
+    /// As `numbers` with the base's, into what is there; `places` are those of the column.
+    pub(crate) fn numbers_by(
         &self,
-        path: PathId,
-        (list, places): (&[u32], &[usize]),
-        with_base: bool,
-        present: &mut Vec<f64>,
-        base: &mut Vec<f64>,
+        (path, places): (PathId, &RowPlaces<'_>),
+        rows: &[u32],
+        present: &mut [f64],
+        base: &mut [f64],
     ) {
-        let number_at = |cells: &Cells, place: &usize| number(self.table, cells.get(*place));
-        let Some(Known { new, old, .. }) = self.listed(path, list) else {
-            let rows: Vec<u32> = places.iter().map(|place| list[*place]).collect();
-            return self.numbers_into(path, &rows, with_base, present, base);
-        };
-        present.clear();
-        base.clear();
-        present.extend(places.iter().map(|place| number_at(new, place)));
-        if let Some(old) = old.filter(|_| with_base) {
-            base.extend(places.iter().map(|place| number_at(old, place)));
+        let known = self.known(path);
+        let mut lookup = self.lookup_in_base(path);
+        let of = |cell: Cell| number(self.table, cell);
+        for (row, (now, before)) in rows.iter().zip(present.iter_mut().zip(base)) {
+            if let Some(Known { new, old, .. }) = known
+                && let Some(at) = places.find(*row)
+            {
+                (*now, *before) = (of(new.get(at)), old.map_or(f64::NAN, |old| of(old.get(at))));
+            } else {
+                *now = of(lookup.unknown(*row));
+                *before = *now;
+            }
         }
+    }
+
+    /// Where rows stand in the list of a column.
+    pub(crate) fn places(&self, path: PathId) -> RowPlaces<'a> {
+        RowPlaces::new(self.known(path).map_or(&[], |known| known.rows))
     }
 
     /// The present cell of another column in one row, which is listed `near` that place if it is.

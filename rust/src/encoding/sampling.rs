@@ -217,4 +217,12 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_third_of_a_sample_is_the_sample_of_a_third() {
+        for n in 0..2_000 {
+            let all = sample_of(n, 96);
+            assert_eq!(pick(&all, &sample_of(all.len(), 32)), sample_of(n, 32));
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use crate::encoding::blobs::Text;
 use crate::encoding::encode::{self as cells, ColumnInput};
+use crate::encoding::formula_scan::CANDIDATES;
 use crate::encoding::left_out::{Part as LeftOut, left_out};
 use crate::encoding::numbers::Input;
 use crate::encoding::row_view::{Inserts, RowView, Side};
@@ -15,7 +16,7 @@ use crate::format::entropy;
 use crate::format::section;
 use crate::format::value::{Tag, is_blob, tag, write_inline, write_text_value};
 use crate::format::writer::Writer;
-use crate::frame::learning::{CANDIDATES, Knowledge, Part, Subject};
+use crate::frame::learning::{Knowledge, Part, Subject};
 use crate::frame::paths::FrameSchema;
 use crate::frame::row_order;
 use crate::frame::row_sets::RowSetWriter;

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::encoding::encode::Learned;
+use crate::encoding::formula_sample::{Depth, PlacesByPath};
 use crate::encoding::formula_search::{Finding, FormulaSearch};
 use crate::encoding::numbers::Input;
 use crate::state::id_map::IdMap;
@@ -20,14 +21,10 @@ pub(crate) enum Part {
 /// frame costs by itself. What is left is searched in the next frames.
 const LEAST_BUDGET: usize = 20_000;
 const BUDGET_AN_UPDATE: usize = 6;
+/// In the first frame, if it has some: a delta by itself has no use for what pays only in many frames.
+const BUDGET_AN_UPDATE_ALONE: usize = 2;
 const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;
-
-/// A column's search may look at so many rows for each bit that the column costs by itself.
-const ROWS_A_BIT: f64 = 6.0;
-
-/// So many columns are looked at for what explains another: those that stand nearest.
-pub(crate) const CANDIDATES: usize = 96;
 
 /// Frames until a column is searched again: twice as many each time, up to the longest.
 const FIRST_WAIT: u32 = 16;
@@ -160,14 +157,18 @@ impl Knowledge {
     ) {
         self.frame += 1;
         self.splits_left = MOST_SPLITS;
-        let cells = BUDGET_AN_UPDATE * updates + BUDGET_AN_INSERT * inserts;
+        let (an_update, depth) = match self.frame {
+            1 if updates > 0 => (BUDGET_AN_UPDATE_ALONE, Depth::Quick),
+            _ => (BUDGET_AN_UPDATE, Depth::Thorough),
+        };
+        let cells = an_update * updates + BUDGET_AN_INSERT * inserts;
         let mut budget = (LEAST_BUDGET + cells).min(MOST_BUDGET);
         let frame = self.frame;
         let is_due = |(path, part): &&(PathId, Part)| {
             self.lessons.get(&(*path, *part)).is_none_or(|lesson| lesson.due <= frame)
         };
         let due: Vec<(PathId, Part)> = parts.iter().filter(is_due).copied().collect();
-        let mut searches: Vec<(f64, Subject<'_>, FormulaSearch<'_>)> = Vec::new();
+        let mut searches: Vec<(f64, Subject<'_>, FormulaSearch)> = Vec::new();
         for (path, part) in due {
             budget = budget.saturating_sub(100);
             if budget == 0 {
@@ -183,19 +184,22 @@ impl Knowledge {
             }
         }
         searches.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (mut of_updates, mut of_inserts) = (PlacesByPath::default(), PlacesByPath::default());
         let mut findings: Vec<(f64, PathId, Part, Learned)> = Vec::new();
         for (worth, Subject { path, part, input, columns }, search) in searches {
             if budget == 0 {
                 break;
             }
             let own = search.own_bits();
-            let known = self.of(path, part);
-            let share = budget.min((ROWS_A_BIT * worth) as usize);
-            let mut left = share;
-            for Finding { learned, bits } in search.run(&columns, known, &input.view, &mut left) {
+            let places = match part {
+                Part::Updates => &mut of_updates,
+                Part::Inserts => &mut of_inserts,
+            };
+            let known = (self.of(path, part), depth);
+            let view = (&input.view, places);
+            for Finding { learned, bits } in search.run(&columns, known, view, &mut budget) {
                 findings.push((worth * (1.0 - bits / own), path, part, learned));
             }
-            budget -= share - left;
             self.wait(path, part);
             if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
                 lesson.learned = None;
