@@ -65,6 +65,9 @@ pub(crate) struct Capture<'a> {
     writer: Writer,
 }
 
+/// Models that may hold two each, ten deep, have more: the first record will tell which of them are there.
+const MAX_EXPECTED: usize = 1024;
+
 /// Where a record's cells belong.
 #[derive(Clone, Copy)]
 struct RecordPlace<'s> {
@@ -121,8 +124,8 @@ impl<'a> Capture<'a> {
         snapshot: &Bound<'_, PyDict>,
         types: &Types,
     ) -> ConvertResult<Vec<Arc<InPlace>>> {
+        self.cache.forget_changed(snapshot.py());
         let classes = &mut self.cache.classes;
-        classes.forget_changed(snapshot.py());
         if let Some((symbol, record)) = snapshot.iter().next()
             && !record.is_exact_instance_of::<PyDict>()
         {
@@ -132,7 +135,7 @@ impl<'a> Capture<'a> {
                 Err(_) => error.into(),
             })?;
         }
-        Ok(classes.in_place(snapshot.py())?)
+        Ok(classes.in_place())
     }
 
     /// Without a record before, the first is expected to have the fields of its class, and models in them where it says so.
@@ -141,7 +144,7 @@ impl<'a> Capture<'a> {
         if self.last_shape.is_none() && classes.iter().any(|class| class.address == address) {
             let mut paths = Vec::new();
             self.add_fields(ROOT, address, classes, &mut paths);
-            self.last_shape = self.table.schema.shape(&paths);
+            self.last_shape = if paths.len() < MAX_EXPECTED { self.table.schema.shape(&paths) } else { None };
         }
     }
 
@@ -155,6 +158,9 @@ impl<'a> Capture<'a> {
         let Some(class) = classes.iter().find(|class| class.address == address) else {
             return paths.push(above);
         };
+        if paths.len() >= MAX_EXPECTED {
+            return;
+        }
         for (at, name) in class.names.iter().enumerate() {
             let key = self.table.schema.key(name);
             let path = self.table.schema.path(above, key);
