@@ -65,7 +65,7 @@ def kind_of(cls: type) -> tuple[Literal["numpy", "record", "model", "zone", "unk
     pydantic = sys.modules.get("pydantic")
     # models of pydantic 1 have no `model_dump`
     if pydantic is not None and issubclass(cls, pydantic.BaseModel) and hasattr(cls, "model_dump"):
-        fields = _plain_fields(cls)
+        fields = _plain_fields(cls, {})
         if fields is None:
             return "record", _dump
         return "model", (cls.__pydantic_serializer__, tuple(fields), tuple(fields.values()))  # type: ignore[attr-defined]
@@ -132,17 +132,29 @@ def _dump_dataclass(record: Any) -> Any:
 Fields = dict[str, type | None]
 
 
-def _plain_fields(cls: Any, above: tuple[type, ...] = ()) -> Fields | None:
+def _plain_fields(cls: Any, known: dict[int, Fields | None]) -> Fields | None:
     """A model's fields, if its serializer hands scalars in them out as they are; else None.
 
-    A field of models, in turn such, has their class.
+    A field of models, in turn such, has their class. `known` is what was found of classes, by their ids.
     """
+    if id(cls) not in known:
+        known[id(cls)] = None  # models of a class within each other have no end
+        known[id(cls)] = _find_plain_fields(cls, known)
+    return known[id(cls)]
+
+
+def _find_plain_fields(cls: Any, known: dict[int, Fields | None]) -> Fields | None:
     base = sys.modules["pydantic"].BaseModel
     if cls.model_dump is not base.model_dump or cls.__getattribute__ is not object.__getattribute__:
         return None
     if any("__dict__" in vars(above) for above in cls.__mro__ if above not in base.__mro__):
         return None
-    schema = cls.__pydantic_core_schema__
+    serializer, schema = cls.__pydantic_serializer__, cls.__pydantic_core_schema__
+    # another may have been put in the place of the serializer that was made from the schema
+    if type(serializer) is not sys.modules["pydantic_core"].SchemaSerializer:
+        return None
+    if serializer.__reduce__()[1][0] is not schema:
+        return None
     definitions: dict[str, Any] = {}
     # what encloses the model: definitions, its validators
     while type(schema) is dict and "serialization" not in schema and schema["type"] != "model":
@@ -154,31 +166,40 @@ def _plain_fields(cls: Any, above: tuple[type, ...] = ()) -> Fields | None:
     # a class that is not complete yet has another kind of mapping
     if type(schema) is not dict or schema.get("cls") is not cls or not _is_plain_model(schema):
         return None
-    return _fields_of(schema, definitions, above)
+    return _CoreSchema(definitions, known).fields_of(schema)
 
 
-def _fields_of(
-    model: Mapping[str, Any], definitions: Mapping[str, Any], above: tuple[type, ...]
-) -> Fields | None:
-    if model["cls"] in above:  # models of a class within each other have no end
-        return None
-    above = (*above, model["cls"])
-    found: Fields = {}
-    for name, field in model["schema"]["fields"].items():
-        if not field.keys() <= _FIELD_KEYS:
-            return None
-        inner = _model_in(field["schema"], definitions)
-        if inner is not None:
-            # as the class has it by itself
-            fields = _fields_of(inner, definitions, above) if _is_plain_model(inner) else None
-            if fields is None or fields != _plain_fields(inner["cls"], above):
+class _CoreSchema:
+    """The core schema of a class. Each model in it is judged once, however often it is referred to."""
+
+    def __init__(self, definitions: Mapping[str, Any], known: dict[int, Fields | None]) -> None:
+        self._definitions = definitions
+        self._known = known
+        self._judged: dict[int, Fields | None] = {}
+
+    def fields_of(self, model: Mapping[str, Any]) -> Fields | None:
+        if id(model) not in self._judged:
+            self._judged[id(model)] = None  # it may be within itself
+            self._judged[id(model)] = self._find_fields(model)
+        return self._judged[id(model)]
+
+    def _find_fields(self, model: Mapping[str, Any]) -> Fields | None:
+        found: Fields = {}
+        for name, field in model["schema"]["fields"].items():
+            if not field.keys() <= _FIELD_KEYS:
                 return None
-            found[name] = inner["cls"]
-        elif _is_plain(field["schema"], definitions):
-            found[name] = None
-        else:
-            return None
-    return found
+            inner = _model_in(field["schema"], self._definitions)
+            if inner is not None:
+                # as the class has it by itself
+                fields = self.fields_of(inner) if _is_plain_model(inner) else None
+                if fields is None or fields != _plain_fields(inner["cls"], self._known):
+                    return None
+                found[name] = inner["cls"]
+            elif _is_plain(field["schema"], self._definitions):
+                found[name] = None
+            else:
+                return None
+        return found
 
 
 def _model_in(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -209,6 +209,16 @@ def test_a_path_without_values_is_refused(path: Any) -> None:
         decoder.column(5)  # type: ignore[arg-type]
 
 
+def test_the_empty_text_is_the_path_without_keys() -> None:
+    decoder = decoder_of({"A": {"": 5}})
+    assert decoder.column(("",)).tolist() == [5]
+    for path in ("", ()):
+        with pytest.raises(
+            snapdelta.UsageError, match=r'dicts at \(\), .*; the key "" has the path \("",\)$'
+        ):
+            decoder.column(path)
+
+
 def test_a_path_that_no_record_has_any_more() -> None:
     encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
     decoder.apply(encoder.encode({"A": {"x": 1, "y": 2}}))

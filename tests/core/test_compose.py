@@ -41,6 +41,15 @@ def assert_leads(
     return decoder
 
 
+def test_records_of_one_hash_are_not_taken_for_each_other() -> None:
+    texts = list(islice(generators.texts_of_one_hash(), 3))
+    states: list[Snapshot] = [{"A": {"t": text, "n": 1}, "B": text} for text in texts]
+    first, *deltas = stream(states)
+    assert len({digest_of(state) for state in states}) == 1
+    composed = snapdelta.compose(deltas, states[0])
+    assert_leads(composed, first, states[0], states[-1], digest_of(states[-1]))
+
+
 def digest_of(state: Snapshot) -> int:
     encoder = snapdelta.Encoder()
     encoder.encode(state)

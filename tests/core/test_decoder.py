@@ -12,6 +12,7 @@ import snapdelta
 from core import reference_decoder as reference
 from snapdelta import Absolute, Limits
 from snapdelta.testing.feed import Feed
+from support import generators
 from support.assert_exact import assert_same
 
 
@@ -102,3 +103,24 @@ def test_a_state_larger_than_the_default_limits_allow() -> None:
     decoder = snapdelta.Decoder(Limits(10_000_000))
     decoder.apply(snapdelta.dumps({f"S{n}": {"x": n} for n in range(2_000)}))
     assert len(snapdelta.loads(decoder.full())) == 2_000
+
+
+@pytest.mark.parametrize("kind", ["full", "bundle"])
+def test_a_record_of_the_same_hash_is_another_record(kind: str) -> None:
+    """Of a text, of a leaf, and beside a record that stays; a full frame numbers keys and shapes anew."""
+    one, two, three = islice(generators.texts_of_one_hash(), 3)
+    other: dict[str, Any] = {"m": {"x": 1}, "l": ["a list"]}
+    states: list[dict[str, Any]] = [
+        {"A": {"t": text, "n": 1}, "same": other, "B": text, "C": {"in": {"n": n % 2, "t": "stays"}}}
+        for n, text in enumerate((one, two, three))
+    ]
+    encoder, decoder = snapdelta.Encoder(), snapdelta.Decoder()
+    decoder.apply(encoder.encode(states[0]))
+    before = decoder.snapshot(shared=True)
+    deltas = [encoder.encode(state) for state in states[1:]]
+    last = {"new": {"z": 1}, **states[-1]} if kind == "full" else states[-1]
+    decoder.apply(encoder.encode(last, full=True) if kind == "full" else snapdelta.compose(deltas))
+    after = decoder.snapshot(shared=True)
+    assert_same(after, last)
+    assert decoder.updated == ["A", "B"]
+    assert all(after[symbol] is before[symbol] for symbol in ("same", "C"))

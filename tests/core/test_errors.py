@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from array import array
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -230,6 +231,20 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
         raise error
 
     return default
+
+
+def test_a_frame_is_any_buffer_of_bytes() -> None:
+    frame = snapdelta.dumps({"A": 1})
+    signed = array("b", (byte - 256 if byte > 127 else byte for byte in frame))
+    view = memoryview(frame)
+    buffers: list[Any] = [bytearray(frame), view, view.cast("b"), view.cast("c"), array("B", frame), signed]
+    buffers += [np.frombuffer(frame, dtype) for dtype in ("u1", "i1")]
+    buffers += [memoryview(frame + frame)[: len(frame)], memoryview(frame[::-1])[::-1]]
+    for buffer in buffers:
+        assert snapdelta.loads(buffer) == {"A": 1}
+    for other in ("text", 5, None, np.zeros(4), array("i", [1]), memoryview(bytes(8)).cast("d")):
+        with pytest.raises(TypeError, match=f"bytes-like object, not {type(other).__name__}"):
+            snapdelta.loads(other)  # type: ignore[arg-type]
 
 
 def test_arguments_that_make_no_sense() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 from pydantic_core import SchemaSerializer, core_schema
 
 import snapdelta
@@ -192,6 +192,40 @@ class Node(BaseModel):
 def test_models_within_their_own_class_are_dumped() -> None:
     assert _records.kind_of(Node)[0] == "record"
     full_trip({"A": Node(x=1, next=Node(x=2)), "B": Node(x=3)})
+
+
+@pytest.mark.parametrize("fields", [1, 2])
+def test_each_class_of_a_chain_is_judged_once(fields: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each way that leads to it."""
+    looks: Counter[str] = Counter()
+    plain = _records._is_plain_model
+
+    def counted(schema: Any) -> bool:
+        looks[schema["cls"].__name__] += 1
+        return plain(schema)
+
+    monkeypatch.setattr(_records, "_is_plain_model", counted)
+
+    def chain(length: int) -> tuple[str, int]:
+        model = create_model("M0", value=(int, 0))
+        for n in range(1, length):
+            inner: Any = {f"m{k}": (model | None, None) for k in range(fields)}
+            model = create_model(f"M{n}", value=(int, 0), **inner)
+        looks.clear()
+        return _records.kind_of(model)[0], looks.total()
+
+    (kind, short), (_, long) = chain(6), chain(12)
+    assert kind == "model"
+    assert long < 5 * short
+
+
+def test_models_that_may_hold_many_others() -> None:
+    """All that the first record may hold is not listed: it would be 2**40 fields."""
+    model = create_model("M0", value=(int, 0))
+    for n in range(40):
+        maybe: Any = (model | None, None)
+        model = create_model(f"M{n}", value=(int, 0), left=maybe, right=maybe)
+    full_trip({"A": model(), "B": model(right={"left": {"value": 2}})})
 
 
 def test_models_in_models_are_read_in_place(dumps_made: Counter[str]) -> None:
@@ -443,6 +477,72 @@ def test_a_serializer_that_was_put_in_the_place_of_the_classs() -> None:
     encoder.encode({"A": row})
     decoder.apply(encoder.full())
     assert decoder.snapshot() == {"A": row.model_dump()} == {"A": {"y": 2}}
+    assert snapdelta.loads(snapdelta.dumps({"A": row})) == {"A": {"y": 2}}
+
+
+def outer_of(inner: type[BaseModel]) -> type[BaseModel]:
+    return create_model("Outer", price=(float, 1.5), inner=(inner, ...))
+
+
+@pytest.mark.parametrize("change", ["model_dump", "getattribute", "above"])
+def test_a_model_whose_class_is_changed_later(change: str) -> None:
+    """What holds such a model is dumped as well: its own dump does not ask for that of the class."""
+
+    class Base(BaseModel):
+        x: int = 1
+
+    class Row(Base):
+        pass
+
+    row = Row()
+    outer = outer_of(Row)(inner=row)
+    rows = {"A": row, "B": row, "C": outer, "D": Quote(price=1)}
+    follower = DecodedReader()
+    for snapshot in (rows, {"C": outer, **rows}, rows):
+        follower.step(snapshot, {symbol: dumped(model) for symbol, model in snapshot.items()})
+    with pytest.MonkeyPatch.context() as patch:
+        if change == "getattribute":
+            patch.setattr(Row, "__getattribute__", lambda *at: object.__getattribute__(*at), raising=False)
+        else:
+            changed = Base if change == "above" else Row
+            patch.setattr(changed, "model_dump", lambda *_, **__: {"patched": 2}, raising=False)
+        for snapshot in (rows, {"C": outer, **rows}, rows):
+            follower.step(snapshot, {symbol: dumped(model) for symbol, model in snapshot.items()})
+    follower.step(rows, {symbol: dumped(model) for symbol, model in rows.items()})
+
+
+def test_a_dataclass_with_other_fields_later() -> None:
+    @dataclass
+    class Point:
+        x: int = 1
+        y: int = 2
+
+    point, follower = Point(), DecodedReader()
+    follower.step({"A": point, "B": {"p": [point]}}, {"A": {"x": 1, "y": 2}, "B": {"p": [{"x": 1, "y": 2}]}})
+    fields = {"y": Point.__dataclass_fields__["y"]}
+    Point.__dataclass_fields__ = fields
+    follower.step({"A": point, "B": {"p": [point]}}, {"A": {"y": 2}, "B": {"p": [{"y": 2}]}})
+
+
+def test_an_encoder_asks_once_for_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: Counter[str] = Counter()
+    kind_of = _records.kind_of
+
+    def counted(cls: type) -> Any:
+        asked[cls.__name__] += 1
+        return kind_of(cls)
+
+    monkeypatch.setattr(_records, "kind_of", counted)
+
+    @dataclass
+    class Point:
+        x: int
+
+    encoder = snapdelta.Encoder()
+    for n in range(5):
+        ticker = Ticker(symbol=f"S{n}", trade=Trade(price=n))
+        encoder.encode({"A": ticker, "B": Level(n), "C": {"a": Point(n), "ticker": ticker}, "D": Side.BUY})
+    assert set(asked.values()) == {1}
 
 
 # --- pydantic's zone
@@ -612,3 +712,21 @@ def test_members_whose_value_can_change_are_read_each_time() -> None:
         Levels.ROW.value.vwap += 1
         Levels.OTHER.value.add(10 + n)
     assert_same(reference.decode(encoder.full()), decoder.snapshot())
+
+
+def test_a_member_whose_value_is_another_later() -> None:
+    class Level(enum.Enum):
+        LOW = 1
+        HIGH = "a text that is too long for a word"
+
+    follower = DecodedReader()
+    snapshot = {"A": {"level": Level.LOW, "in": [Level.HIGH]}, "B": Level.HIGH}
+    for _ in range(2):
+        follower.step(snapshot, N(snapshot))
+    for member, value in ((Level.LOW, 1.0), (Level.HIGH, "another")):
+        setattr(member, "_value_", value)  # noqa: B010
+    assert N(snapshot)["B"] == "another"
+    for _ in range(2):
+        follower.step(snapshot, N(snapshot))
+    setattr(Level.HIGH, "_value_", {"now": ["a dict"]})  # noqa: B010
+    follower.step({"B": 1, **snapshot}, N({"B": 1, **snapshot}))

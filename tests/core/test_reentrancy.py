@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from itertools import product
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import BaseModel
@@ -450,3 +455,56 @@ def test_a_thread_that_changes_the_snapshot() -> None:
         values = [record["x"] for record in decoder.snapshot().values()]
         assert values == sorted(values, reverse=True)
         assert values[0] - values[-1] <= 1
+
+
+ZONES = ("Asia/Tokyo", "Europe/Rome", "Africa/Cairo")
+
+
+def moments(n: int) -> Snapshot:
+    """Values that Python code makes, everywhere; a zone of another name is loaded anew."""
+    zone = ZoneInfo.no_cache(ZONES[n])
+    at = datetime(2026, 1, 5, tzinfo=zone)
+    listed = [Decimal(n), {"id": UUID(int=2**n)}]
+    return {f"S{k}": {"id": UUID(int=k + n), "at": at, "listed": listed} for k in range(20)}
+
+
+@pytest.fixture(params=[True, False], ids=["switched off", "seen"])
+def seen_by_python_code(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Calls what runs Python code: it must find the collector as it was left, and may switch it for good."""
+
+    def run(call: Callable[[], object]) -> None:
+        seen: list[bool] = []
+
+        def profile(frame: Any, event: str, argument: Any) -> None:
+            if event == "call" and frame.f_code is not run.__code__:
+                seen.append(gc.isenabled())
+                if request.param:
+                    gc.disable()
+
+        ZoneInfo.clear_cache()
+        gc.enable()
+        sys.setprofile(profile)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+        assert len(seen) > 20
+        assert gc.isenabled() is not request.param
+        assert seen == ([True] + [False] * (len(seen) - 1) if request.param else [True] * len(seen))
+
+    yield run
+    gc.enable()
+
+
+def test_python_code_finds_the_collector_as_it_was_left(seen_by_python_code: Any) -> None:
+    first, second, third = (moments(n) for n in range(3))
+    frames = [snapdelta.dumps(first), snapdelta.diff(first, second)]
+    decoder = snapdelta.Decoder()
+    decoder.apply(frames[0])
+    seen_by_python_code(decoder.snapshot)
+    decoder.apply(snapdelta.dumps(third))
+    seen_by_python_code(lambda: decoder.snapshot(shared=True))
+    seen_by_python_code(lambda: snapdelta.loads(frames[0]))
+    for verify in (True, False):
+        seen_by_python_code(lambda verify=verify: snapdelta.apply(first, frames[1], verify=verify))
+    assert_same(snapdelta.apply(first, frames[1]), second)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 from uuid import UUID
 
+from core.reference_values import K0, K1, mum
 from support.strategies import float_of_bits
 
 Snapshot = dict[str, Any]
@@ -161,3 +164,12 @@ def reordered(rng: random.Random, state: Snapshot) -> Snapshot:
 
 def _ranked(record: Any) -> bool:
     return type(record) is dict and type(record.get("noise")) is float and record["noise"] == record["noise"]
+
+
+def texts_of_one_hash() -> Iterator[str]:
+    """The hash of each is in the state 0 after its second word, whatever came before."""
+    for n in count():
+        first = b"%08d" % n
+        second = struct.pack("<Q", mum(K0 ^ struct.unpack("<Q", first)[0], K1))
+        if second.isascii():
+            yield (first + second).decode()

@@ -42,13 +42,16 @@ impl ChangedKeys {
     /// Between two states that no delta joins.
     pub(crate) fn between(old: &mut Table, new: &mut Table) -> ChangedKeys {
         let mut keys = ChangedKeys::default();
+        let shapes = old.schema.shapes_of(&new.schema);
         for at in 0..new.rows.len() {
             let row = &new.rows[at];
             match old.position(&row.symbol) {
                 None => keys.added.push(row.symbol.clone()),
                 Some(before) => {
                     keys.ranks.push((at as u32, before as u32));
-                    if old.rows[before].hash != row.hash {
+                    let record = &old.rows[before];
+                    let has_its_shape = shapes[row.shape as usize] == Some(record.shape);
+                    if !has_its_shape || !old.has_cells_of(record, new, row) {
                         keys.updated.push(at as u32);
                     }
                 }

@@ -131,11 +131,12 @@ impl Between<'_> {
 
     /// A row that both have, by its position in the base.
     fn retained(&mut self, at: u32, row: &Row) {
+        let shape = self.shape(row.shape);
         let old = &self.base.rows[at as usize];
-        if old.hash == row.hash {
+        let old_shape = old.shape;
+        if old_shape == shape && self.base.has_cells_of(old, self.target, row) {
             return;
         }
-        let (old_shape, shape) = (old.shape, self.shape(row.shape));
         let reshaped = (old_shape != shape).then(|| self.record(row));
         let paths = self.base.schema.shapes[shape as usize].paths.clone();
         for (position, path) in paths.iter().enumerate() {

@@ -17,7 +17,7 @@ use crate::frame::container::FrameWriter;
 use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::keys_of_text;
 use crate::python::errors;
-use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::ffi::object::set_item;
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::level::check_level;
 use crate::python::limits::max_bytes;
@@ -157,9 +157,8 @@ impl Decoder {
     ) -> PyResult<Bound<'py, PyDict>> {
         let mut inner = self.lock(py)?;
         let DecoderState { core, objects, shared: known } = &mut *inner;
-        let _pause = GcPause::new(py);
         let table = &core.state.table;
-        let mut builder = Builder::new(py, table, objects)?;
+        let mut builder = Builder::new(py, table, objects)?.without_gc();
         let snapshot = PyDict::new(py);
         let stop = stop.unwrap_or(usize::MAX).min(table.rows.len());
         for at in start..stop {
@@ -207,7 +206,12 @@ impl Decoder {
         let DecoderState { core, objects, .. } = &mut *inner;
         let table = &core.state.table;
         let found = table.schema.find(&keys);
-        let refused = |what: &str| Err(errors::usage(py, &format!("path: {what} {path}")));
+        let name = match keys[..] {
+            // its text is that of the key "" as well
+            [] => "(), the path without keys; the key \"\" has the path (\"\",)".to_string(),
+            _ => path.to_string(),
+        };
+        let refused = |what: &str| Err(errors::usage(py, &format!("path: {what} {name}")));
         let Some(found) = found else { return refused("no record has") };
         if table.schema.is_dict(found) {
             return refused("name one below it: there are dicts at");

@@ -2,15 +2,15 @@
 
 use std::ops::Deref;
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 
 /// The bytes of a frame. It borrows only `bytes`, because other buffers may change while the GIL is released.
 pub(crate) enum FrameBytes<'a> {
     Borrowed(&'a [u8]),
-    Copied(Vec<u8>),
+    Copied(PyBackedBytes),
 }
 
 impl Deref for FrameBytes<'_> {
@@ -31,9 +31,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for FrameBytes<'a> {
         if object.is_instance_of::<PyBytes>() {
             return Ok(FrameBytes::Borrowed(object.extract()?));
         }
-        match PyBuffer::<u8>::get(&object) {
-            Ok(buffer) => buffer.to_vec(object.py()).map(FrameBytes::Copied),
-            Err(_) => {
+        match copy_of_buffer(&object)? {
+            Some(bytes) => Ok(FrameBytes::Copied(bytes)),
+            None => {
                 let name = object.get_type().name()?;
                 let hint =
                     if name == "str" { "; read it with a client that does not decode responses" } else { "" };
@@ -41,4 +41,13 @@ impl<'a, 'py> FromPyObject<'a, 'py> for FrameBytes<'a> {
             }
         }
     }
+}
+
+/// The bytes of a buffer of one-byte items, whatever these stand for.
+fn copy_of_buffer(object: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
+    let Ok(view) = PyMemoryView::from(object) else { return Ok(None) };
+    if view.getattr("itemsize")?.extract::<usize>()? != 1 {
+        return Ok(None);
+    }
+    Ok(Some(view.call_method0("tobytes")?.extract()?))
 }

@@ -18,7 +18,7 @@ use crate::frame::inspect as inspection;
 use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::ConvertResult;
 use crate::python::errors;
-use crate::python::ffi::object::{GcPause, set_item};
+use crate::python::ffi::object::set_item;
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::frame_info::FrameInfo;
 use crate::python::from_python::cache::ConversionCache;
@@ -76,9 +76,8 @@ pub(crate) fn loads<'py>(
 }
 
 fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
-    let _pause = GcPause::new(py);
     let mut objects = ObjectCache::default();
-    let mut builder = Builder::new(py, &state.table, &mut objects)?;
+    let mut builder = Builder::new(py, &state.table, &mut objects)?.without_gc();
     let snapshot = PyDict::new(py);
     for (at, row) in state.table.rows.iter().enumerate() {
         let record = builder.row(at)?;
@@ -87,8 +86,8 @@ fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
     Ok(snapshot)
 }
 
-/// The snapshot that a delta makes of `prev`. Records that did not change are shared with `prev`; `prev` itself is not
-/// changed. A full frame is taken as it is.
+/// The snapshot that a delta makes of `prev`. Records that did not change are shared with `prev`, and so may be unchanged
+/// dicts and lists of a changed record; `prev` itself is not changed. A full frame is taken as it is.
 ///
 /// With `verify` (the default) the digest of `prev` is checked before, and that of the result; without, only the
 /// number of rows and the symbols that the delta names. `default` is the one that `prev` was encoded with.

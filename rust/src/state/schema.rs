@@ -194,6 +194,22 @@ impl Schema {
         })
     }
 
+    /// The number here of each shape of another schema; None for one that is not here.
+    pub(crate) fn shapes_of(&self, other: &Schema) -> Vec<Option<ShapeId>> {
+        let keys: Vec<_> = other.keys.iter().map(|key| self.key_index.get(key).copied()).collect();
+        let mut paths = vec![Some(ROOT)];
+        // a path has a greater number than the one that it is below
+        for path in &other.paths[1..] {
+            let place = paths[path.parent as usize].zip(keys[path.key as usize]);
+            paths.push(place.and_then(|place| self.path_index.get(&place).copied()));
+        }
+        let shape = |shape: &Arc<Shape>| {
+            let paths: Option<Vec<PathId>> = shape.paths.iter().map(|path| paths[*path as usize]).collect();
+            self.shape_index.get(&*paths?).copied()
+        };
+        other.shapes.iter().map(shape).collect()
+    }
+
     /// True if rows have a dict with keys at this path.
     pub(crate) fn is_dict(&self, path: PathId) -> bool {
         let live = self.shapes.iter().zip(&self.rows).filter(|(_, rows)| **rows > 0);

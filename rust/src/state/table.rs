@@ -246,6 +246,15 @@ impl Table {
         })
     }
 
+    /// True if a row has the same cells as one of another table. It compares what hashes may be made to agree on.
+    pub(crate) fn has_cells_of(&self, row: &Row, other: &Table, theirs: &Row) -> bool {
+        row.tags == theirs.tags
+            && (0..row.tags.len()).all(|at| match row.tags[at] {
+                tag if is_blob(tag) => self.pool.get(row.words[at]) == other.pool.get(theirs.words[at]),
+                _ => row.words[at] == theirs.words[at],
+            })
+    }
+
     #[cfg(test)]
     pub(crate) fn digest(&self) -> u64 {
         digest(self.rows.iter().map(|row| (row.symbol_hash, row.hash)))

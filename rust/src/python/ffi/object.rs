@@ -24,7 +24,8 @@ use crate::python::ffi::dict::{self, DictEntry, HashedEntry};
 use crate::python::ffi::int;
 use crate::python::ffi::types::Types;
 
-/// Switches garbage collection off while it lives.
+/// Switches garbage collection off while it lives. That is seen by no other thread, as these run only where Python code
+/// does: the owner lifts the pause for it.
 pub(crate) struct GcPause {
     was_on: bool,
 }
@@ -35,14 +36,27 @@ impl GcPause {
         let was_on = unsafe { ffi::PyGC_Disable() } == 1;
         GcPause { was_on }
     }
+
+    /// Runs Python code, outside the pause.
+    pub(crate) fn lifted<T>(&mut self, py: Python<'_>, python_code: impl FnOnce() -> T) -> T {
+        self.end();
+        let result = python_code();
+        // asked anew: collection may have been switched on or off meanwhile
+        *self = GcPause::new(py);
+        result
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.was_on) {
+            // SAFETY: made and ended under the GIL (it is never kept in anything that outlives a call)
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
 }
 
 impl Drop for GcPause {
     fn drop(&mut self) {
-        if self.was_on {
-            // SAFETY: made and dropped under the GIL (it is never kept in anything that outlives a call)
-            unsafe { ffi::PyGC_Enable() };
-        }
+        self.end();
     }
 }
 

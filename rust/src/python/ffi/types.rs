@@ -152,10 +152,10 @@ struct Known {
 }
 
 impl Known {
-    fn has_changed_slots(&self, py: Python<'_>) -> bool {
-        let has_slots =
-            self.in_place.as_ref().is_some_and(|known| matches!(known.fields, FieldsIn::Slots(_)));
-        has_slots && (self.version == 0 || self.version != version(self.class.bind(py)))
+    /// Attributes of the class tell how it is read, and one of them may have changed since.
+    fn may_have_changed(&self, py: Python<'_>) -> bool {
+        let by_attributes = matches!(self.kind, ClassKind::Record | ClassKind::Model | ClassKind::Unknown);
+        by_attributes && (self.version == 0 || self.version != version(self.class.bind(py)))
     }
 }
 
@@ -209,26 +209,16 @@ impl Classes {
         Ok((kind, reader))
     }
 
-    /// Forgets classes with slots that were changed since: a field may be a property now.
+    /// Forgets classes that were changed since: a field may be a property now. With a model also those that hold such.
     pub(crate) fn forget_changed(&mut self, py: Python<'_>) {
-        self.known.retain(|_, known| !known.has_changed_slots(py));
+        let changed = |known: &Known| known.may_have_changed(py);
+        let model_changed = self.known.values().any(|known| known.kind == ClassKind::Model && changed(known));
+        self.known.retain(|_, known| !(changed(known) || model_changed && known.kind == ClassKind::Model));
     }
 
-    /// The classes whose instances may be read during a walk. A model's class must still have the serializer that
-    /// it was judged by.
-    pub(crate) fn in_place(&self, py: Python<'_>) -> PyResult<Vec<Arc<InPlace>>> {
-        let mut all = Vec::new();
-        for known in self.known.values() {
-            let Some(in_place) = &known.in_place else { continue };
-            if let (FieldsIn::Dict(_), Some(reader)) = (&in_place.fields, &known.reader) {
-                let serializer = reader.bind(py).get_item(0)?;
-                if !known.class.bind(py).getattr("__pydantic_serializer__")?.is(&serializer) {
-                    continue;
-                }
-            }
-            all.push(Arc::clone(in_place));
-        }
-        Ok(all)
+    /// The classes whose instances may be read during a walk.
+    pub(crate) fn in_place(&self) -> Vec<Arc<InPlace>> {
+        self.known.values().filter_map(|known| known.in_place.clone()).collect()
     }
 }
 

@@ -33,6 +33,13 @@ const MAX_OBJECTS: usize = 4096;
 /// The zone object, held, and its bytes.
 type KnownZone = (Py<PyAny>, Box<[u8]>);
 
+struct KnownEnum {
+    member: Py<PyAny>,
+    object: Py<PyAny>,
+    tag: Tag,
+    value: Value,
+}
+
 #[derive(Default)]
 pub(crate) struct ConversionCache {
     pub(crate) keys: KeyLists,
@@ -40,8 +47,8 @@ pub(crate) struct ConversionCache {
     /// By address: zones carried as they are, and zones that are converted.
     zones: HashMap<usize, KnownZone>,
     converted_zones: HashMap<usize, KnownZone>,
-    /// By address: the enum member, held, and its value.
-    enums: HashMap<usize, (Py<PyAny>, Tag, Value)>,
+    /// By address: the enum member and its `_value_`, both held, and what that is.
+    enums: HashMap<usize, KnownEnum>,
 }
 
 impl ConversionCache {
@@ -63,15 +70,32 @@ impl ConversionCache {
     }
 
     pub(crate) fn known_enum(&self, member: Obj<'_>) -> Option<(Tag, Payload<'_>)> {
-        let (_, tag, value) = self.enums.get(&member.address())?;
+        let KnownEnum { tag, value, .. } = self.enums.get(&member.address())?;
         Some((*tag, value.payload()))
     }
 
-    pub(crate) fn add_enum(&mut self, member: &Bound<'_, PyAny>, tag: Tag, value: Value) {
+    /// `object` is the member's `_value_`, which is this and cannot change.
+    pub(crate) fn add_enum(
+        &mut self,
+        member: &Bound<'_, PyAny>,
+        object: &Bound<'_, PyAny>,
+        tag: Tag,
+        value: Value,
+    ) {
         if self.enums.len() >= MAX_OBJECTS {
             self.enums.clear();
         }
-        self.enums.insert(member.as_ptr() as usize, (member.clone().unbind(), tag, value));
+        let known =
+            KnownEnum { member: member.clone().unbind(), object: object.clone().unbind(), tag, value };
+        self.enums.insert(member.as_ptr() as usize, known);
+    }
+
+    /// Forgets classes that were changed since, and members with another `_value_`.
+    pub(crate) fn forget_changed(&mut self, py: Python<'_>) {
+        self.classes.forget_changed(py);
+        self.enums.retain(|_, KnownEnum { member, object, .. }| {
+            member.getattr(py, "_value_").is_ok_and(|now| now.is(&*object))
+        });
     }
 
     /// True if objects of this class are known to stand for one leaf.
@@ -83,7 +107,10 @@ impl ConversionCache {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let zones = self.zones.values().chain(self.converted_zones.values());
         zones.map(|(zone, _)| zone).try_for_each(|zone| visit.call(zone))?;
-        self.enums.values().try_for_each(|(member, ..)| visit.call(member))?;
+        self.enums.values().try_for_each(|known| {
+            visit.call(&known.member)?;
+            visit.call(&known.object)
+        })?;
         self.classes.traverse(visit)
     }
 

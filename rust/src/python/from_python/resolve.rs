@@ -211,7 +211,7 @@ impl<'py> Resolver<'_, 'py> {
                     // one that may change is read each time
                     let immutable = conversions == 1 && ![tag::LIST, tag::TUPLE, tag::EMPTY].contains(tag);
                     if immutable && first.is_instance(self.types.enum_type.bind(self.py))? {
-                        cache.add_enum(&first, *tag, value.clone());
+                        cache.add_enum(&first, &object, *tag, value.clone());
                     }
                 }
                 return Ok(resolved);

@@ -23,6 +23,9 @@ use crate::state::table::Cell;
 /// So many values of a block are in the processor's cache together.
 const BLOCK_VALUES: usize = 1024;
 
+/// Models that may hold two each, ten deep, have more: the first record will tell which of them are there.
+const MAX_EXPECTED: usize = 1024;
+
 /// Where a record's cells belong.
 #[derive(Clone, Copy)]
 struct RecordPlace<'s> {
@@ -63,8 +66,8 @@ impl Capture<'_> {
         snapshot: &Bound<'_, PyDict>,
         types: &Types,
     ) -> ConvertResult<Vec<Arc<InPlace>>> {
+        self.cache.forget_changed(snapshot.py());
         let classes = &mut self.cache.classes;
-        classes.forget_changed(snapshot.py());
         if let Some((symbol, record)) = snapshot.iter().next()
             && !record.is_exact_instance_of::<PyDict>()
         {
@@ -74,7 +77,7 @@ impl Capture<'_> {
                 Err(_) => error.into(),
             })?;
         }
-        Ok(classes.in_place(snapshot.py())?)
+        Ok(classes.in_place())
     }
 
     /// Without a record before, the first is expected to have the fields of its class, and models in them where it says so.
@@ -83,7 +86,7 @@ impl Capture<'_> {
         if self.last_shape.is_none() && classes.iter().any(|class| class.address == address) {
             let mut paths = Vec::new();
             self.add_fields(ROOT, address, classes, &mut paths);
-            self.last_shape = self.table.schema.shape(&paths);
+            self.last_shape = if paths.len() < MAX_EXPECTED { self.table.schema.shape(&paths) } else { None };
         }
     }
 
@@ -97,6 +100,9 @@ impl Capture<'_> {
         let Some(class) = classes.iter().find(|class| class.address == address) else {
             return paths.push(above);
         };
+        if paths.len() >= MAX_EXPECTED {
+            return;
+        }
         for (at, name) in class.names.iter().enumerate() {
             let key = self.table.schema.key(name);
             let path = self.table.schema.path(above, key);

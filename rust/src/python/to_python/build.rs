@@ -12,7 +12,7 @@ use crate::format::reader::Reader;
 use crate::format::text::decimal_digits;
 use crate::format::value::{Payload, Tag, is_blob, read_item, short_text, tag};
 use crate::python::errors;
-use crate::python::ffi::object::{ascii_str, set_item, surrogate_str};
+use crate::python::ffi::object::{GcPause, ascii_str, set_item, surrogate_str};
 use crate::python::ffi::types::Types;
 use crate::state::schema::{Child, KeyId, Schema, Shape, ShapeId};
 use crate::state::table::{Cell, Table};
@@ -61,6 +61,7 @@ pub(crate) struct Builder<'a, 'py> {
     objects: &'a mut ObjectCache,
     /// Strings made lately, by a hash of their cell: repeated values become one object.
     strings: Vec<Option<(Cell, Bound<'py, PyAny>)>>,
+    pause: Option<GcPause>,
 }
 
 /// Where a dict stands in a shape.
@@ -89,7 +90,13 @@ impl<'a, 'py> Builder<'a, 'py> {
         let types = Types::get(py)?;
         let mut strings = Vec::new();
         strings.resize_with(STRINGS, || None);
-        Ok(Builder { py, types, table, objects, strings })
+        Ok(Builder { py, types, table, objects, strings, pause: None })
+    }
+
+    /// Collects no garbage while it lives, except where Python code makes a value.
+    pub(crate) fn without_gc(mut self) -> Self {
+        self.pause = Some(GcPause::new(self.py));
+        self
     }
 
     pub(crate) fn row(&mut self, at: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -247,7 +254,8 @@ impl<'a, 'py> Builder<'a, 'py> {
             tag::UUID => {
                 let named = PyDict::new(py);
                 named.set_item("bytes", PyBytes::new(py, blob))?;
-                self.types.uuid_type.bind(py).call((), Some(&named))?
+                let class = self.types.uuid_type.bind(py);
+                run_python(py, &mut self.pause, || class.call((), Some(&named)))?
             }
             _ => return Err(errors::corrupt(py, "a blob of an unknown tag")),
         })
@@ -311,17 +319,28 @@ impl<'a, 'py> Builder<'a, 'py> {
     }
 
     fn zone_info(&mut self, key: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        let py = self.py;
-        if let Some(zone) = self.objects.zones.get(key) {
+        let Builder { py, types, objects, pause, .. } = self;
+        let (py, zones) = (*py, &mut objects.zones);
+        if let Some(zone) = zones.get(key) {
             return Ok(zone.bind(py).clone());
         }
-        let made = self.types.zone_info.bind(py).call1((text(py, key)?,));
-        let zone = made.map_err(|e| errors::unknown_zone(py, &String::from_utf8_lossy(key), e))?;
-        if self.objects.zones.len() >= MAX_ZONES {
-            self.objects.zones.clear();
-        }
-        self.objects.zones.insert(key.into(), zone.clone().unbind());
-        Ok(zone)
+        run_python(py, pause, || {
+            let made = types.zone_info.bind(py).call1((text(py, key)?,));
+            let zone = made.map_err(|e| errors::unknown_zone(py, &String::from_utf8_lossy(key), e))?;
+            if zones.len() >= MAX_ZONES {
+                zones.clear();
+            }
+            zones.insert(key.into(), zone.clone().unbind());
+            Ok(zone)
+        })
+    }
+}
+
+/// Python code lets other threads run, which must not see the pause.
+fn run_python<T>(py: Python<'_>, pause: &mut Option<GcPause>, code: impl FnOnce() -> T) -> T {
+    match pause {
+        Some(pause) => pause.lifted(py, code),
+        None => code(),
     }
 }
 

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::python::ffi::object::{GcPause, pair_at, replace_at, set_item};
+use crate::python::ffi::object::{pair_at, replace_at, set_item};
 use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
@@ -20,10 +20,9 @@ pub(crate) fn patch<'py>(
     changes: &ChangeSet,
     objects: &mut ObjectCache,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let _pause = GcPause::new(py);
     let Base { snapshot: previous, is_private, exact_types, .. } = base;
     let types = Types::get(py)?;
-    let builder = Builder::new(py, table, objects)?;
+    let builder = Builder::new(py, table, objects)?.without_gc();
     let mut patcher = Patcher { types, table, changes, builder, copies: Copies::new(*is_private) };
     let updates = group_by_row(table.rows.len(), changes);
     let mut removed = changes.removed.iter().copied().peekable();

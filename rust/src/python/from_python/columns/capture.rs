@@ -48,7 +48,9 @@ struct Column<'w, 'py> {
 impl Capture<'_> {
     /// Reads all columns. No Python code runs.
     pub(super) fn columns<'py>(&mut self, py: Python<'py>, given: &Table<'py>) -> ConvertResult<()> {
-        let walk = Walk::new(py, Types::get(py)?);
+        let types = Types::get(py)?;
+        self.cache.forget_changed(py);
+        let walk = Walk::new(py, types);
         let symbols = objects(&walk, &given.symbols);
         let mut columns = Vec::with_capacity(given.leaves.len());
         for leaf in &given.leaves {
