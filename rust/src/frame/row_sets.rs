@@ -6,7 +6,7 @@ use std::iter::Peekable;
 
 use crate::encoding::sampling::listed;
 use crate::error::Result;
-use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
+use crate::format::budget::{Budget, MEMBER, ROW_STEP, SET};
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
@@ -246,7 +246,7 @@ fn read_set(
         WRONG => {
             let code = r.up_to((earlier.len() << 1).saturating_sub(1), "prediction")?;
             let predicted = earlier.get(code >> 1).ok_or_else(|| r.corrupt("no set is there yet"))?;
-            budget.charge((of + predicted.len()) as u64, 1, "rows that are predicted")?;
+            budget.charge((of + predicted.len()) as u64, ROW_STEP, "rows that are predicted")?;
             let complement = code & 1 == 1;
             if of == base_rows && !complement {
                 return Ok(symmetric_difference(predicted, &r.counted_gaps(of)?));
@@ -277,7 +277,7 @@ fn read_by_context(
     base_rows: usize,
     budget: &mut Budget,
 ) -> Result<Vec<u32>> {
-    budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
+    budget.charge(parent.len() as u64, ROW_STEP, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
     // what the other sets tell of each row, a bit for each
     let mut contexts = vec![0u8; parent.len()];
@@ -290,7 +290,7 @@ fn read_by_context(
             continue;
         }
         let members = &earlier[number - 1];
-        budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
+        budget.charge(members.len() as u64, ROW_STEP, "members of a context")?;
         Set::new(members, base_rows).mark(parent, &mut contexts, bit);
     }
     let mut shares = [0; CONTEXTS];

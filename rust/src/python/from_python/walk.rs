@@ -6,10 +6,11 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::error::key_text;
 use crate::format::MAX_DEPTH;
 use crate::format::value::{Payload, Tag, is_blob, tag, text_cell, write_inline};
 use crate::format::writer::Writer;
-use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::errors;
 use crate::python::ffi::object::{Dict, Obj, ObjectView, Pair, Sequence, Str, Walk, prefetch_slice};
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
