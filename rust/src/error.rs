@@ -56,6 +56,23 @@ impl Error {
     }
 }
 
+/// A key in the text of a path, with `.`, `[` and `\` escaped.
+pub(crate) fn key_text(key: &[u8]) -> String {
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(key).chars() {
+        if matches!(c, '.' | '[' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
+}
+
+/// The text of a path.
+pub(crate) fn text_of_keys(keys: &[impl AsRef<[u8]>]) -> String {
+    keys.iter().map(|key| key_text(key.as_ref())).collect::<Vec<_>>().join(".")
+}
+
 /// 1204 -> "1,204"
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();

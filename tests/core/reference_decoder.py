@@ -550,13 +550,13 @@ class Body:
         number, complement = divmod(reader.uv(), 2)
         if number + 1 >= len(self.row_sets):
             raise Corrupt(f"a set that set {number + 1} predicts, which is no earlier one")
-        self.budget.charge(len(parent) + len(self.row_sets[number + 1]))
+        self.budget.charge(8 * (len(parent) + len(self.row_sets[number + 1])))
         predicted = set(self.row_sets[number + 1])
         wrong = set(reader.gaps(reader.uv(), len(parent)))
         return [row for n, row in enumerate(parent) if ((row in predicted) ^ bool(complement)) ^ (n in wrong)]
 
     def set_by_context(self, reader: Reader, parent: list[int]) -> list[int]:
-        self.budget.charge(2 * len(parent))
+        self.budget.charge(8 * len(parent))
         count = reader.uv()
         if count > 4:
             raise Corrupt(f"a context of {count} sets")
@@ -572,7 +572,7 @@ class Body:
                 distance += 1
                 earlier.append((own, distance))
             else:
-                self.budget.charge(32 * len(self.row_sets[number]))
+                self.budget.charge(8 * len(self.row_sets[number]))
                 earlier.append((set(self.row_sets[number]), 0))
         shares = [SHARES[reader.entropy.raw(5)] for _ in range(1 << count)]
         for row in parent:

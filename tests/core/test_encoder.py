@@ -322,8 +322,37 @@ def test_a_delta_has_the_names_of_its_base() -> None:
     with pytest.raises(snapdelta.BaseMismatchError):
         snapdelta.inspect(delta, base=second)
     full = snapdelta.dumps(first)
-    columns = [snapdelta.inspect(full, base=base).columns for base in (None, second)]
-    assert [column.path for column in columns[0]] == [column.path for column in columns[1]]
+    for ignored in (second, {"A": object()}, 5):
+        columns = [snapdelta.inspect(full, base=base).columns for base in (None, ignored)]
+        assert [column.path for column in columns[0]] == [column.path for column in columns[1]]
+
+
+def test_a_column_that_copies_another_names_it_as_a_path() -> None:
+    first = {str(n): {"a.b": n, "c[d": n} for n in range(9)}
+    second = {str(n): {"a.b": n * n + 7, "c[d": n * n + 7} for n in range(9)}
+    named, copied = snapdelta.inspect(snapdelta.diff(first, second), base=first).columns
+    assert {named.name, copied.name} == {r"a\.b", r"c\[d"}
+    assert copied.encoding == f"copy of {named.name}"
+
+
+def test_what_a_frame_needs_is_enough_to_inspect_it() -> None:
+    def record(n: int) -> dict[str, Any]:
+        return {"a": n, "in": {"b": [n] * 9, "c": f"a text of its own, {n}"}}
+
+    first = {f"a row with a long name {n}": record(n) for n in range(200)}
+    second = {symbol: record(n + 1) for n, symbol in enumerate(first)}
+    second |= {f"a row that is new {n}": record(n * n) for n in range(200)}
+    encoder = snapdelta.Encoder(verify=True)
+    encoder.encode(first)
+    delta = encoder.encode(second)
+    info = snapdelta.inspect(delta)
+    assert info.added is None
+    assert info.required_bytes is not None
+    limits = snapdelta.Limits(info.required_bytes)
+    assert_same(snapdelta.apply(first, delta, limits=limits), second)
+    named = snapdelta.inspect(delta, base=first, limits=limits)
+    assert named.added == tuple(second)[200:]
+    assert snapdelta.inspect(delta, limits=limits).added is None
 
 
 def test_a_frame_in_which_nothing_changed_is_its_header() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -63,9 +63,32 @@ class Real(NamedTuple):
     frame: bytes
 
 
+def trades(rows: int, count: int) -> Iterator[Snapshot]:
+    """Where a price moves, the size is drawn anew; elsewhere it grows by a few."""
+    rng = random.Random(0)
+    state = {f"Q{n}": {"price": n, "size": n * n * 977, "turnover": n * n * 9.77} for n in range(rows)}
+    for _ in range(count):
+        yield {symbol: dict(record) for symbol, record in state.items()}
+        near = rng.randrange(10**7)
+        for record in state.values():
+            moved = rng.random() < 0.5
+            size = near + rng.randrange(30) if moved else record["size"] + rng.randint(1, 3)
+            record |= {"price": record["price"] + moved, "size": size, "turnover": size / 100}
+
+
+def split_frames() -> Iterator[Real]:
+    """Deltas with a split, which an Encoder learns from frames of some dozens of cells."""
+    encoder, states = snapdelta.Encoder(), list(trades(rows=70, count=3))
+    encoder.encode(states[0])
+    for base, state in pairwise(states):
+        frame = encoder.encode(state)
+        assert "split" in str([column.encoding for column in snapdelta.inspect(frame).columns])
+        yield Real(base, frame)
+
+
 @cache
 def real_frames() -> list[Real]:
-    """Full frames and deltas of every make, of one to three kilobytes; some compressed, some stored."""
+    """Full frames and deltas of every make, of at most three kilobytes; some compressed, some stored."""
     out: list[Real] = []
     for seed, mood in enumerate([generators.calm, generators.wild, generators.wild]):
         snapshots = [N(snapshot) for snapshot in islice(generators.frames(seed, rows=25, mood=mood), 4)]
@@ -73,6 +96,7 @@ def real_frames() -> list[Real]:
         out += [Real(before, snapdelta.diff(before, after)) for before, after in pairwise(snapshots)]
     first, second = islice(Feed("ranked", 12, seed=1), 2)
     out += [Real({}, snapdelta.dumps(first)), Real(first, snapdelta.diff(first, second))]
+    out += split_frames()
     small: Snapshot = {"A": {"x": 1, "y": 1.5}, "B": {"x": 2, "y": 2.5}, "C": None}
     out.append(Real(small, snapdelta.diff(small, {"C": 5, "A": {"y": 1.5, "x": 3}, "D": {"x": 2, "y": 2.5}})))
     return out + [Real(base, f.resealed(frame, f.body_in(frame))) for base, frame in out]
@@ -1091,6 +1115,84 @@ def test_a_frame_that_needs_more_is_refused_before_its_body_is_read() -> None:
         snapdelta.Decoder(limits=small).apply(frame)
     with pytest.raises(reference.LimitExceeded):
         reference.decode(frame, max_bytes=1000)
+
+
+def test_a_wrong_base_is_refused_before_the_body_is_read() -> None:
+    """Without the work that the frame asks for: another number of rows, or another digest, is told first."""
+    base = {"A": {"x": 1}, "B": {"x": 2}}
+    packed: Snapshot = {**base, "B": {"x": Decimal(2)}}  # a value for which the body is looked at early
+    damaged = {"coded": b"no zstd frame", "length": 1 << 20}
+    long = f.body_of({SETS: uv(1, 7), 200: bytes(2 << 20)})
+    for here in (base, packed):
+        decoder = snapdelta.Decoder()
+        decoder.apply(snapdelta.Encoder(epoch=1).encode(here))
+        digest = decoder.digest
+        wrong = [
+            f.seal(b"", DELTA, base=digest, rows=4_000_000, epoch=1, sequence=2, **damaged),
+            f.seal(b"", DELTA, base=digest + 1, rows=2, epoch=1, sequence=2, **damaged),
+        ]
+        for frame in wrong:
+            with pytest.raises(snapdelta.BaseMismatchError):
+                snapdelta.inspect(frame, base=here)
+            with pytest.raises(snapdelta.BaseMismatchError):
+                decoder.apply(frame)
+        for verify in (True, False):
+            with pytest.raises(snapdelta.BaseMismatchError, match="4,000,000 rows"):
+                snapdelta.apply(here, wrong[0], verify=verify)
+        with pytest.raises(snapdelta.BaseMismatchError):
+            snapdelta.compose([wrong[1]], here)
+    frame = f.seal(long, DELTA, base=1, rows=2, coded=f.compressed(long))
+    with pytest.raises(snapdelta.BaseMismatchError):
+        snapdelta.apply(base, frame)
+    with pytest.raises(snapdelta.CorruptDeltaError):
+        snapdelta.apply(base, frame, verify=False)
+
+
+SMALL_SETS = {
+    # of all rows but the first, which is set 1, none: all are as set 2, which has none
+    "predicted by a set without members": (uv(1) + b"\3" + uv(2) + gaps([]), 999),
+    # all are as set 1 is not
+    "predicted by a set with members": (uv(1) + b"\3" + uv(1) + gaps([]), 2 * 999),
+    "by no context": (uv(1) + b"\4" + uv(0), 999),
+    "by a context": (uv(1) + b"\4" + uv(1, 1), 2 * 999),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_SETS)
+def test_each_row_that_a_row_set_is_compared_with_is_charged(name: str) -> None:
+    """Sets without members, of a few bytes each, for which a reader goes through 999 rows."""
+    (row_set, steps), rows = SMALL_SETS[name], 1000
+    base = {f"S{n}": n for n in range(rows)}
+    digest = reference.digest(base)
+
+    def needed(count: int) -> int:
+        sets = uv(count + 2, 0) + b"\2" + gaps([0]) + uv(0) + b"\0" + gaps([]) + row_set * count
+        entropy = {ENTROPY: shares(*[0] * count * (steps // 999))} if row_set[1] == 4 else {}
+        body = f.body_of({SETS: sets, **entropy})
+        budget = reference.Budget(1 << 30)
+        budget.charge(len(body))
+        reference.Body(rows_of(base), budget, b"").read(body)
+        spent = (1 << 30) - budget.left
+        frame = f.seal(body, DELTA, base=digest, target=digest, rows=rows)
+        assert snapdelta.apply(base, frame, limits=snapdelta.Limits(spent)) == base
+        with pytest.raises(snapdelta.LimitExceededError):
+            snapdelta.apply(base, frame, limits=snapdelta.Limits(spent - 1))
+        return spent - len(body)
+
+    assert needed(9) - needed(8) == 64 + 16 * steps
+
+
+def test_the_rows_that_an_inspected_frame_claims_are_charged() -> None:
+    frame = f.seal(b"", DELTA, rows=1000)
+    assert snapdelta.inspect(frame, limits=snapdelta.Limits(384_000)).base_symbols == 1000
+    with pytest.raises(snapdelta.LimitExceededError):
+        snapdelta.inspect(frame, limits=snapdelta.Limits(383_999))
+
+
+@pytest.mark.parametrize("name", ["copies nine deep", "numbers nine deep", "a split in copies nine deep"])
+def test_what_is_nested_too_deep_is_called_a_stream(name: str) -> None:
+    with pytest.raises(snapdelta.CorruptDeltaError, match="streams are nested too deep"):
+        snapdelta.apply(BASE, by_hand(CORRUPT[name])[0])
 
 
 def test_bodies_that_are_not_one_zstd_frame() -> None:

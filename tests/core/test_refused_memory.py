@@ -99,7 +99,7 @@ def damaged(n):
     return f.resealed(frame, f.body_in(frame), target=1)
 
 def unsupported(n):
-    return {"A": record(n), "B": {1: 2}}
+    return {"A": record(n) | {1: 2}}
 
 SMALL = E.Limits(20_000)
 

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use crate::codec::decoder::{Decoder, check_base};
 use crate::codec::state::State;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::budget::Budget;
-use crate::format::header::FrameKind;
-use crate::frame::container::{self, FrameWriter};
+use crate::format::header::{FrameKind, Header};
+use crate::frame::container::FrameWriter;
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
 use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::table::{Cell, Row, Table};
@@ -20,7 +19,7 @@ pub(crate) fn compose(
     frame_writer: &mut FrameWriter,
 ) -> Result<Vec<u8>> {
     let first = deltas.first().copied().unwrap_or_default();
-    let (first, _) = container::read(first, &mut Budget::new(max_bytes))?;
+    let (first, _) = Header::read(first)?;
     check_base(&first, base.digest)?;
     let mut decoder = Decoder::new(max_bytes);
     decoder.state.resume(base);

@@ -2,7 +2,7 @@
 
 use crate::codec::bundle::deltas_of;
 use crate::codec::changed_keys::ChangedKeys;
-use crate::codec::state::State;
+use crate::codec::state::{State, check_rows};
 use crate::error::{Error, Result, grouped};
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
@@ -11,11 +11,12 @@ use crate::frame::container::{self, Contents};
 /// A full frame as a state.
 pub(crate) fn open_full(frame: &[u8], max_bytes: u64) -> Result<State> {
     let mut budget = Budget::new(max_bytes);
-    let (header, contents) = container::read(frame, &mut budget)?;
-    budget.check_required(header.required_bytes)?;
+    let (header, payload) = Header::read(frame)?;
     if header.kind != FrameKind::Full {
         return Err(Error::base_mismatch("this is a delta: apply it to the snapshot that it was made from"));
     }
+    budget.check_required(header.required_bytes)?;
+    let contents = container::read_contents(&header, payload, &mut budget)?;
     state_of_full(&header, &contents, &mut budget)
 }
 
@@ -61,8 +62,12 @@ impl Decoder {
     /// After an error the state is what it was.
     pub(crate) fn apply(&mut self, frame: &[u8]) -> Result<FrameKind> {
         let mut budget = Budget::new(self.max_bytes);
-        let (header, contents) = container::read(frame, &mut budget)?;
+        let (header, payload) = Header::read(frame)?;
+        if header.kind == FrameKind::Delta {
+            self.check_position(&header)?;
+        }
         budget.check_required(header.required_bytes)?;
+        let contents = container::read_contents(&header, payload, &mut budget)?;
         match header.kind {
             FrameKind::Full => {
                 let mut next = state_of_full(&header, &contents, &mut budget)?;
@@ -70,7 +75,6 @@ impl Decoder {
                 self.state = next;
             }
             FrameKind::Delta => {
-                self.check_position(&header)?;
                 self.changed_keys = if header.is_bundle {
                     let deltas = deltas_of(&header, &contents.body, &mut budget)?;
                     self.state.apply_bundle(&deltas, &budget)?
@@ -92,7 +96,8 @@ impl Decoder {
             let [base, here] = [base.sequence, here.sequence].map(|sequence| grouped(sequence as usize));
             format!("the delta was made from the state with sequence {base}, this one is at {here}")
         } else {
-            return check_base(header, self.state.digest);
+            check_base(header, self.state.digest)?;
+            return check_rows(header, self.state.table.rows.len());
         };
         Err(Error::base_mismatch(format!("{problem}; continue from a full frame")))
     }

@@ -90,11 +90,11 @@ impl State {
         budget: &Budget,
     ) -> Result<ChangedKeys> {
         let mut next = self.clone();
-        for (_, delta) in deltas {
+        for (header, delta) in deltas {
             let mut own = budget.rest();
-            let (header, contents) = container::read(delta, &mut own)?;
             own.check_required(header.required_bytes)?;
-            next.apply_body(&header, &contents, &mut own)?;
+            let (_, contents) = container::read(delta, &mut own)?;
+            next.apply_body(header, &contents, &mut own)?;
             next.renumbered |= next.refresh_schema();
         }
         let changed_keys = ChangedKeys::between(&mut self.table, &mut next.table);

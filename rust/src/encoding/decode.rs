@@ -223,7 +223,7 @@ fn read_level<'a>(
             }
             Ok(())
         }
-        COPY | NUMBERS | SPLIT => Err(r.corrupt("copies of copies are nested too deep")),
+        COPY | NUMBERS | SPLIT => Err(r.corrupt("streams are nested too deep")),
         MIXED => {
             let tags = r.raw(places.len())?;
             let mut used = [false; tag::CELL_TAGS as usize];

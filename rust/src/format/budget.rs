@@ -22,9 +22,8 @@ pub(crate) const SHAPE_DICT: u64 = 32;
 /// A row set, a member of it.
 pub(crate) const SET: u64 = 64;
 pub(crate) const MEMBER: u64 = 16;
-/// A row that has a context, a member of a set that makes it.
-pub(crate) const CONTEXT_ROW: u64 = 2;
-pub(crate) const CONTEXT_MEMBER: u64 = 32;
+/// A row that another row set tells something of, a member of such a set.
+pub(crate) const ROW_STEP: u64 = 8;
 /// A base row that a part of the prefix of TEXT looks at.
 pub(crate) const PREFIX_ROW: u64 = 16;
 /// A column of COLUMNS, a cell of SPARSE.

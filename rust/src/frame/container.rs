@@ -147,6 +147,16 @@ pub(crate) struct Contents<'a> {
 /// Header, decoded body and compressed text of a frame.
 pub(crate) fn read<'a>(frame: &'a [u8], budget: &mut Budget) -> Result<(Header, Contents<'a>)> {
     let (header, payload) = Header::read(frame)?;
+    let contents = read_contents(&header, payload, budget)?;
+    Ok((header, contents))
+}
+
+/// Decoded body and compressed text of a frame: what follows its header.
+pub(crate) fn read_contents<'a>(
+    header: &Header,
+    payload: &'a [u8],
+    budget: &mut Budget,
+) -> Result<Contents<'a>> {
     budget.charge(u64::from(header.body_length), 1, "bytes of body")?;
     let length = header.body_length as usize;
     let wrong_length = || Error::corrupt("the body is not as long as declared");
@@ -170,7 +180,7 @@ pub(crate) fn read<'a>(frame: &'a [u8], budget: &mut Budget) -> Result<(Header, 
     if header.has_text == text.is_empty() {
         return Err(Error::corrupt("what follows the body is not the text that the header tells of"));
     }
-    Ok((header, Contents { body, text }))
+    Ok(Contents { body, text })
 }
 
 /// Every zstd frame begins with these bytes; those of a text leave them out.

@@ -1,8 +1,10 @@
 //! What a body holds. The names of its columns are told where its base is known.
 
+use std::collections::BTreeSet;
+
 use crate::encoding::formula::Operation;
-use crate::error::Result;
-use crate::format::budget::{Budget, KEY, MEMBER};
+use crate::error::{Result, text_of_keys};
+use crate::format::budget::{Budget, KEY, ROW};
 use crate::format::entropy::EntropyReader;
 use crate::format::number::{Form, Scale};
 use crate::format::reader::Reader;
@@ -67,7 +69,7 @@ pub(crate) fn inspect(
     }
     let mut part = |id: u8| parts[usize::from(id)].take().unwrap_or_else(|| Reader::new(&[]));
     let mut r = part(section::ROWS);
-    budget.charge(base_rows as u64, MEMBER, "rows")?;
+    budget.charge(base_rows as u64, ROW, "rows")?;
     contents.base_rows = base_rows;
     let symbols_in_text = symbols_in_text(&part(section::TEXT));
     if !r.is_empty() {
@@ -113,10 +115,10 @@ pub(crate) fn inspect(
     }
     let path_ids = names.as_ref().map_or(usize::MAX, |names| names.paths.len());
     let headers = column_headers::read(part(section::COLUMNS), path_ids, row_sets.len(), budget)?;
+    // each once: many columns may name one set
+    let named: BTreeSet<usize> = headers.iter().filter_map(|header| header.updates).collect();
+    named.into_iter().for_each(|set| row_sets[set].iter().copied().for_each(&mut mark_changed));
     for header in headers {
-        if let Some(set) = header.updates {
-            row_sets[set].iter().copied().for_each(&mut mark_changed);
-        }
         contents.columns.push(column_info(header, names.as_ref(), &row_sets, budget)?);
     }
     contents.updated = changed.iter().filter(|changed| **changed).count();
@@ -188,8 +190,7 @@ impl PathNames {
 fn name_of(r: &mut Reader<'_>, names: Option<&PathNames>, budget: &mut Budget) -> Result<String> {
     let path_id = r.up_to(u32::MAX as usize, "path id")?;
     let Some(names) = names else { return Ok(format!("path id {path_id}")) };
-    let keys = names.keys_of(path_id, budget, r)?;
-    Ok(keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join("."))
+    Ok(text_of_keys(&names.keys_of(path_id, budget, r)?))
 }
 
 fn column_info(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::encoding::sampling::listed;
 use crate::error::Result;
-use crate::format::budget::{Budget, CONTEXT_MEMBER, CONTEXT_ROW, MEMBER, SET};
+use crate::format::budget::{Budget, MEMBER, ROW_STEP, SET};
 use crate::format::entropy::Steps;
 use crate::format::reader::Reader;
 use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
@@ -270,7 +270,7 @@ fn read_set(
         WRONG => {
             let code = r.up_to((earlier.len() << 1).saturating_sub(1), "prediction")?;
             let predicted = earlier.get(code >> 1).ok_or_else(|| r.corrupt("no set is there yet"))?;
-            budget.charge((of + predicted.len()) as u64, 1, "rows that are predicted")?;
+            budget.charge((of + predicted.len()) as u64, ROW_STEP, "rows that are predicted")?;
             let complement = code & 1 == 1;
             let wrong = r.counted_gaps(of)?;
             if of == marks.of_rows.len() && !complement {
@@ -300,7 +300,7 @@ fn read_by_context(
     Marks { of_rows, chosen }: &mut Marks,
     budget: &mut Budget,
 ) -> Result<Vec<u32>> {
-    budget.charge(parent.len() as u64, CONTEXT_ROW, "rows that have a context")?;
+    budget.charge(parent.len() as u64, ROW_STEP, "rows that have a context")?;
     let count = r.up_to(MAX_CONTEXT_SETS, "sets of a context")?;
     // what the other sets tell of each row is a bit for each
     let mut named: [&[u32]; MAX_CONTEXT_SETS] = [&[]; MAX_CONTEXT_SETS];
@@ -315,7 +315,7 @@ fn read_by_context(
             continue;
         }
         *members = &earlier[number - 1];
-        budget.charge(members.len() as u64, CONTEXT_MEMBER, "members of a context")?;
+        budget.charge(members.len() as u64, ROW_STEP, "members of a context")?;
         members.iter().for_each(|row| of_rows[*row as usize] |= 1 << bit);
     }
     let mut shares = [0; CONTEXTS];

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
+use crate::error::key_text;
+
 /// The most characters of a non-str key that a message shows.
 const LONGEST_KEY: usize = 80;
 
@@ -140,15 +142,4 @@ pub(crate) fn keys_of_text(path: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     keys
-}
-
-pub(crate) fn key_text(key: &[u8]) -> String {
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(key).chars() {
-        if matches!(c, '.' | '[' | '\\') {
-            text.push('\\');
-        }
-        text.push(c);
-    }
-    text
 }

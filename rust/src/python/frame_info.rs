@@ -3,9 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::error::text_of_keys;
 use crate::format::header::{FrameKind, Header};
 use crate::frame::inspect::BodySummary;
-use crate::python::convert_error::key_text;
 use crate::python::to_python::build::text;
 
 /// What is in a frame.
@@ -101,8 +101,7 @@ impl FrameInfo {
                 None => (None, format!("path id {}", column.path_id)),
                 Some(keys) => {
                     let path: Vec<_> = keys.iter().map(|key| text(py, key)).collect::<PyResult<_>>()?;
-                    let names: Vec<String> = keys.iter().map(|key| key_text(key)).collect();
-                    (Some(PyTuple::new(py, path)?.into_any().unbind()), names.join("."))
+                    (Some(PyTuple::new(py, path)?.into_any().unbind()), text_of_keys(keys))
                 }
             };
             columns.push(Py::new(

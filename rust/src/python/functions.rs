@@ -12,7 +12,7 @@ use crate::codec::state::{State, check_rows, check_target};
 use crate::error::Result;
 use crate::format::budget::Budget;
 use crate::format::header::{FrameKind, Header};
-use crate::frame::container::{self, Contents, FrameWriter};
+use crate::frame::container::{self, FrameWriter};
 use crate::frame::decode;
 use crate::frame::inspect as inspection;
 use crate::python::arrow_table::ArrowTable;
@@ -22,7 +22,7 @@ use crate::python::ffi::object::set_item;
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::frame_info::FrameInfo;
 use crate::python::from_python::cache::ConversionCache;
-use crate::python::from_python::capture;
+use crate::python::from_python::{as_snapshot, capture};
 use crate::python::level::check_level;
 use crate::python::limits::max_bytes;
 use crate::python::symbol_list::SymbolList;
@@ -103,33 +103,30 @@ pub(crate) fn apply<'py>(
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let limit = max_bytes(limits)?;
-    let mut budget = Budget::new(limit);
-    let opened = py.detach(|| container::read(&frame, &mut budget));
-    let (header, contents) = opened.map_err(|e| errors::core(py, &e))?;
+    let (header, payload) = py.detach(|| Header::read(&frame)).map_err(|e| errors::core(py, &e))?;
     if header.kind == FrameKind::Full {
         return loads(py, frame, limits);
     }
-    budget.check_required(header.required_bytes).map_err(|e| errors::core(py, &e))?;
     let apply_frame = if header.is_bundle { apply_bundle } else { apply_delta };
-    let applied = apply_frame(prev, &header, &contents, verify, default, &mut budget);
+    let applied = apply_frame(prev, &header, payload, verify, default, Budget::new(limit));
     applied.map_err(|e| errors::to_python(py, e))
 }
 
 fn apply_bundle<'py>(
     previous: &Bound<'py, PyAny>,
     header: &Header,
-    contents: &Contents<'_>,
+    payload: &[u8],
     verify: bool,
     default: Option<&Bound<'py, PyAny>>,
-    budget: &mut Budget,
+    mut budget: Budget,
 ) -> ConvertResult<Bound<'py, PyDict>> {
     let py = previous.py();
+    budget.check_required(header.required_bytes)?;
+    let contents = py.detach(|| container::read_contents(header, payload, &mut budget))?;
     let mut snapshot = previous.clone();
-    for (_, delta) in deltas_of(header, &contents.body, budget)? {
-        let mut own = budget.rest();
-        let (header, contents) = py.detach(|| container::read(delta, &mut own))?;
-        own.check_required(header.required_bytes)?;
-        snapshot = apply_delta(&snapshot, &header, &contents, verify, default, &mut own)?.into_any();
+    for (_, delta) in deltas_of(header, &contents.body, &mut budget)? {
+        let (header, payload) = py.detach(|| Header::read(delta))?;
+        snapshot = apply_delta(&snapshot, &header, payload, verify, default, budget.rest())?.into_any();
     }
     Ok(snapshot.cast_into::<PyDict>().map_err(PyErr::from)?)
 }
@@ -137,22 +134,25 @@ fn apply_bundle<'py>(
 fn apply_delta<'py>(
     previous: &Bound<'py, PyAny>,
     header: &Header,
-    contents: &Contents<'_>,
+    payload: &[u8],
     verify: bool,
     default: Option<&Bound<'py, PyAny>>,
-    budget: &mut Budget,
+    mut budget: Budget,
 ) -> ConvertResult<Bound<'py, PyDict>> {
     let py = previous.py();
+    let snapshot = as_snapshot(previous)?;
+    check_rows(header, snapshot.len())?;
+    budget.check_required(header.required_bytes)?;
+    let contents = py.detach(|| container::read_contents(header, payload, &mut budget))?;
     let mut state = State::new(0);
     let table = &mut state.table;
-    let (mut base, read) = Base::read(previous, header, contents, table, default, budget)?;
+    let (mut base, read) = Base::read(snapshot, header, &contents, table, default, &budget)?;
     let preview = read.preview(table);
     if verify {
         check_base(header, preview.digest)?;
     }
     read.commit(table, &preview);
-    check_rows(header, table.rows.len())?;
-    let changes = base.changes(py, contents, table, budget)?;
+    let changes = base.changes(py, &contents, table, &mut budget)?;
     if verify {
         check_target(header, changes.preview(table).digest)?;
     }
@@ -247,8 +247,9 @@ pub(crate) fn inspect<'py>(
     limits: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<FrameInfo> {
     let limit = max_bytes(limits)?;
+    let (header, payload) = py.detach(|| Header::read(&frame)).map_err(|e| errors::core(py, &e))?;
     let mut state = State::new(0);
-    let base = match base {
+    let base = match base.filter(|_| header.kind == FrameKind::Delta) {
         None => None,
         Some(base) => {
             read_base(base, &mut state, &mut ConversionCache::default(), default)
@@ -257,25 +258,26 @@ pub(crate) fn inspect<'py>(
         }
     };
     let inspected = py.detach(|| {
-        let mut budget = Budget::new(limit);
-        let (header, contents) = container::read(&frame, &mut budget)?;
-        let base = base.filter(|_| header.kind == FrameKind::Delta);
         if let Some(base) = &base {
             check_base(&header, base.digest)?;
+            check_rows(&header, base.table.rows.len())?;
         }
+        let mut budget = Budget::new(limit);
+        let contents = container::read_contents(&header, payload, &mut budget)?;
         if header.is_bundle {
             let deltas = deltas_of(&header, &contents.body, &mut budget)?;
-            return Ok((header, inspect_bundle(&deltas, &budget)?, contents.body.len()));
+            return Ok((inspect_bundle(&deltas, &budget)?, contents.body.len()));
         }
         let table = base.as_deref().map(|base| &base.table);
-        let mut summary = inspection::inspect(&contents.body, header.base.rows, table, &mut budget)?;
+        // what this reading charges is free again before the next one, but for the names
+        let mut summary = inspection::inspect(&contents.body, header.base.rows, table, &mut budget.rest())?;
         if let Some(base) = base.filter(|_| summary.added_symbols.is_none()) {
             let changes = decode::read(&contents, &mut base.table, &mut budget)?;
             summary.added_symbols = Some(changes.added.iter().map(|added| added.symbol.to_vec()).collect());
         }
-        Ok((header, summary, contents.body.len()))
+        Ok((summary, contents.body.len()))
     });
-    let (header, summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
+    let (summary, length) = inspected.map_err(|e| errors::core(py, &e))?;
     FrameInfo::new(py, frame.len(), &header, summary, length)
 }
 

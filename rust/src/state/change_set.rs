@@ -43,7 +43,7 @@ impl ColumnPatch {
 
 /// So many lists of rows before are compared with another.
 const SAME_ROWS: usize = 8;
-const FIRST_ROOM: usize = 16;
+const FIRST_ROOM: usize = 64;
 const MOST_GROWTH: usize = 63;
 
 /// A record with all its cells, which stand in `ChangeSet::cells`.

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use pyo3::prelude::*;
 
+use crate::error::key_text;
 use crate::format::writer::Writer;
-use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::errors;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{CellPlace, DeferredCell, DeferredRecord, RecordItem, RowOwner};

@@ -6,6 +6,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::codec::state::check_rows;
 use crate::format::budget::Budget;
 use crate::format::header::Header;
 use crate::format::reader::Reader;
@@ -14,7 +15,6 @@ use crate::frame::container::Contents;
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
 use crate::python::ffi::object::GcPause;
-use crate::python::from_python::as_snapshot;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture_dict;
 use crate::python::to_python::build::ObjectCache;
@@ -37,21 +37,21 @@ pub(crate) struct Base<'py> {
 
 impl<'py> Base<'py> {
     /// Reads the dict for a delta with this body: all of it, as the delta's numbers are those of all its keys and shapes.
+    /// A dict of another number of rows is refused before.
     pub(crate) fn read(
-        previous: &Bound<'py, PyAny>,
+        snapshot: Bound<'py, PyDict>,
         header: &Header,
         contents: &Contents<'_>,
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
         budget: &Budget,
     ) -> ConvertResult<(Base<'py>, ChangeSet)> {
-        let py = previous.py();
-        let snapshot = as_snapshot(previous)?;
+        let py = snapshot.py();
+        check_rows(header, snapshot.len())?;
         let mut copy = None;
         let walked = |open: bool| {
-            if open || contents.body.len() > LONG {
-                let summary = inspect::inspect(&contents.body, header.base.rows, None, &mut budget.clone())?;
-                copy = Some(private_copy(&snapshot, &summary.changed_rows)?);
+            if open {
+                copy = Some(copy_for(&snapshot, contents, budget)?);
             }
             Ok(())
         };
@@ -70,6 +70,10 @@ impl<'py> Base<'py> {
         table: &mut Table,
         budget: &mut Budget,
     ) -> ConvertResult<ChangeSet> {
+        if !self.is_private && contents.body.len() > LONG {
+            self.snapshot = copy_for(&self.snapshot, contents, budget)?;
+            self.is_private = true;
+        }
         if self.is_private {
             return Ok(py.detach(|| decode::read(contents, table, budget))?);
         }
@@ -80,6 +84,16 @@ impl<'py> Base<'py> {
         }
         Ok(changes)
     }
+}
+
+/// A copy for what the body changes.
+fn copy_for<'py>(
+    snapshot: &Bound<'py, PyDict>,
+    contents: &Contents<'_>,
+    budget: &Budget,
+) -> ConvertResult<Bound<'py, PyDict>> {
+    let summary = inspect::inspect(&contents.body, snapshot.len(), None, &mut budget.rest())?;
+    Ok(private_copy(snapshot, &summary.changed_rows)?)
 }
 
 /// A copy in which the touched records are copies as well, down to their last dict. No Python code runs.

@@ -4,10 +4,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use std::collections::HashMap;
 
+use crate::error::text_of_keys;
 use crate::format::budget::Budget;
 use crate::format::datetime::{self, Zone};
 use crate::format::value::{Payload, tag};
-use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::errors;
 use crate::python::to_python::build::{Builder, DictPlace, ObjectCache};
 use crate::python::to_python::column_arrays::{Column, Field, column, struct_column, text_column};
@@ -186,8 +187,7 @@ impl<'a> Out<'a, '_> {
                 let keys = self.columns.table.schema.keys_of(node.path);
                 keys.iter().try_for_each(|key| check_name(key).map_err(|e| e.below_keys(&keys)))?;
                 self.budget.charge_names(&keys)?;
-                let name: Vec<String> = keys.iter().map(|key| key_text(key)).collect();
-                columns.push(self.leaf(name.join(".").as_bytes(), node.path)?);
+                columns.push(self.leaf(text_of_keys(&keys).as_bytes(), node.path)?);
             }
         }
         Ok(columns)

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use pyo3::prelude::*;
 
+use crate::error::key_text;
 use crate::format::text::{SHORT_LENGTH, short_word};
 use crate::format::value::{Payload, Tag, tag};
 use crate::format::writer::Writer;
-use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::object::{Obj, ObjectView, Str, Walk, prefetch_slice};
 use crate::python::ffi::types::Types;
 use crate::python::from_python::capture::Capture;

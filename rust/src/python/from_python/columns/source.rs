@@ -4,7 +4,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-use crate::python::convert_error::{ConvertError, ConvertResult, key_text};
+use crate::error::{key_text, text_of_keys};
+use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::arrow_import::import;
 use crate::python::ffi::shared_bytes::SharedBytes;
 use crate::python::from_python::columns::array::{Array, Nulls, moment_microseconds};
@@ -103,7 +104,7 @@ impl<'py> Table<'py> {
         for leaf in &table.leaves {
             let rows = rows_of(&leaf.values);
             if rows != table.rows {
-                let column = column_name(&leaf.keys);
+                let column = text_of_keys(&leaf.keys);
                 let message = format!("{column}: {rows} rows, but there are {} symbols", table.rows);
                 return Err(ConvertError::usage(message));
             }
@@ -124,7 +125,7 @@ impl<'py> Table<'py> {
                     if above.len() + 1 >= crate::format::MAX_DEPTH {
                         Err(ConvertError::too_deep())
                     } else if columns.is_empty() {
-                        Err(ConvertError::usage(format!("{}: a dict without columns", column_name(&keys))))
+                        Err(ConvertError::usage(format!("{}: a dict without columns", text_of_keys(&keys))))
                     } else {
                         // names the path itself
                         self.add_dict(&columns, &keys)?;
@@ -242,11 +243,6 @@ fn rows_of(values: &Values<'_>) -> usize {
         Values::Objects(list, _) => list.len(),
         Values::Empty => 0,
     }
-}
-
-/// The name of a column in a message.
-pub(crate) fn column_name(keys: &[Vec<u8>]) -> String {
-    keys.iter().map(|key| key_text(key)).collect::<Vec<_>>().join(".")
 }
 
 /// Timestamps as Python's datetimes: only Python has the time zone data.
