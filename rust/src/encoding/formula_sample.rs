@@ -193,7 +193,8 @@ impl<'a, 'v> Columns<'a, 'v> {
 
     /// A column in the few rows.
     pub(crate) fn probed(&self, at: Option<usize>) -> Numbers<'_> {
-        at.map_or(Numbers::ABSENT, |at| self.scan.probed(at))
+        let probed = |at| self.scan.probed(at);
+        at.map(probed).map_or(Numbers::ABSENT, |(present, base)| Numbers { present, base })
     }
 
     /// Looks at a column on the whole sample.

@@ -2,7 +2,6 @@
 
 use crate::encoding::formula::{Operands, Operation};
 use crate::encoding::formula_inverse::Interval;
-use crate::encoding::formula_sample::Numbers;
 use crate::encoding::sampling::sample_of;
 use crate::format::number::Scale;
 use crate::format::powers::POWERS;
@@ -105,8 +104,8 @@ impl<'a> Scan<'a> {
     }
 
     /// A column at the probes.
-    pub(crate) fn probed(&self, at: usize) -> Numbers<'_> {
-        Numbers { present: self.present_at(at), base: self.base_at(at) }
+    pub(crate) fn probed(&self, at: usize) -> (&[f64], &[f64]) {
+        (self.present_at(at), self.base_at(at))
     }
 
     fn present_at(&self, at: usize) -> &[f64] {
