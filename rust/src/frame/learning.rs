@@ -21,7 +21,8 @@ pub(crate) enum Part {
 /// frame costs by itself. What is left is searched in the next frames.
 const LEAST_BUDGET: usize = 20_000;
 const BUDGET_AN_UPDATE: usize = 6;
-/// In the first frame, if it has some: a delta by itself has no use for what pays only in many frames.
+/// In the first frame, if it has updates: a delta by itself has no use for what pays only in many frames.
+const LEAST_BUDGET_ALONE: usize = 17_000;
 const BUDGET_AN_UPDATE_ALONE: usize = 2;
 const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;
@@ -157,12 +158,12 @@ impl Knowledge {
     ) {
         self.frame += 1;
         self.splits_left = MOST_SPLITS;
-        let (an_update, depth) = match self.frame {
-            1 if updates > 0 => (BUDGET_AN_UPDATE_ALONE, Depth::Quick),
-            _ => (BUDGET_AN_UPDATE, Depth::Thorough),
+        let (least, an_update, depth) = match self.frame {
+            1 if updates > 0 => (LEAST_BUDGET_ALONE, BUDGET_AN_UPDATE_ALONE, Depth::Quick),
+            _ => (LEAST_BUDGET, BUDGET_AN_UPDATE, Depth::Thorough),
         };
         let cells = an_update * updates + BUDGET_AN_INSERT * inserts;
-        let mut budget = (LEAST_BUDGET + cells).min(MOST_BUDGET);
+        let mut budget = (least + cells).min(MOST_BUDGET);
         let frame = self.frame;
         let is_due = |(path, part): &&(PathId, Part)| {
             self.lessons.get(&(*path, *part)).is_none_or(|lesson| lesson.due <= frame)

@@ -217,14 +217,14 @@ impl ChangeSet {
         self.added.reserve(self.expected_rows);
     }
 
-    /// So many more cells, to be written to: those of an added record, which the others are likely to resemble.
-    pub(crate) fn append(&mut self, n: usize) -> impl Iterator<Item = (&mut Tag, &mut u64)> {
-        let cells = self.cells.len();
+    /// The cells of an added record, which the others are likely to resemble.
+    pub(crate) fn extend(&mut self, record: impl ExactSizeIterator<Item = Cell>) {
+        let (cells, n) = (self.cells.len(), record.len());
         if cells + n > self.cells.capacity() {
             let likely = (self.expected_rows * n).saturating_sub(cells);
             self.cells.reserve(likely.min(MOST_GROWTH * (cells + n)).max(n));
         }
-        self.cells.append(n)
+        self.cells.extend(record);
     }
 
     /// Takes the latest updates back, of those columns that were updated in this row.

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use crate::format::hash::{Chain, hash_bytes, hash_cell};
 use crate::format::tag::LAST_WITHOUT_BLOBS;
-use crate::format::value::{Payload, Tag, is_blob};
+use crate::format::value::{Payload, Tag, is_blob, tag};
 use crate::state::blob_pool::BlobPool;
 use crate::state::schema::{self, PathId, ROOT, Schema, ShapeId};
 use crate::state::symbol::Symbol;
@@ -19,6 +19,11 @@ use crate::state::symbol::Symbol;
 pub(crate) struct Cell {
     pub(crate) tag: Tag,
     pub(crate) word: u64,
+}
+
+impl Cell {
+    /// None, or a cell that is still to be written.
+    pub(crate) const NONE: Cell = Cell { tag: tag::NONE, word: 0 };
 }
 
 /// Cells side by side, tags and words apart.
@@ -76,12 +81,15 @@ impl Cells {
         self.words.reserve(more);
     }
 
-    /// So many more cells, to be written to.
-    pub(crate) fn append(&mut self, n: usize) -> impl Iterator<Item = (&mut Tag, &mut u64)> {
+    pub(crate) fn extend(&mut self, cells: impl ExactSizeIterator<Item = Cell>) {
         let start = self.len();
-        self.tags.resize(start + n, 0);
-        self.words.resize(start + n, 0);
-        self.tags[start..].iter_mut().zip(&mut self.words[start..])
+        self.tags.resize(start + cells.len(), 0);
+        // as long as the tags: no word is cleared before it is written, or asked for room
+        let pairs = cells.zip(&mut self.tags[start..]);
+        self.words.extend(pairs.map(|(cell, tag)| {
+            *tag = cell.tag;
+            cell.word
+        }));
     }
 
     /// So many cells, all to be written over.

@@ -297,13 +297,12 @@ impl Capture<'_> {
     #[inline(never)]
     fn append(&mut self, types: &Types, values: &[Obj<'_>]) {
         let Capture { changes, open, .. } = self;
-        let cells = changes.append(values.len());
-        for (position, (value, (tag, word))) in values.iter().zip(cells).enumerate() {
-            match fast_leaf(*value, types) {
-                Some(cell) => (*tag, *word) = (cell.tag, cell.word),
-                None => open.push(position as u32),
-            }
-        }
+        changes.extend(values.iter().enumerate().map(|(position, value)| {
+            fast_leaf(*value, types).unwrap_or_else(|| {
+                open.push(position as u32);
+                Cell::NONE
+            })
+        }));
     }
 
     /// A leaf that takes more than a look. False if it is none, or may turn out to be none.

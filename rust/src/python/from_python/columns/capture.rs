@@ -163,7 +163,7 @@ impl Capture<'_> {
             Source::Added(number) if is_plain => {
                 let start = self.changes.cells.len();
                 let cells = self.table.schema.shapes[shape as usize].len();
-                let _ = self.changes.cells.append(cells);
+                self.changes.cells.extend(std::iter::repeat_n(Cell::NONE, cells));
                 self.changes.added[number as usize].record = Record { shape, start };
                 Destination::Added(start)
             }
@@ -213,7 +213,7 @@ impl Capture<'_> {
                     let Some(hint) = self.hint(*place, position) else { continue };
                     self.row = start + i;
                     let cell = if is_masked(nulls, self.row) {
-                        Cell { tag: tag::NONE, word: 0 }
+                        Cell::NONE
                     } else {
                         self.object_cell(walk, column, position, *place, hint)
                             .map_err(|error| named(self, self.row, error))?
@@ -282,7 +282,7 @@ impl Capture<'_> {
             Destination::Apart(_) => return Err(ConvertError::unsupported("a row apart has no cells")),
         };
         self.deferred_cells.push(DeferredCell { row: self.row, place, path: column.path, value });
-        Ok(if let Hint::Old(old) = hint { old } else { Cell { tag: tag::NONE, word: 0 } })
+        Ok(if let Hint::Old(old) = hint { old } else { Cell::NONE })
     }
 
     /// All leaves of one row.
@@ -295,7 +295,6 @@ impl Capture<'_> {
         row: usize,
         w: &mut Writer,
     ) -> ConvertResult<Vec<RecordItem>> {
-        let none = Cell { tag: tag::NONE, word: 0 };
         let mut items = Vec::with_capacity(columns.len());
         let mut last_null = None;
         for column in columns {
@@ -305,7 +304,7 @@ impl Capture<'_> {
             };
             if let Some(number) = column.leaf.within.iter().find(is_null) {
                 if last_null != Some(*number) {
-                    items.push(RecordItem::Cell(structs[*number], none));
+                    items.push(RecordItem::Cell(structs[*number], Cell::NONE));
                 }
                 last_null = Some(*number);
                 continue;
