@@ -322,7 +322,8 @@ def test_a_delta_has_the_names_of_its_base() -> None:
     with pytest.raises(snapdelta.BaseMismatchError):
         snapdelta.inspect(delta, base=second)
     full = snapdelta.dumps(first)
-    for ignored in (second, {"A": object()}, 5):
+    wrong: list[Any] = [second, {"A": object()}, 5]
+    for ignored in wrong:
         columns = [snapdelta.inspect(full, base=base).columns for base in (None, ignored)]
         assert [column.path for column in columns[0]] == [column.path for column in columns[1]]
 

@@ -345,7 +345,7 @@ def test_a_wrong_base_is_noticed(name: str) -> None:
     frame, wrong = snapdelta.diff(BASE, NEXT), WRONG_BASES[name]
     assert_same(snapdelta.apply(BASE, frame), NEXT)
     kept = copy.deepcopy(wrong)
-    with pytest.raises(snapdelta.BaseMismatchError, match="digest|rows"):
+    with pytest.raises(snapdelta.BaseMismatchError, match=r"digest|rows"):
         snapdelta.apply(wrong, frame)
     assert_same(wrong, kept)
     with pytest.raises(reference.BaseMismatch):

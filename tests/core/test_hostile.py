@@ -1121,7 +1121,7 @@ def test_a_wrong_base_is_refused_before_the_body_is_read() -> None:
     """Without the work that the frame asks for: another number of rows, or another digest, is told first."""
     base = {"A": {"x": 1}, "B": {"x": 2}}
     packed: Snapshot = {**base, "B": {"x": Decimal(2)}}  # a value for which the body is looked at early
-    damaged = {"coded": b"no zstd frame", "length": 1 << 20}
+    damaged: dict[str, Any] = {"coded": b"no zstd frame", "length": 1 << 20}
     long = f.body_of({SETS: uv(1, 7), 200: bytes(2 << 20)})
     for here in (base, packed):
         decoder = snapdelta.Decoder()

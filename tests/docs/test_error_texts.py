@@ -107,7 +107,7 @@ async def unsupported_version(stage: Stage) -> None:
 
 
 async def base_mismatch(stage: Stage) -> None:
-    snapdelta.apply(NVDA, snapdelta.diff(AAPL, NVDA))
+    snapdelta.apply({"NVDA": {"price": 0.5}}, snapdelta.diff(AAPL, NVDA))
 
 
 async def unknown_zone(stage: Stage) -> None:
