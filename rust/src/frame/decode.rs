@@ -16,7 +16,7 @@ use crate::frame::paths::{FrameSchema, NewPaths};
 use crate::frame::sections::split;
 use crate::frame::shapes::ShapeList;
 use crate::frame::text::{Prefix, TextSection, symbols_in_text};
-use crate::frame::{row_order, row_sets};
+use crate::frame::{row_order, row_set_reader};
 use crate::state::change_set::{Added, ChangeSet, Record};
 use crate::state::schema::{PathId, ROOT, ShapeId};
 use crate::state::symbol::Symbol;
@@ -273,7 +273,8 @@ impl BodyReader<'_> {
         if r.is_empty() {
             return Ok(Vec::new());
         }
-        let row_sets = row_sets::read(&mut r, self.table.rows.len(), &self.changes.removed, self.budget)?;
+        let row_sets =
+            row_set_reader::read(&mut r, self.table.rows.len(), &self.changes.removed, self.budget)?;
         r.finish()?;
         Ok(row_sets)
     }

@@ -19,7 +19,7 @@ use crate::format::writer::Writer;
 use crate::frame::learning::{Knowledge, Part, Subject};
 use crate::frame::paths::FrameSchema;
 use crate::frame::row_order;
-use crate::frame::row_sets::RowSetWriter;
+use crate::frame::row_set_writer::RowSetWriter;
 use crate::frame::shapes;
 use crate::frame::text::{FrameText, FrameTextBuilder, is_worth};
 use crate::state::change_set::{Added, ChangeSet, ColumnPatch, Record};

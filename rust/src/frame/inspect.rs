@@ -12,7 +12,7 @@ use crate::format::value::{is_text, tag};
 use crate::format::{cells, fixed64, numbers, order, predictor, section};
 use crate::frame::column_headers::{self, ColumnHeader};
 use crate::frame::paths::{FrameSchema, NewPaths};
-use crate::frame::row_sets;
+use crate::frame::row_set_reader;
 use crate::frame::sections::split;
 use crate::frame::shapes::ShapeList;
 use crate::frame::text::symbols_in_text;
@@ -102,8 +102,11 @@ pub(crate) fn inspect(
     // the first section that takes steps of it
     let entropy = EntropyReader::new(part(section::ENTROPY).rest())?;
     let mut r = part(section::ROW_SETS).with_entropy(&entropy);
-    let row_sets =
-        if r.is_empty() { Vec::new() } else { row_sets::read(&mut r, contents.base_rows, &[], budget)? };
+    let row_sets = if r.is_empty() {
+        Vec::new()
+    } else {
+        row_set_reader::read(&mut r, contents.base_rows, &[], budget)?
+    };
     let mut r = part(section::SPARSE);
     if !r.is_empty() {
         contents.sparse_updates = r.count("cells")?;
