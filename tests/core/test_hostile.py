@@ -1179,7 +1179,7 @@ def test_each_row_that_a_row_set_is_compared_with_is_charged(name: str) -> None:
             snapdelta.apply(base, frame, limits=snapdelta.Limits(spent - 1))
         return spent - len(body)
 
-    assert needed(9) - needed(8) == 64 + 16 * steps
+    assert needed(9) - needed(8) == 64 + 8 * steps
 
 
 def test_the_rows_that_an_inspected_frame_claims_are_charged() -> None:
