@@ -1141,6 +1141,9 @@ def test_a_wrong_base_is_refused_before_the_body_is_read() -> None:
                 snapdelta.apply(here, wrong[0], verify=verify)
         with pytest.raises(snapdelta.BaseMismatchError):
             snapdelta.compose([wrong[1]], here)
+    empty_bundle = f.seal(b"", DELTA, base=1, rows=3, flags=f.BUNDLE)
+    with pytest.raises(snapdelta.BaseMismatchError):
+        snapdelta.apply(base, empty_bundle)
     frame = f.seal(long, DELTA, base=1, rows=2, coded=f.compressed(long))
     with pytest.raises(snapdelta.BaseMismatchError):
         snapdelta.apply(base, frame)

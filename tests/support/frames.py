@@ -12,7 +12,7 @@ from core.reference_values import hash_bytes, sized, uv_bytes
 
 ROWS, PATHS, SHAPES, SETS, SPARSE, COLUMNS, ORDER, TEXT, ENTROPY = range(1, 10)
 FULL, DELTA = 0, 1
-WITHIN_TOLERANCE, TEXT_FOLLOWS = 8, 16  # flags of a header
+WITHIN_TOLERANCE, TEXT_FOLLOWS, BUNDLE = 8, 16, 32  # flags of a header
 
 
 def uv(*numbers: int) -> bytes:

@@ -195,9 +195,11 @@ class SnapshotReader:
             if found and entry.position >= newest.position:
                 break
             page = page or await self._store.deltas_after(entry.position, PAGE)
-            if not page:
+            if not page and found:
                 # Somebody deleted the name: trimming leaves the newest entry.
                 raise self._unreachable(newest.time)
+            if not page:
+                break
             if last is not None and page[0].time > last:
                 break
             entry = page.pop(0)

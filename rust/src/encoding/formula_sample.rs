@@ -154,7 +154,7 @@ impl Goal {
         let n = self.len();
         let first = self.ratio(operation, 0, numbers);
         let agrees = |i: usize| (self.ratio(operation, i, numbers) / first - 1.0).abs() <= AGREEMENT;
-        agrees(n / 4) || agrees(3 * n / 4)
+        agrees((n / 4).max(1)) || agrees(3 * n / 4)
     }
 }
 

@@ -186,12 +186,12 @@ pub(crate) fn read_contents<'a>(
 /// Every zstd frame begins with these bytes; those of a text leave them out.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-/// How hard zstd looks at a text: harder than a low level says, as its time is bounded by the text.
+/// How hard zstd looks at a text: harder than a low level says, unless the prefix is very long.
 fn text_parameters(level: i32, text: usize, prefix: usize) -> Vec<CParameter> {
     if text + prefix <= SMALL_TEXT {
         vec![CParameter::CompressionLevel(level.max(HARD_LEVEL))]
-    } else if level < TEXT_LEVEL && prefix / LONG_PREFIX <= text {
-        vec![CParameter::CompressionLevel(TEXT_LEVEL), CParameter::MinMatch(TEXT_MATCH)]
+    } else if level < HARD_LEVEL && prefix / LONG_PREFIX <= text {
+        vec![CParameter::CompressionLevel(level.max(TEXT_LEVEL)), CParameter::MinMatch(TEXT_MATCH)]
     } else {
         vec![CParameter::CompressionLevel(level)]
     }

@@ -202,6 +202,10 @@ impl Knowledge {
                 findings.push((worth * (1.0 - bits / own), path, part, learned));
             }
             self.wait(path, part);
+            if let (Some(lesson), Depth::Quick) = (self.lessons.get_mut(&(path, part)), depth) {
+                // a stream that begins with a delta is searched thoroughly in its next frame
+                lesson.due = frame + 1;
+            }
             if let Some(lesson) = self.lessons.get_mut(&(path, part)) {
                 lesson.learned = None;
             }

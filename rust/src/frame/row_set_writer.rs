@@ -3,14 +3,10 @@
 use std::collections::HashMap;
 
 use crate::encoding::sampling::listed;
-use crate::error::Result;
-use crate::format::budget::{Budget, MEMBER, ROW_STEP, SET};
-use crate::format::entropy::Steps;
-use crate::format::reader::Reader;
-use crate::format::row_set_kind::{BITMAP, BY_CONTEXT, EXCLUSIONS, MAX_CONTEXT_SETS, MEMBERS, WRONG};
+use crate::format::row_set_kind::{BITMAP, EXCLUSIONS, MEMBERS, WRONG};
 use crate::format::writer::Writer;
 use crate::frame::row_set::{Set, count_common, has};
-use crate::frame::row_set_contexts::{CONTEXTS, Contexts, ITSELF, Overlap, overlaps};
+use crate::frame::row_set_contexts::{Contexts, Overlap, overlaps};
 
 /// What a step is worth that the reader is spared, in bits.
 const STEP: f64 = 0.05;
@@ -194,6 +190,7 @@ mod tests {
     use crate::format::budget::{Budget, DEFAULT_MAX_BYTES};
     use crate::format::entropy::{self, EntropyReader};
     use crate::format::reader::Reader;
+    use crate::format::row_set_kind::BY_CONTEXT;
     use crate::frame::row_set::bits_of;
     use crate::frame::row_set_reader::read;
 

@@ -86,8 +86,9 @@ fn build<'py>(py: Python<'py>, state: &State) -> PyResult<Bound<'py, PyDict>> {
     Ok(snapshot)
 }
 
-/// The snapshot that a delta makes of `prev`. Records that did not change are shared with `prev`, and so may be unchanged
-/// dicts and lists of a changed record; `prev` itself is not changed. A full frame is taken as it is.
+/// The snapshot that a delta makes of `prev`, which is not changed. A full frame is taken as it is.
+///
+/// Records that did not change are shared with `prev`. Unchanged dicts and lists of a changed record may be shared too.
 ///
 /// With `verify` (the default) the digest of `prev` is checked before, and that of the result; without, only the
 /// number of rows and the symbols that the delta names. `default` is the one that `prev` was encoded with.
@@ -121,6 +122,7 @@ fn apply_bundle<'py>(
     mut budget: Budget,
 ) -> ConvertResult<Bound<'py, PyDict>> {
     let py = previous.py();
+    check_rows(header, as_snapshot(previous)?.len())?;
     budget.check_required(header.required_bytes)?;
     let contents = py.detach(|| container::read_contents(header, payload, &mut budget))?;
     let mut snapshot = previous.clone();
@@ -146,12 +148,14 @@ fn apply_delta<'py>(
     let contents = py.detach(|| container::read_contents(header, payload, &mut budget))?;
     let mut state = State::new(0);
     let table = &mut state.table;
-    let (mut base, read) = Base::read(snapshot, header, &contents, table, default, &budget)?;
+    let (mut base, read) = Base::read(snapshot, &contents, table, default, &budget)?;
     let preview = read.preview(table);
     if verify {
         check_base(header, preview.digest)?;
     }
     read.commit(table, &preview);
+    // what was read: the dict may have changed since it was counted
+    check_rows(header, table.rows.len())?;
     let changes = base.changes(py, &contents, table, &mut budget)?;
     if verify {
         check_target(header, changes.preview(table).digest)?;

@@ -25,14 +25,13 @@ impl ColumnPatch {
         self.new.push(new);
     }
 
-    /// Makes room for as many as were changed last, then for as many more as there will be if the rest of the rows change
-    /// as those up to this one did.
+    /// Makes room for as many as were changed last. Then for more, as if the rest of the rows change like those before.
     #[cold]
     fn grow(&mut self, row: u32, base_rows: usize, latest: usize) {
         let (n, row) = (self.rows.len(), row as usize);
         let likely = n.saturating_mul(base_rows.saturating_sub(row)) / (row + 1);
         let more = match n {
-            0 => (latest + latest / 4).clamp(FIRST_ROOM, base_rows.max(FIRST_ROOM)),
+            0 => (latest + latest / 4).clamp(FIRST_ROOM, base_rows.clamp(FIRST_ROOM, MOST_FIRST_ROOM)),
             _ => (likely + likely / 4).clamp(n.max(FIRST_ROOM), (MOST_GROWTH * n).max(FIRST_ROOM)),
         };
         self.rows.reserve_exact(more);
@@ -44,6 +43,8 @@ impl ColumnPatch {
 /// So many lists of rows before are compared with another.
 const SAME_ROWS: usize = 8;
 const FIRST_ROOM: usize = 64;
+/// A frame that changes next to nothing may follow one that changed all.
+const MOST_FIRST_ROOM: usize = 1 << 16;
 const MOST_GROWTH: usize = 63;
 
 /// A record with all its cells, which stand in `ChangeSet::cells`.
@@ -119,7 +120,7 @@ pub(crate) enum BlockStep<'a> {
 pub(crate) fn for_each_block(lists: &[&[u32]], mut take: impl FnMut(BlockStep<'_>)) {
     let rows = lists.iter().filter_map(|list| list.last()).max().map_or(0, |row| *row as usize + 1);
     let cells: usize = lists.iter().map(|list| list.len()).sum();
-    let block_rows = (BLOCK_CELLS * rows / cells.max(1)).clamp(BLOCK_ROWS.0, BLOCK_ROWS.1);
+    let block_rows = (BLOCK_CELLS.saturating_mul(rows) / cells.max(1)).clamp(BLOCK_ROWS.0, BLOCK_ROWS.1);
     let blocks = rows.div_ceil(block_rows);
     // a list with less than a row a block goes by itself: the blocks would cost more than its rows
     let (mut long, short): (Vec<usize>, Vec<usize>) =

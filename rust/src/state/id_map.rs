@@ -1,4 +1,4 @@
-//! Maps by numbers that this crate gives out itself, one after the other: nobody can make them collide.
+//! Maps by numbers that this crate gives out itself, one after the other: few of them can be made to collide.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -38,7 +38,7 @@ struct RecordPlace<'s> {
 }
 
 impl Capture<'_> {
-    /// Reads the whole snapshot. No Python code runs.
+    /// Reads the whole snapshot. Python code runs only before the first value is read.
     pub(crate) fn walk(&mut self, py: Python<'_>, snapshot: &Bound<'_, PyDict>) -> ConvertResult<()> {
         let types = Types::get(py)?;
         let classes = self.classes_of(snapshot, types)?;

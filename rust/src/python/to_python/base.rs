@@ -6,9 +6,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::codec::state::check_rows;
 use crate::format::budget::Budget;
-use crate::format::header::Header;
 use crate::format::reader::Reader;
 use crate::format::value::{Payload, Tag, read_item, tag};
 use crate::frame::container::Contents;
@@ -37,17 +35,14 @@ pub(crate) struct Base<'py> {
 
 impl<'py> Base<'py> {
     /// Reads the dict for a delta with this body: all of it, as the delta's numbers are those of all its keys and shapes.
-    /// A dict of another number of rows is refused before.
     pub(crate) fn read(
         snapshot: Bound<'py, PyDict>,
-        header: &Header,
         contents: &Contents<'_>,
         table: &mut Table,
         default: Option<&Bound<'py, PyAny>>,
         budget: &Budget,
     ) -> ConvertResult<(Base<'py>, ChangeSet)> {
         let py = snapshot.py();
-        check_rows(header, snapshot.len())?;
         let mut copy = None;
         let walked = |open: bool| {
             if open {

@@ -47,7 +47,7 @@ struct Column<'w, 'py> {
 }
 
 impl Capture<'_> {
-    /// Reads all columns. No Python code runs.
+    /// Reads all columns. Python code runs only before the first value is read.
     pub(super) fn columns<'py>(&mut self, py: Python<'py>, given: &Table<'py>) -> ConvertResult<()> {
         let types = Types::get(py)?;
         self.cache.forget_changed(py);
