@@ -1,5 +1,6 @@
 //! A state: the table, its position in the stream, and its digest. Writer and reader both own one.
 
+use crate::codec::bundle::Delta;
 use crate::codec::changed_keys::ChangedKeys;
 use crate::error::{Error, ErrorKind, Result, grouped};
 use crate::format::budget::Budget;
@@ -84,16 +85,12 @@ impl State {
     }
 
     /// Applies the deltas of a bundle in turn. After an error the state is what it was.
-    pub(crate) fn apply_bundle(
-        &mut self,
-        deltas: &[(Header, &[u8])],
-        budget: &Budget,
-    ) -> Result<ChangedKeys> {
+    pub(crate) fn apply_bundle(&mut self, deltas: &[Delta<'_>], budget: &Budget) -> Result<ChangedKeys> {
         let mut next = self.clone();
-        for (header, delta) in deltas {
+        for Delta { header, payload, .. } in deltas {
             let mut own = budget.rest();
             own.check_required(header.required_bytes)?;
-            let (_, contents) = container::read(delta, &mut own)?;
+            let contents = container::read_contents(header, payload, &mut own)?;
             next.apply_body(header, &contents, &mut own)?;
             next.renumbered |= next.refresh_schema();
         }

@@ -16,7 +16,7 @@ const ABSENT: &[f64] = &[f64::NAN; SAMPLE];
 /// How much a search may miss to be done soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// For one frame only: what is unlikely in a few rows, or gains little, is passed over.
+    /// For one frame only: the search skips what looks unlikely in a few rows, and what gains little.
     Quick,
     /// For many frames to come.
     Thorough,

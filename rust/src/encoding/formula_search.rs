@@ -8,10 +8,10 @@ use crate::encoding::formula_sample::{Columns, Depth, Goal, Numbers, PlacesByPat
 use crate::encoding::formula_scan::{AGREEMENT, Scan, Wanted};
 use crate::encoding::numbers::Input;
 use crate::encoding::numbers_plan::profile;
-use crate::encoding::residuals::common_divisor;
+use crate::encoding::residuals::divide_by_unit;
 use crate::encoding::row_view::{RowView, number};
 use crate::encoding::sampling::sample_of;
-use crate::format::number::{Form, Scale};
+use crate::format::number::{Scale, is_number};
 use crate::format::powers::POWERS;
 use crate::format::value::tag;
 use crate::state::schema::{PathId, ROOT};
@@ -61,11 +61,11 @@ impl FormulaSearch {
     pub(crate) fn new(input: &Input<'_>) -> Option<FormulaSearch> {
         let table = input.view.table;
         let words = profile(table, input.cells).and_then(|(scale, forms)| {
-            let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
             let numbers_among = |probes: Vec<usize>| -> Vec<(usize, u64)> {
                 let classified = classify(table, scale, &forms, &input.cells.pick(&probes));
                 let all = probes.iter().copied().zip(classified.integers).zip(classified.forms);
-                let numeric = all.filter(|((_, integer), form)| is_number(*form) && integer << 1 != 0);
+                let numeric =
+                    all.filter(|((_, integer), form)| is_number(&forms, *form) && integer << 1 != 0);
                 numeric.map(|(numeric, _)| numeric).collect()
             };
             // where all are numbers, these are what would be taken of more
@@ -73,7 +73,7 @@ impl FormulaSearch {
             if all.len() < SAMPLE.min(input.cells.len()) {
                 all = numbers_among(sample_of(input.cells.len(), PROBES));
             }
-            (all.len() >= 2).then(|| in_units(scale, all))
+            (all.len() >= 2).then(|| (divide_by_unit(scale, &mut all, |(_, integer)| integer), all))
         });
         let large = words.is_none();
         let (scale, all) = words.or_else(|| Some((Scale::BITS, large_ints(input.cells)?)))?;
@@ -389,16 +389,6 @@ impl Found {
         self.all.insert(at, (sum, learned));
         self.all.truncate(KEPT);
     }
-}
-
-/// The integers of a sample in their common unit.
-fn in_units(mut scale: Scale, mut integers: Vec<(usize, u64)>) -> (Scale, Vec<(usize, u64)>) {
-    let unit = if scale.is_raw() { 1 } else { common_divisor(integers.iter().map(|(_, m)| *m)) };
-    if unit > 1 {
-        scale.unit = unit;
-        integers.iter_mut().for_each(|(_, m)| *m = (*m as i64 / unit as i64) as u64);
-    }
-    (scale, integers)
 }
 
 /// Ints that are too large for a scale.

@@ -9,7 +9,7 @@ use crate::encoding::row_view::{RowView, number};
 use crate::encoding::sampling::{listed, share};
 use crate::error::Result;
 use crate::format::entropy::Steps;
-use crate::format::number::{Form, Scale};
+use crate::format::number::{Form, Scale, is_number};
 use crate::format::numbers::{MAX_FORMS, mode, predictor};
 use crate::format::reader::Reader;
 use crate::format::writer::Writer;
@@ -208,7 +208,7 @@ pub(crate) fn write(
         FormContext { plan, table, base: *base, results: results.as_deref(), n, of_base: OnceCell::new() };
     write_forms(w, &context, &classified);
     plan.predictor.write(w, frame_path);
-    let is_number = |form: u8| plan.forms.get(usize::from(form)).is_some_and(|f| *f != Form::Absent);
+    let is_number = |form: u8| is_number(&plan.forms, form);
     let all_numbers = classified.are_first() && is_number(0);
     let Classified { forms, mut integers, others, .. } = classified;
     take_predictions(&mut integers, &context, |i| all_numbers || is_number(forms[i]));
@@ -408,7 +408,7 @@ pub(crate) fn read(
         return Ok(Numbers { scale, forms: plan.forms, form: None, integers });
     }
     let form = form.resolve(r, &context)?;
-    let is_number = |form: &u8| plan.forms.get(usize::from(*form)).is_some_and(|f| *f != Form::Absent);
+    let is_number = |form: &u8| is_number(&plan.forms, *form);
     let residuals = residuals::read(r, form.iter().filter(|form| is_number(form)).count())?;
     let mut integers = match (predictor, &results) {
         (NumberPredictor::Reference(word), _) => vec![word; n],

@@ -3,10 +3,10 @@
 use crate::encoding::classify::{Classified, classify};
 use crate::encoding::formula::{Formula, Operation};
 use crate::encoding::numbers::{Input, NumberPredictor, NumbersPlan, round_all};
-use crate::encoding::residuals::common_divisor;
+use crate::encoding::residuals::divide_by_unit;
 use crate::encoding::row_view::number;
-use crate::encoding::sampling::{Cheapest, SAMPLE_SIZE, newest, pick, residual_bits, sample_of};
-use crate::format::number::{Form, Scale, exact_integer};
+use crate::encoding::sampling::{Cheapest, PRESAMPLE, SAMPLE_SIZE, newest, pick, residual_bits, sample_of};
+use crate::format::number::{Form, Scale, exact_integer, is_number};
 use crate::format::number_text::{NumberText, Template, parse};
 use crate::format::numbers::{MAX_EXPONENT, MAX_FORMS, SHORTEST, SHORTEST_WITH_POINT, text_flag};
 use crate::format::tag::{Payload, PayloadForm, Tag, payload_form, tag};
@@ -14,8 +14,6 @@ use crate::format::text::short_text;
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, Table};
 
-/// Other columns are tried on this many cells first.
-const PRESAMPLE: usize = 8;
 /// This share of a sample must be numbers, and fit the scale.
 const SHARE: f64 = 0.9;
 /// Bits that a cell costs that is no number of the plan, and one whose form is corrected.
@@ -268,20 +266,13 @@ struct TriedFormula {
 
 impl<'a> Draft<'a> {
     /// None if a sample shows no numbers.
-    fn new(input: &'a Input<'a>, mut scale: Scale, forms: Vec<Form>) -> Option<Draft<'a>> {
+    fn new(input: &'a Input<'a>, scale: Scale, forms: Vec<Form>) -> Option<Draft<'a>> {
         let mut classified = classify(input.view.table, scale, &forms, input.cells);
-        if !scale.is_raw() {
-            // the integer of a cell that is no number is 0, which every unit divides
-            let unit = common_divisor(classified.integers.iter().copied());
-            if unit > 1 {
-                scale.unit = unit;
-                classified.integers.iter_mut().for_each(|m| *m = (*m as i64 / unit as i64) as u64);
-            }
-        }
-        let is_number = |form: u8| forms.get(usize::from(form)).is_some_and(|form| *form != Form::Absent);
+        // the integer of a cell that is no number is 0, which every unit divides
+        let scale = divide_by_unit(scale, &mut classified.integers, |integer| integer);
         let mut sample = sample_of(classified.forms.len(), SAMPLE_SIZE);
         if !classified.are_first() {
-            sample.retain(|i| is_number(classified.forms[*i]));
+            sample.retain(|i| is_number(&forms, classified.forms[*i]));
         }
         let integers = pick(&classified.integers, &sample);
         (!sample.is_empty()).then_some(Draft { input, scale, forms, classified, sample, integers })

@@ -2,6 +2,7 @@
 
 use crate::encoding::integers;
 use crate::error::Result;
+use crate::format::number::Scale;
 use crate::format::reader::{Reader, unzigzag};
 use crate::format::writer::{Writer, zigzag};
 
@@ -13,7 +14,7 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 }
 
 /// The largest number that divides all of these signed integers; 0 if all are 0.
-pub(crate) fn common_divisor(integers: impl Iterator<Item = u64>) -> u64 {
+fn common_divisor(integers: impl Iterator<Item = u64>) -> u64 {
     let mut divisor = 0;
     for integer in integers {
         if divisor == 1 {
@@ -22,6 +23,20 @@ pub(crate) fn common_divisor(integers: impl Iterator<Item = u64>) -> u64 {
         divisor = gcd((integer as i64).unsigned_abs(), divisor);
     }
     divisor
+}
+
+/// Divides the integers of a scale by the largest number that divides all of them. The scale with that as its unit.
+pub(crate) fn divide_by_unit<T>(
+    mut scale: Scale,
+    all: &mut [T],
+    integer: impl Fn(&mut T) -> &mut u64,
+) -> Scale {
+    let unit = if scale.is_raw() { 1 } else { common_divisor(all.iter_mut().map(|item| *integer(item))) };
+    if unit > 1 {
+        scale.unit = unit;
+        all.iter_mut().map(integer).for_each(|m| *m = (*m as i64 / unit as i64) as u64);
+    }
+    scale
 }
 
 /// Writes residuals, which are used up: the stride, then integers.

@@ -286,8 +286,8 @@ impl<'a> RowView<'a> {
         (present, base)
     }
 
-    /// As `numbers`, in place of what is there.
-    pub(crate) fn numbers_into(
+    /// As `numbers`, in place of what is there. It pays for many rows; for the few of a sample, `numbers_by` does.
+    fn numbers_into(
         &self,
         path: PathId,
         rows: &[u32],

@@ -20,6 +20,8 @@ pub(crate) fn pick<T: Copy>(all: &[T], sample: &[usize]) -> Vec<T> {
 
 /// Cells that a sample has at the most.
 pub(crate) const SAMPLE_SIZE: usize = 64;
+/// Other columns are tried on this many cells first.
+pub(crate) const PRESAMPLE: usize = 8;
 /// Of a sample, more different numbers are not counted.
 const MOST_DISTINCT: usize = SAMPLE_SIZE / 3;
 

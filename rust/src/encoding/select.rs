@@ -3,16 +3,13 @@
 use crate::encoding::predictor::Predictor;
 use crate::encoding::row_view::RowView;
 use crate::encoding::sampling::{
-    Cheapest, SAMPLE_SIZE, bits_of, has_few, newest, pick, residual_bits, sample_of,
+    Cheapest, PRESAMPLE, SAMPLE_SIZE, bits_of, has_few, newest, pick, residual_bits, sample_of,
 };
 use crate::encoding::words::{Encoding, Stream};
 use crate::format::fixed64::MAX_DICTIONARY;
 use crate::format::value::Tag;
 use crate::state::schema::PathId;
 use crate::state::table::Cell;
-
-/// Other columns are tried on this many cells first.
-const PRESAMPLE: usize = 8;
 
 /// A plan and what it is expected to cost, in bits a cell.
 #[derive(Clone, Copy)]

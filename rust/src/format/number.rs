@@ -133,6 +133,12 @@ pub(crate) enum Form {
     Text(Template),
 }
 
+/// True if cells of this form are numbers; the number of forms stands for another cell.
+#[inline(always)]
+pub(crate) fn is_number(forms: &[Form], form: u8) -> bool {
+    forms.get(usize::from(form)).is_some_and(|form| *form != Form::Absent)
+}
+
 impl Form {
     /// True if a cell of this tag may have the form.
     #[inline(always)]

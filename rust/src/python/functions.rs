@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::codec::bundle::{bundle, deltas_of};
+use crate::codec::bundle::{Delta, bundle, deltas_of};
 use crate::codec::compose::compose as compose_deltas;
 use crate::codec::decoder::{check_base, open_full};
 use crate::codec::state::{State, check_rows, check_target};
@@ -126,8 +126,7 @@ fn apply_bundle<'py>(
     budget.check_required(header.required_bytes)?;
     let contents = py.detach(|| container::read_contents(header, payload, &mut budget))?;
     let mut snapshot = previous.clone();
-    for (_, delta) in deltas_of(header, &contents.body, &mut budget)? {
-        let (header, payload) = py.detach(|| Header::read(delta))?;
+    for Delta { header, payload, .. } in py.detach(|| deltas_of(header, &contents.body, &mut budget))? {
         snapshot = apply_delta(&snapshot, &header, payload, verify, default, budget.rest())?.into_any();
     }
     Ok(snapshot.cast_into::<PyDict>().map_err(PyErr::from)?)
@@ -286,11 +285,11 @@ pub(crate) fn inspect<'py>(
 }
 
 /// What the deltas of a bundle do, each counted by itself.
-fn inspect_bundle(deltas: &[(Header, &[u8])], budget: &Budget) -> Result<inspection::BodySummary> {
+fn inspect_bundle(deltas: &[Delta<'_>], budget: &Budget) -> Result<inspection::BodySummary> {
     let mut all = inspection::BodySummary::default();
-    for (at, (header, delta)) in deltas.iter().enumerate() {
+    for (at, Delta { header, payload, .. }) in deltas.iter().enumerate() {
         let mut own = budget.rest();
-        let (_, contents) = container::read(delta, &mut own)?;
+        let contents = container::read_contents(header, payload, &mut own)?;
         let one = inspection::inspect(&contents.body, header.base.rows, None, &mut own)?;
         if at == 0 {
             all.base_rows = one.base_rows;

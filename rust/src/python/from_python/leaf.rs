@@ -42,13 +42,14 @@ impl Capture<'_> {
         hint: Hint,
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
-        match fast_leaf(object, walk.types) {
+        let cell = fast_leaf(object, walk.types);
+        match cell.or_else(|| self.fast_sequence(walk.types, object, hint, depth)) {
             Some(cell) => Ok(Found::Cell(cell)),
             None => self.slow_leaf(walk, object, hint, depth),
         }
     }
 
-    /// A leaf that takes more than a look.
+    /// A leaf that is neither a `fast_leaf` nor a `fast_sequence`.
     pub(super) fn slow_leaf<'w>(
         &mut self,
         walk: &Walk<'_>,
@@ -57,10 +58,7 @@ impl Capture<'_> {
         depth: usize,
     ) -> ConvertResult<Found<'w>> {
         if let Some(items) = Sequence::of(object, walk.types) {
-            return match self.fast_sequence(walk.types, object, hint, depth) {
-                Some(cell) => Ok(Found::Cell(cell)),
-                None => self.sequence(walk, items, hint, depth),
-            };
+            return self.sequence(walk, items, hint, depth);
         }
         match object.view(walk.types) {
             ObjectView::Str(text) => {
