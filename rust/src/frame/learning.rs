@@ -22,7 +22,7 @@ pub(crate) enum Part {
 const LEAST_BUDGET: usize = 20_000;
 const BUDGET_AN_UPDATE: usize = 6;
 /// In the first frame, if it has updates: a delta by itself has no use for what pays only in many frames.
-const LEAST_BUDGET_ALONE: usize = 17_000;
+const LEAST_BUDGET_ALONE: usize = 16_700;
 const BUDGET_AN_UPDATE_ALONE: usize = 2;
 const BUDGET_AN_INSERT: usize = 1;
 const MOST_BUDGET: usize = 200_000;

@@ -42,7 +42,7 @@ impl ColumnPatch {
 
 /// So many lists of rows before are compared with another.
 const SAME_ROWS: usize = 8;
-const FIRST_ROOM: usize = 64;
+const FIRST_ROOM: usize = 16;
 /// A frame that changes next to nothing may follow one that changed all.
 const MOST_FIRST_ROOM: usize = 1 << 16;
 const MOST_GROWTH: usize = 63;
