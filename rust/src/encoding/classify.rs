@@ -75,35 +75,35 @@ const UNKNOWN: u8 = u8::MAX;
 fn classify_plain(
     cells: &Cells,
     plain: Tag,
-    (forms, integers): (&mut [u8], &mut [u64]),
+    forms: &mut [u8],
     quick: impl Fn(u64) -> Option<u64>,
-) {
-    let places = forms.iter_mut().zip(integers);
-    for ((tag, word), (form, integer)) in cells.tags.iter().zip(&cells.words).zip(places) {
-        match quick(*word) {
-            Some(found) if *tag == plain => (*form, *integer) = (0, found),
-            _ => {}
+) -> Vec<u64> {
+    let cells = cells.tags.iter().zip(&cells.words).zip(forms);
+    let integers = cells.map(|((tag, word), form)| match quick(*word) {
+        Some(found) if *tag == plain => {
+            *form = 0;
+            found
         }
-    }
+        _ => 0,
+    });
+    integers.collect()
 }
 
 pub(crate) fn classify(table: &Table, scale: Scale, forms: &[Form], cells: &Cells) -> Classified {
     let mut all = vec![UNKNOWN; cells.len()];
-    let mut integers = vec![0; cells.len()];
     let plain = plain_tag(scale, &forms[0]);
-    let places = (&mut all[..], &mut integers[..]);
-    match plain {
+    let mut integers = match plain {
         Some(tag::FLOAT) if scale.is_raw() => {
             let quick = |word| (!f64::from_bits(word).is_nan()).then_some(word);
-            classify_plain(cells, tag::FLOAT, places, quick);
+            classify_plain(cells, tag::FLOAT, &mut all, quick)
         }
         Some(tag::FLOAT) => {
             let quick = |word| exact_integer(word, scale.exponent).map(|integer| integer as u64);
-            classify_plain(cells, tag::FLOAT, places, quick);
+            classify_plain(cells, tag::FLOAT, &mut all, quick)
         }
-        Some(tag) => classify_plain(cells, tag, places, |word| scale.integer(word as i64 as f64)),
-        None => {}
-    }
+        Some(tag) => classify_plain(cells, tag, &mut all, |word| scale.integer(word as i64 as f64)),
+        None => vec![0; cells.len()],
+    };
     let (mut first, mut others) = (0, 0);
     let mut buffer = Vec::new();
     for (i, (form, integer)) in all.iter_mut().zip(&mut integers).enumerate() {

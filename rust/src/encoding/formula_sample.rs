@@ -11,6 +11,8 @@ use crate::state::schema::PathId;
 
 /// Rows of a sample.
 pub(crate) const SAMPLE: usize = 32;
+/// As many columns are looked at on the whole sample in most searches.
+const FEW_COLUMNS: usize = 8;
 const ABSENT: &[f64] = &[f64::NAN; SAMPLE];
 
 /// How much a search may miss to be done soon.
@@ -188,7 +190,8 @@ impl<'a, 'v> Columns<'a, 'v> {
             scan.add(*path, |present, base| view.numbers_by((*path, of_column), &probes, present, base));
         }
         let sampled = vec![None; scan.len()];
-        Columns { scan, view, places, rows, sampled, numbers: Vec::new() }
+        let numbers = Vec::with_capacity(2 * FEW_COLUMNS * rows.len());
+        Columns { scan, view, places, rows, sampled, numbers }
     }
 
     /// A column in the few rows.

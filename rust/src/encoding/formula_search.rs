@@ -66,7 +66,9 @@ impl FormulaSearch {
                 let all = probes.iter().copied().zip(classified.integers).zip(classified.forms);
                 let numeric =
                     all.filter(|((_, integer), form)| is_number(&forms, *form) && integer << 1 != 0);
-                numeric.map(|(numeric, _)| numeric).collect()
+                let mut numbers = Vec::with_capacity(probes.len());
+                numbers.extend(numeric.map(|(numeric, _)| numeric));
+                numbers
             };
             // where all are numbers, these are what would be taken of more
             let mut all = numbers_among(sample_of(input.cells.len(), SAMPLE));
@@ -272,7 +274,7 @@ impl Look<'_, '_> {
     }
 
     fn find_singles(&mut self, budget: &mut usize) {
-        let mut promising: Vec<usize> = Vec::new();
+        let mut promising: Vec<usize> = Vec::with_capacity(self.columns.scan.len());
         for operation in SINGLES {
             if operation.needs_base() && !self.search.has_base {
                 continue;
@@ -299,7 +301,7 @@ impl Look<'_, '_> {
             return;
         }
         let pairs = Pairs::new(&self.columns.scan, self.search.has_base);
-        let mut promising: Vec<usize> = Vec::new();
+        let mut promising: Vec<usize> = Vec::with_capacity(self.columns.scan.len());
         let mut within = self.columns.scan.within(self.reach_of_pairs());
         for first in 0..self.columns.scan.len() {
             if !self.columns.scan.varies(first) {

@@ -327,7 +327,7 @@ impl BodyWriter<'_> {
             return;
         }
         let all = vec![true; self.table.schema.paths.len()];
-        let mut parts: Vec<(PathId, Part)> = Vec::new();
+        let mut parts: Vec<(PathId, Part)> = Vec::with_capacity(plan.len());
         for column in plan {
             parts.extend(column.updates.then_some((column.path, Part::Updates)));
             parts.extend(column.inserts.then_some((column.path, Part::Inserts)));
@@ -351,7 +351,10 @@ impl BodyWriter<'_> {
         let shape = &self.table.schema.shapes[shape as usize];
         let at = shape.position(path).unwrap_or(0);
         let first = at.saturating_sub(CANDIDATES / 2).min(shape.len().saturating_sub(CANDIDATES));
-        shape.paths.iter().skip(first).take(CANDIDATES).copied().filter(|other| *other != path).collect()
+        let near = shape.paths.iter().skip(first).take(CANDIDATES);
+        let mut others = Vec::with_capacity(CANDIDATES);
+        others.extend(near.copied().filter(|other| *other != path));
+        others
     }
 
     /// The cells of a part of a column; `done` tells which columns the reader has by then.

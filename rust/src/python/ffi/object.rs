@@ -469,12 +469,7 @@ impl<'w> Dict<'w> {
         // SAFETY: exactly a dict
         let table = unsafe { dict::key_table(self.0.pointer) };
         // 32 bytes of head, some two bytes for each entry's place in the hash table, 16 or 24 for each entry
-        let end = 32 + 26 * self.len();
-        let mut at = 0;
-        while at < end {
-            prefetch(table.wrapping_add(at));
-            at += 64;
-        }
+        prefetch_range(table, 32 + 26 * self.len());
     }
 }
 
@@ -593,11 +588,17 @@ impl<'w> Sequence<'w> {
 /// Brings a slice into the cache.
 #[inline(always)]
 pub(crate) fn prefetch_slice<T>(slice: &[T]) {
-    let start = slice.as_ptr().cast::<u8>();
+    prefetch_range(slice.as_ptr().cast(), size_of_val(slice));
+}
+
+/// Two lines at a time: what is fetched in vain costs less than twice as many turns.
+#[inline(always)]
+fn prefetch_range(start: *const u8, bytes: usize) {
     let mut at = 0;
-    while at < size_of_val(slice) {
+    while at < bytes {
         prefetch(start.wrapping_add(at));
-        at += 64;
+        prefetch(start.wrapping_add(at + 64));
+        at += 128;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A record is reached level by level: its dict's head, its table of keys and values, the tables of the dicts among
 //! them, the values. All records of a block go through a level before the next, and each level fetches what the next
-//! reads, so that the walk waits for many of them at a time.
+//! reads, so that the walk waits for many of them at a time. The first two were fetched while records before were read.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -166,6 +166,15 @@ struct Started {
     has_models: bool,
 }
 
+/// What all records of a block go through, one level after the other.
+#[derive(Clone, Copy)]
+enum Level {
+    Own,
+    /// By itself: the dicts' heads are on their way since their addresses were read.
+    Fetch,
+    Below,
+}
+
 /// The gathering of one walk.
 pub(crate) struct Gather<'w> {
     walk: &'w Walk<'w>,
@@ -220,9 +229,8 @@ impl<'w> Gather<'w> {
             });
             if let Some(Started { shape, .. }) = start {
                 values += self.open(shape, schema, cache);
-                match fields.class {
-                    None => row.record.prefetch_table(self.walk.types),
-                    Some(_) => fields.object.prefetch(),
+                if fields.class.is_some() {
+                    fields.object.prefetch();
                 }
             }
             self.starts.push(start);
@@ -236,15 +244,18 @@ impl<'w> Gather<'w> {
         self.values.resize(values.max(self.values.len()), any);
         let Gather { walk, classes, records, lists, values, pairs, starts } = self;
         let mut reader = DictReader { walk, schema, classes, pairs };
-        for below in [false, true] {
+        for level in [Level::Own, Level::Fetch, Level::Below] {
             for (start, fields) in starts.iter_mut().zip(&*records) {
                 let Some(started) = start else { continue };
                 let Some(ListInUse { list, met }) = &mut lists[started.shape as usize] else { continue };
                 let values = &mut values[started.values..started.values + list.values];
-                let is_listed = if below {
-                    list.values_below(&mut reader, started, values, met)
-                } else {
-                    list.own_values(&mut reader, *fields, values, met)
+                let is_listed = match level {
+                    Level::Own => list.own_values(&mut reader, *fields, values, met),
+                    Level::Fetch => {
+                        list.fetch_below(walk.types, values);
+                        true
+                    }
+                    Level::Below => list.values_below(&mut reader, started, values, met),
                 };
                 if !is_listed {
                     *start = None;
@@ -307,11 +318,15 @@ impl KeyList {
             values[0] = record.given;
             return true;
         };
-        let same = own.list(reader, record, values, met);
-        if same {
-            own.dicts.iter().for_each(|inner| values[inner.slot].prefetch_table(reader.walk.types));
+        own.list(reader, record, values, met)
+    }
+
+    /// Brings the tables of the dicts in the record's own dict into the cache.
+    #[inline(always)]
+    fn fetch_below(&self, types: &Types, values: &[Obj<'_>]) {
+        if let Some(own) = self.dicts.first() {
+            own.dicts.iter().for_each(|inner| values[inner.slot].prefetch_table(types));
         }
-        same
     }
 
     /// Lists what is in the dicts below it.

@@ -120,20 +120,12 @@ impl Capture<'_> {
         gather: &mut Gather<'w>,
     ) -> ConvertResult<()> {
         let mut block: Vec<BlockRow<'w>> = Vec::with_capacity(gather::BLOCK);
+        records.iter().take(2 * gather::BLOCK).for_each(prefetch_heads);
+        records.iter().take(gather::BLOCK).for_each(|record| record.value.prefetch_table(walk.types));
         let mut at = 0;
         while at < records.len() {
             let n = self.block_length().min(records.len() - at);
-            let (now, next) = records[at..].split_at(n);
-            for Pair { key, value } in next.iter().take(gather::BLOCK) {
-                key.prefetch();
-                value.prefetch();
-            }
-            let base = self.table.rows.get(at..).unwrap_or_default();
-            for row in base.iter().skip(n).take(gather::BLOCK) {
-                row.symbol.boxed().into_iter().for_each(prefetch_slice);
-                prefetch_slice(&row.tags);
-                prefetch_slice(&row.words);
-            }
+            let now = &records[at..at + n];
             block.clear();
             let mut refused = Ok(());
             for (at, Pair { key, value }) in (at..).zip(now) {
@@ -146,12 +138,29 @@ impl Capture<'_> {
             gather.block(&block, &self.table.schema, &mut self.cache.keys);
             for (i, row) in block.iter().enumerate() {
                 self.row = at + i;
+                self.fetch_ahead(walk.types, records);
                 self.record(walk, row, i, gather).map_err(|error| error.below_key(self.symbol(self.row)))?;
             }
             refused?;
             at += n;
         }
         Ok(())
+    }
+
+    /// While a record is read, what later ones are reached by is on its way: their heads, then their tables.
+    #[inline(always)]
+    fn fetch_ahead(&self, types: &Types, records: &[Pair<'_>]) {
+        if let Some(record) = records.get(self.row + 2 * gather::BLOCK) {
+            prefetch_heads(record);
+        }
+        if let Some(record) = records.get(self.row + gather::BLOCK) {
+            record.value.prefetch_table(types);
+        }
+        if let Some(row) = self.table.rows.get(self.row + gather::BLOCK) {
+            row.symbol.boxed().into_iter().for_each(prefetch_slice);
+            prefetch_slice(&row.tags);
+            prefetch_slice(&row.words);
+        }
     }
 
     fn block_length(&self) -> usize {
@@ -384,4 +393,10 @@ impl Capture<'_> {
         }
         Ok(())
     }
+}
+
+#[inline(always)]
+fn prefetch_heads(record: &Pair<'_>) {
+    record.key.prefetch();
+    record.value.prefetch();
 }

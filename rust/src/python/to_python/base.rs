@@ -19,8 +19,10 @@ use crate::python::to_python::build::ObjectCache;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::{Cells, Table};
 
-/// Other threads may run while a body of so many bytes is read.
+/// Other threads may run while a longer body is read.
 const LONG: usize = 1 << 20;
+/// A body of so many bytes a cell of the base is read faster than the base was: a copy of the base would take longer.
+const SHORT_OF_BASE: usize = 4;
 
 pub(crate) struct Base<'py> {
     /// As it was read.
@@ -65,7 +67,7 @@ impl<'py> Base<'py> {
         table: &mut Table,
         budget: &mut Budget,
     ) -> ConvertResult<ChangeSet> {
-        if !self.is_private && contents.body.len() > LONG {
+        if !self.is_private && is_long(contents.body.len(), table) {
             self.snapshot = copy_for(&self.snapshot, contents, budget)?;
             self.is_private = true;
         }
@@ -79,6 +81,11 @@ impl<'py> Base<'py> {
         }
         Ok(changes)
     }
+}
+
+/// True if other threads should not have to wait while the body is read.
+fn is_long(body: usize, base: &Table) -> bool {
+    body > LONG && body > SHORT_OF_BASE * base.rows.iter().map(|row| row.tags.len()).sum::<usize>()
 }
 
 /// A copy for what the body changes.
