@@ -465,6 +465,7 @@ impl DictKeys {
         true
     }
 
+    /// As `list_known_keys`, where keys are other objects: parsers make some of them anew in every record.
     #[inline(never)]
     fn list_keys<'w>(
         &mut self,
@@ -474,18 +475,27 @@ impl DictKeys {
         values: &mut [Obj<'w>],
         met: &mut [Option<Obj<'w>>],
     ) -> bool {
-        let slots = self.runs.iter().flat_map(Run::slots);
-        for (at, (entry, slot)) in entries.iter().zip(slots).enumerate() {
-            let Pair { key, value } = entry.pair();
-            if key.address() != self.addresses[at] {
-                if !is_key(walk, schema, key, self.keys[at]) {
-                    return false;
+        let mut at = 0;
+        for run in &self.runs {
+            let end = at + run.length;
+            let (Some(now), Some(listed)) = (entries.get(at..end), values.get_mut(run.slots())) else {
+                return false;
+            };
+            let expected = self.keys[at..end].iter().zip(&mut self.addresses[at..end]);
+            let expected = expected.zip(&mut met[self.first + at..self.first + end]);
+            for ((entry, listed), ((id, address), met)) in now.iter().zip(listed).zip(expected) {
+                let Pair { key, value } = entry.pair();
+                if key.address() != *address {
+                    if !is_key(walk, schema, key, *id) {
+                        return false;
+                    }
+                    *address = key.address();
+                    *met = Some(key);
                 }
-                self.addresses[at] = key.address();
-                met[self.first + at] = Some(key);
+                *listed = value;
+                value.prefetch();
             }
-            values[slot] = value;
-            value.prefetch();
+            at = end;
         }
         true
     }

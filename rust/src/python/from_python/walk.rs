@@ -138,7 +138,7 @@ impl Capture<'_> {
             gather.block(&block, &self.table.schema, &mut self.cache.keys);
             for (i, row) in block.iter().enumerate() {
                 self.row = at + i;
-                self.fetch_ahead(walk.types, records);
+                self.fetch_ahead(walk.types, records, n);
                 self.record(walk, row, i, gather).map_err(|error| error.below_key(self.symbol(self.row)))?;
             }
             refused?;
@@ -147,16 +147,17 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// While a record is read, what later ones are reached by is on its way: their heads, then their tables.
+    /// While a record is read, what others are reached by is on its way: those of the next block by their tables, those
+    /// after it by their heads.
     #[inline(always)]
-    fn fetch_ahead(&self, types: &Types, records: &[Pair<'_>]) {
-        if let Some(record) = records.get(self.row + 2 * gather::BLOCK) {
+    fn fetch_ahead(&self, types: &Types, records: &[Pair<'_>], block: usize) {
+        if let Some(record) = records.get(self.row + 2 * block) {
             prefetch_heads(record);
         }
-        if let Some(record) = records.get(self.row + gather::BLOCK) {
+        if let Some(record) = records.get(self.row + block) {
             record.value.prefetch_table(types);
         }
-        if let Some(row) = self.table.rows.get(self.row + gather::BLOCK) {
+        if let Some(row) = self.table.rows.get(self.row + block) {
             row.symbol.boxed().into_iter().for_each(prefetch_slice);
             prefetch_slice(&row.tags);
             prefetch_slice(&row.words);
