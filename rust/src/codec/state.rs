@@ -8,7 +8,8 @@ use crate::format::header::{Compression, FrameBase, FrameKind, Header, Position}
 use crate::frame::container::{self, Contents};
 use crate::frame::decode;
 use crate::frame::learning::Knowledge;
-use crate::state::change_set::{ChangeSet, Preview};
+use crate::state::change_set::ChangeSet;
+use crate::state::commit::Preview;
 use crate::state::table::{Table, digest};
 
 /// A state and where in its stream it is.

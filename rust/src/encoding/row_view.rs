@@ -3,7 +3,8 @@
 use crate::encoding::row_places::RowPlaces;
 use crate::format::number::value;
 use crate::format::tag::{Tag, tag};
-use crate::state::change_set::{BlockStep, ColumnPatch, for_each_block};
+use crate::state::change_set::ColumnPatch;
+use crate::state::row_blocks::{BlockStep, for_each_block};
 use crate::state::schema::PathId;
 use crate::state::table::{Cell, Cells, ColumnPlaces, Row, Table};
 

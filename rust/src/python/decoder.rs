@@ -17,7 +17,7 @@ use crate::frame::container::FrameWriter;
 use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::keys_of_text;
 use crate::python::errors;
-use crate::python::ffi::object::set_item;
+use crate::python::ffi::build::set_item;
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::level::check_level;
 use crate::python::limits::max_bytes;

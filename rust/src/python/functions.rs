@@ -18,7 +18,7 @@ use crate::frame::inspect as inspection;
 use crate::python::arrow_table::ArrowTable;
 use crate::python::convert_error::ConvertResult;
 use crate::python::errors;
-use crate::python::ffi::object::set_item;
+use crate::python::ffi::build::set_item;
 use crate::python::frame_bytes::FrameBytes;
 use crate::python::frame_info::FrameInfo;
 use crate::python::from_python::cache::ConversionCache;

@@ -30,7 +30,7 @@ use tolerance::{Absolute, Relative};
 // a function, so that nothing is made before the interpreter was looked at: what is made is kept for the process
 #[pymodule(gil_used = true, name = "_native")]
 fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    if !ffi::object::in_main_interpreter(module.py()) {
+    if !ffi::interpreter::in_main_interpreter(module.py()) {
         return Err(PyImportError::new_err(
             "module snapdelta._native does not support loading in subinterpreters; import it in the main one",
         ));

@@ -5,8 +5,12 @@
 
 pub(crate) mod arrow;
 pub(crate) mod arrow_import;
+pub(crate) mod build;
 pub(crate) mod dict;
+pub(crate) mod gc_pause;
 pub(crate) mod int;
+pub(crate) mod interpreter;
 pub(crate) mod object;
+pub(crate) mod prefetch;
 pub(crate) mod shared_bytes;
 pub(crate) mod types;

@@ -12,53 +12,17 @@ use std::marker::PhantomData;
 use std::os::raw::c_int;
 use std::ptr::null_mut;
 
-use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use crate::format::datetime::{Clock, Date, Delta};
 use crate::format::tag::{Tag, tag};
 use crate::python::convert_error::ConvertError;
 use crate::python::ffi::dict::{self, DictEntry, HashedEntry};
+use crate::python::ffi::gc_pause::GcPause;
 use crate::python::ffi::int;
+use crate::python::ffi::prefetch::{prefetch, prefetch_range};
 use crate::python::ffi::types::Types;
-
-/// Switches garbage collection off while it lives. That is seen by no other thread, as these run only where Python code
-/// does: the owner lifts the pause for it.
-pub(crate) struct GcPause {
-    was_on: bool,
-}
-
-impl GcPause {
-    pub(crate) fn new(_py: Python<'_>) -> GcPause {
-        // SAFETY: the GIL is held
-        let was_on = unsafe { ffi::PyGC_Disable() } == 1;
-        GcPause { was_on }
-    }
-
-    /// Runs Python code, outside the pause.
-    pub(crate) fn lifted<T>(&mut self, py: Python<'_>, python_code: impl FnOnce() -> T) -> T {
-        self.end();
-        let result = python_code();
-        // asked anew: collection may have been switched on or off meanwhile
-        *self = GcPause::new(py);
-        result
-    }
-
-    fn end(&mut self) {
-        if std::mem::take(&mut self.was_on) {
-            // SAFETY: made and ended under the GIL (it is never kept in anything that outlives a call)
-            unsafe { ffi::PyGC_Enable() };
-        }
-    }
-}
-
-impl Drop for GcPause {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
 
 /// A walk over the objects below a root. While it lives no Python code runs.
 pub(crate) struct Walk<'py> {
@@ -585,120 +549,5 @@ impl<'w> Sequence<'w> {
     }
 }
 
-/// Brings a slice into the cache.
-#[inline(always)]
-pub(crate) fn prefetch_slice<T>(slice: &[T]) {
-    prefetch_range(slice.as_ptr().cast(), size_of_val(slice));
-}
-
-/// Two lines at a time: what is fetched in vain costs less than twice as many turns.
-#[inline(always)]
-fn prefetch_range(start: *const u8, bytes: usize) {
-    let mut at = 0;
-    while at < bytes {
-        prefetch(start.wrapping_add(at));
-        prefetch(start.wrapping_add(at + 64));
-        at += 128;
-    }
-}
-
 /// Where the value of a float begins; ints and texts have theirs there or beyond.
 const VALUE_OFFSET: usize = 16;
-
-#[inline(always)]
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing and never faults
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// False in a subinterpreter, whose types are others than the ones that a process-wide table can know.
-pub(crate) fn in_main_interpreter(_py: Python<'_>) -> bool {
-    // SAFETY: the GIL is held; both only return an address
-    unsafe { ffi::PyInterpreterState_Get() == ffi::PyInterpreterState_Main() }
-}
-
-/// An ASCII str made directly.
-pub(crate) fn ascii_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    debug_assert!(text.is_ascii());
-    // SAFETY: a new str of this length with room for ASCII, which nobody else has seen yet
-    unsafe {
-        let made = ffi::PyUnicode_New(text.len() as ffi::Py_ssize_t, 127);
-        let made = Bound::from_owned_ptr_or_err(py, made)?;
-        let data = ffi::PyUnicode_DATA(made.as_ptr()).cast::<u8>();
-        std::ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
-        Ok(made)
-    }
-}
-
-/// A str from UTF-8 in which surrogates stand as they are.
-pub(crate) fn surrogate_str<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: pointer and length are those of the slice; the name of the handler ends in a zero
-    unsafe {
-        let made = ffi::PyUnicode_DecodeUTF8(
-            text.as_ptr().cast(),
-            text.len() as ffi::Py_ssize_t,
-            c"surrogatepass".as_ptr(),
-        );
-        Bound::from_owned_ptr_or_err(py, made)
-    }
-}
-
-/// `dict[key] = value`, for exact dicts and exact str keys: no Python code runs.
-#[inline(always)]
-pub(crate) fn set_item(dict: &Bound<'_, PyDict>, key: &Py<PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: all three are live objects
-    let status = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(PyErr::take(dict.py()).unwrap_or_else(|| PyMemoryError::new_err("no memory for a dict")))
-    }
-}
-
-/// A pair of an exact dict by its place in insertion order; None if it is not there, or not to be found so.
-#[inline(always)]
-pub(crate) fn pair_at<'py>(
-    dict: &Bound<'py, PyDict>,
-    at: usize,
-    types: &Types,
-) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    if !types.dicts_in_place || dict.as_any().get_type_ptr() as usize != types.dict {
-        return None;
-    }
-    // SAFETY: exactly a dict, alive; `dicts_in_place` is what `check` has returned. An entry holds its two objects
-    unsafe {
-        let DictEntry { key, value } = *dict::entry_at(dict.as_ptr(), at)?;
-        Some((Bound::from_borrowed_ptr(dict.py(), key), Bound::from_borrowed_ptr(dict.py(), value)))
-    }
-}
-
-/// Puts a value in the place of that of a pair, by its place in insertion order, in an exact dict that was just made.
-/// Gives the value back if it has to be set by its key.
-#[inline(always)]
-pub(crate) fn replace_at<'py>(
-    dict: &Bound<'py, PyDict>,
-    at: usize,
-    value: Bound<'py, PyAny>,
-    types: &Types,
-) -> Option<Bound<'py, PyAny>> {
-    if !types.dicts_in_place || dict.as_any().get_type_ptr() as usize != types.dict {
-        return Some(value);
-    }
-    // SAFETY: exactly a dict, alive; `dicts_in_place` is what `check` has returned. It takes the reference to the new
-    // value over and gives up that to the old one, which is let go when the dict is whole again
-    unsafe {
-        let is_plain = ffi::PyType_IS_GC(value.get_type_ptr()) == 0;
-        if !is_plain && ffi::PyObject_GC_IsTracked(dict.as_ptr()) == 0 {
-            return Some(value);
-        }
-        let Some(old) = dict::replace(dict.as_ptr(), at, value.as_ptr()) else { return Some(value) };
-        std::mem::forget(value);
-        drop(Bound::from_owned_ptr(dict.py(), old));
-    }
-    None
-}

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::format::value::{Payload, Tag};
 use crate::python::ffi::object::Obj;
 use crate::python::ffi::types::{ClassKind, Classes};
-use crate::python::from_python::gather::KeyLists;
+use crate::python::from_python::key_list::KeyLists;
 use crate::state::schema::Schema;
 
 /// A cell's content that is no part of a table yet.

@@ -8,7 +8,8 @@ use pyo3::types::PyDict;
 use crate::format::MAX_DEPTH;
 use crate::format::value::tag;
 use crate::python::convert_error::{ConvertError, ConvertResult};
-use crate::python::ffi::object::{Dict, Obj, Pair, Str, Walk, prefetch_slice};
+use crate::python::ffi::object::{Dict, Obj, Pair, Str, Walk};
+use crate::python::ffi::prefetch::prefetch_slice;
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
 use crate::python::from_python::capture::Capture;
 use crate::python::from_python::deferred::{CellPlace, DeferredCell, RecordItem, RowOwner};
@@ -209,7 +210,7 @@ impl Capture<'_> {
             && let Some(gathered) = gather.values(i)
             && self.gathered(walk, owner, id, &gathered)?
         {
-            if gathered.has_instances {
+            if gathered.instances.any {
                 self.mark_inexact();
             }
             return Ok(());
@@ -241,7 +242,7 @@ impl Capture<'_> {
         id: ShapeId,
         gathered: &Gathered<'_, '_>,
     ) -> ConvertResult<bool> {
-        let Gathered { shape, values, has_models, .. } = *gathered;
+        let Gathered { shape, values, instances } = *gathered;
         let start = self.changes.cells.len();
         let (retained_blobs, items) = (self.changes.retained_mark(), self.deferred_cells.len());
         self.open.clear();
@@ -259,7 +260,7 @@ impl Capture<'_> {
         for i in 0..self.open.len() {
             let position = self.open[i] as usize;
             let value = values[position];
-            let fits = !has_models || is_scalar(value, walk.types, self.cache);
+            let fits = !instances.models || is_scalar(value, walk.types, self.cache);
             if !fits || !self.open_leaf(walk, value, position, place)? {
                 self.changes.cells.truncate(start);
                 if let RowOwner::Base(base) = owner {

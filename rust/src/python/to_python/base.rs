@@ -12,7 +12,7 @@ use crate::format::value::{Payload, Tag, read_item, tag};
 use crate::frame::container::Contents;
 use crate::frame::{decode, inspect};
 use crate::python::convert_error::ConvertResult;
-use crate::python::ffi::object::GcPause;
+use crate::python::ffi::gc_pause::GcPause;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::capture_dict;
 use crate::python::to_python::build::ObjectCache;

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::python::ffi::object::{pair_at, replace_at, set_item};
+use crate::python::ffi::build::{pair_at, replace_at, set_item};
 use crate::python::ffi::types::Types;
 use crate::python::to_python::base::Base;
 use crate::python::to_python::build::{Builder, ObjectCache, text};
