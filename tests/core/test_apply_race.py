@@ -104,9 +104,16 @@ def price(value: float) -> float:
 # Rows and columns of what: bodies read at once, one read without the GIL, values that Python code builds.
 RACES: dict[str, tuple[int, int, Callable[[float], Any]]] = {
     "at once": (2000, 4, float),
-    "long body, long base": (30_000, 14, price),
-    "long body": (10_000, 14, float),
+    "long body, long base": (40_000, 14, price),
+    "long body": (20_000, 14, float),
     "UUIDs": (500, 2, uuid_of),
+}
+
+
+# What makes their bodies long, in bytes, by the cells of the base.
+LONG: dict[str, Callable[[int, int], bool]] = {
+    "long body, long base": lambda body, cells: 1.2 * 2**20 < body < 0.8 * 4 * cells,
+    "long body": lambda body, cells: body > 1.2 * max(2**20, 4 * cells),
 }
 
 
@@ -134,6 +141,8 @@ def race(name: str, seconds: float) -> Counter[str]:
     count, columns, make = RACES[name]
     first, second = (rows(count, columns, turn, make) for turn in (1, 2))
     frame = snapdelta.diff(first, second)
+    cells = count * (1 + columns)
+    assert name not in LONG or (LONG[name](snapdelta.inspect(frame).body_size, cells))
     rng = random.Random(3)
     outcomes: Counter[str] = Counter()
     go, changed = threading.Semaphore(0), threading.Semaphore(0)

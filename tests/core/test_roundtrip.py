@@ -387,3 +387,14 @@ def test_every_level_says_the_same(level: int) -> None:
     encoder = snapdelta.Encoder(level=level)
     assert_read_alike(encoder.encode(first), {}, N(first))
     assert_read_alike(encoder.encode(second), N(first), N(second))
+
+
+@pytest.mark.parametrize("added", [63, 64, 65, 129])
+@pytest.mark.parametrize("shapes", [1, 2])
+def test_added_rows_behind_a_reshaped_one(added: int, shapes: int) -> None:
+    """Of one shape, or of two that take turns."""
+    stream = Stream()
+    stream.step({"old": {"a": 1, "b": "x"}, "same": {"a": 1}})
+    rows = {f"S{n}": {"a": n, "c": n / 8, **({"d": f"text {n}"} if n % shapes else {})} for n in range(added)}
+    stream.step({"old": {"a": 1, "c": 2.5}, "same": {"a": 1}, **rows})
+    stream.check_full()

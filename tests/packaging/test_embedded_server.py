@@ -51,6 +51,18 @@ def test_data_outlives_a_crash_only_with_persist(persist: bool, kept: bytes | No
             assert client.get("key") == kept
 
 
+def test_has_loaded_its_data_when_it_has_started() -> None:
+    with EmbeddedServer(persist=True, settings={"key-load-delay": 300}) as server:
+        with sync_redis.from_url(server.url) as client, client.pipeline() as pipeline:
+            for number in range(3_000):
+                pipeline.set(f"key{number}", number)
+            pipeline.execute()
+        server.kill()
+        server.start()
+        with sync_redis.from_url(server.url) as client:
+            assert client.get("key2999") == b"2999"
+
+
 def test_ends_with_its_process_even_when_that_is_killed() -> None:
     program = (
         "import sys, time; from snapdelta.testing.server import EmbeddedServer\n"

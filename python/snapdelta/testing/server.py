@@ -271,8 +271,10 @@ class EmbeddedServer:
                     answer += received
         except OSError:
             return False
-        # A server with a password answers NOAUTH, and is up. Another one on our port has another number.
-        return f"process_id:{self.pid}\r\n".encode() in answer or (b"-NOAUTH" in answer and self.running)
+        # A server tells its number while it loads; another one on our port has another. With a password
+        # it answers NOAUTH, and is up.
+        is_ours = f"process_id:{self.pid}\r\n".encode() in answer and b"-LOADING" not in answer
+        return is_ours or (b"-NOAUTH" in answer and self.running)
 
     def _log_tail(self) -> str:
         text = (self.directory / "server.log").read_text(errors="replace")

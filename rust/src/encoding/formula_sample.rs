@@ -11,7 +11,7 @@ use crate::state::schema::PathId;
 
 /// Rows of a sample.
 pub(crate) const SAMPLE: usize = 32;
-/// As many columns are looked at on the whole sample in most searches.
+/// Most searches look at no more columns on the whole sample.
 const FEW_COLUMNS: usize = 8;
 const ABSENT: &[f64] = &[f64::NAN; SAMPLE];
 

@@ -23,7 +23,7 @@ use crate::frame::row_set_writer::RowSetWriter;
 use crate::frame::shapes;
 use crate::frame::text::{FrameText, FrameTextBuilder, is_worth};
 use crate::state::change_set::{Added, ChangeSet, ColumnPatch, Record};
-use crate::state::schema::{PathId, ShapeId};
+use crate::state::schema::{PathId, Schema, ShapeId};
 use crate::state::table::{Cell, Table};
 
 /// Columns with at most this many cells go row by row: more share a header, and what is known of the column.
@@ -43,24 +43,31 @@ fn new_records<'a>(
     reshaped.chain(changes.added.iter().map(|added| (None, added.record)))
 }
 
+/// The cells of a new record that its row did not have before: their positions and paths.
+fn inserted(
+    schema: &Schema,
+    old_shape: Option<ShapeId>,
+    record: Record,
+) -> impl Iterator<Item = (usize, PathId)> {
+    let old = old_shape.map(|old| &schema.shapes[old as usize]);
+    let paths = schema.shapes[record.shape as usize].paths.iter().copied().enumerate();
+    paths.filter(move |(_, path)| old.is_none_or(|old| old.position(*path).is_none()))
+}
+
 /// A column with so many inserts will have one in most added rows. Room for all at once would be rows x columns.
 const COMMON_COLUMN: usize = 64;
-/// The cells of so many added rows are brought into columns together: few enough for the processor's cache.
+/// `collect_inserts` moves so many added rows at a time: their cells fit into the processor's cache.
 const INSERTED_TOGETHER: usize = 64;
 
-/// The cells that reshaped and added records bring, column by column.
+/// The inserted cells, column by column, with the numbers of their records in `new_records`.
 fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
-    let shapes = &table.schema.shapes;
     let mut inserts: Vec<Inserts> = Vec::new();
     inserts.resize_with(table.schema.paths.len(), Inserts::default);
-    for (number, (row, record)) in (0..).zip(&changes.reshaped) {
-        let old = &shapes[table.rows[*row as usize].shape as usize];
-        for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
-            if old.position(*path).is_none() {
-                let column = &mut inserts[*path as usize];
-                column.rows.push(number);
-                column.cells.push(changes.cells.get(record.start + position));
-            }
+    for (number, (old_shape, record)) in (0..).zip(new_records(table, changes)).take(changes.reshaped.len()) {
+        for (position, path) in inserted(&table.schema, old_shape, record) {
+            let column = &mut inserts[path as usize];
+            column.rows.push(number);
+            column.cells.push(changes.cells.get(record.start + position));
         }
     }
     let mut number = changes.reshaped.len() as u32;
@@ -68,7 +75,7 @@ fn collect_inserts(table: &Table, changes: &ChangeSet) -> Vec<Inserts> {
     for block in alike.flat_map(|alike| alike.chunks(INSERTED_TOGETHER)) {
         let numbers = number..number + block.len() as u32;
         number = numbers.end;
-        let shape = &shapes[block[0].record.shape as usize];
+        let shape = &table.schema.shapes[block[0].record.shape as usize];
         for (position, path) in shape.paths.iter().enumerate() {
             let column = &mut inserts[*path as usize];
             let n = column.rows.len();
@@ -263,11 +270,9 @@ impl BodyWriter<'_> {
             return cells;
         }
         for (old_shape, record) in new_records(self.table, self.changes) {
-            let shapes = &self.table.schema.shapes;
-            for (position, path) in shapes[record.shape as usize].paths.iter().enumerate() {
-                let stays = old_shape.is_some_and(|old| shapes[old as usize].position(*path).is_some());
-                if !stays && !in_columns[*path as usize].1 {
-                    cells.push((*path, self.changes.cells.get(record.start + position)));
+            for (position, path) in inserted(&self.table.schema, old_shape, record) {
+                if !in_columns[path as usize].1 {
+                    cells.push((path, self.changes.cells.get(record.start + position)));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The end of a change set: the digest that it leads to, then the table's new state, or the old one.
+//! Ends a change set: previews its digest, then commits it or rolls it back.
 
 use crate::format::hash::hash_cell;
 use crate::format::value::{Tag, is_blob};

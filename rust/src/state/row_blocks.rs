@@ -1,4 +1,4 @@
-//! A way through lists of rows, block by block: a block of the table stays in the processor's cache for all lists.
+//! Walks lists of rows block by block, so that each block of the table stays in the cache for all.
 
 use std::ops::Range;
 

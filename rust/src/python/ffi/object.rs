@@ -433,7 +433,7 @@ impl<'w> Dict<'w> {
         // SAFETY: exactly a dict
         let table = unsafe { dict::key_table(self.0.pointer) };
         // 32 bytes of head, some two bytes for each entry's place in the hash table, 16 or 24 for each entry
-        prefetch_range(table, 32 + 26 * self.len());
+        prefetch_range(table, (32 + 26 * self.len()).min(MOST_FETCHED));
     }
 }
 
@@ -548,6 +548,9 @@ impl<'w> Sequence<'w> {
         })
     }
 }
+
+/// Of a longer table the rest is fetched in time by the processor itself.
+const MOST_FETCHED: usize = 1 << 14;
 
 /// Where the value of a float begins; ints and texts have theirs there or beyond.
 const VALUE_OFFSET: usize = 16;

@@ -8,9 +8,9 @@ pub(crate) fn prefetch_slice<T>(slice: &[T]) {
     prefetch_range(slice.as_ptr().cast(), size_of_val(slice));
 }
 
-/// Two lines at a time: what is fetched in vain costs less than twice as many turns.
+/// Fetches two lines a turn: a wasted fetch costs less than another turn.
 #[inline(always)]
-pub(crate) fn prefetch_range(start: *const u8, bytes: usize) {
+pub(super) fn prefetch_range(start: *const u8, bytes: usize) {
     let mut at = 0;
     while at < bytes {
         prefetch(start.wrapping_add(at));
@@ -20,7 +20,7 @@ pub(crate) fn prefetch_range(start: *const u8, bytes: usize) {
 }
 
 #[inline(always)]
-pub(crate) fn prefetch(address: *const u8) {
+pub(super) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing and never faults
     unsafe {

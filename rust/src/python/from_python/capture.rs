@@ -8,6 +8,7 @@ use crate::error::key_text;
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::errors;
+use crate::python::ffi::prefetch::prefetch_slice;
 use crate::python::from_python::cache::ConversionCache;
 use crate::python::from_python::deferred::{CellPlace, DeferredCell, DeferredRecord, RecordItem, RowOwner};
 use crate::state::change_set::{Added, ChangeSet, Record, Source};
@@ -35,6 +36,16 @@ pub(crate) struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
+    /// Brings a row of the base, if there is one, into the processor's cache.
+    #[inline(always)]
+    pub(super) fn fetch_row(&self, at: usize) {
+        if let Some(row) = self.table.rows.get(at) {
+            row.symbol.boxed().into_iter().for_each(prefetch_slice);
+            prefetch_slice(&row.tags);
+            prefetch_slice(&row.words);
+        }
+    }
+
     pub(crate) fn new(table: &'a mut Table, cache: &'a mut ConversionCache) -> Self {
         Capture {
             changes: ChangeSet::over(table),

@@ -24,7 +24,7 @@ impl Instances {
 /// The object that has the fields.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'w> {
-    /// What stands in the record's place.
+    /// The object that stands for the record or the dict.
     pub(super) given: Obj<'w>,
     pub(super) object: Obj<'w>,
     /// The number of its class; None for a dict.

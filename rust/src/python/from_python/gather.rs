@@ -2,7 +2,7 @@
 //!
 //! A record is reached level by level: its dict's head, its table of keys and values, the tables of the dicts among
 //! them, the values. All records of a block go through a level before the next, and each level fetches what the next
-//! reads, so that the walk waits for many of them at a time. The first two were fetched while records before were read.
+//! reads, so that the walk waits for many of them at a time. The walk fetches the first two ahead.
 
 use std::sync::Arc;
 
@@ -45,11 +45,11 @@ struct Started {
     instances: Instances,
 }
 
-/// What all records of a block go through, one level after the other.
+/// The passes over a block.
 #[derive(Clone, Copy)]
 enum Level {
     Own,
-    /// By itself: the dicts' heads are on their way since their addresses were read.
+    /// A pass of its own: the heads of inner dicts arrive while `Own` lists other records.
     Fetch,
     Below,
 }

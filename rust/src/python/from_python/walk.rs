@@ -9,7 +9,6 @@ use crate::format::MAX_DEPTH;
 use crate::format::value::tag;
 use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::object::{Dict, Obj, Pair, Str, Walk};
-use crate::python::ffi::prefetch::prefetch_slice;
 use crate::python::ffi::types::{FieldsIn, InPlace, Types};
 use crate::python::from_python::capture::Capture;
 use crate::python::from_python::deferred::{CellPlace, DeferredCell, RecordItem, RowOwner};
@@ -148,8 +147,8 @@ impl Capture<'_> {
         Ok(())
     }
 
-    /// While a record is read, what others are reached by is on its way: those of the next block by their tables, those
-    /// after it by their heads.
+    /// While the walk reads a record, it fetches a table of the next block and a head of the block after that.
+    // where blocks become longer, some records are read without
     #[inline(always)]
     fn fetch_ahead(&self, types: &Types, records: &[Pair<'_>], block: usize) {
         if let Some(record) = records.get(self.row + 2 * block) {
@@ -158,11 +157,7 @@ impl Capture<'_> {
         if let Some(record) = records.get(self.row + block) {
             record.value.prefetch_table(types);
         }
-        if let Some(row) = self.table.rows.get(self.row + block) {
-            row.symbol.boxed().into_iter().for_each(prefetch_slice);
-            prefetch_slice(&row.tags);
-            prefetch_slice(&row.words);
-        }
+        self.fetch_row(self.row + block);
     }
 
     fn block_length(&self) -> usize {

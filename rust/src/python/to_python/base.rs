@@ -19,10 +19,10 @@ use crate::python::to_python::build::ObjectCache;
 use crate::state::change_set::ChangeSet;
 use crate::state::table::{Cells, Table};
 
-/// Other threads may run while a longer body is read.
+/// The decoder may hold the GIL for a body of this many bytes.
 const LONG: usize = 1 << 20;
-/// A body of so many bytes a cell of the base is read faster than the base was: a copy of the base would take longer.
-const SHORT_OF_BASE: usize = 4;
+/// At this many bytes a cell of the base, the body is read sooner than the base was, or than it is copied.
+const BODY_BYTES_A_CELL: usize = 4;
 
 pub(crate) struct Base<'py> {
     /// As it was read.
@@ -83,9 +83,9 @@ impl<'py> Base<'py> {
     }
 }
 
-/// True if other threads should not have to wait while the body is read.
+/// True if the decoder releases the GIL for this body.
 fn is_long(body: usize, base: &Table) -> bool {
-    body > LONG && body > SHORT_OF_BASE * base.rows.iter().map(|row| row.tags.len()).sum::<usize>()
+    body > LONG && body > BODY_BYTES_A_CELL * base.rows.iter().map(|row| row.tags.len()).sum::<usize>()
 }
 
 /// A copy for what the body changes.

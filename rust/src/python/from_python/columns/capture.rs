@@ -10,7 +10,6 @@ use crate::format::value::{Payload, Tag, tag};
 use crate::format::writer::Writer;
 use crate::python::convert_error::{ConvertError, ConvertResult};
 use crate::python::ffi::object::{Obj, ObjectView, Str, Walk};
-use crate::python::ffi::prefetch::prefetch_slice;
 use crate::python::ffi::types::Types;
 use crate::python::from_python::capture::Capture;
 use crate::python::from_python::columns::array::{Array, Nulls};
@@ -94,12 +93,7 @@ impl Capture<'_> {
         let mut w = Writer::default();
         for start in (0..given.rows).step_by(BLOCK) {
             let rows = BLOCK.min(given.rows - start);
-            let base = self.table.rows.get(start + rows..).unwrap_or_default();
-            for row in base.iter().take(BLOCK) {
-                row.symbol.boxed().into_iter().for_each(prefetch_slice);
-                prefetch_slice(&row.tags);
-                prefetch_slice(&row.words);
-            }
+            (start + rows..start + rows + BLOCK).for_each(|row| self.fetch_row(row));
             let mut places = Vec::with_capacity(rows);
             for row in start..start + rows {
                 let symbol = symbol_at(walk, &given.symbols, symbols, row, &mut w)?;
