@@ -171,31 +171,33 @@ fn release(pool: &mut BlobPool, cells: impl Iterator<Item = Cell>) {
     cells.filter(|cell| is_blob(cell.tag)).for_each(|cell| pool.release(cell.word));
 }
 
-/// Sets the words of a column in these rows.
+/// Sets the words, or the tags, of a column in these rows.
 // by itself, so that all of the loop fits into registers
 #[inline(never)]
-fn put_words(table: &mut Table, path: PathId, rows: &[u32], words: &[u64]) {
+fn put<T: Copy>(
+    table: &mut Table,
+    path: PathId,
+    rows: &[u32],
+    values: &[T],
+    of_row: impl Fn(&mut Row) -> &mut [T],
+) {
     let mut places = ColumnPlaces::new(&table.schema, path);
     let all = &mut *table.rows;
-    for (row, word) in rows.iter().zip(words) {
+    for (row, value) in rows.iter().zip(values) {
         let target = &mut all[*row as usize];
-        if let Some(place) = target.words.get_mut(places.position(target.shape)) {
-            *place = *word;
+        let position = places.position(target.shape);
+        if let Some(place) = of_row(target).get_mut(position) {
+            *place = *value;
         }
     }
 }
 
-/// Sets the tags of a column in these rows.
-#[inline(never)]
+fn put_words(table: &mut Table, path: PathId, rows: &[u32], words: &[u64]) {
+    put(table, path, rows, words, |row| &mut row.words);
+}
+
 fn put_tags(table: &mut Table, path: PathId, rows: &[u32], tags: &[Tag]) {
-    let mut places = ColumnPlaces::new(&table.schema, path);
-    let all = &mut *table.rows;
-    for (row, tag) in rows.iter().zip(tags) {
-        let target = &mut all[*row as usize];
-        if let Some(place) = target.tags.get_mut(places.position(target.shape)) {
-            *place = *tag;
-        }
-    }
+    put(table, path, rows, tags, |row| &mut row.tags);
 }
 
 fn drop_row(table: &mut Table, row: &Row) {

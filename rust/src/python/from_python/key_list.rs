@@ -330,6 +330,7 @@ impl DictKeys {
     }
 
     /// As `list_known_keys`, where keys are other objects: parsers make some of them anew in every record.
+    // by a loop of its own: one that serves both takes 0.2 % more instructions of a whole diff
     #[inline(never)]
     fn list_keys<'w>(
         &mut self,
