@@ -49,9 +49,10 @@ async def _faultless(server: Server, saves: int) -> None:
                 if number % 100 == 0 or len(stage.followers) > 6:
                     stage.followers.remove(late)
                     await late.stop()
-            if number % 20 == 0:
-                # Nobody falls out of what is kept.
+            if number % 10 == 0 or (number + 1) % 97 == 0:
+                # Nobody falls out of what is kept: two full frames. A forced one may follow another at once.
                 await stage.together()
+            if number % 20 == 0:
                 await stage.join()
             if number % 10 == 0:
                 with server.admin() as admin:
